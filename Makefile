@@ -1,4 +1,4 @@
-# The entry points. Each installs what it needs first (scripts/install-build-deps.sh, tests/kafka/install.sh).
+# The entry points. Each first installs its dependencies (scripts/install-build-deps.sh, tests/kafka/install.sh).
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -15,7 +15,7 @@ SOAK_RATE ?= 500
 SOAK_ROLLOUT ?= with
 
 .PHONY: help
-help: ## this list
+help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 .PHONY: deps
@@ -29,88 +29,88 @@ test-deps: deps
 	@tests/kafka/install.sh
 
 .PHONY: build
-build: deps ## build the serin binary
+build: deps ## build the serin binary (the first time takes minutes)
 	cargo build --release --locked --package serin
 
 .PHONY: demo
-demo: build ## the whole pipeline on recorded flights, in one process, no broker needed
+demo: build ## run the whole pipeline on recorded flights, in one process, without a broker
 	$(SERIN) demo $(DEMO_ARGS)
 
 .PHONY: demo-kafka
-demo-kafka: build test-deps ## the same on a real Kafka, every role its own process
+demo-kafka: build test-deps ## run the demo on a real Kafka, with one process per role
 	scripts/demo-kafka.sh $(DEMO_ARGS)
 
 .PHONY: demo-seeds
-demo-seeds: build test-deps ## the demo with five seeds on the embedded log and five on Kafka
+demo-seeds: build test-deps ## run the demo with five seeds on the embedded log and five on Kafka
 	scripts/demo-seeds.sh
 
 .PHONY: test
-test: test-deps ## all tests: test-core, test-system and test-peers, with a summary of each and of all
+test: test-deps ## run all tests (test-core, test-system and test-peers), with a summary of each part and of all
 	scripts/test.sh
 
 .PHONY: test-core
-test-core: test-deps ## unit, property, snapshot and simulation tests
+test-core: test-deps ## run the unit, property, snapshot and simulation tests
 	scripts/test.sh core
 
 .PHONY: test-system
-test-system: test-deps ## the binary, real processes, a real Kafka, a short chaos run, attacks
+test-system: test-deps ## test the binary with real processes and a real Kafka; a short chaos run, attacks
 	scripts/test.sh system
 
 .PHONY: test-peers
-test-peers: test-deps ## other people's software: clients, model servers, docker-compose
+test-peers: test-deps ## test with third-party software: clients, model servers, docker-compose
 	scripts/test.sh peers
 
 .PHONY: chaos
-chaos: test-deps ## faults on three real brokers for CHAOS_MINUTES (30), then everything recomputed; CHAOS_SEED repeats a run
+chaos: test-deps ## inject faults on three real brokers for CHAOS_MINUTES (30), then recompute everything; CHAOS_SEED repeats a run
 	scripts/build-next.sh
 	CHAOS_MINUTES=$(CHAOS_MINUTES) CHAOS_SEED=$(CHAOS_SEED) cargo test --release --locked --workspace --test chaos -- --nocapture
 
 .PHONY: soak
-soak: build ## memory and disk once a minute for SOAK_MINUTES (60) at SOAK_RATE (500) requests per second; SOAK_ROLLOUT=without runs no rollout
+soak: build ## print memory and disk use once a minute for SOAK_MINUTES (60) at SOAK_RATE (500) requests per second; SOAK_ROLLOUT=without runs no rollout
 	cargo build --release --locked --workspace --example soak_load
 	scripts/soak.sh $(SOAK_MINUTES) $(SOAK_RATE) $(SOAK_ROLLOUT)
 
 .PHONY: properties
-properties: deps ## all property tests with PROPTEST_CASES (2000) new cases; PROPTEST_RNG_SEED repeats a run
+properties: deps ## run all property tests with PROPTEST_CASES (2000) new cases; PROPTEST_RNG_SEED repeats a run
 	scripts/properties.sh
 
 .PHONY: lint
-lint: deps ## formatting, clippy, documentation, dependency rules
+lint: deps ## check formatting, clippy, documentation and dependency rules
 	scripts/lint.sh
 
 .PHONY: gates
-gates: deps ## simulate whole rollouts and check every promise of docs/statistics.md (minutes)
+gates: deps ## simulate whole rollouts and check every guarantee of docs/statistics.md (minutes)
 	status=0; \
 	cargo run --release --locked --package serin-statistics --example gates -- $(GATES_ARGS) || status=$$?; \
 	cargo run --release --locked --package serin-analyzer --example label_gates -- $(GATES_ARGS) || status=$$?; \
 	exit $$status
 
 .PHONY: dist
-dist: deps ## build the program as it is shipped; prints where it is
+dist: deps ## build the release binary and print its folder
 	scripts/dist.sh serin
 
 .PHONY: profile
-profile: test-deps ## watch Serin at work, and write profile/, which `make dist` builds with
+profile: test-deps ## record an execution profile in profile/, which `make dist` uses
 	scripts/profile.sh
 
 .PHONY: bench
-bench: test-deps ## the pipeline end to end, and Kafka Streams on the same work; BENCH_SHORT=1 for a quick look
+bench: test-deps ## measure the pipeline end to end, and Kafka Streams on the same work; BENCH_SHORT=1 for a quick run
 	tests/bench/run.sh
 
 .PHONY: bench-router
-bench-router: test-deps ## the router beside HAProxy, nginx and Envoy, all on one processor; BENCH_SHORT=1 for a quick look
+bench-router: test-deps ## compare the router with HAProxy, nginx and Envoy, each on one processor; BENCH_SHORT=1 for a quick run
 	@scripts/install-build-deps.sh --bench
 	tests/bench-router/run.sh
 
 .PHONY: bench-faults
-bench-faults: build test-deps ## how long a bad canary lives while a writer is dead, stopped, cut off or has a wrong clock
+bench-faults: build test-deps ## measure the time to a rollback while a writer is dead, stopped, cut off or has a wrong clock
 	@scripts/install-build-deps.sh --bench
 	@tests/bench-faults/run.py
 
 .PHONY: bench-statistics
-bench-statistics: deps ## what sketches, tests and the analyzer cost, against their targets
+bench-statistics: deps ## measure the cost of sketches, tests and the analyzer, against their targets
 	scripts/bench-statistics.sh
 
 .PHONY: fuzz
-fuzz: ## any bytes through every decoder; FUZZ_SECONDS per target
+fuzz: ## run every decoder on arbitrary bytes; FUZZ_SECONDS per target
 	scripts/fuzz.sh

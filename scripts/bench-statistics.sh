@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the benchmarks of sketches and statistics and the analyzer's cost example; prints medians against their targets.
-# `--table` only prints what the last run measured.
+# Runs the benchmarks of sketches and statistics and the analyzer's cost example, and prints medians with their targets.
+# `--table` only prints the results of the last run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 results="${CARGO_TARGET_DIR:-target}/criterion"
@@ -11,11 +11,11 @@ fi
 
 median() { # nanoseconds of one benchmark
     local folder="$results/$1"
-    [ -d "$folder" ] || folder="$results/${1//\//_}" # a benchmark outside of a group
+    [ -d "$folder" ] || folder="$results/${1//\//_}" # a benchmark without a group
     sed -E 's/.*"median":\{"confidence_interval":\{[^}]*\},"point_estimate":([0-9.e+-]+).*/\1/' "$folder/new/estimates.json"
 }
 
-row() { # NAME BENCHMARK UNIT TARGET: UNIT is M/s (of 1000 values per run), ns, us or ms; a target of - is none
+row() { # NAME BENCHMARK UNIT TARGET: UNIT is M/s (of 1000 values per run), ns, us or ms; "-" means no target
     median "$2" | awk -v name="$1" -v unit="$3" -v target="$4" '{
         value = unit == "M/s" ? 1e6 / $1 : unit == "ns" ? $1 : unit == "us" ? $1 / 1e3 : $1 / 1e6
         met = target == "-" ? "" : (unit == "M/s" ? value >= target : value <= target) ? "met" : "MISSED"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds `serin-next` beside `serin`: the binary of tomorrow, whose windows have one field more. The chaos suite rolls to it.
+# Builds `serin-next` next to `serin`: a newer binary whose windows have one more field. The chaos suite upgrades to it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 release="${CARGO_TARGET_DIR:-target}/release"
@@ -7,5 +7,5 @@ release="${CARGO_TARGET_DIR:-target}/release"
 cargo build --release --locked --workspace --bin serin --features serin/next-schema
 cp "$release/serin" "$release/serin-next.new"
 mv "$release/serin-next.new" "$release/serin-next"
-# The name `serin` is today's again.
+# Build the current `serin` again under its own name.
 cargo build --release --locked --workspace --bin serin

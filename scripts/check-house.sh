@@ -17,7 +17,7 @@ forbid() {
     fi
 }
 
-# The same for direct dependencies only: the Avro library brings a random source of its own (for the markers of its file format).
+# The same for direct dependencies only: the Avro library has its own random source (for the markers of its file format).
 forbid_direct() {
     local package=$1 found
     shift
@@ -36,7 +36,7 @@ for package in serin-sketches serin-statistics; do
 done
 forbid serin-kinds tokio "${native[@]}" serin-stream serin-rollout "${services[@]}"
 forbid serin-access tokio hyper axum "${native[@]}" serin-stream "${services[@]}"
-# Who folds and routes knows the types of the file, not how it is read, checked or judged.
+# Folds and routers know the types of the rollout file, not how it is read, checked or judged.
 for package in serin-router serin-intake serin-aggregator serin-listener; do
     forbid "$package" serin-rollout serin-statistics
 done

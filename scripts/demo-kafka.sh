@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The demo on a real Apache Kafka, every role its own process. The broker is started here and stopped at the end.
-# Arguments go to `serin demo`. SERIN_TEST_BROKERS names another cluster instead.
+# Runs the demo on a real Apache Kafka, with one process per role. The script starts the broker and stops it at the end.
+# Arguments are passed to `serin demo`. SERIN_TEST_BROKERS selects another cluster instead.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 serin="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/serin/target}/release/serin"
@@ -27,5 +27,5 @@ for _ in $(seq 600); do
     sleep 0.2
 done
 brokers=$(sed -n 's/^bootstrap.servers=//p' "$output")
-[ -n "$brokers" ] || { echo "error: Kafka did not come up within two minutes" >&2; exit 1; }
+[ -n "$brokers" ] || { echo "error: Kafka did not start within two minutes" >&2; exit 1; }
 "$serin" demo --kafka "$brokers" "$@"

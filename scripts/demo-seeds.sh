@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The demo with five seeds on the embedded log and five on Kafka; fails when one does not end as it should.
+# Runs the demo with five seeds on the embedded log and five on Kafka. Fails when a run does not end as expected.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 serin="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/serin/target}/release/serin"
 bad=0
 
-show() { # one line per rollout of the JSON on standard input
+show() { # prints one line per rollout of the JSON on standard input
     python3 -c '
 import json, sys
 for r in json.load(sys.stdin)["rollouts"]:
@@ -25,5 +25,5 @@ for seed in 1 2 3 4 5; do
         rm -f "$result"
     done
 done
-[ "$bad" = 0 ] && echo "all as it should be"
+[ "$bad" = 0 ] && echo "all runs ended as expected"
 exit "$bad"

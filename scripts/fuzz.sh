@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Runs the fuzz targets of the byte decoders and of what routers read of strangers, each for FUZZ_SECONDS, from the golden files: libFuzzer without cargo-fuzz,
-# so that the usual compiler is enough.
+# Runs the fuzz targets of the byte decoders and of the untrusted input of routers, each for FUZZ_SECONDS, seeded with the golden files. Uses libFuzzer without
+# cargo-fuzz, so that the stable compiler is enough.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${FUZZ_SECONDS:-60}
 host=$(rustc -vV | sed -n 's/^host: //p')
 folder="${CARGO_TARGET_DIR:-$PWD/fuzz/target}/fuzz"
 
-# Coverage counters and comparisons for libFuzzer; checks of arithmetic, because a release build would wrap silently.
+# Coverage counters and comparisons for libFuzzer; overflow checks, because a release build would wrap silently.
 flags="--cfg fuzzing -Cdebug-assertions -Coverflow-checks -Ccodegen-units=1 -Cpasses=sancov-module"
 for option in level=4 inline-8bit-counters pc-table trace-compares; do
     flags+=" -Cllvm-args=-sanitizer-coverage-$option"
 done
-# With a target given, build scripts stay as they are.
+# With an explicit target, the flags do not apply to build scripts.
 RUSTFLAGS="$flags" cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$host" --target-dir "$folder"
 
 for target in sketches records outputs; do
@@ -23,7 +23,7 @@ for target in sketches records outputs; do
     for file in ${seeds:+"$seeds"/*.hex}; do
         perl -ne 's/\s//g; print pack("H*", $_)' "$file" >"fuzz/corpus/$target/$(basename "$file" .hex)"
     done
-    # One allocation may take the 8 MiB that a record may have.
+    # One allocation may be as large as a record, 8 MiB.
     "$folder/$host/release/$target" -max_total_time="$seconds" -malloc_limit_mb=32 -rss_limit_mb=1024 -max_len=8192 \
         -print_final_stats=1 -artifact_prefix="fuzz/artifacts/$target/" "fuzz/corpus/$target"
 done

@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# Installs what is missing to build and test Serin: a C++ compiler, cmake, libclang and OpenSSL's headers for the native
-# libraries (RocksDB, librdkafka); with --test also Python's venv, for the foreign clients and model servers of the
-# tests, nginx, a plain server behind the router, Prometheus, which scrapes Serin, and docker-compose, to check the compose file; with
-# --bench the
-# proxies that the router is measured beside.
-# (Java and Maven for the tests' Kafka: tests/kafka/install.sh.)
-# As root or with sudo it installs; otherwise it prints the exact command and fails.
+# Installs missing dependencies to build and test Serin: a C++ compiler, cmake, libclang and OpenSSL's headers for the native
+# libraries (RocksDB, librdkafka). With --test also Python's venv for the third-party clients and model servers of the tests,
+# nginx as a plain server behind the router, Prometheus to scrape Serin, and docker-compose to check the compose file. With
+# --bench the proxies that the router is compared with.
+# (tests/kafka/install.sh installs Java and Maven for the tests' Kafka.)
+# As root or with sudo it installs the packages; otherwise it prints the exact command and fails.
 set -euo pipefail
 
 packages=()
@@ -49,7 +48,7 @@ if [ "$(id -u)" = 0 ]; then
 elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
     sudo=(sudo)
 else
-    echo "error: missing packages; run this, then try again:" >&2
+    echo "error: packages are missing; run this command, then try again:" >&2
     echo "    sudo apt-get update && sudo apt-get install -y ${packages[*]}" >&2
     exit 1
 fi

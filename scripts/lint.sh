@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Formatting, clippy, documentation, dependency rules.
+# Checks formatting, clippy, documentation and dependency rules.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools="${XDG_CACHE_HOME:-$HOME/.cache}/serin/tools"
@@ -9,8 +9,9 @@ cargo clippy --release --locked --workspace --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --document-private-items
 
 scripts/check-house.sh
+scripts/check-english.sh
 
-# The fuzz targets are a workspace of their own, and no test builds them: their lock file must follow ours.
+# The fuzz targets are a separate workspace, and no test builds them: their lock file must match that of the main workspace.
 cargo update --quiet --workspace --locked --manifest-path fuzz/Cargo.toml
 
 if ! "$tools/bin/cargo-deny" --version >/dev/null 2>&1; then
@@ -18,7 +19,7 @@ if ! "$tools/bin/cargo-deny" --version >/dev/null 2>&1; then
     rm -rf "$tools/target"
 fi
 "$tools/bin/cargo-deny" --locked check bans licenses sources
-# Advisories come from a database outside (RustSec): the newest, or the copy of an earlier run. Without either this says that
+# Advisories come from an external database (RustSec): the newest, or the copy of an earlier run. Without either, the script reports that
 # they were not checked.
 databases="${CARGO_HOME:-$HOME/.cargo}/advisory-dbs"
 # A fetch that fails leaves a lock file behind, and no database.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Several checkouts may share one build folder, because the native libraries take minutes. What was built from another checkout
-# would read that one's files (golden bytes, scripts), so Serin's own crates are built anew when the checkout changes.
+# Several checkouts may share one build folder, because the native libraries take minutes to build. Crates built from another checkout
+# would read the files of that checkout (golden bytes, scripts), so Serin's own crates are rebuilt when the checkout changes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target="${CARGO_TARGET_DIR:-target}"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Takes the profile that scripts/dist.sh builds with: a Serin that counts what it does serves the load of `make bench-router`
-# (events off, events on, mirror, outputs) and runs the demo. Writes profile/. To be run when code that is often executed has
-# changed, or the compiler: what has changed since is built as if there were no profile.
+# Records the profile that scripts/dist.sh builds with: an instrumented Serin serves the load of `make bench-router`
+# (events off, events on, mirror, outputs) and runs the demo. Writes profile/. Run it when frequently executed code or the
+# compiler has changed: code that has changed since is built as if there were no profile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,12 +22,12 @@ serin=$target/$host/dist/serin
 counts=$(mktemp -d)
 trap 'rm -rf "$counts"' EXIT
 export LLVM_PROFILE_FILE=$counts/%p.profraw
-# No other proxy takes part, so none is needed.
+# Only Serin is measured, so no other proxy is needed.
 "$target/release/serin-bench-router" --serin "$serin" --envoy none --configs tests/bench-router/configs --no-publish --short \
     --only serin_events_off,serin_events_on,serin_mirror,serin_outputs --out "$counts/router.json"
 "$serin" demo >"$counts/demo.log"
 
-# Without functions that were not called: they are built as if there were no profile, not as code that nobody needs.
+# Leave out functions that were not called: they are then built without a profile, not optimized as cold code.
 "$profdata" merge --sparse --output "$counts/serin.profdata" "$counts"/*.profraw
 mkdir -p profile
 gzip -9nc "$counts/serin.profdata" >profile/serin.profdata.gz

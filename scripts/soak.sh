@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the release binary under load and prints its memory once a minute: RSS, and bytes by what they are for.
+# Runs the release binary under load and prints its memory once a minute: RSS, and bytes by purpose.
 #
 # Usage: scripts/soak.sh MINUTES [REQUESTS_PER_SECOND] [with|without]
 #   with:    a rollout with segments and labels runs all the time (default)
@@ -45,7 +45,7 @@ until curl -fsS "127.0.0.1:$((port + 1))/readyz" >/dev/null 2>&1; do
 done
 SERIN_API="http://127.0.0.1:$((port + 2))" "$serin" apply -f "$work/rollout.yaml" >/dev/null
 if [ "$rollout" = without ]; then
-    # The router knows the model from now on; the rollout itself ends at once.
+    # The router now knows the model, so end the rollout at once.
     SERIN_API="http://127.0.0.1:$((port + 2))" "$serin" abort soak >/dev/null
 fi
 

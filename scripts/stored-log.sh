@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes the record that services/serin/tests/stored.rs opens: the log and the state of a `serin up` of COMMIT, stopped in the middle
-# of three rollouts. Builds that commit in a folder of its own; takes as long as a full build.
+# Creates the archive that services/serin/tests/stored.rs opens: the log and the state of a `serin up` of COMMIT, stopped in the middle
+# of three rollouts. Builds that commit in a separate folder, which takes as long as a full build.
 #
 #   scripts/stored-log.sh COMMIT            writes services/serin/tests/stored/COMMIT.tar.gz
-#   SERIN_STORED_BY=BINARY scripts/stored-log.sh COMMIT    the same with a binary of that commit that is there already
+#   SERIN_STORED_BY=BINARY scripts/stored-log.sh COMMIT    the same with an existing binary of that commit
 set -euo pipefail
 cd "$(dirname "$0")/.."
 commit=${1:?which commit?}

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs the tests in parts and prints a summary line for each part and one for all. A test that is ignored is a failure.
+# Runs the tests in parts and prints a summary line for each part and one for all. An ignored test is a failure.
 #
 #   scripts/test.sh                 all parts, in order
 #   scripts/test.sh core system     these parts
 #
 # system   the binary, real processes, a real Kafka, a short chaos run, attacks
-# peers    other people's software: clients, model servers, docker-compose
-# core     everything else: unit, property, snapshot and simulation tests; a new test target belongs here until it is named below
+# peers    third-party software: clients, model servers, docker-compose
+# core     everything else: unit, property, snapshot and simulation tests; a new test target is in this part until it is named below
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,20 +32,20 @@ targets[core]=$(for name in $all; do
     [[ " ${targets[system]} ${targets[peers]} " == *" $name "* ]] || printf '%s ' "$name"
 done)
 
-count() { # log, word: sums the numbers before that word in the result lines of cargo
+count() { # LOG WORD: sums the numbers before that word in the result lines of cargo
     sed -n 's/^test result: .*[;.] \([0-9]*\) '"$2"'.*/\1/p' "$1" | awk '{ sum += $1 } END { print sum + 0 }'
 }
 
 log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
 status=0
-begun=$SECONDS
+started=$SECONDS
 [[ " ${parts[*]} " != *" system "* ]] || scripts/build-next.sh
 cargo build --release --locked --workspace
 for part in "${parts[@]}"; do
-    [ -n "${targets[$part]:-}" ] || { echo "error: there is no part $part; there are: ${order[*]}" >&2; exit 1; }
+    [ -n "${targets[$part]:-}" ] || { echo "error: unknown part $part; the parts are: ${order[*]}" >&2; exit 1; }
     select=()
-    # There are no documentation tests: examples stand in tests and, run by hand, in docs/.
+    # There are no documentation tests: examples are in tests and, run by hand, in docs/.
     [ "$part" != core ] || select=(--lib --bins)
     for name in ${targets[$part]}; do select+=(--test "$name"); done
     start=$SECONDS
@@ -59,9 +59,9 @@ for part in "${parts[@]}"; do
     counts=("$(count "$log/$part" passed)" "$(count "$log/$part" failed)" "$(count "$log/$part" ignored)")
     echo "$part: ${counts[0]} passed, ${counts[1]} failed, ${counts[2]} skipped"
     [ "${counts[0]}" -gt 0 ] || { echo "error: no test ran in part $part" >&2; status=1; }
-    for place in 0 1 2; do total[place]=$((total[place] + counts[place])); done
+    for index in 0 1 2; do total[index]=$((total[index] + counts[index])); done
 done
-echo "all parts took $((SECONDS - begun)) s"
+echo "all parts took $((SECONDS - started)) s"
 echo "${total[0]} passed, ${total[1]} failed, ${total[2]} skipped"
 if [ "${total[2]}" -gt 0 ]; then
     echo "error: no test may be skipped" >&2

@@ -1,4 +1,4 @@
-//! Any bytes as the body of a request and of an answer, under rules of every kind; the first byte picks the sticky key.
+//! Reads arbitrary bytes as the body of a request and of an answer, under rules of every kind; the first byte selects the sticky key.
 #![no_main]
 
 use serin_router::untrusted::{self, Rules};

@@ -1,4 +1,4 @@
-//! Any bytes as a body of every record, by the fast reader and by schema resolution.
+//! Reads arbitrary bytes as a body of every record, by the fast reader and by schema resolution.
 #![no_main]
 
 #[path = "../../schemas/tests/decoders/mod.rs"]

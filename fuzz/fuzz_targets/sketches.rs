@@ -1,4 +1,4 @@
-//! Any bytes as a summary and a digest.
+//! Reads arbitrary bytes as a summary and a digest.
 #![no_main]
 
 #[path = "../../schemas/tests/decoders/mod.rs"]

@@ -1,4 +1,4 @@
-//! How fast a prediction is written and read: `cargo bench -p serin-schemas --bench codec`.
+//! Benchmarks encoding and decoding of predictions: `cargo bench -p serin-schemas --bench codec`.
 
 use std::hint::black_box;
 

@@ -1,11 +1,11 @@
-//! Avro bodies: encode and decode each record.
+//! Encodes and decodes the Avro bodies of records.
 //!
-//! A body is one bare Avro datum; which record and which version it is stands in the headers ([`crate::envelope`]). Every
-//! version that this build can read has its schema in `schemas/avro/<name>.v<version>.avsc`. The newest is read and written by
-//! the fast serde path; older ones go through Avro schema resolution.
+//! A body is one bare Avro datum. The headers name the record and its version ([`crate::envelope`]). Every version that this build
+//! can read has its schema in `schemas/avro/<name>.v<version>.avsc`. The newest version is read and written by the fast serde path;
+//! older versions go through Avro schema resolution.
 //!
-//! Whatever the bytes are, decoding ends in a value or a [`DecodeError`]: it never panics, and no single allocation is larger
-//! than [`MAX_RECORD_BYTES`].
+//! For any bytes, decoding returns a value or a [`DecodeError`]. It never panics, and no single allocation is larger than
+//! [`MAX_RECORD_BYTES`].
 
 use crate::Code;
 use std::io::Read;
@@ -24,24 +24,23 @@ pub mod avro_bytes;
 mod evolution;
 mod in_order;
 
-/// The largest body that is written or read: 8 MiB. `max.message.bytes` of the topics that carry large records
-/// (`serin_topology`) leaves room for it.
+/// Maximum size of a body: 8 MiB. `max.message.bytes` of the topics with large records (`serin_topology`) leaves room for it.
 pub const MAX_RECORD_BYTES: usize = 8 * 1024 * 1024;
 
-/// Room for most predictions and feedback, so that encoding them allocates once.
+/// Initial capacity for a body. Most predictions and feedback fit, so encoding them allocates once.
 const TYPICAL_BYTES: usize = 256;
 
-/// Longest cause kept in a [`DecodeError`], in bytes: the library prints whole schemas.
+/// Maximum length of the cause in a [`DecodeError`], in bytes. The Avro library prints whole schemas.
 const MAX_CAUSE_BYTES: usize = 300;
 
-/// A record that travels over topics.
+/// A record that is written to topics.
 pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// Name in headers and texts, such as `prediction`.
+    /// Name of the record in headers and texts, such as `prediction`.
     const NAME: &'static str;
     /// The version that this build writes.
     const VERSION: u32;
 
-    /// The schemas of this record and the codec made from them.
+    /// The codec of this record, with all its schemas.
     fn codec() -> &'static Codec;
 
     /// The schema that this build writes.
@@ -58,7 +57,7 @@ pub enum EncodeError {
     Schema {
         /// Name of the record.
         record: &'static str,
-        /// What Avro said.
+        /// The error of the Avro library.
         cause: String,
     },
     /// The body would be larger than [`MAX_RECORD_BYTES`].
@@ -71,7 +70,7 @@ pub enum EncodeError {
     },
 }
 
-/// A record could not be read. It belongs in `dead-letters`, under [`code`](Self::code).
+/// A record could not be read. It becomes a dead letter with the code [`code`](Self::code).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The bytes are not one datum of the schema that the headers name.
@@ -94,12 +93,12 @@ pub enum DecodeError {
         /// The versions that this build can read.
         known: Vec<u32>,
     },
-    /// The headers name no record, or one that does not belong here.
+    /// The headers do not name a record, or name one that does not belong on this topic.
     #[error("{cause}; expected {expected}")]
     UnknownType {
-        /// What the headers say.
+        /// What is wrong with the headers.
         cause: String,
-        /// What may stand here.
+        /// The records that are expected.
         expected: &'static str,
     },
     /// The body is larger than [`MAX_RECORD_BYTES`].
@@ -136,12 +135,12 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// Parses the schema files of one record, newest last. The schemas live as long as the process.
+    /// Parses the schema files of one record, newest last. The schemas are never freed.
     ///
     /// # Panics
-    /// When a schema file is not valid Avro; `cargo test -p serin-schemas` opens all of them.
+    /// If a schema file is not valid Avro. `cargo test -p serin-schemas` parses all of them.
     pub(crate) fn new(name: &str, sources: &[(u32, &str)]) -> Self {
-        // Once per process; whoever decodes first sets it, and every reader of records comes through here.
+        // This takes effect once per process. Every reader of records creates a codec first.
         apache_avro::util::max_allocation_bytes(MAX_RECORD_BYTES);
         let versions: Vec<(u32, &'static Schema)> = sources
             .iter()
@@ -162,13 +161,13 @@ impl Codec {
         }
     }
 
-    /// The versions that can be read, and their schemas, oldest first.
+    /// The versions that can be read, with their schemas, oldest first.
     pub fn versions(&self) -> &[(u32, &'static Schema)] {
         &self.versions
     }
 }
 
-/// The body of a record, in the current version.
+/// Encodes the body of a record in the current version.
 pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, EncodeError> {
     let mut body = Vec::with_capacity(TYPICAL_BYTES);
     R::codec()
@@ -181,7 +180,7 @@ pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, EncodeError> {
     Ok(body)
 }
 
-/// Reads a body that was written in `version`.
+/// Decodes a body that was written in `version`.
 pub fn decode<R: Record>(version: u32, body: &[u8]) -> Result<R, DecodeError> {
     let codec = R::codec();
     if version != R::VERSION {
@@ -198,13 +197,13 @@ pub fn decode<R: Record>(version: u32, body: &[u8]) -> Result<R, DecodeError> {
     Ok(record)
 }
 
-/// Reads a body that was written with another schema of the same record, by Avro schema resolution: fields that the writer did not
-/// know get their default, fields that the reader does not know are dropped.
+/// Decodes a body that was written with another schema of the same record, by Avro schema resolution. Fields that are missing in
+/// the writer's schema get their default, and fields that are missing in the reader's schema are dropped.
 ///
-/// Slower than [`decode`] for the current version by about a factor of ten.
+/// This is about ten times slower than [`decode`] for the current version.
 pub fn decode_written_by<R: Record>(version: u32, writer: &Schema, body: &[u8]) -> Result<R, DecodeError> {
     check_size(body)?;
-    let mut rest = Strict { rest: body, starved: false };
+    let mut rest = Strict { rest: body, read_past_end: false };
     let resolved = GenericDatumReader::builder(writer)
         .reader_schema(R::schema())
         .human_readable(false)
@@ -212,14 +211,14 @@ pub fn decode_written_by<R: Record>(version: u32, writer: &Schema, body: &[u8]) 
         .and_then(|reader| reader.read_value(&mut rest))
         .and_then(|value| apache_avro::from_value(&value))
         .map_err(|error| garbage::<R>(version, &error.to_string()))?;
-    if rest.starved {
+    if rest.read_past_end {
         return Err(garbage::<R>(version, "the body ends too early"));
     }
     check_end::<R>(version, rest.rest)?;
     Ok(resolved)
 }
 
-/// Reads a record of a topic that carries only this one: checks the type in the headers, then [`decode`]s.
+/// Reads a record from a topic with only this type of record: checks the type in the headers, then [`decode`]s the body.
 pub fn read<R: Record>(headers: &Headers, body: &[u8]) -> Result<R, DecodeError> {
     let (name, version) = record_type(headers).map_err(|error| DecodeError::from_envelope(&error, R::NAME))?;
     if name != R::NAME {
@@ -247,16 +246,17 @@ fn short(cause: &str) -> String {
     format!("{} ...", &cause[..cause.floor_char_boundary(MAX_CAUSE_BYTES)])
 }
 
-/// Notes when more was asked for than there was: the library reads an early end inside a text, a boolean or a union as null.
+/// A reader that records attempts to read past the end. The Avro library reads an early end inside a text, a boolean or a union as
+/// null.
 struct Strict<'a> {
     rest: &'a [u8],
-    starved: bool,
+    read_past_end: bool,
 }
 
 impl Read for Strict<'_> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let read = self.rest.read(into)?;
-        self.starved |= read < into.len();
+        self.read_past_end |= read < into.len();
         Ok(read)
     }
 }

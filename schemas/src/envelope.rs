@@ -1,7 +1,7 @@
-//! `CloudEvents` 1.0 binary-mode headers: what a record is, who wrote it and when.
+//! `CloudEvents` 1.0 binary-mode headers: the type of a record, its source and its time.
 //!
-//! Written exactly as the Kafka binding of `CloudEvents` says; read tolerantly: names in any case, `ce_` or `ce-`, unknown headers
-//! and empty (null) values ignored.
+//! Headers are written exactly as the Kafka binding of `CloudEvents` specifies. Reading is tolerant: names may have any case and
+//! start with `ce_` or `ce-`, and unknown headers and empty (null) values are ignored.
 
 use bytes::BytesMut;
 
@@ -16,40 +16,40 @@ use crate::{
 /// The value of `content-type`.
 pub const CONTENT_TYPE: &str = "application/avro";
 
-/// Room for the headers of an event; longer ids and names take more.
+/// Initial capacity for the headers of an event. Longer ids and names need more.
 const USUAL_BYTES: usize = 256;
 
-/// Who wrote a record, what it is about and when.
+/// Source, subject and time of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Envelope<'a> {
-    /// Unique within `source`.
+    /// Id of the record, unique within `source`.
     pub id: &'a str,
-    /// Who wrote it, such as `/routers/router-0`.
+    /// Writer of the record, such as `/routers/router-0`.
     pub source: &'a str,
-    /// What it is about: usually the model. Left out when empty.
+    /// Subject of the record, usually the model. An empty subject is left out.
     pub subject: &'a str,
-    /// When the thing described happened or arrived. Left out when it lies outside of the years 0 to 9999.
+    /// Time at which the described event happened or arrived. It is left out if it is outside the years 0 to 9999.
     pub time: EventTime,
 }
 
-/// What the headers of a record say; whatever is missing or not UTF-8 is `None`.
+/// The headers of a record as they were read. A header that is missing or not UTF-8 is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received<'a> {
     /// `ce_id`.
     pub id: Option<&'a str>,
     /// `ce_source`.
     pub source: Option<&'a str>,
-    /// `ce_type`, ours or not.
+    /// `ce_type`, which may be unknown.
     pub event_type: Option<&'a str>,
     /// `ce_subject`.
     pub subject: Option<&'a str>,
-    /// `ce_time`; `None` also when it is not an RFC 3339 time.
+    /// `ce_time`; also `None` if it is not an RFC 3339 time.
     pub time: Option<EventTime>,
     /// `content-type`.
     pub content_type: Option<&'a str>,
 }
 
-/// The headers of a record in its current version.
+/// Creates the headers of a record in its current version.
 pub fn headers<R: Record>(envelope: &Envelope<'_>) -> Headers {
     let mut bytes = BytesMut::with_capacity(USUAL_BYTES);
     let mut out = Packing::behind(&mut bytes);
@@ -68,7 +68,7 @@ pub fn headers<R: Record>(envelope: &Envelope<'_>) -> Headers {
     out.finish().1
 }
 
-/// All that the headers say.
+/// Reads all known headers.
 pub fn read(headers: &Headers) -> Received<'_> {
     Received {
         id: text(headers, "id"),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_value_is_left_out() {
+    fn headers_without_a_value_are_left_out() {
         let headers =
             headers::<Prediction>(&Envelope { id: "1", source: "/a", subject: "", time: EventTime(i64::MAX) });
         let names: Vec<&str> = headers.iter().map(|(name, _)| name).collect();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_is_named() {
+    fn a_missing_or_unknown_type_is_reported() {
         assert_eq!(record_type(&Headers::default()), Err(EnvelopeError::NoType));
         for foreign in ["org.kubeflow.serving.inference.request", "dev.serin.prediction", "dev.serin.prediction.v-1"] {
             let error = record_type(&list(&[("ce_type", foreign)])).unwrap_err().to_string();

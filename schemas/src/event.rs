@@ -1,4 +1,4 @@
-//! Topics that carry several kinds of records: `events` and `windows`.
+//! Records of the topics with several types of records: `events` and `windows`.
 
 use crate::{
     codec::{DecodeError, Record, decode},
@@ -37,11 +37,11 @@ one_of!(
     EventRecord, "prediction, feedback, heartbeat or control", {
         /// One answer of one version.
         Prediction,
-        /// What a prediction led to.
+        /// The outcome of a prediction, such as a label.
         Feedback,
-        /// A writer's promise.
+        /// A writer's low watermark.
         Heartbeat,
-        /// State of a rollout.
+        /// The state of a rollout.
         Control,
     }
 );
@@ -51,9 +51,9 @@ one_of!(
     WindowRecord, "window_closed, closed_through or control", {
         /// One partition's part of one window.
         WindowClosed,
-        /// A partition's promise.
+        /// How far a partition has closed its windows.
         ClosedThrough,
-        /// State of a rollout.
+        /// The state of a rollout.
         Control,
     }
 );
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_headers_choose_the_record() {
+    fn the_headers_select_the_record() {
         let (headers, body) = wire(3);
         let WindowRecord::ClosedThrough(found) = WindowRecord::decode(&headers, &body).unwrap() else {
             panic!("another record");
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_another_topic_is_named() {
+    fn a_record_of_another_topic_is_refused() {
         let (headers, body) = wire(3);
         let error = EventRecord::decode(&headers, &body).unwrap_err();
         assert_eq!(error.code().as_str(), "unknown_type");
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_version_is_named() {
+    fn an_unknown_version_is_refused() {
         let (_, body) = wire(3);
         let headers = [("ce_type", "dev.serin.closed_through.v99")].into_iter().collect();
         let error = WindowRecord::decode(&headers, &body).unwrap_err();

@@ -1,30 +1,30 @@
-//! The type of a record on the wire, `dev.serin.<record>.v<version>`, and attributes of `CloudEvents` in headers.
+//! The type of a record on the wire, `dev.serin.<record>.v<version>`, and `CloudEvents` attributes in headers.
 
 use crate::headers::Headers;
 
-/// Every type of ours begins with this.
+/// Prefix of the types of all our records.
 const TYPE_PREFIX: &str = "dev.serin.";
 
-/// The headers do not say which record follows.
+/// The headers do not name a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
     /// There is no `ce_type`.
     #[error("the record has no `ce_type` header")]
     NoType,
-    /// `ce_type` is not one of ours.
+    /// `ce_type` is not the type of one of our records.
     #[error("`ce_type` {found:?} is not of the form `{TYPE_PREFIX}<record>.v<version>`")]
     ForeignType {
-        /// What it is, cut at 100 characters.
+        /// The value of `ce_type`, cut at 100 characters.
         found: String,
     },
 }
 
-/// Name and version of the record that follows these headers, such as `("prediction", 1)`.
+/// Returns the name and version of the record with these headers, such as `("prediction", 1)`.
 pub fn record_type(headers: &Headers) -> Result<(&str, u32), EnvelopeError> {
     let found = text(headers, "type").ok_or(EnvelopeError::NoType)?;
     found
         .strip_prefix(TYPE_PREFIX)
-        // In two steps: looking for a letter is cheaper than looking for a text.
+        // Searching for a letter first is cheaper than searching for `.v`.
         .and_then(|rest| rest.rsplit_once('v'))
         .and_then(|(name, version)| Some((name.strip_suffix('.')?, version.parse().ok()?)))
         .ok_or_else(|| EnvelopeError::ForeignType { found: found.chars().take(100).collect() })

@@ -1,9 +1,10 @@
 //! Headers of a record, packed into one block of bytes.
 //!
-//! An event has seven, and most events are only counted: a `String` and a buffer for each would cost more than all that is done
-//! with them. Packed, a record with key, value and headers is one allocation, and the embedded log keeps the block as it is.
+//! An event has seven headers, and most events are only counted. A `String` and a buffer for each header would cost more than all
+//! other work on the event. With packed headers, a record with key, value and headers is one allocation, and the embedded log stores
+//! the block unchanged.
 //!
-//! For each header: length of its name `u16`, name, length of its value `u32`, value; all integers big endian.
+//! Each header is the length of its name (`u16`), its name, the length of its value (`u32`) and its value. All integers are big endian.
 
 use std::fmt;
 
@@ -17,52 +18,52 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// How many there are.
+    /// Number of headers.
     pub fn len(&self) -> usize {
         usize::from(self.count)
     }
 
-    /// Whether there are none.
+    /// Whether there are no headers.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Bytes of all names and values.
+    /// Total size of all names and values, in bytes.
     pub fn size(&self) -> usize {
         self.packed.len() - self.len() * LENGTHS
     }
 
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        // Names are UTF-8: whoever pushes gives a `str`, and `unpack` checks.
+        // Names are UTF-8: `push` takes a `str`, and `unpack` checks them.
         self.raw().map(|(name, value)| (std::str::from_utf8(name).unwrap_or_default(), value))
     }
 
-    /// The value of the first header `name`, matched without case.
+    /// The value of the first header with this name. Case does not matter.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.raw().find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
     }
 
-    /// Names as bytes, unchecked, and values.
+    /// Names as unchecked bytes, and values.
     pub(crate) fn raw(&self) -> Raw<'_> {
         Raw(&self.packed)
     }
 
-    /// The block, as [`unpack`](Self::unpack) takes it.
+    /// The packed block, as [`unpack`](Self::unpack) expects it.
     pub fn packed(&self) -> &Bytes {
         &self.packed
     }
 
-    /// Takes a block of `count` headers. `None` if it is anything else.
+    /// Reads a block of `count` headers. Returns `None` if the block is anything else.
     pub fn unpack(count: u16, packed: Bytes) -> Option<Self> {
         let mut raw = Raw(&packed);
-        let sound = raw.by_ref().take(usize::from(count)).filter(|(name, _)| std::str::from_utf8(name).is_ok()).count();
-        let whole = sound == usize::from(count) && raw.0.is_empty();
-        whole.then_some(Self { count, packed })
+        let valid = raw.by_ref().take(usize::from(count)).filter(|(name, _)| std::str::from_utf8(name).is_ok()).count();
+        let is_complete = valid == usize::from(count) && raw.0.is_empty();
+        is_complete.then_some(Self { count, packed })
     }
 }
 
-/// As a list of names and values; values that are no text with their escapes.
+/// Formats a list of names and values. Bytes of a value that are not text are escaped.
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter().map(|(name, value)| (name, value.escape_ascii().to_string()))).finish()
@@ -80,7 +81,7 @@ impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
     }
 }
 
-/// Bytes of the two lengths of a header.
+/// Size of the two lengths of a header, in bytes.
 const LENGTHS: usize = 2 + 4;
 
 pub(crate) struct Raw<'a>(&'a [u8]);
@@ -98,7 +99,7 @@ impl<'a> Iterator for Raw<'a> {
     }
 }
 
-/// Headers being packed, behind other bytes that share their allocation.
+/// Packs headers behind other bytes in the same allocation.
 #[derive(Debug)]
 pub struct Packing<'a> {
     count: u16,
@@ -107,12 +108,12 @@ pub struct Packing<'a> {
 }
 
 impl<'a> Packing<'a> {
-    /// Headers will follow `before`, in its room or in more.
+    /// Starts to pack headers behind `before`. The buffer grows if necessary.
     pub fn behind(before: &'a mut BytesMut) -> Self {
         Self { count: 0, start: before.len(), bytes: before }
     }
 
-    /// Adds a header. A name is cut at 65 535 bytes, and there are at most so many headers: beyond, they are left out.
+    /// Adds a header. Names are cut at 65 535 bytes. A record has at most 65 535 headers; further ones are left out.
     pub fn push(&mut self, name: &str, value: &[u8]) {
         let name = &name[..name.floor_char_boundary(usize::from(u16::MAX))];
         let (Some(count), Ok(length)) = (self.count.checked_add(1), u32::try_from(value.len())) else { return };
@@ -124,7 +125,7 @@ impl<'a> Packing<'a> {
         self.bytes.put_slice(value);
     }
 
-    /// What stood before, and the headers; what room is left stays where it was.
+    /// Returns the bytes before the headers, and the headers. Unused capacity stays in the buffer.
     pub fn finish(self) -> (Bytes, Headers) {
         let mut packed = self.bytes.split().freeze();
         let before = packed.split_to(self.start);
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_pushed_comes_back() {
+    fn headers_can_be_read_back() {
         let headers = some();
         let back: Vec<_> = headers.iter().collect();
         assert_eq!(back, [("ce_type", &b"x"[..]), ("Empty", b""), ("ce_type", &[0xff])]);
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_pinned_and_checked() {
+    fn the_block_format_is_pinned_and_checked() {
         let headers = some();
         let block = headers.packed().clone();
         assert_eq!(block, &b"\0\x07ce_type\0\0\0\x01x\0\x05Empty\0\0\0\0\0\x07ce_type\0\0\0\x01\xff"[..]);
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn they_follow_other_bytes() {
+    fn headers_are_packed_behind_other_bytes() {
         let mut chunk = BytesMut::with_capacity(100);
         chunk.put_slice(b"before");
         let mut packing = Packing::behind(&mut chunk);
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_numbers_have_a_limit() {
+    fn the_length_of_names_and_the_number_of_headers_are_limited() {
         let long = format!("{}ü", "n".repeat(65_534));
         let headers: Headers = [(long.as_str(), "v")].into_iter().collect();
         assert_eq!(headers.iter().next(), Some((&long[..65_534], &b"v"[..])));

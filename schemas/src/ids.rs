@@ -1,6 +1,6 @@
-//! Identities and quantities that must not be mixed up, as newtypes.
+//! Newtypes for ids and quantities that must not be mixed up.
 //!
-//! All are transparent on the wire: a [`Generation`] is an Avro `long`, a [`Version`] an Avro `string`.
+//! All are transparent on the wire: a [`Generation`] is an Avro `long`, and a [`Version`] is an Avro `string`.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ macro_rules! text_id {
         pub struct $name(pub String);
 
         impl $name {
-            /// The text itself.
+            /// The text of the id.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -56,15 +56,15 @@ macro_rules! number_id {
 }
 
 text_id!(
-    /// Name of a model, as callers use it: `flights`.
+    /// Name of a model in callers' requests, such as `flights`.
     ModelName
 );
 text_id!(
-    /// Immutable identity of one version of a model: `v2`, a digest, a registry's number.
+    /// Immutable identity of a version of a model: `v2`, a digest, or a number from a registry.
     Version
 );
 text_id!(
-    /// The prediction id of the live call. Mirrors of the call share it; feedback is joined by it.
+    /// The prediction id of the live call. Mirrors of the call have the same id, and feedback is joined by it.
     RequestId
 );
 text_id!(
@@ -73,11 +73,11 @@ text_id!(
 );
 
 number_id!(
-    /// Per model, the number of a routing table. Only grows; routers ignore anything older.
+    /// Number of a model's routing table. It only grows, and routers ignore older tables.
     Generation
 );
 number_id!(
-    /// A position on a log from which reading continues: the offset *after* the last one processed.
+    /// Position in a log at which reading continues: the offset *after* the last processed record.
     NextOffset
 );
 number_id!(
@@ -85,13 +85,13 @@ number_id!(
     EventTime
 );
 number_id!(
-    /// A span of time in microseconds.
+    /// A time span in microseconds.
     Span
 );
 
 impl Version {
-    /// The version as a sentence names it: `version 2` where the name begins with a digit, as the numbers of a registry do; any other
-    /// name stands for itself (`v2`, `challenger`).
+    /// The version as it is named in a sentence: `version 2` if the name starts with a digit, as a registry's numbers do. Any other
+    /// name is used alone (`v2`, `challenger`).
     pub fn in_words(&self) -> String {
         let bare = self.0.starts_with(|first: char| first.is_ascii_digit());
         if bare { format!("version {self}") } else { self.0.clone() }
@@ -107,24 +107,24 @@ impl Generation {
 }
 
 impl EventTime {
-    /// Event time from whole Unix seconds.
+    /// Creates an event time from whole Unix seconds.
     pub fn from_secs(secs: i64) -> Self {
         Self(secs.saturating_mul(1_000_000))
     }
 
-    /// This time moved by `span`; saturates at the ends of the range.
+    /// Adds `span`, saturating at the ends of the range.
     #[must_use]
     pub fn plus(self, span: Span) -> Self {
         Self(self.0.saturating_add(span.0))
     }
 
-    /// This time moved back by `span`; saturates at the ends of the range.
+    /// Subtracts `span`, saturating at the ends of the range.
     #[must_use]
     pub fn minus(self, span: Span) -> Self {
         Self(self.0.saturating_sub(span.0))
     }
 
-    /// The span from `earlier` to this time.
+    /// The time span from `earlier` to this time.
     pub fn since(self, earlier: Self) -> Span {
         Span(self.0.saturating_sub(earlier.0))
     }
@@ -138,20 +138,20 @@ impl EventTime {
 }
 
 impl Span {
-    /// A span of whole seconds.
+    /// Creates a time span of whole seconds.
     pub fn from_secs(secs: i64) -> Self {
         Self(secs.saturating_mul(1_000_000))
     }
 
-    /// The span in seconds.
+    /// The time span in seconds.
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1e6
     }
 }
 
-/// A `UUIDv7` in text form, such as `0198f3c4-7b2a-7c6e-9d5f-3a1b2c4d5e6f`: sorted by time, unique by `random`.
+/// Creates a `UUIDv7` in text form, such as `0198f3c4-7b2a-7c6e-9d5f-3a1b2c4d5e6f`. Ids sort by time and are unique by `random`.
 ///
-/// Time and randomness are the caller's: `now_ms` in milliseconds since the Unix epoch (before it counts as 0).
+/// The caller provides time and randomness. `now_ms` is in milliseconds since the Unix epoch; negative values count as 0.
 pub fn new_uuid_v7(now_ms: i64, random: [u8; 10]) -> String {
     let millis = u64::try_from(now_ms).unwrap_or(0);
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().to_string()
@@ -162,14 +162,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uuid_v7_carries_time_and_randomness() {
+    fn uuid_v7_contains_time_and_randomness() {
         assert_eq!(new_uuid_v7(1_763_719_276_000, [0xff; 10]), "019aa5dc-65e0-7fff-bfff-ffffffffffff");
         assert_eq!(new_uuid_v7(-5, [0; 10]), "00000000-0000-7000-8000-000000000000");
         assert!(new_uuid_v7(1, [0xff; 10]) < new_uuid_v7(2, [0; 10]), "later sorts later");
     }
 
     #[test]
-    fn a_number_is_called_a_version_and_a_name_is_not() {
+    fn numbers_are_prefixed_with_version_and_names_are_not() {
         for (name, words) in [
             ("2", "version 2"),
             ("2.1.0", "version 2.1.0"),

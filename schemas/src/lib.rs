@@ -1,7 +1,7 @@
-//! The wire contract of Serin: records, their Avro codecs, `CloudEvents` headers.
+//! The wire contract of Serin: records, their Avro codecs, and `CloudEvents` headers.
 //!
-//! Every body is one Avro datum; the headers say which record it is and in which version ([`envelope`]). Schemas are in
-//! `schemas/avro/`; golden bytes in `schemas/tests/golden/`.
+//! Every body is one Avro datum. The headers name the record and its version ([`envelope`]). Schemas are in `schemas/avro/`, golden
+//! bytes in `schemas/tests/golden/`.
 
 mod code;
 pub mod codec;

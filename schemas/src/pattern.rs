@@ -1,10 +1,10 @@
-//! Patterns of names: `*` stands for any run of characters, also an empty one; everything else stands for itself.
+//! Patterns of names: `*` matches any sequence of characters, including an empty one. All other characters match themselves.
 
-/// Whether a name fits a pattern. Takes at most as many steps as the product of their lengths.
+/// Whether a name matches a pattern. The number of steps is at most the product of their lengths.
 pub fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let (mut at, mut in_name) = (0, 0);
-    // The last star, and how much of the name it has taken.
+    // The last star, and the end of what it has matched.
     let mut star: Option<(usize, usize)> = None;
     while in_name < name.len() {
         if pattern.get(at) == Some(&b'*') {
@@ -13,10 +13,10 @@ pub fn matches(pattern: &str, name: &str) -> bool {
         } else if pattern.get(at) == Some(&name[in_name]) {
             at += 1;
             in_name += 1;
-        } else if let Some((place, taken)) = star {
-            star = Some((place, taken + 1));
-            at = place + 1;
-            in_name = taken + 1;
+        } else if let Some((at_star, end)) = star {
+            star = Some((at_star, end + 1));
+            at = at_star + 1;
+            in_name = end + 1;
         } else {
             return false;
         }
@@ -29,7 +29,7 @@ mod tests {
     use super::matches;
 
     #[test]
-    fn a_star_is_any_run() {
+    fn a_star_matches_any_sequence() {
         for (pattern, name) in [
             ("*", ""),
             ("*", "fraud"),

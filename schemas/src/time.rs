@@ -1,4 +1,4 @@
-//! Event time as RFC 3339 text, which `CloudEvents` uses. Proleptic Gregorian calendar, no leap seconds.
+//! Event time as RFC 3339 text, as used by `CloudEvents`: proleptic Gregorian calendar, without leap seconds.
 
 use crate::ids::EventTime;
 
@@ -6,7 +6,7 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
 impl EventTime {
-    /// `2013-01-31T23:59:59.000001Z`; the fraction is left out when it is 0. `None` outside of the years 0 to 9999.
+    /// Formats the time as `2013-01-31T23:59:59.000001Z`, without the fraction if it is 0. Returns `None` outside the years 0 to 9999.
     pub fn to_rfc3339(self) -> Option<String> {
         let seconds = self.0.div_euclid(MICROS_PER_SECOND);
         let micros = self.0.rem_euclid(MICROS_PER_SECOND);
@@ -17,7 +17,7 @@ impl EventTime {
         let of_day = seconds.rem_euclid(SECONDS_PER_DAY);
         let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
         let mut text = String::with_capacity("2013-01-31T23:59:59.000001Z".len());
-        // Every event has such a text, and formatting takes three times as long.
+        // Every event needs this text, and `format!` takes three times as long.
         for (before, number, width) in
             [("", year, 4), ("-", month, 2), ("-", day, 2), ("T", hour, 2), (":", minute, 2), (":", second, 2)]
         {
@@ -32,7 +32,7 @@ impl EventTime {
         Some(text)
     }
 
-    /// Reads an RFC 3339 time with any offset; digits after the sixth of the fraction are dropped.
+    /// Parses an RFC 3339 time with any offset. Digits after the sixth digit of the fraction are dropped.
     pub fn from_rfc3339(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         if bytes.len() < 20 || !text.is_ascii() {
@@ -57,7 +57,7 @@ impl EventTime {
     }
 }
 
-/// The last `width` digits of a number that is not negative.
+/// Appends the last `width` digits of a non-negative number.
 fn push_digits(text: &mut String, number: i64, width: u32) {
     for place in (0..width).rev() {
         text.push(char::from(b'0' + (number / 10_i64.pow(place) % 10) as u8));
@@ -68,7 +68,7 @@ fn digits(text: &str) -> Option<i64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// Microseconds of a fraction such as `.25`, and what follows it.
+/// Parses the microseconds of a fraction such as `.25`, and returns the rest of the text.
 fn fraction(text: &str) -> Option<(i64, &str)> {
     let Some(rest) = text.strip_prefix('.') else { return Some((0, text)) };
     let end = rest.find(|c: char| !c.is_ascii_digit())?;
@@ -99,7 +99,7 @@ fn offset_seconds(zone: &str) -> Option<i64> {
 }
 
 /// Year, month and day of a day counted from 1970-01-01. Algorithm: Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms", `civil_from_days`: years begin in March, eras have 400 years.
+/// Algorithms", `civil_from_days`. Years start in March, and eras have 400 years.
 fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -112,7 +112,7 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
-/// The inverse of [`civil_from_days`], by the same source.
+/// The inverse of [`civil_from_days`], from the same source.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let shifted_year = year - i64::from(month <= 2);
     let era = shifted_year.div_euclid(400);
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_as_text() {
+    fn times_are_formatted_and_parsed() {
         let cases = [
             (0, "1970-01-01T00:00:00Z"),
             (-1, "1969-12-31T23:59:59.999999Z"),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_and_long_fractions_are_read() {
+    fn offsets_and_long_fractions_are_parsed() {
         let noon = EventTime::from_rfc3339("2013-06-01T12:00:00Z").unwrap();
         assert_eq!(EventTime::from_rfc3339("2013-06-01T14:00:00+02:00"), Some(noon));
         assert_eq!(EventTime::from_rfc3339("2013-06-01T05:30:00.000000999-06:30"), Some(noon));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn invalid_times_are_refused() {
         for text in [
             "",
             "2013",

@@ -1,4 +1,4 @@
-//! Laws of the codec, for every record: what was written is read; what was not written is refused without harm.
+//! Properties of the codec for every record: encoded records can be decoded, and invalid bytes are refused without a panic.
 
 mod support;
 
@@ -41,7 +41,7 @@ fn law<S: Strategy>(strategy: &S, check: impl Fn(S::Value) -> Result<(), TestCas
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn encoded_records_can_be_decoded() {
     fn check<R: Record + Draw + PartialEq + std::fmt::Debug>() {
         law(&any_record::<R>(), |record| {
             let body = codec::encode(&record).unwrap();
@@ -56,7 +56,7 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn the_library_s_generic_path_writes_the_same_bytes() {
+fn the_generic_path_of_the_library_writes_the_same_bytes() {
     fn check<R: Record + Draw + std::fmt::Debug>() {
         law(&any_record::<R>(), |record| {
             let body = codec::encode(&record).unwrap();
@@ -64,7 +64,7 @@ fn the_library_s_generic_path_writes_the_same_bytes() {
             let value = reader.read_value(&mut &body[..]).unwrap();
             let writer = apache_avro::writer::datum::GenericDatumWriter::builder(R::schema()).build().unwrap();
             let again = writer.write_value_to_vec(value).unwrap();
-            // Maps have no order in the generic path: compare the bytes as a multiset.
+            // Maps have no order in the generic path, so the bytes are compared as a multiset.
             let sorted = |mut bytes: Vec<u8>| {
                 bytes.sort_unstable();
                 bytes
@@ -77,7 +77,7 @@ fn the_library_s_generic_path_writes_the_same_bytes() {
 }
 
 #[test]
-fn a_body_cut_anywhere_is_garbage() {
+fn a_truncated_body_is_garbage() {
     fn check<R: Record + Draw + std::fmt::Debug>() {
         law(&any_record::<R>(), |record| {
             let body = codec::encode(&record).unwrap();
@@ -94,7 +94,7 @@ fn a_body_cut_anywhere_is_garbage() {
 }
 
 #[test]
-fn a_body_with_bytes_after_it_is_garbage() {
+fn a_body_with_trailing_bytes_is_garbage() {
     fn check<R: Record + Draw + std::fmt::Debug>() {
         law(&any_record::<R>(), |record| {
             let mut body = codec::encode(&record).unwrap();
@@ -142,14 +142,14 @@ fn a_body_with_one_byte_changed_never_panics() {
     for_every_record!(check);
 }
 
-/// A length prefix of 2^62 stands where the first text begins.
+/// The length prefix of the first text is 2^62.
 #[test]
 fn a_huge_length_is_garbage() {
     let huge = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
     let error = codec::decode::<Prediction>(Prediction::VERSION, &huge).unwrap_err();
     assert!(matches!(&error, DecodeError::Garbage { cause, .. } if cause.contains("maximum allowed")), "{error}");
-    assert_eq!(apache_avro::util::max_allocation_bytes(usize::MAX), MAX_RECORD_BYTES, "somebody else set the limit");
-    // Lengths just below the limit, with nothing behind them, in an array, a map and bytes.
+    assert_eq!(apache_avro::util::max_allocation_bytes(usize::MAX), MAX_RECORD_BYTES, "the limit was set elsewhere");
+    // Lengths just below the limit, without data after them, in an array, a map and bytes.
     for prefix in [0x7f_ff_ff_i64, i64::MAX, i64::MIN] {
         let mut body = Vec::new();
         let mut rest = ((prefix << 1) ^ (prefix >> 63)) as u64;
@@ -192,14 +192,14 @@ fn nan_survives() {
     assert!(codec::decode::<Prediction>(Prediction::VERSION, &body).unwrap().outputs["p_late"].is_nan());
 }
 
-/// The schema names exactly the fields of the Rust type: a field with a default that only the schema has would go unseen.
+/// The schema has exactly the fields of the Rust type. Other tests do not notice a field with a default that only the schema has.
 #[test]
 fn schemas_and_types_have_the_same_fields() {
     fn check<R: Record + Draw + std::fmt::Debug>() {
-        // 255 draws the longest of every list and something for every option.
+        // 255 draws the longest lists and a value for every option.
         let record = R::draw(&mut Source(&vec![255; 100_000]));
         let json = serde_json::to_value(&record).unwrap();
-        let Schema::Record(schema) = R::schema() else { panic!("{} is no record", R::NAME) };
+        let Schema::Record(schema) = R::schema() else { panic!("{} is not a record", R::NAME) };
         assert_eq!(schema.name.namespace(), Some("dev.serin"));
         assert_fields(schema, &json);
     }
@@ -207,10 +207,10 @@ fn schemas_and_types_have_the_same_fields() {
 }
 
 fn assert_fields(schema: &RecordSchema, json: &serde_json::Value) {
-    let json = json.as_object().unwrap_or_else(|| panic!("{} is no object", schema.name));
-    let there: BTreeSet<&str> = json.keys().map(String::as_str).collect();
-    let named: BTreeSet<&str> = schema.fields.iter().map(|field| field.name.as_str()).collect();
-    assert_eq!(named, there, "{}", schema.name);
+    let json = json.as_object().unwrap_or_else(|| panic!("{} is not an object", schema.name));
+    let found: BTreeSet<&str> = json.keys().map(String::as_str).collect();
+    let expected: BTreeSet<&str> = schema.fields.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!(expected, found, "{}", schema.name);
     for field in &schema.fields {
         assert!(field.doc.as_ref().is_some_and(|doc| !doc.is_empty()), "{}.{} has no doc", schema.name, field.name);
         match (&field.schema, &json[&field.name]) {
@@ -226,7 +226,7 @@ fn assert_fields(schema: &RecordSchema, json: &serde_json::Value) {
 }
 
 #[test]
-fn texts_of_errors_are_for_people() {
+fn error_messages_are_readable() {
     let error = codec::decode::<ClosedThrough>(1, &[1]).unwrap_err();
     insta::assert_snapshot!(error, @"not a closed_through of version 1: Failed to read bytes for decoding variable length integer: failed to fill whole buffer");
     let error = codec::decode::<ClosedThrough>(7, &[1]).unwrap_err();

@@ -1,8 +1,8 @@
-//! Pinned bytes: `golden/<record>.v<version>.json` is a value, `.hex` its body.
+//! Pinned bytes: `golden/<record>.v<version>.json` is a value, and the `.hex` file is its body.
 //!
-//! The same files are test vectors for clients in other languages. If this fails, the wire format has changed: that needs a new
-//! version of the schema, not new bytes. Only when a *new* version is added: `SERIN_WRITE_GOLDEN=1 cargo test -p
-//! serin-schemas --test golden` writes the `.hex` files that do not exist yet; existing ones are never overwritten.
+//! The same files are test vectors for clients in other languages. If this test fails, the wire format has changed, which needs a new
+//! version of the schema, not new bytes. When a *new* version is added, `SERIN_WRITE_GOLDEN=1 cargo test -p serin-schemas --test
+//! golden` writes the missing `.hex` files. Existing files are never overwritten.
 
 use std::{fs, path::PathBuf};
 
@@ -41,13 +41,13 @@ fn path(stem: &str, extension: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "golden", &format!("{stem}.{extension}")].iter().collect()
 }
 
-/// 40 bytes a line.
+/// Hex digits with 40 bytes per line.
 fn to_hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     let mut out = String::new();
     for line in bytes.chunks(40) {
         for byte in line {
-            write!(out, "{byte:02x}").expect("a string takes all");
+            write!(out, "{byte:02x}").expect("writing to a string cannot fail");
         }
         out.push('\n');
     }
@@ -70,7 +70,7 @@ impl RecordVisitor for Page {
 }
 
 #[test]
-fn the_page_names_every_record_and_version() {
+fn the_page_lists_every_record_and_version() {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/records.md")).expect("the page");
     visit_all(&mut Page(page));
 }

@@ -1,4 +1,4 @@
-//! What happens when builds of two releases meet: docs/records.md says it for each record, and this is what it says.
+//! Compatibility of builds of two releases, as docs/records.md describes it for each record.
 
 use std::fs;
 
@@ -35,19 +35,19 @@ impl RecordVisitor for Page {
     fn visit<R: Record + std::fmt::Debug + PartialEq>(&mut self) {
         let older = match before(R::NAME) {
             Some(version) if version == R::VERSION => "read",
-            // A record that release did not know is not on its topics.
+            // That release does not have this record on its topics.
             None => return,
             Some(_) => "dead letter",
         };
         let row = format!("| `{}` | {older}", R::NAME);
-        assert!(self.0.contains(&row), "docs/records.md: the matrix of upgrades has no row that begins with {row:?}");
+        assert!(self.0.contains(&row), "docs/records.md: the matrix of upgrades has no row that starts with {row:?}");
     }
 }
 
 #[test]
-fn the_page_says_what_an_older_reader_does_with_each_record() {
+fn the_page_describes_what_an_older_reader_does_with_each_record() {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/records.md")).expect("the page");
-    let (_, matrix) = page.split_once("### From the release before to this one").expect("the matrix");
+    let (_, matrix) = page.split_once("### From the previous release to this one").expect("the matrix");
     visit_all(&mut Page(matrix.to_owned()));
 }
 
@@ -64,11 +64,11 @@ impl RecordVisitor for Older {
                 .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex"))
                 .collect::<Vec<u8>>()
         };
-        // Data of the release before is read, with the defaults of what it did not have.
+        // Records of the previous release are read, with defaults for fields that it did not have.
         if let Some(version) = before(R::NAME) {
             codec::decode::<R>(version, &body(version)).expect(R::NAME);
         }
-        // Data of a release to come is not guessed at, however much it looks like what is known.
+        // Records of a future release are never read with a known schema, even if the bytes would fit.
         for newer in [R::VERSION + 1, R::VERSION + 100, u32::MAX] {
             let error = codec::decode::<R>(newer, &body(R::VERSION)).expect_err(R::NAME);
             assert_eq!(error.code(), Code::UnknownSchemaVersion, "{}", R::NAME);
@@ -82,7 +82,7 @@ fn older_data_is_read_and_newer_data_is_a_dead_letter() {
 }
 
 #[test]
-fn records_of_older_versions_are_of_the_first_rules() {
+fn records_of_older_versions_have_the_first_rules() {
     use serin_schemas::records::{Control, Verdict, WindowClosed};
     fn rules<R: Record>(version: u32, rules: impl Fn(R) -> i32) {
         let path = format!("{}/tests/golden/{}.v{version}.hex", env!("CARGO_MANIFEST_DIR"), R::NAME);

@@ -1,6 +1,6 @@
-//! Thousands of damaged golden bytes through every decoder, with little memory: no panic, no allocation bomb.
+//! Runs thousands of damaged golden bodies through every decoder with little memory: no panic, and no huge allocation.
 //!
-//! The same checks as in the fuzz targets (`fuzz/`), but with fixed seeds and in every test run.
+//! These are the checks of the fuzz targets (`fuzz/`), with fixed seeds and in every test run.
 
 mod decoders;
 
@@ -9,12 +9,12 @@ use std::{alloc::System, fs, path::Path};
 use cap::Cap;
 use serin_sketches::hash::hash64;
 
-/// A decoder that believes a length that is not there ends the test. One allocation may take 8 MiB
-/// ([`serin_schemas::codec::MAX_RECORD_BYTES`]); four threads of the test harness share this.
+/// A decoder that allocates by a wrong length prefix ends the test. One allocation may take 8 MiB
+/// ([`serin_schemas::codec::MAX_RECORD_BYTES`]). Four threads of the test harness share this limit.
 #[global_allocator]
 static MEMORY: Cap<System> = Cap::new(System, 128 << 20);
 
-/// A number that claims to be 2^62, and others that lie: as a varint and as a zigzag varint.
+/// Huge length prefixes, such as 2^62, as varints and as zigzag varints.
 const BOMBS: [&[u8]; 5] = [
     &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40],
     &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
@@ -36,7 +36,7 @@ fn from_hex(text: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hex digits")).collect()
 }
 
-/// Numbers from a counter; no state but its position.
+/// Deterministic random numbers from a counter.
 struct Dice(u64);
 
 impl Dice {
@@ -67,12 +67,12 @@ fn damage(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], dice: &mut Dice) {
     }
 }
 
-/// Runs `check` on `rounds` damaged copies of each seed; returns how often it said yes.
+/// Runs `check` on `rounds` damaged copies of each seed, and returns how often it accepted one.
 fn run(seeds: &[Vec<u8>], rounds: usize, check: impl Fn(&[u8]) -> bool) -> usize {
     let mut dice = Dice(0);
     let mut accepted = 0;
     for seed in seeds {
-        assert!(check(seed), "a golden file is accepted as it is");
+        assert!(check(seed), "an undamaged golden file is accepted");
         for _ in 0..rounds {
             let mut bytes = seed.clone();
             for _ in 0..=dice.below(3) {
@@ -85,16 +85,16 @@ fn run(seeds: &[Vec<u8>], rounds: usize, check: impl Fn(&[u8]) -> bool) -> usize
 }
 
 #[test]
-fn damaged_sketches_are_refused_or_sound() {
+fn damaged_sketches_are_refused_or_valid() {
     let seeds = golden("../crates/sketches/tests/golden");
     assert!(seeds.len() >= 11, "{} seeds", seeds.len());
     let accepted = run(&seeds, 4000, decoders::sketches);
-    // Both outcomes are there: a flipped count is still a summary, a bomb is not.
+    // Both results occur: a changed count is still a valid summary, a huge length is not.
     assert!((1000..40_000).contains(&accepted), "{accepted}");
 }
 
 #[test]
-fn damaged_records_are_refused_or_sound() {
+fn damaged_records_are_refused_or_valid() {
     let seeds = golden("tests/golden");
     assert!(seeds.len() >= 12, "{} seeds", seeds.len());
     let accepted = run(&seeds, 400, |bytes| decoders::records(bytes) > 0);

@@ -1,4 +1,4 @@
-//! Views read what the library reads, and refuse what it refuses: for records, for any bytes, and for records with bytes changed.
+//! Views read and refuse the same bytes as the library: for records, for arbitrary bytes, and for damaged records.
 
 mod support;
 
@@ -25,7 +25,7 @@ fn drawn<R: Draw + std::fmt::Debug>() -> impl Strategy<Value = R> {
     prop::collection::vec(any::<u8>(), 0..300).prop_map(|bytes| R::draw(&mut Source(&bytes)))
 }
 
-/// Both ways of reading a body agree. NaN is not equal to itself, so texts are compared.
+/// Checks that view and library read the same. NaN is not equal to itself, so texts are compared.
 fn agree(body: &[u8]) -> Result<(), TestCaseError> {
     let library = codec::decode::<Prediction>(Prediction::VERSION, body).ok().map(|record| format!("{record:?}"));
     let view = PredictionView::read(body).map(|view| format!("{:?}", view.to_record()));
@@ -37,7 +37,7 @@ fn agree(body: &[u8]) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn records_are_read_alike() {
+fn view_and_library_agree_on_records() {
     law(&drawn::<Prediction>(), |record| {
         let body = codec::encode(&record).unwrap();
         prop_assert_eq!(PredictionView::read(&body).unwrap().to_record(), record);
@@ -51,7 +51,7 @@ fn records_are_read_alike() {
 }
 
 #[test]
-fn changed_cut_and_longer_bodies_are_read_alike() {
+fn view_and_library_agree_on_damaged_bodies() {
     let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4);
     let edits = (changes, 0_usize..4, prop::collection::vec(any::<u8>(), 0..3));
     law(&(drawn::<Prediction>(), drawn::<Feedback>(), edits), |(prediction, feedback, (changes, cut, more))| {
@@ -70,15 +70,15 @@ fn changed_cut_and_longer_bodies_are_read_alike() {
 }
 
 #[test]
-fn any_bytes_are_read_alike() {
+fn view_and_library_agree_on_arbitrary_bytes() {
     law(&prop::collection::vec(any::<u8>(), 0..80), |body| agree(&body));
     // Small numbers are plausible lengths, counts and indexes.
     law(&prop::collection::vec(0_u8..6, 0..60), |body| agree(&body));
 }
 
-/// The encoder writes one block; the specification allows several, with or without their sizes, and a name twice.
+/// The encoder writes one block. The specification allows several, with or without their sizes, and repeated names.
 #[test]
-fn maps_in_several_blocks_are_read_alike() {
+fn view_and_library_agree_on_maps_in_several_blocks() {
     // "id", at 0, revision 0, then the blocks, no classes, writer "w" 0 0, no credential.
     let body = |blocks: &[u8]| [&[4, b'i', b'd', 0, 0], blocks, &[0, 2, b'w', 0, 0, 0]].concat();
     let entry = |name: u8, value: f64| [&[2, name][..], &value.to_le_bytes()].concat();
@@ -97,9 +97,9 @@ fn maps_in_several_blocks_are_read_alike() {
     }
 }
 
-/// The same of the list of a credential.
+/// The specification also allows several blocks in the list of a credential.
 #[test]
-fn lists_in_several_blocks_are_read_alike() {
+fn view_and_library_agree_on_lists_in_several_blocks() {
     // "id", at 0, revision 0, no values, no classes, writer "w" 0 0, a credential of "t", then the blocks.
     let body = |blocks: &[u8]| [&[4, b'i', b'd', 0, 0, 0, 0, 2, b'w', 0, 0, 2, 2, b't'], blocks].concat();
     for (blocks, models) in [
@@ -112,14 +112,14 @@ fn lists_in_several_blocks_are_read_alike() {
         agree(&body).unwrap();
         assert_eq!(FeedbackView::read(&body).unwrap().credential.unwrap().models, models);
     }
-    // More entries than there are bytes.
+    // The length is larger than the body.
     let endless = body(&[0xfe, 0xff, 0xff, 0xff, 0x0f, 0]);
     agree(&endless).unwrap();
     assert_eq!(FeedbackView::read(&endless), None);
 }
 
 #[test]
-fn numbers_at_their_limits_are_read_alike() {
+fn view_and_library_agree_on_numbers_at_their_limits() {
     let long = |bytes: &[u8]| [&[0], bytes, &[0, 0, 0, 0, 0, 0, 0]].concat();
     for bytes in [
         &[0x80, 0x00][..],
@@ -133,7 +133,7 @@ fn numbers_at_their_limits_are_read_alike() {
 }
 
 #[test]
-fn the_headers_choose_and_the_library_says_what_is_wrong() {
+fn the_headers_select_the_record_and_the_library_reports_errors() {
     let about = Envelope { id: "1", source: "/routers/router-0", subject: "m", time: EventTime(0) };
     let prediction = Prediction::draw(&mut Source(&[7; 300]));
     let body = codec::encode(&prediction).unwrap();

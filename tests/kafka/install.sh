@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Installs what the Kafka of the tests needs: Java 17 or newer and Maven. Does nothing when both are there.
-# Uses apt-get as root or with sudo; where that cannot be, prints the command and ends with an error.
+# Installs the dependencies of the tests' Kafka: Java 17 or newer and Maven. Does nothing when both are installed.
+# Uses apt-get as root or with sudo. Otherwise it prints the command and ends with an error.
 set -euo pipefail
 
 java_major() { java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1; }
 
 packages=()
 if [ "$(java_major || true)" = '' ] || [ "$(java_major)" -lt 17 ]; then
-    # Debian 12 and Ubuntu name version 17; newer ones have only a newer default.
+    # Debian 12 and Ubuntu have a package for version 17; newer releases have only a newer default.
     if apt-cache show openjdk-17-jre-headless >/dev/null 2>&1; then
         packages+=(openjdk-17-jre-headless)
     else

@@ -3,20 +3,20 @@
 #
 #   run.sh [--port N] [--controller-port N] [--data DIR] [--heap SIZE] [--set KEY=VALUE]... [--cluster ID] [--stop-with-parent]
 #
-#   --port N             where clients connect (default 9092)
+#   --port N             the port for clients (default 9092)
 #   --controller-port N  the controller's port (default: the port after that)
-#   --data DIR           keep the data in DIR; run again with the same ports to find it there
+#   --data DIR           keep the data in DIR; run again with the same ports to reuse it
 #                        (default: a new temporary folder, removed at the end)
 #   --heap SIZE          Java heap (default 256m)
 #   --set KEY=VALUE      any further broker property; @PORT@, @CONTROLLER_PORT@ and @DATA@ are filled in
-#   --scram NAME=SECRET  a user who may sign in with SCRAM-SHA-512, where a listener takes it; counts for new data only
+#   --scram NAME=SECRET  a user for SCRAM-SHA-512, if a listener accepts it; applies to new data only
 #   --cluster ID         one of several nodes of the cluster with this id (22 characters of base64); --set node.id and
 #                        controller.quorum.voters, the same voters for all nodes
-#   --stop-with-parent   for programs: this process becomes the node, and is killed, its data removed, when its standard
-#                        input ends before a line is read from it. Whoever holds the other end cannot leave a broker
-#                        behind, not even when killed
+#   --stop-with-parent   for programs: this process becomes the node. It is killed and its data removed when its standard
+#                        input ends before a line is read from it. So a parent that holds the other end cannot leave a
+#                        broker behind, even if it is killed
 #
-# Prints "bootstrap.servers=127.0.0.1:N" when the node serves; logs go to standard error. Ctrl-C or SIGTERM ends it.
+# Prints "bootstrap.servers=127.0.0.1:N" when the node is ready; logs go to standard error. Ctrl-C or SIGTERM stops it.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -70,7 +70,7 @@ data=$(cd "$data" && pwd)
 { cat "$here/server.properties"; printf '%s\n' ${settings[@]+"${settings[@]}"}; } |
     sed -e "s|@PORT@|$port|g" -e "s|@CONTROLLER_PORT@|$controller_port|g" -e "s|@DATA@|$data|g" >"$data/server.properties"
 
-# Quick to start and small, rather than fast for days: only the first compiler, the simplest collector.
+# Optimized for a fast start and little memory, not for long runs: only the first compiler, the simplest collector.
 jvm=(java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto -Djava.awt.headless=true "-Djava.io.tmpdir=$data/tmp"
     "-Dlog4j2.configurationFile=$here/log4j2.properties" -cp "$classpath")
 
@@ -86,7 +86,7 @@ fi
 server=("${jvm[@]}" "-Xms$heap" "-Xmx$heap" kafka.Kafka "$data/server.properties")
 
 if [ -n "$stop_with_parent" ]; then
-    # The watcher reads our standard input; `exec` then turns this very process, by its id $$, into the node.
+    # The watcher reads the standard input of this script; `exec` then turns this process, with the same id $$, into the node.
     exec 3<&0
     (
         trap - EXIT INT TERM
@@ -101,9 +101,9 @@ fi
 
 "${server[@]}" &
 node=$!
-# The port opens when the node serves, not before.
+# The port opens only when the node is ready.
 until (exec 4<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
-    kill -0 "$node" 2>/dev/null || { node=''; echo "run.sh: the node ended before it served; its messages are above" >&2; exit 1; }
+    kill -0 "$node" 2>/dev/null || { node=''; echo "run.sh: the node ended before it was ready; its messages are above" >&2; exit 1; }
     sleep 0.1
 done
 echo "bootstrap.servers=127.0.0.1:$port"

@@ -1,4 +1,4 @@
-//! Clocks that are off: a library that is preloaded into a process and moves its time of day.
+//! Wrong clocks: a library that is preloaded into a process and shifts its time of day.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Builds the library in `folder` with the C compiler; returns where it is.
+/// Builds the library in `folder` with the C compiler and returns its path.
 ///
 /// # Errors
 /// There is no C compiler, or it failed.
@@ -21,7 +21,7 @@ pub fn build(folder: &Path) -> Result<PathBuf> {
     Ok(library)
 }
 
-/// What a process gets in its environment to have a clock that is off by so many milliseconds.
+/// The environment variables that shift the clock of a process by `off_ms` milliseconds.
 pub fn environment(library: &Path, off_ms: i64) -> [(&'static str, String); 2] {
     [("LD_PRELOAD", library.display().to_string()), ("CLOCK_OFF_MS", off_ms.to_string())]
 }

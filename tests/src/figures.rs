@@ -1,4 +1,4 @@
-//! What the benchmarks share: percentiles, lines as they come, and the file of results, one flat object.
+//! Helpers of the benchmarks: percentiles, immediate output of lines, and the results file, one flat object.
 
 use std::{collections::BTreeMap, fs, io::Write as _, path::Path};
 
@@ -7,7 +7,7 @@ use anyhow::Context as _;
 /// Figures by name.
 pub type Figures = BTreeMap<String, f64>;
 
-/// The value that a share (0 to 1) of the values does not exceed; NaN when there is none.
+/// The smallest value that at least `share` (0 to 1) of the values do not exceed; NaN if there are no values.
 pub fn percentile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -15,17 +15,17 @@ pub fn percentile(values: &[f64], share: f64) -> f64 {
     sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
 
-/// A line on standard output, at once.
+/// Prints a line on standard output and flushes it.
 ///
 /// # Errors
-/// Nobody reads any more.
+/// Standard output is closed.
 pub fn print(line: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
 }
 
-/// Writes the figures that are numbers, to three digits, and says where.
+/// Writes the figures that are finite numbers, rounded to three digits, and prints the path.
 ///
 /// # Errors
 /// The file cannot be written.

@@ -1,13 +1,13 @@
 //! A real Apache Kafka for the tests: one node, started from the jars that `tests/kafka/pom.xml` names.
 //!
-//! `tests/kafka/run.sh` knows how to start a node and this module only drives it. Invariants:
-//! - Only the node that was started here is ever stopped, by its process id.
+//! `tests/kafka/run.sh` starts a node, and this module only runs the script. Invariants:
+//! - Only a node that was started here is ever stopped, by its process id.
 //! - A node never outlives its test process: it is tied to a pipe that the kernel closes, even after `kill -9`. This is
 //!   what stops the broker of [`Broker::shared`], since statics are not dropped.
-//! - Nothing is skipped in silence: without Java or Maven a test fails, and says what to run.
+//! - No test is skipped silently: without Java or Maven a test fails, and its error names the command to run.
 //!
-//! With `SERIN_TEST_BROKERS` set, the shared broker is that cluster. Tests that stop a node, or need other properties, start
-//! one of their own all the same.
+//! With `SERIN_TEST_BROKERS` set, the shared broker is that cluster. Tests that stop a node, or need other properties, still
+//! start their own.
 
 mod cluster;
 
@@ -32,33 +32,34 @@ pub use self::cluster::{Cluster, NODES};
 /// The environment variable that names another cluster to test against, as `host:port,host:port`.
 pub const BROKERS_ENV: &str = "SERIN_TEST_BROKERS";
 
-/// How long a node may take to serve. It takes 3 s on an idle machine; the first run also downloads the jars.
+/// How long a node may take to start. It takes 3 s on an idle machine; the first run also downloads the jars.
 const START_DEADLINE: Duration = Duration::from_mins(3);
 
 /// Ports below the range from which systems take the ports of outgoing connections, so that a port stays free while its
 /// node is down.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-/// How a node is started. The default is what nearly every test wants.
+/// How a node is started. Nearly every test uses the default.
 #[derive(Debug, Clone, Default)]
 pub struct BrokerOptions {
     /// Broker properties (`message.max.bytes`, ...), added to `tests/kafka/server.properties`. `@PORT@`,
-    /// `@CONTROLLER_PORT@` and `@DATA@` are filled in. Whatever is set: the node must still serve plaintext on `@PORT@`.
+    /// `@CONTROLLER_PORT@` and `@DATA@` are filled in. With any properties, the node must still serve plaintext on
+    /// `@PORT@`.
     pub properties: Vec<(String, String)>,
-    /// Users, with their passwords, who may sign in with SCRAM-SHA-512 where a listener takes it.
+    /// Users with their passwords for SCRAM-SHA-512, if a listener accepts it.
     pub scram_users: Vec<(String, String)>,
-    /// Id of the cluster that this is one of several nodes of. `properties` then name its id and the voters.
+    /// Id of the cluster, if this is one of several nodes. `properties` then contain the node's id and the voters.
     pub cluster: Option<String>,
 }
 
-/// A Kafka cluster to test against: a node of our own, or the one that `SERIN_TEST_BROKERS` names.
+/// A Kafka cluster to test against: a node that was started here, or the cluster that `SERIN_TEST_BROKERS` names.
 #[derive(Debug)]
 pub struct Broker {
     bootstrap: String,
     node: Option<Node>,
 }
 
-/// A node of our own. `running` is none between `stop` and `start_again`.
+/// A node that was started here. `running` is `None` between `stop` and `start_again`.
 #[derive(Debug)]
 struct Node {
     ports: (u16, u16),
@@ -67,7 +68,7 @@ struct Node {
     running: Option<Running>,
 }
 
-/// A living process, and the pipe it hangs on.
+/// A running process, and the pipe whose end stops it.
 #[derive(Debug)]
 struct Running {
     child: Child,
@@ -75,9 +76,9 @@ struct Running {
 }
 
 impl Broker {
-    /// The broker of this test process: started by the first test that asks, ended with the process.
+    /// The broker of this test process: started by the first test that needs it, ended with the process.
     ///
-    /// Tests share it, so each uses names under its own [`unique_prefix`].
+    /// Tests share it, so each test uses names under its own [`unique_prefix`].
     pub fn shared() -> Result<&'static Broker> {
         static SHARED: OnceLock<Result<Broker, String>> = OnceLock::new();
         let open = || match std::env::var(BROKERS_ENV) {
@@ -89,14 +90,14 @@ impl Broker {
         SHARED.get_or_init(|| open().map_err(|error| format!("{error:#}"))).as_ref().map_err(|error| anyhow!("{error}"))
     }
 
-    /// Starts a broker of one's own and waits until it serves: for tests that stop it, or that need other properties.
+    /// Starts a separate broker and waits until it is ready: for tests that stop it, or that need other properties.
     pub fn start(options: BrokerOptions) -> Result<Broker> {
         let mut broker = Broker::new(free_ports()?, options)?;
         broker.start_again()?;
         Ok(broker)
     }
 
-    /// A node that does not run yet.
+    /// A node that is not running yet.
     fn new(ports: (u16, u16), options: BrokerOptions) -> Result<Broker> {
         let data =
             tempfile::Builder::new().prefix("serin-kafka.").tempdir().context("a folder for the broker's data")?;
@@ -104,17 +105,18 @@ impl Broker {
         Ok(Broker { bootstrap, node: Some(Node { ports, data, options, running: None }) })
     }
 
-    /// Where clients connect (`bootstrap.servers`).
+    /// The address for clients (`bootstrap.servers`).
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 
-    /// The node's process id: none while it is stopped, and for a cluster that is not ours. For tests that freeze it.
+    /// The node's process id; `None` while it is stopped, and for a cluster that was not started here. For tests that
+    /// freeze it.
     pub fn pid(&self) -> Option<u32> {
         Some(self.node.as_ref()?.running.as_ref()?.child.id())
     }
 
-    /// Kills the node as a crash would and waits for its end. Data and ports are kept for [`Broker::start_again`].
+    /// Kills the node like a crash and waits for its end. Data and ports are kept for [`Broker::start_again`].
     pub fn stop(&mut self) -> Result<()> {
         let node = self.own_node()?;
         match node.running.take() {
@@ -136,17 +138,17 @@ impl Broker {
             }
             thread::sleep(Duration::from_millis(50));
         }
-        running.kill().context("letting go of the broker")
+        running.kill().context("cleaning up after the broker")
     }
 
     /// Sends a signal to the node, such as `-STOP`.
     pub fn signal(&self, signal: &str) -> Result<()> {
-        let pid = self.pid().context("no node of ours runs")?.to_string();
+        let pid = self.pid().context("no node that was started here is running")?.to_string();
         ensure!(Command::new("kill").args([signal, &pid]).status()?.success(), "kill {signal} {pid}");
         Ok(())
     }
 
-    /// Starts a stopped node again, on its data and ports, and waits until it serves.
+    /// Starts a stopped node again, with its data and ports, and waits until it is ready.
     pub fn start_again(&mut self) -> Result<()> {
         let bootstrap = self.bootstrap.clone();
         let node = self.own_node()?;
@@ -157,7 +159,9 @@ impl Broker {
     }
 
     fn own_node(&mut self) -> Result<&mut Node> {
-        self.node.as_mut().with_context(|| format!("the cluster of {BROKERS_ENV} is not ours to start or stop"))
+        self.node.as_mut().with_context(|| {
+            format!("the cluster of {BROKERS_ENV} was not started here, so it cannot be started or stopped")
+        })
     }
 }
 
@@ -188,7 +192,7 @@ impl Node {
         Ok(())
     }
 
-    /// An error with the end of the node's log, if the node has ended.
+    /// Returns an error with the end of the node's log if the node has ended.
     fn check_alive(&mut self) -> Result<()> {
         let Some(running) = &mut self.running else { bail!("the broker is stopped") };
         let Some(status) = running.child.try_wait()? else { return Ok(()) };
@@ -205,7 +209,8 @@ impl Node {
 
 impl Running {
     fn kill(mut self) -> Result<()> {
-        // A line tells the watcher (see run.sh) to go without killing: this is ours to do, once, before the id is free again.
+        // A line makes the watcher (see run.sh) end without killing. The kill below is the only one, before the id is
+        // free again.
         self.leash.write_all(b"stop\n").ok();
         self.child.kill()?;
         self.child.wait()?;
@@ -224,12 +229,12 @@ impl Drop for Node {
 }
 
 /// A prefix for topics, groups and transactional ids that no other test, process or earlier run has, such as
-/// `promote-9f3c21d04a77e1b5.`: what stands before `-` is `test`, for people who look at the cluster.
+/// `promote-9f3c21d04a77e1b5.`. The part before `-` is `test`, for people who look at the cluster.
 pub fn unique_prefix(test: &str) -> String {
     format!("{test}-{:016x}.", random())
 }
 
-/// A client configuration with only the address set, for `test`'s clients.
+/// A client configuration with only the address set, for clients of a test.
 pub fn client_config(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap);
@@ -240,7 +245,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka")
 }
 
-/// 64 random bits: the standard library seeds each hasher's keys anew, from the system.
+/// 64 random bits: the standard library seeds the keys of each hasher from the system.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
@@ -250,7 +255,7 @@ pub fn free_port() -> Result<u16> {
     Ok(free_ports()?.0)
 }
 
-/// Two neighbouring free ports, searched from a random place so that test processes rarely meet.
+/// Two adjacent free ports, searched from a random start so that test processes rarely collide.
 fn free_ports() -> Result<(u16, u16)> {
     let span = u64::from(PORTS.end - PORTS.start - 1);
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
@@ -269,7 +274,7 @@ fn wait_until_serving(bootstrap: &str, mut node: Option<&mut Node>) -> Result<()
         if let Some(node) = node.as_deref_mut() {
             node.check_alive()?;
         }
-        // A client that is refused waits longer each time; asking the port first gets its first try answered.
+        // A client that is refused waits longer each time. Probing the port first lets its first attempt succeed.
         let answer = if std::net::TcpStream::connect(address).is_ok() { live_brokers(bootstrap) } else { Ok(0) };
         if matches!(answer, Ok(1..)) {
             return Ok(());
@@ -277,7 +282,7 @@ fn wait_until_serving(bootstrap: &str, mut node: Option<&mut Node>) -> Result<()
         if Instant::now() > deadline {
             let log = node.map(|node| node.log_end()).unwrap_or_default();
             ensure!(answer.is_ok(), "no broker answers at {bootstrap}: {answer:?}\n{log}");
-            bail!("no broker serves at {bootstrap} after {START_DEADLINE:?}\n{log}");
+            bail!("no broker is ready at {bootstrap} after {START_DEADLINE:?}\n{log}");
         }
         thread::sleep(Duration::from_millis(50));
     }
@@ -359,14 +364,14 @@ mod tests {
         broker.start_again().unwrap();
         assert_ne!(broker.pid().unwrap(), before);
         assert_eq!(read_committed(broker.bootstrap(), &topic), ["a", "b", "c"]);
-        let heir = transactional_producer(broker.bootstrap(), &prefix);
-        send_in_transaction(&heir, &topic, &["d"]);
-        heir.commit_transaction(WAIT).unwrap();
+        let successor = transactional_producer(broker.bootstrap(), &prefix);
+        send_in_transaction(&successor, &topic, &["d"]);
+        successor.commit_transaction(WAIT).unwrap();
         assert_eq!(read_committed(broker.bootstrap(), &topic), ["a", "b", "c", "d"]);
     }
 
     #[test]
-    fn tests_of_a_process_share_one_broker_under_prefixes_of_their_own() {
+    fn tests_of_a_process_share_one_broker_under_separate_prefixes() {
         let (one, two) = (Broker::shared().unwrap(), Broker::shared().unwrap());
         assert!(std::ptr::eq(one, two));
         let prefixes = [unique_prefix("same"), unique_prefix("same")];
@@ -377,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_cannot_start_says_why() {
+    fn a_node_that_cannot_start_reports_the_cause() {
         let properties = vec![("process.roles".to_owned(), "baker".to_owned())];
         let error = Broker::start(BrokerOptions { properties, ..BrokerOptions::default() }).unwrap_err().to_string();
         assert!(error.contains("baker"), "{error}");

@@ -1,4 +1,4 @@
-//! A stretch of network that can be cut: a TCP proxy on the loopback interface.
+//! A network link that can be cut: a TCP proxy on the loopback interface.
 
 use std::{
     io,
@@ -14,20 +14,21 @@ use tokio::{
     sync::watch,
 };
 
-/// How a link is.
+/// The state of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Everything passes.
     Up,
-    /// Nothing passes and nobody is told, as when a cable is pulled. What was under way arrives once the link is up again.
+    /// Nothing passes and neither side is notified, as when a cable is pulled. Data in flight arrives once the link is up
+    /// again.
     Silent,
-    /// Connections are closed, new ones too, as when a firewall refuses them.
+    /// Connections are closed and new ones refused, as by a firewall.
     Refusing,
     /// Ended with its owner.
     Closed,
 }
 
-/// Passes connections to its own port on to another one.
+/// Forwards connections from its own port to another one.
 #[derive(Debug)]
 pub struct Link {
     port: u16,
@@ -36,7 +37,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link to a port of this machine, up. Nobody needs to listen there yet.
+    /// Opens a link to a port of this machine. The port does not need a listener yet.
     pub fn open(to: u16) -> Result<Self> {
         let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a port for a link")?;
         listener.set_nonblocking(true)?;
@@ -51,12 +52,12 @@ impl Link {
         Ok(Self { port, state, thread: Some(thread) })
     }
 
-    /// Where to connect.
+    /// The port to connect to.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Cuts the link, or mends it.
+    /// Cuts or restores the link.
     pub fn set(&self, state: State) {
         self.state.send_replace(state);
     }
@@ -66,7 +67,7 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.set(State::Closed);
         if let Some(thread) = self.thread.take() {
-            // A panic there was told by the panic hook.
+            // The panic hook has reported a panic of that thread.
             let _ = thread.join();
         }
     }
@@ -79,7 +80,7 @@ async fn serve(listener: StdListener, to: u16, state: watch::Receiver<State>) ->
         tokio::select! {
             _ = ended.wait_for(|state| *state == State::Closed) => return Ok(()),
             accepted = listener.accept() => {
-                // A connection that was gone before it was accepted is nobody's.
+                // The connection was closed before it was accepted.
                 if let Ok((client, _)) = accepted {
                     tokio::spawn(pass(client, to, state.clone()));
                 }
@@ -88,12 +89,12 @@ async fn serve(listener: StdListener, to: u16, state: watch::Receiver<State>) ->
     }
 }
 
-/// One connection, until either side or the link closes it.
+/// Forwards one connection until either side or the link closes it.
 async fn pass(client: TcpStream, to: u16, mut state: watch::Receiver<State>) {
     let refusing = |state: &State| matches!(state, State::Refusing | State::Closed);
     let mut cut = state.clone();
     let work = async {
-        // A handshake takes the same way as data.
+        // A handshake passes through the link like data.
         state.wait_for(|state| *state == State::Up).await.map_err(io::Error::other)?;
         let server = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await?;
         client.set_nodelay(true)?;
@@ -103,7 +104,7 @@ async fn pass(client: TcpStream, to: u16, mut state: watch::Receiver<State>) {
     };
     tokio::select! {
         _ = cut.wait_for(refusing) => {}
-        // Either side knows why it closed.
+        // Each side knows why it closed.
         _ = work => {}
     }
 }
@@ -135,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers every byte with itself, one connection after the other.
+    /// Echoes every byte, one connection after the other.
     fn echo() -> u16 {
         let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusing_link_closes_all_connections_and_a_mended_one_takes_new_ones() {
+    fn a_refusing_link_closes_all_connections_and_a_restored_one_accepts_new_ones() {
         let link = Link::open(echo()).unwrap();
         let mut before = connect(&link);
         assert_eq!(ask(&mut before, 1).unwrap(), 1);
@@ -193,8 +194,8 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_nobody_closes() {
-        let nobody = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        assert!(ask(&mut connect(&Link::open(nobody).unwrap()), 1).is_err());
+    fn a_link_to_a_port_without_a_listener_closes() {
+        let unused = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        assert!(ask(&mut connect(&Link::open(unused).unwrap()), 1).is_err());
     }
 }

@@ -1,16 +1,16 @@
-//! The conformance suite of logs, on a real Kafka: the same cases that the embedded log and the one in memory pass.
+//! The conformance suite of logs on a real Kafka: the same cases as for the embedded log and the log in memory.
 
 use std::{any::Any, sync::Arc, time::Duration};
 
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use serin_stream::{
-    conformance::{Bench, PATIENCE},
+    conformance::{Bench, CASE_TIMEOUT},
     kafka::{KafkaLog, KafkaOptions},
     log::Log,
 };
 use serin_tests::kafka::{Broker, client_config, unique_prefix};
 
-/// A prefix of its own on the shared broker.
+/// A separate prefix on the shared broker.
 struct Kafka {
     bootstrap: String,
     prefix: String,
@@ -40,7 +40,7 @@ impl Bench for Kafka {
         let mut config = client_config(&self.bootstrap);
         config.set("transactional.id", format!("{}{id}", self.prefix));
         let producer: ThreadedProducer<DefaultProducerContext> = config.create().expect("a producer");
-        producer.init_transactions(PATIENCE).expect("the id is ours");
+        producer.init_transactions(CASE_TIMEOUT).expect("the id is ours");
         producer.begin_transaction().expect("a transaction");
         let topic = format!("{}{topic}", self.prefix);
         let record = BaseRecord::to(&topic).partition(0).key("k").payload(value);

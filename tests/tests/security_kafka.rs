@@ -1,7 +1,7 @@
-//! A secured Kafka cluster: TLS and both ways to sign in with a password, what a wrong setting tells, properties that are
-//! passed through, and prefixes that keep two installations on one cluster apart.
+//! A secured Kafka cluster: TLS and both password mechanisms, the errors for wrong settings, properties that are
+//! passed through, and prefixes that isolate two installations on one cluster.
 //!
-//! The broker is always one's own, with a certificate made here by Java's `keytool`.
+//! The broker is always a separate one, with a certificate made here by Java's `keytool`.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,12 +26,12 @@ const PLAIN_PASSWORD: &str = "correct-horse-plain";
 const SCRAM_PASSWORD: &str = "correct-horse-scram";
 const WRONG_PASSWORD: &str = "battery-staple-wrong";
 
-/// How soon a wrong setting must be told: a request may take 10 s.
-const TOLD_WITHIN: Duration = Duration::from_secs(20);
+/// How soon a wrong setting must be reported. A request may take 10 s.
+const REPORTED_WITHIN: Duration = Duration::from_secs(20);
 /// How long records may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A broker with a listener that wants TLS and a password.
+/// A broker with a listener that requires TLS and a password.
 struct Secured {
     _broker: Broker,
     /// Address of the secured listener.
@@ -71,7 +71,7 @@ impl Secured {
         Ok(Self { _broker: broker, address: format!("127.0.0.1:{port}"), folder })
     }
 
-    /// Settings that work, with a prefix that nobody else has.
+    /// Valid settings with a unique prefix.
     fn options(&self, mechanism: &str, password: &str) -> KafkaOptions {
         let mut options = KafkaOptions::new(&self.address, &unique_prefix("secured"));
         options.security = Security {
@@ -93,7 +93,7 @@ const STORE_PASSWORD: &str = "not-a-secret";
 static SECURED: LazyLock<Secured> =
     LazyLock::new(|| Secured::start().unwrap_or_else(|error| panic!("a secured broker: {error:#}")));
 
-/// Makes a key with a certificate for 127.0.0.1 that signs itself: `name.p12`, returned, and the certificate as `name.pem`.
+/// Creates a key with a self-signed certificate for 127.0.0.1. Returns `name.p12`; the certificate is in `name.pem`.
 fn certificate(folder: &Path, name: &str) -> Result<PathBuf> {
     let (store, pem) = (folder.join(format!("{name}.p12")), folder.join(format!("{name}.pem")));
     let keytool = |verb: &str, rest: &[&str]| -> Result<()> {
@@ -101,8 +101,8 @@ fn certificate(folder: &Path, name: &str) -> Result<PathBuf> {
         command.args([verb, "-alias", name, "-storetype", "PKCS12", "-storepass", STORE_PASSWORD, "-keystore"]);
         let output =
             command.arg(&store).args(rest).output().context("keytool, which comes with Java, cannot be run")?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        ensure!(output.status.success(), "keytool {verb}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        let printed = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "keytool {verb}: {printed}{}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     };
     let key = ["-keyalg", "EC", "-groupname", "secp256r1", "-validity", "2", "-dname", "CN=127.0.0.1"];
@@ -138,7 +138,7 @@ fn write(log: &KafkaLog, values: [&str; 2]) -> TopicPartition {
     TopicPartition::new(&log.full_name(EVENTS), 0)
 }
 
-/// Everything committed, as text.
+/// All committed values, as text.
 fn read(log: &KafkaLog, at: &TopicPartition) -> Vec<String> {
     let mut reader = log.reader(&[(at.clone(), Start::Beginning)]).expect("a reader");
     let (deadline, mut records) = (Instant::now() + PATIENCE, Vec::<Record>::new());
@@ -149,11 +149,11 @@ fn read(log: &KafkaLog, at: &TopicPartition) -> Vec<String> {
     records.into_iter().map(text).collect()
 }
 
-/// What a connection with these options says when it fails, which it must in time and without a password.
+/// The error of a connection with these options, which must fail in time and without showing a password.
 fn refusal(options: &KafkaOptions) -> String {
     let since = Instant::now();
     let error = KafkaLog::connect(options).err().expect("this must not connect");
-    assert!(since.elapsed() < TOLD_WITHIN, "told only after {:?}: {error}", since.elapsed());
+    assert!(since.elapsed() < REPORTED_WITHIN, "reported only after {:?}: {error}", since.elapsed());
     for text in [format!("{error}"), format!("{error:?}"), format!("{options:?}")] {
         for password in [PLAIN_PASSWORD, SCRAM_PASSWORD, WRONG_PASSWORD] {
             assert!(!text.contains(password), "a password is shown: {text}");
@@ -162,7 +162,7 @@ fn refusal(options: &KafkaOptions) -> String {
     error.to_string()
 }
 
-fn assert_says(text: &str, parts: &[&str]) {
+fn assert_contains(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{part:?} is missing in: {text}");
     }
@@ -191,45 +191,45 @@ fn a_member_of_a_group_gets_its_partition_over_tls() {
 }
 
 #[test]
-fn a_wrong_password_is_told_with_the_setting_and_without_the_password() {
+fn a_wrong_password_is_reported_with_the_setting_and_without_the_password() {
     let secured = &*SECURED;
     for mechanism in ["PLAIN", "SCRAM-SHA-512"] {
         let text = refusal(&secured.options(mechanism, WRONG_PASSWORD));
-        assert_says(&text, &[&secured.address, "uthentication failed", "check", "`security.password`"]);
+        assert_contains(&text, &[&secured.address, "uthentication failed", "check", "`security.password`"]);
     }
 }
 
 #[test]
-fn a_mechanism_that_the_broker_does_not_have_is_told() {
+fn a_mechanism_that_the_broker_does_not_have_is_reported() {
     let secured = &*SECURED;
     let text = refusal(&secured.options("SCRAM-SHA-256", SCRAM_PASSWORD));
-    assert_says(&text, &[&secured.address, "SCRAM-SHA-256", "`security.sasl_mechanism`"]);
+    assert_contains(&text, &[&secured.address, "SCRAM-SHA-256", "`security.sasl_mechanism`"]);
 }
 
 #[test]
-fn a_missing_or_wrong_authority_is_told_with_the_setting() {
+fn a_missing_or_wrong_authority_is_reported_with_the_setting() {
     let secured = &*SECURED;
     let mut options = secured.options("PLAIN", PLAIN_PASSWORD);
     for ca_file in [None, Some(secured.folder.path().join("stranger.pem"))] {
         options.security.ca_file = ca_file;
-        assert_says(&refusal(&options), &[&secured.address, "certificate", "check", "`security.ca_file`"]);
+        assert_contains(&refusal(&options), &[&secured.address, "certificate", "check", "`security.ca_file`"]);
     }
     options.security.ca_file = Some(secured.folder.path().join("nowhere.pem"));
-    assert_says(&refusal(&options), &["`security.ca_file`", "nowhere.pem", "cannot be read"]);
+    assert_contains(&refusal(&options), &["`security.ca_file`", "nowhere.pem", "cannot be read"]);
 }
 
 #[test]
-fn a_wrong_protocol_is_told_with_the_setting() {
+fn a_wrong_protocol_is_reported_with_the_setting() {
     let secured = &*SECURED;
     let text = refusal(&KafkaOptions::new(&secured.address, "p."));
-    assert_says(&text, &[&secured.address, "check `brokers`", "`security.protocol`"]);
+    assert_contains(&text, &[&secured.address, "check `brokers`", "`security.protocol`"]);
 }
 
 #[test]
-fn properties_reach_librdkafka_and_wrong_ones_are_told() {
+fn properties_reach_librdkafka_and_wrong_ones_are_reported() {
     let secured = &*SECURED;
     let mut options = secured.options("PLAIN", PLAIN_PASSWORD);
-    // The same listener, all by properties.
+    // The same listener, with all settings as properties.
     options.security.password = None;
     options.properties.insert("sasl.password".into(), PLAIN_PASSWORD.into());
     KafkaLog::connect(&options).expect("the password came as a property");
@@ -239,14 +239,14 @@ fn properties_reach_librdkafka_and_wrong_ones_are_told() {
         options.properties.insert(name.into(), value.into());
         options
     };
-    // librdkafka looks at this one when the client is made: it must have got it.
+    // librdkafka checks this property when the client is created, so the error proves that it was passed through.
     let refused = refusal(&with("ssl.cipher.suites", "ROT13"));
-    assert_says(&refused, &["ssl.cipher.suites"]);
-    assert_says(&refusal(&with("linger.mss", "5")), &["`linger.mss`", "take it out of `properties`"]);
+    assert_contains(&refused, &["ssl.cipher.suites"]);
+    assert_contains(&refusal(&with("linger.mss", "5")), &["`linger.mss`", "remove it from `properties`"]);
     let text = refusal(&with("compression.type", "squeezed"));
-    assert_says(&text, &["`compression.type`", "no valid value"]);
+    assert_contains(&text, &["`compression.type`", "no valid value"]);
     assert!(!text.contains("squeezed"), "a value is shown, which may be a secret elsewhere: {text}");
-    assert_says(&refusal(&with("isolation.level", "read_uncommitted")), &["`isolation.level`", "Serin's own"]);
+    assert_contains(&refusal(&with("isolation.level", "read_uncommitted")), &["`isolation.level`", "managed by Serin"]);
 }
 
 #[test]
@@ -254,12 +254,12 @@ fn two_prefixes_on_one_cluster_do_not_see_each_other() {
     let connect = || KafkaLog::connect(&SECURED.options("PLAIN", PLAIN_PASSWORD)).expect("it connects");
     let (one, other) = (connect(), connect());
     let at = write(&one, ["of one", "of one too"]);
-    // What one has made is not there for the other.
+    // One prefix does not see the topics of the other.
     assert!(other.describe(&[EVENTS]).expect("it answers").is_empty());
     assert!(other.partitions(EVENTS).unwrap_err().to_string().contains(&*other.full_name(EVENTS)));
     assert!(other.join("secured", &[EVENTS]).is_err());
 
-    // The same names of topic and transactional id: neither fences nor reads the other.
+    // With the same names of topic and transactional id, neither fences nor reads the other.
     let mut kept = one.transactional("kept").expect("the id is ours");
     let at_other = write(&other, ["of the other", "of the other too"]);
     let mut same_id = other.transactional("kept").expect("the id is ours");

@@ -1,4 +1,4 @@
-//! The list of topics: who writes and reads what, under which key, for how long.
+//! The list of topics: what each topic contains, which roles write and read it, its key and its retention.
 
 use std::fmt;
 
@@ -12,30 +12,30 @@ use serin_schemas::{
 
 use crate::Cleanup;
 
-/// The public way in for predictions.
+/// Where others write predictions. Intake relays them into `events`.
 pub const PREDICTIONS: &str = "predictions";
-/// The public way in for feedback.
+/// Where others write feedback. Intake relays it into `events`.
 pub const FEEDBACK: &str = "feedback";
-/// All that happens at the routers.
+/// Predictions, feedback, heartbeats and control records: the aggregator's input.
 pub const EVENTS: &str = "events";
-/// What the aggregator closed.
+/// Windows that the aggregator has closed.
 pub const WINDOWS: &str = "windows";
-/// What the analyzer found.
+/// Verdicts of the analyzer.
 pub const VERDICTS: &str = "verdicts";
-/// How traffic is split.
+/// Routing tables, which define how traffic is split.
 pub const ROUTING: &str = "routing";
-/// What routers applied.
+/// The tables that routers have applied.
 pub const ROUTER_STATUS: &str = "router-status";
-/// What people and systems ask for.
+/// Commands from people and systems.
 pub const COMMANDS: &str = "commands";
-/// What became of it.
+/// What happened in each rollout.
 pub const AUDIT: &str = "audit";
-/// Examples of what two versions answered to the same call.
+/// Examples of the answers of two versions to the same call.
 pub const CAPTURES: &str = "captures";
-/// What could not be used.
+/// Records that could not be processed.
 pub const DEAD_LETTERS: &str = "dead-letters";
 
-/// The stages that keep state, and so have a changelog. The intake relay keeps its sequence numbers.
+/// The stages that keep state and therefore have a changelog. The intake relay keeps its sequence numbers.
 pub const CHANGELOG_STAGES: [&str; 4] = ["aggregator", "analyzer", "controller", "intake"];
 
 /// The changelog topic of a stage.
@@ -43,22 +43,22 @@ pub fn changelog(stage: &str) -> String {
     format!("{stage}-changelog")
 }
 
-/// Who touches a topic; the unit of access rights.
+/// A reader or writer of topics. Access rights are granted per role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// The HTTP data plane.
     Router,
     /// The fold over `events`.
     Aggregator,
-    /// The relay of what others write; runs inside the aggregator's process.
+    /// The relay of records that others write. It runs inside the aggregator's process.
     Intake,
     /// The fold over `windows`.
     Analyzer,
     /// The planner, the API and the webhooks.
     Controller,
-    /// Model servers, applications, foreign logs.
+    /// Model servers, applications and other external producers.
     Others,
-    /// People and tools that look or ask: the CLI, the console, notifiers, actuators.
+    /// People and tools that watch or send commands: the CLI, the console, notifiers, actuators.
     Operators,
 }
 
@@ -67,7 +67,7 @@ impl Role {
     pub const ALL: [Self; 7] =
         [Self::Router, Self::Intake, Self::Aggregator, Self::Analyzer, Self::Controller, Self::Others, Self::Operators];
 
-    /// Name in texts.
+    /// The role's name as it is printed.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Router => "router",
@@ -87,22 +87,22 @@ impl fmt::Display for Role {
     }
 }
 
-/// One topic of the catalog. Changelogs are not in it: they follow from [`CHANGELOG_STAGES`].
+/// One topic of the catalog. Changelogs are not part of the catalog; they are derived from [`CHANGELOG_STAGES`].
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     /// Name without the prefix.
     pub name: &'static str,
-    /// What the key is.
+    /// What the records are keyed by.
     pub key: &'static str,
     /// Names of the records in it.
     pub records: &'static [&'static str],
-    /// What happens to old records.
+    /// How old records are removed.
     pub cleanup: Cleanup,
     /// Whether records can be larger than Kafka's default limit of 1 MiB.
     pub large: bool,
-    /// Who writes it.
+    /// The roles that write the topic.
     pub writers: &'static [Role],
-    /// Who reads it.
+    /// The roles that read the topic.
     pub readers: &'static [Role],
 }
 
@@ -110,7 +110,7 @@ const fn days(days: i64) -> Cleanup {
     Cleanup::Delete { retention_ms: days * 24 * 60 * 60 * 1000 }
 }
 
-/// Every topic but the changelogs, along the flow of data.
+/// Every topic except the changelogs, in the order of the data flow.
 pub const CATALOG: [Entry; 11] = [
     Entry {
         name: PREDICTIONS,
@@ -134,7 +134,7 @@ pub const CATALOG: [Entry; 11] = [
         name: EVENTS,
         key: "request id; heartbeats and control go to every partition",
         records: &[Prediction::NAME, Feedback::NAME, Heartbeat::NAME, Control::NAME],
-        // Long enough to be down over a weekend and to replay a week.
+        // Long enough for a weekend outage and for replaying a week.
         cleanup: days(7),
         large: false,
         writers: &[Role::Router, Role::Intake, Role::Controller],
@@ -154,7 +154,7 @@ pub const CATALOG: [Entry; 11] = [
         name: VERDICTS,
         key: "model",
         records: &[Verdict::NAME],
-        // Why a version went live is asked a year later.
+        // Auditors ask a year later why a version went live.
         cleanup: days(400),
         large: true,
         writers: &[Role::Analyzer],
@@ -200,7 +200,8 @@ pub const CATALOG: [Entry; 11] = [
         name: CAPTURES,
         key: "model",
         records: &[Capture::NAME],
-        // Bodies of calls can be private: they are kept for as long as somebody looks into a rollout, not longer.
+        // Request and response bodies can be private, so they are kept only for as long as someone may investigate a
+        // rollout.
         cleanup: days(2),
         large: false,
         writers: &[Role::Router],

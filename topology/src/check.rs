@@ -1,10 +1,10 @@
-//! Compares the topics there should be with those there are.
+//! Compares the topics that should exist with those that do.
 
 use std::{collections::BTreeMap, fmt};
 
 use crate::{APPEND_TIME, Cleanup, EVENTS, TopicSpec};
 
-/// One way in which a topic is not as it should be; prints as a sentence with the way out.
+/// One difference between a topic and its specification. It prints as a sentence that names the fix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The topic, without the prefix.
@@ -18,48 +18,48 @@ pub struct Difference {
 pub enum What {
     /// It does not exist.
     Missing,
-    /// It has another number of partitions.
+    /// The number of partitions differs.
     Partitions {
-        /// As it should be.
+        /// The specified number of partitions.
         expected: i32,
-        /// As it is.
+        /// The actual number of partitions.
         actual: i32,
     },
-    /// It has another number of replicas.
+    /// The number of replicas differs.
     Replication {
-        /// As it should be.
+        /// The specified number of replicas.
         expected: i32,
-        /// As it is.
+        /// The actual number of replicas.
         actual: i32,
     },
-    /// Old records are deleted where they must be kept per key, or the reverse.
+    /// The cleanup policy differs: old records are deleted where they must be compacted, or the reverse.
     Policy {
-        /// As it should be.
+        /// The specified policy.
         expected: Cleanup,
-        /// As it is.
+        /// The actual policy.
         actual: Cleanup,
     },
-    /// Records are kept for another time, in milliseconds.
+    /// The retention time differs, in milliseconds.
     Retention {
-        /// As it should be.
+        /// The specified retention time.
         expected: i64,
-        /// As it is.
+        /// The actual retention time.
         actual: i64,
     },
-    /// Another setting has another value.
+    /// Another setting differs.
     Setting {
-        /// Its Kafka name.
+        /// The setting's Kafka name.
         name: String,
-        /// As it should be.
+        /// The specified value.
         expected: String,
-        /// As it is; `None`: the log does not tell it.
+        /// The actual value. `None`: the broker does not report one.
         actual: Option<String>,
     },
 }
 
 impl Difference {
-    /// Whether a stage must not start: records would be lost, would go to the wrong task, or would tell the wrong time. The others are to be mended, while
-    /// everything runs.
+    /// Whether a stage must not start: records would be lost, would go to the wrong task, or would carry the wrong
+    /// timestamp. Other differences can be fixed while everything runs.
     pub fn is_fatal(&self) -> bool {
         match &self.what {
             What::Missing | What::Partitions { .. } | What::Policy { .. } => true,
@@ -93,7 +93,7 @@ impl fmt::Display for Difference {
             ),
             What::Retention { expected, actual } => write!(
                 f,
-                "{topic}: keeps records for {}, expected {}; set it with `kafka-configs --alter --add-config \
+                "{topic}: retention is {}, expected {}; set it with `kafka-configs --alter --add-config \
                  retention.ms={expected}`",
                 time(*actual),
                 time(*expected)
@@ -114,11 +114,11 @@ fn policy(cleanup: Cleanup) -> &'static str {
     }
 }
 
-/// A time in the largest unit that divides it.
+/// A duration in the largest unit that divides it.
 pub(crate) fn time(ms: i64) -> String {
     const UNITS: [(i64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")];
     if ms < 0 {
-        return "ever".to_owned();
+        return "unlimited".to_owned();
     }
     UNITS
         .iter()
@@ -126,7 +126,7 @@ pub(crate) fn time(ms: i64) -> String {
         .map_or_else(|| format!("{ms} ms"), |(length, unit)| format!("{} {unit}", ms / length))
 }
 
-/// Every difference, in the order of `expected`. Topics that are only in `actual` are somebody else's.
+/// Every difference, in the order of `expected`. Topics that are only in `actual` belong to others and are ignored.
 pub fn check(expected: &[TopicSpec], actual: &[TopicSpec]) -> Vec<Difference> {
     let found: BTreeMap<&str, &TopicSpec> = actual.iter().map(|topic| (topic.name.as_str(), topic)).collect();
     let mut out = Vec::new();
@@ -164,7 +164,7 @@ fn compare(expected: &TopicSpec, actual: &TopicSpec) -> Vec<What> {
     out
 }
 
-/// `0.1` and `0.10` are the same.
+/// Compares values numerically when both are numbers: `0.1` equals `0.10`.
 fn same(expected: &str, actual: &str) -> bool {
     expected == actual
         || expected
@@ -192,12 +192,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_it_should_be_has_no_difference() {
+    fn matching_topics_have_no_difference() {
         assert_eq!(sentences(|_| ()), "");
     }
 
     #[test]
-    fn topics_of_others_and_other_spellings_are_no_difference() {
+    fn foreign_topics_and_other_spellings_are_not_differences() {
         assert_eq!(
             sentences(|topics| {
                 let mut other = topics[0].clone();
@@ -211,8 +211,8 @@ mod tests {
     }
 
     #[test]
-    fn each_difference_is_a_sentence_with_the_way_out() {
-        let told = sentences(|topics| {
+    fn each_difference_is_a_sentence_that_names_the_fix() {
+        let printed = sentences(|topics| {
             topics.retain(|topic| topic.name != "audit");
             topic(topics, "events").partitions = 12;
             let stamps = topic(topics, "events").settings.iter_mut().find(|(name, _)| name == APPEND_TIME.0);
@@ -224,14 +224,14 @@ mod tests {
             topic(topics, "aggregator-changelog").settings[0].1 = "1".into();
             topic(topics, "analyzer-changelog").settings.pop();
         });
-        insta::assert_snapshot!(told, @"
+        insta::assert_snapshot!(printed, @"
         ! events: has 12 partitions, expected 4; set topology.partitions to 12 if every topic has 12, else use another topology.prefix. Partitions are never changed in place: keys would move
         ! events: message.timestamp.type is CreateTime, expected LogAppendTime; set it with `kafka-configs --alter --add-config message.timestamp.type=LogAppendTime`
         windows: has 1 replicas, expected 3; move it with `kafka-reassign-partitions`, or set topology.replication to 1
-        verdicts: keeps records for 7 d, expected 400 d; set it with `kafka-configs --alter --add-config retention.ms=34560000000`
+        verdicts: retention is 7 d, expected 400 d; set it with `kafka-configs --alter --add-config retention.ms=34560000000`
         ! routing: cleanup.policy is delete, expected compact; set it with `kafka-configs --alter --add-config cleanup.policy=compact`
         ! audit: does not exist; create it with `serin topology ensure`
-        dead-letters: keeps records for ever, expected 14 d; set it with `kafka-configs --alter --add-config retention.ms=1209600000`
+        dead-letters: retention is unlimited, expected 14 d; set it with `kafka-configs --alter --add-config retention.ms=1209600000`
         aggregator-changelog: min.insync.replicas is 1, expected 2; set it with `kafka-configs --alter --add-config min.insync.replicas=2`
         analyzer-changelog: max.message.bytes is not set, expected 8454144; set it with `kafka-configs --alter --add-config max.message.bytes=8454144`
         ");

@@ -1,10 +1,11 @@
 //! Every topic of Serin with its key, partitions and policy, as code.
 //!
-//! [`Topology::topics`] says what there should be, [`check()`] compares it with what there is, [`markdown`] prints both for
-//! people (`docs/topics.md`). Nothing here talks to a cluster: the binary creates what is missing and describes what exists.
+//! [`Topology::topics`] returns the topics that should exist, [`check()`] compares them with the topics that do
+//! exist, and [`markdown`] prints the catalog for `docs/topics.md`. Nothing in this crate talks to a cluster: the
+//! binary creates missing topics and describes existing ones.
 //!
-//! Invariants: every topic has the same number of partitions, so that the same-numbered partitions of topics keyed by the same
-//! thing belong to one task; a stage's changelog has a partition per partition of its input.
+//! Invariants: every topic has the same number of partitions, so same-numbered partitions of topics with the same key
+//! belong to one task. A stage's changelog has one partition for each partition of its input.
 
 mod catalog;
 mod check;
@@ -19,10 +20,10 @@ pub use check::{Difference, What, check};
 pub use docs::markdown;
 pub use topics::{APPEND_TIME, Topology, TopologyError};
 
-/// What happens to old records of a topic.
+/// How old records of a topic are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cleanup {
-    /// Deleted after the retention time.
+    /// Records are deleted after the retention time.
     Delete {
         /// Retention in milliseconds.
         retention_ms: i64,
@@ -31,7 +32,7 @@ pub enum Cleanup {
     Compact,
 }
 
-/// One topic as it should be. Names carry no prefix here.
+/// The specification of one topic. Names do not include the prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSpec {
     /// Name without the prefix.

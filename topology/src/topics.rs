@@ -1,4 +1,4 @@
-//! From the few numbers that a user sets to the topics as they should be.
+//! Derives the topic specifications from the few numbers that a user sets.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,20 +12,22 @@ const BATCH_OVERHEAD_BYTES: usize = 64 * 1024;
 /// Kafka's limit for the name of a topic.
 const MAX_NAME: usize = 249;
 
-/// The setting that makes a topic's timestamps those of appending, and its value.
+/// The Kafka setting, and its value, that makes the broker stamp each record with its append time.
 ///
-/// `events` needs it: how long a writer was silent, and whether its clock is off, is measured by these timestamps.
+/// `events` requires it: writer silence and clock skew are measured by these timestamps.
 pub const APPEND_TIME: (&str, &str) = ("message.timestamp.type", "LogAppendTime");
 
-/// What a user sets about topics.
+/// The topic settings that a user can change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Topology {
-    /// Put before every topic, group and transactional id, such as `serin.`; empty by default. Another prefix is another Serin.
+    /// Prefix of every topic, group and transactional id, such as `serin.`. Empty by default. Installations with
+    /// different prefixes are independent.
     pub prefix: String,
-    /// Partitions of every topic, 4 by default: how far the folds can spread. Fixed once the topics exist.
+    /// Partitions of every topic, 4 by default. This limits how far the folds can scale out. It cannot change once
+    /// the topics exist.
     pub partitions: i32,
-    /// Replicas of every partition, 1 by default. Set 3 on a cluster that matters. The embedded log has no replicas.
+    /// Replicas of every partition, 1 by default. Set 3 on a production cluster. The embedded log has no replicas.
     pub replication: i32,
 }
 
@@ -35,13 +37,13 @@ impl Default for Topology {
     }
 }
 
-/// A topology that no cluster can have; every problem at once.
+/// A topology that no cluster can have. Lists every problem.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct TopologyError(pub Vec<String>);
 
 impl Topology {
-    /// Looks for values that cannot work.
+    /// Returns every value that cannot work.
     pub fn validate(&self) -> Result<(), TopologyError> {
         let mut problems = Vec::new();
         if !(1..=10_000).contains(&self.partitions) {
@@ -66,7 +68,8 @@ impl Topology {
         if problems.is_empty() { Ok(()) } else { Err(TopologyError(problems)) }
     }
 
-    /// Every topic as it should be, along the flow of data, the changelogs last. Names carry no prefix.
+    /// The specification of every topic in the order of the data flow, with the changelogs last. Names do not include
+    /// the prefix.
     pub fn topics(&self) -> Vec<TopicSpec> {
         let entries = CATALOG.iter().map(|entry| self.topic(entry.name.to_owned(), entry));
         entries.chain(CHANGELOG_STAGES.iter().map(|stage| self.changelog(stage))).collect()
@@ -87,15 +90,16 @@ impl Topology {
 
     fn topic(&self, name: String, entry: &Entry) -> TopicSpec {
         let mut settings = vec![
-            // One of three brokers may be down, and an acknowledged record still outlives the next one.
+            // With three replicas one broker may be down, and an acknowledged record still survives the loss of a
+            // second one.
             ("min.insync.replicas", if self.replication >= 3 { "2" } else { "1" }.to_owned()),
-            // Retention then counts from arrival, whatever a producer's clock says: replayed and hostile timestamps are
-            // neither deleted at once nor kept for ever.
+            // Retention then counts from arrival, whatever the producer's clock: records with replayed or hostile
+            // timestamps are neither deleted at once nor kept forever.
             (APPEND_TIME.0, APPEND_TIME.1.to_owned()),
         ];
         if entry.cleanup == Cleanup::Compact {
-            // Restoring reads the whole topic: it is kept short. Tombstones stay for a day, so that a cache that was away for
-            // less sees them.
+            // Restoring reads the whole topic, so it is kept short. Tombstones stay for a day so that a cache that
+            // was offline for less than a day still sees them.
             settings.push(("segment.ms", (10 * 60 * 1000).to_string()));
             settings.push(("min.cleanable.dirty.ratio", "0.1".to_owned()));
             settings.push(("delete.retention.ms", (24 * 60 * 60 * 1000).to_string()));
@@ -155,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn two_of_three_replicas_must_have_a_record() {
+    fn two_of_three_replicas_must_acknowledge_a_record() {
         for (replication, want) in [(1, "1"), (2, "1"), (3, "2"), (5, "2")] {
             let topics = Topology { replication, ..Topology::default() }.topics();
             assert!(
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_are_told_at_once() {
+    fn all_problems_are_listed_at_once() {
         assert_eq!(Topology::default().validate(), Ok(()));
         let wrong = Topology { prefix: format!("a/{}", "b".repeat(300)), partitions: 0, replication: -1 };
         assert_eq!(

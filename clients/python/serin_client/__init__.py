@@ -1,4 +1,4 @@
-"""Serin from Python: tell it what your model predicted and what came of it, and read what it found.
+"""Serin from Python: report the predictions of a model and their outcomes, and read the verdicts.
 
     from serin_client import Emitter, verdicts
 
@@ -11,7 +11,7 @@
         print(verdict["decision"], verdict["sentence"])
 
 Events go to the public topics `predictions` and `feedback` as CloudEvents 1.0 (binary mode) with a JSON body; any
-producer can write the same. Verdicts are Avro; their schema is the one in `schemas/avro/` of the repository.
+producer can write the same. Verdicts are Avro; their schema is in `schemas/avro/` of the repository.
 """
 
 from .emit import Emitter

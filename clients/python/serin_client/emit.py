@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from confluent_kafka import KafkaException, Producer
 
 ARMS = ("stable", "control", "canary", "shadow", "pinned")
-#: The bounds of Serin's doors: entries of one map, and bytes of one id, name or text.
+#: The limits of Serin's intake: entries of one map, and bytes of one id, name or text.
 MOST = 64
 LONGEST = 256
 
@@ -21,14 +21,14 @@ class Emitter:
     """A producer of prediction and feedback events that never blocks its caller.
 
     `brokers` is a bootstrap list; `prefix` is the cluster's topic prefix for Serin; `source` names this program in the
-    events; `config` takes any librdkafka property (TLS, SASL ...). `predictions` and `feedback` name the topics, for
-    teams that have topics of their own.
+    events; `config` accepts any librdkafka property (TLS, SASL ...). `predictions` and `feedback` name the topics, for
+    teams that have their own topics.
 
-    Events wait in a bounded queue (`queue_events`, and 64 MiB). When it is full, because the brokers are away, an event
-    is dropped and counted in `dropped`: a model server answers its callers, whatever becomes of the events. Events that
-    waited in the queue and could not be written within librdkafka's `message.timeout.ms` are counted in `failed`.
+    Events wait in a bounded queue (`queue_events`, and 64 MiB). When it is full because the brokers are unreachable, an event
+    is dropped and counted in `dropped`: a lost event never delays the answers of a model server. Events that
+    waited in the queue and were not written within librdkafka's `message.timeout.ms` are counted in `failed`.
 
-    What an event may carry is checked when it is made: `TypeError` and `ValueError` name the argument.
+    The arguments of an event are checked when it is created: `TypeError` and `ValueError` name the argument.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class Emitter:
         self._lock = threading.Lock()
         self._reported = 0
         self._last_error = None
-        #: Events that found no place in the queue, since this emitter was made.
+        #: Events dropped because the queue was full, since this emitter was created.
         self.dropped = 0
-        #: Events that left the queue unwritten.
+        #: Events that waited in the queue and could not be written.
         self.failed = 0
 
     def prediction(
@@ -84,12 +84,12 @@ class Emitter:
         unit=None,
         completed_at_us=None,
     ):
-        """One answer of a model. With the id of a call that Serin's router saw it adds outputs to that call.
+        """Reports one answer of a model. With the id of a call that passed through Serin's router, it adds outputs to that call.
 
-        `unit` is who asked (user, session, account; text or number). Name it when your splitter keeps a unit on one
+        `unit` is the user, session or account that asked (text or number). Set it when your splitter keeps a unit on one
         version and the rollout file has `assignment.sticky`. Serin keeps a hash of it.
 
-        Returns whether the event is on its way; `False`: it was dropped.
+        Returns whether the event was queued; `False`: it was dropped.
         """
         body = {
             "prediction_id": _text("request_id", request_id),
@@ -111,9 +111,9 @@ class Emitter:
         return self._send("predictions", "dev.serin.prediction.v1", body)
 
     def feedback(self, request_id, *, values=None, classes=None, revision=0, observed_at_us=None):
-        """What became known about a prediction. A later revision replaces an earlier one.
+        """Reports the outcome of a prediction. A later revision replaces an earlier one.
 
-        Returns whether the event is on its way; `False`: it was dropped.
+        Returns whether the event was queued; `False`: it was dropped.
         """
         body = {
             "prediction_id": _text("request_id", request_id),
@@ -124,7 +124,7 @@ class Emitter:
         }
         count = len(body["values"]) + len(body["classes"])
         if all(value is None for value in body["values"].values()) and not body["classes"]:
-            raise ValueError("values: there is no truth in it; give values, classes or both")
+            raise ValueError("values: no value or class is given; set values, classes or both")
         if count > MOST:
             raise ValueError(f"values: {count} values and classes; one feedback may carry {MOST}")
         if body["revision"] < 0:
@@ -132,7 +132,7 @@ class Emitter:
         return self._send("feedback", "dev.serin.feedback.v1", body)
 
     def flush(self, timeout=30.0):
-        """Waits until everything is on the log; raises when something since the last call is not there."""
+        """Waits until all events are on the log; raises when an event since the last call was lost or not sent."""
         left = self._producer.flush(timeout)
         with self._lock:
             lost = self.dropped + self.failed - self._reported
@@ -152,7 +152,7 @@ class Emitter:
             "content-type": "application/json",
         }
         value = json.dumps(body).encode()
-        # Twice: the first poll may make room by taking reports of delivery. Neither waits.
+        # Try twice: the first poll may free room by processing delivery reports. Neither poll blocks.
         for _ in range(2):
             try:
                 self._producer.produce(
@@ -180,7 +180,7 @@ class Emitter:
 
 
 def _plain(value):
-    """Numbers of numpy, pandas and torch as Python's own."""
+    """Converts numbers of numpy, pandas and torch to Python's own."""
     item = getattr(value, "item", None)
     if callable(item) and not isinstance(value, (Mapping, str, bytes)):
         try:
@@ -217,7 +217,7 @@ def _segment(name, value):
 
 
 def _unit(name, value):
-    """A text; a whole number is the same unit however it is written: 7, 7.0, "7"."""
+    """Returns the unit as a text. A whole number is the same unit in every notation: 7, 7.0, "7"."""
     value = _plain(value)
     if isinstance(value, float) and math.isfinite(value):
         return _short(name, str(int(value)) if value.is_integer() and abs(value) < 1e15 else str(value))
@@ -230,7 +230,7 @@ def _number(name, value):
         if isinstance(value, bool):
             return value
         if isinstance(value, int):
-            # Python's whole numbers have no bound, JSON's readers do.
+            # Python's integers are unbounded, but readers of JSON have limits.
             return value if abs(value) < 1 << 63 else float(value)
         if isinstance(value, (str, bytes)) or value is None:
             raise TypeError
@@ -281,12 +281,12 @@ def _map(name, value, check):
     if not isinstance(value, Mapping):
         raise TypeError(f"{name}: expected a dict, not {value!r}")
     if len(value) > MOST:
-        raise ValueError(f"{name}: has {len(value)} entries; at most {MOST} are taken")
+        raise ValueError(f"{name}: has {len(value)} entries; at most {MOST} are accepted")
     return {_short(f"{name}: a name", key): check(f"{name}[{key!r}]", inner) for key, inner in value.items()}
 
 
 def _time(name, value):
-    """Microseconds since 1970; of another unit they would be before 1973 or after 5138."""
+    """Checks microseconds since 1970. A time in another unit would be before 1973 or after 5138."""
     if value is None:
         return int(time.time() * 1e6)
     value = _whole(name, value)

@@ -9,15 +9,15 @@ import fastavro
 from confluent_kafka import Consumer, KafkaException
 
 
-#: The type of record that the schema beside this module reads.
+#: The type of record that the schema next to this module reads.
 TYPE = "dev.serin.verdict.v4"
 
 
 class Verdicts:
     """Iterates over the verdicts of a cluster as dictionaries, oldest first.
 
-    `schema` is the path of `verdict.avsc` (default: the copy beside this module); `timeout` ends the iteration after so
-    many seconds without a record (default: never).
+    `schema` is the path of `verdict.avsc` (default: the copy next to this module). `timeout` ends the iteration after that
+    number of seconds without a record (default: never).
     """
 
     def __init__(self, brokers, *, prefix="", schema=None, timeout=None, config=None):
@@ -52,10 +52,10 @@ class Verdicts:
         return fastavro.schemaless_reader(io.BytesIO(message.value()), self._schema)
 
     def close(self):
-        """Leaves the cluster."""
+        """Closes the connection to the cluster."""
         self._consumer.close()
 
 
 def verdicts(brokers, **options):
-    """The verdicts of a cluster; see `Verdicts`."""
+    """Returns an iterator over the verdicts of a cluster; see `Verdicts`."""
     return Verdicts(brokers, **options)

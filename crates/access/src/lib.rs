@@ -1,11 +1,11 @@
-//! Who may ask for what: secrets, bearer tokens, writers of evidence, and the guard against other sites' web pages.
+//! Access control: secrets, bearer tokens, writers of evidence, and the protection against web pages of other sites.
 //!
-//! The router, the controller and the binary share it, so that every port has the same rules and none has a copy of its own.
-//! [`docs/trust.md`](../../../docs/trust.md) lists every port, who is believed there, and for what.
+//! The router, the controller and the binary share this crate, so that every port enforces the same rules.
+//! [`docs/trust.md`](../../../docs/trust.md) lists every port, which callers it trusts, and for what.
 //!
 //! Invariants:
-//! - secrets are compared in constant time and never shown ([`Secret`]);
-//! - a port that asks for no token answers this machine only, and no web page of another origin ([`check_local`]);
+//! - secrets are compared in constant time and never printed ([`Secret`]);
+//! - a port without a token answers only this machine and refuses web pages of other origins ([`check_local`]);
 //! - a writer of evidence is bound to models ([`Writers`]).
 
 mod request;

@@ -1,17 +1,19 @@
-//! What a request proves by itself: its bearer token, or that it comes from this machine and from no other site's page.
+//! What a request proves by itself: its bearer token, or that it comes from this machine and not from another site's
+//! web page.
 //!
-//! A browser on the operator's machine reaches loopback addresses too, and sends requests for any page that asks. It marks
-//! them: `Origin` names the page's site, `Host` the name that the page used (a name that was bound to 127.0.0.1 for this,
-//! which is called rebinding, is not `localhost`), and without asking first it sends three content types only.
+//! A browser on the operator's machine can reach loopback addresses, and it sends requests for any page that asks. It
+//! marks these requests: `Origin` names the page's site, and `Host` names the host that the page used. A name that
+//! was bound to 127.0.0.1 for an attack (DNS rebinding) is not `localhost`. Without a preflight request a page can
+//! send only three content types.
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
-/// A request that is turned away.
+/// A request that is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// HTTP status of the answer.
+    /// HTTP status of the response.
     pub status: StatusCode,
-    /// What is wrong, and the way out.
+    /// What is wrong and how to fix it.
     pub error: String,
 }
 
@@ -28,9 +30,9 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Refuses what a port that asks for no token must not answer: requests under a name that is not this machine's, requests of
-/// another site's page, and changes whose content type a page can send without asking. `setting` is what opens the port to
-/// others.
+/// Refuses requests that a port without a token must not answer: requests for a host name that is not this machine's,
+/// requests of another site's page, and changes whose content type a page can send without a preflight. `setting` is
+/// the setting that opens the port to others.
 pub fn check_local(method: &Method, uri: &Uri, headers: &HeaderMap, setting: &str) -> Result<(), Refused> {
     let foreign = |what: &str| {
         let error = format!(
@@ -50,8 +52,8 @@ pub fn check_local(method: &Method, uri: &Uri, headers: &HeaderMap, setting: &st
     Ok(())
 }
 
-/// Refuses requests of web pages that this port did not serve: an `Origin` must name the host and port that the request was
-/// sent to.
+/// Refuses requests of web pages that this port did not serve: an `Origin` must name the host and port of the
+/// request.
 pub fn check_origin(uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
     let ours = |origin: &HeaderValue| {
         let (scheme, authority) = origin.to_str().ok()?.split_once("://")?;
@@ -66,7 +68,7 @@ pub fn check_origin(uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
     Err(Refused::new(StatusCode::FORBIDDEN, "a web page of another origin may not send requests here"))
 }
 
-/// Every name under which the request was sent.
+/// Every host name in the request.
 fn hosts<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
     let named = headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or("?"));
     named.chain(uri.authority().map(http::uri::Authority::as_str))
@@ -84,9 +86,9 @@ fn changes(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Whether a page's form can send this content type with a body that reads as JSON. The third type that pages send without
-/// asking, `application/x-www-form-urlencoded`, is curl's default: a form encodes braces and quotes in it, and a script that
-/// does not is given away by its `Origin`.
+/// Whether a page's form can send this content type with a body that parses as JSON. The third type that pages can
+/// send without a preflight, `application/x-www-form-urlencoded`, is allowed because it is curl's default: a form
+/// encodes braces and quotes in it, and a script that does not encode them is caught by its `Origin`.
 fn page_sends_it(content_type: &HeaderValue) -> bool {
     let text = content_type.to_str().unwrap_or("text/plain").trim().to_ascii_lowercase();
     let kind = text.split(';').next().unwrap_or_default().trim();
@@ -130,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_of_this_machine_are_answered() {
+    fn local_programs_are_answered() {
         let form = "application/x-www-form-urlencoded";
         for headers in [
             &[][..],
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn other_sites_pages_are_not() {
+    fn pages_of_other_sites_are_refused() {
         for origin in [
             "http://evil.example",
             "null",
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_host_or_origin_hides_nothing() {
+    fn a_second_host_or_origin_is_checked_too() {
         let uri = Uri::from_static("/x");
         let mut headers = HeaderMap::new();
         headers.append(header::HOST, HeaderValue::from_static("localhost:1"));
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_read_whatever_the_case_of_their_scheme() {
+    fn the_scheme_of_a_token_is_case_insensitive() {
         let of = |text: &'static str| {
             bearer(&[(header::AUTHORIZATION, HeaderValue::from_static(text))].into_iter().collect()).map(str::to_owned)
         };

@@ -1,4 +1,4 @@
-//! Text that must not be shown.
+//! Secrets from the configuration: compared in constant time, never printed.
 
 use std::{borrow::Cow, fmt};
 
@@ -8,20 +8,21 @@ use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-/// Least length of a token, in characters. Shorter ones can be guessed.
+/// Minimum length of a token, in characters. Shorter tokens can be guessed.
 pub const TOKEN_MIN: usize = 16;
 
-/// What is wrong with a token that is too short; `setting` names it.
+/// The problem with a token that is too short. `setting` names the token's setting.
 pub fn short_token(setting: &str, token: &str) -> Option<String> {
-    (token.len() < TOKEN_MIN)
-        .then(|| format!("{setting}: shorter than {TOKEN_MIN} characters; `openssl rand -hex 24` makes a good one"))
+    (token.len() < TOKEN_MIN).then(|| {
+        format!("{setting}: shorter than {TOKEN_MIN} characters; `openssl rand -hex 24` generates a suitable one")
+    })
 }
 
-/// What stands in logs and dumps instead.
+/// What logs and dumps show instead of a secret.
 const HIDDEN: &str = "(hidden)";
 
-/// A secret from the configuration. Neither its debug form nor its JSON shows it, and its memory is overwritten when it is
-/// dropped. Every secret of every service is one.
+/// A secret from the configuration. Neither its debug form nor its JSON shows it, and its memory is overwritten when
+/// it is dropped. Every secret of every service has this type.
 #[derive(Clone, Default, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(SecretString);
@@ -37,17 +38,17 @@ impl Secret {
         self.0.expose_secret()
     }
 
-    /// Whether there is none.
+    /// Whether the secret is empty.
     pub fn is_empty(&self) -> bool {
         self.expose().is_empty()
     }
 
-    /// Whether it is `other`. Takes the same time wherever they differ, and whatever their lengths.
+    /// Whether the secret equals `other`. Takes the same time wherever they differ and whatever their lengths.
     pub fn is(&self, other: &str) -> bool {
         self.digest().is(other)
     }
 
-    /// Its digest.
+    /// The digest of the secret.
     pub(crate) fn digest(&self) -> Digest {
         Digest::of(self.expose())
     }
@@ -83,7 +84,7 @@ impl Serialize for Secret {
     }
 }
 
-/// The SHA-256 of a secret: enough to recognize it.
+/// The SHA-256 of a secret, which is enough to recognize the secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Digest([u8; 32]);
 
@@ -105,7 +106,7 @@ impl Digest {
         Some(Self(digest))
     }
 
-    /// Whether it is the digest of `text`. Takes the same time wherever they differ.
+    /// Whether this is the digest of `text`. Takes the same time wherever they differ.
     pub(crate) fn is(&self, text: &str) -> bool {
         self.0.ct_eq(&Self::of(text).0).into()
     }

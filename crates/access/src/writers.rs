@@ -1,4 +1,4 @@
-//! Writers: who may put evidence on the log over HTTP, about which models, and how they prove it.
+//! Writers: clients that may send evidence over HTTP, the models that each may report on, and their credentials.
 
 use std::{borrow::Cow, fmt, path::PathBuf, sync::Arc};
 
@@ -11,23 +11,24 @@ use serin_schemas::pattern;
 
 use crate::secret::{Digest, Secret, short_token};
 
-/// Longest name of a writer and longest pattern, in bytes: they stand on every record that the writer sends.
-const LONGEST: usize = 200;
-/// Most patterns of one writer.
-const MOST: usize = 32;
+/// Longest name of a writer and longest pattern, in bytes. Every record of the writer carries both.
+const MAX_BYTES: usize = 200;
+/// Maximum number of patterns of one writer.
+const MAX_PATTERNS: usize = 32;
 
-/// What a writer may send.
+/// The kinds of evidence that a writer may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Door {
-    /// Labels: `POST /v1/feedback`, and Seldon's `POST /api/v1.0/feedback`.
+    /// Labels, sent to `POST /v1/feedback` or to Seldon's `POST /api/v1.0/feedback`.
     Feedback,
-    /// Predictions of calls that no router of Serin's carried, and outputs of those that one did: `POST /v1/events`.
+    /// Predictions of calls that did not pass through a Serin router, and outputs of calls that did, sent to
+    /// `POST /v1/events`.
     Events,
 }
 
 impl Door {
-    /// Its name in the configuration.
+    /// The name used in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Feedback => "feedback",
@@ -36,28 +37,28 @@ impl Door {
     }
 }
 
-/// A writer, as the configuration has it. One of `token`, `token_file` and `token_sha256` is set.
+/// A writer in the configuration. Exactly one of `token`, `token_file` and `token_sha256` is set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WriterConfig {
-    /// Its name. It stands on the records that it sends.
+    /// The writer's name. Every record that the writer sends carries it.
     #[serde(default)]
     pub name: String,
-    /// The models that it may speak for: names, or patterns with `*`.
+    /// The models that the writer may report on: names, or patterns with `*`.
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(schema_with = "one_or_many_of::<String>")]
     pub models: Vec<String>,
-    /// What it may send. Left out: feedback only.
+    /// What the writer may send. Default: feedback only.
     #[serde(default = "feedback_only", deserialize_with = "one_or_many")]
     #[schemars(schema_with = "one_or_many_of::<Door>")]
     pub may: Vec<Door>,
-    /// Its token, of 16 characters at least. For the environment: `SERIN__WRITERS__<NAME>__TOKEN`.
+    /// The writer's token, at least 16 characters. As an environment variable: `SERIN__WRITERS__<NAME>__TOKEN`.
     #[serde(default)]
     pub token: Secret,
-    /// A file with its token; read again on SIGHUP.
+    /// A file that contains the writer's token. It is read again on SIGHUP.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
-    /// SHA-256 of its token, 64 hexadecimal digits: `printf %s "$TOKEN" | sha256sum`.
+    /// The SHA-256 of the writer's token as 64 hexadecimal digits: `printf %s "$TOKEN" | sha256sum`.
     #[serde(default)]
     pub token_sha256: Option<String>,
 }
@@ -66,19 +67,19 @@ fn feedback_only() -> Vec<Door> {
     vec![Door::Feedback]
 }
 
-/// What [`one_or_many`] reads.
+/// The JSON schema of a value that [`one_or_many`] reads.
 fn one_or_many_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     let one = generator.subschema_for::<T>();
     json_schema!({"anyOf": [{"type": "array", "items": one}, {"type": "string"}]})
 }
 
-/// One value, or a list of them; of a text, its parts between commas.
+/// Reads one value, a list of values, or a text of comma-separated values.
 fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     struct OneOrMany<T>(std::marker::PhantomData<T>);
     impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMany<T> {
         type Value = Vec<T>;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a text or a list of texts")
+            f.write_str("a string or a list of strings")
         }
         fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
@@ -95,7 +96,7 @@ fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Resul
     from.deserialize_any(OneOrMany(std::marker::PhantomData))
 }
 
-/// The writers of a configuration: a list, or a map by name, which is what environment variables can write.
+/// The writers of a configuration: a list, or a map by name. Environment variables can only write the map.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct WriterList(pub Vec<WriterConfig>);
@@ -139,7 +140,7 @@ impl<'de> Deserialize<'de> for WriterList {
     }
 }
 
-/// A writer that can be recognized.
+/// A writer whose token can be checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Writer {
     name: String,
@@ -149,28 +150,28 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Its name.
+    /// The writer's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The models that it may speak for, as patterns.
+    /// The models that the writer may report on, as patterns.
     pub fn models(&self) -> &[String] {
         &self.models
     }
 
-    /// Whether it may send this.
+    /// Whether the writer may send this kind of evidence.
     pub fn may(&self, door: Door) -> bool {
         self.may.contains(&door)
     }
 
-    /// Whether it may speak for a model.
+    /// Whether the writer may report on a model.
     pub fn covers(&self, model: &str) -> bool {
         self.models.iter().any(|pattern| pattern::matches(pattern, model))
     }
 }
 
-/// The table of writers.
+/// All configured writers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Writers(Vec<Arc<Writer>>);
 
@@ -178,7 +179,7 @@ impl Writers {
     /// Checks the writers of a configuration and reads their token files.
     ///
     /// # Errors
-    /// Every problem, each with the place where it is.
+    /// Every problem, each with the location of its setting.
     pub fn load(list: &WriterList) -> Result<Self, Vec<String>> {
         let mut problems = list.problems();
         let mut found: Vec<Arc<Writer>> = Vec::new();
@@ -199,12 +200,12 @@ impl Writers {
         if problems.is_empty() { Ok(Self(found)) } else { Err(problems) }
     }
 
-    /// Whether there are none.
+    /// Whether no writers are configured.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The writer with this token. All are compared, so that the time tells nothing.
+    /// The writer with this token. All tokens are compared, so that the time reveals nothing.
     pub fn find(&self, token: &str) -> Option<&Arc<Writer>> {
         let mut found = None;
         for writer in &self.0 {
@@ -217,14 +218,14 @@ impl Writers {
 }
 
 impl WriterList {
-    /// Every problem that shows without reading token files, which only the router can.
+    /// Every problem that can be found without reading token files. Only the router can read those.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for (index, config) in self.0.iter().enumerate() {
             let place = config.place(index);
             config.check(&place, &mut problems);
             if self.0[..index].iter().any(|other| other.name == config.name) {
-                problems.push(format!("{place}: the name is taken by another writer"));
+                problems.push(format!("{place}: another writer has the same name"));
             }
             if config.token_file.is_none() || config.token_sha256.is_some() || !config.token.is_empty() {
                 problems.extend(config.digest(&place).err());
@@ -240,14 +241,16 @@ impl WriterConfig {
     }
 
     fn check(&self, place: &str, problems: &mut Vec<String>) {
-        if self.name.is_empty() || self.name.len() > LONGEST {
-            problems.push(format!("{place}: name must have 1 to {LONGEST} bytes"));
+        if self.name.is_empty() || self.name.len() > MAX_BYTES {
+            problems.push(format!("{place}: name must have 1 to {MAX_BYTES} bytes"));
         }
-        if self.models.is_empty() || self.models.len() > MOST {
-            problems.push(format!("{place}: models must name 1 to {MOST} models or patterns; `*` is every model"));
+        if self.models.is_empty() || self.models.len() > MAX_PATTERNS {
+            problems
+                .push(format!("{place}: models must name 1 to {MAX_PATTERNS} models or patterns; `*` is every model"));
         }
-        for model in self.models.iter().filter(|model| model.is_empty() || model.len() > LONGEST) {
-            problems.push(format!("{place}: models: a pattern has {} bytes; it must have 1 to {LONGEST}", model.len()));
+        for model in self.models.iter().filter(|model| model.is_empty() || model.len() > MAX_BYTES) {
+            problems
+                .push(format!("{place}: models: a pattern has {} bytes; it must have 1 to {MAX_BYTES}", model.len()));
         }
         if self.may.is_empty() {
             problems.push(format!("{place}: may must name feedback, events or both"));
@@ -283,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_is_known_by_its_token_however_it_is_configured() {
+    fn a_writer_is_found_by_its_token_in_every_form_of_configuration() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         std::fs::write(&file, "token-of-the-second\n").unwrap();
@@ -307,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn environment_variables_write_a_map() {
+    fn writers_can_be_a_map_for_environment_variables() {
         let writers = load(json!({"apps": {"models": "a, b*", "may": "feedback,events", "token": "0123456789abcdef"}}));
         let writers = writers.unwrap();
         let apps = writers.find("0123456789abcdef").unwrap();
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_is_named_with_its_place_and_shows_no_token() {
+    fn every_problem_names_its_setting_and_shows_no_token() {
         let problems = load(json!([
             {"name": "", "models": [], "may": [], "token": "s3cret"},
             {"name": "two", "models": ["x".repeat(300)], "token_file": "/nowhere"},
@@ -332,11 +335,11 @@ mod tests {
                 "writers[0]: name must have 1 to 200 bytes",
                 "writers[0]: models must name 1 to 32 models or patterns; `*` is every model",
                 "writers[0]: may must name feedback, events or both",
-                "writers[0]: token: shorter than 16 characters; `openssl rand -hex 24` makes a good one",
+                "writers[0]: token: shorter than 16 characters; `openssl rand -hex 24` generates a suitable one",
                 "writers.two: models: a pattern has 300 bytes; it must have 1 to 200",
                 "writers.three: token_sha256 must have 64 hexadecimal digits, as sha256sum prints them",
                 "writers.four: set one of token_file, token_sha256 and token",
-                "writers.five: the name is taken by another writer",
+                "writers.five: another writer has the same name",
                 "writers.two: token_file /nowhere cannot be read: No such file or directory (os error 2)",
                 "writers.five: has the same token as another writer; give each one its own",
             ]

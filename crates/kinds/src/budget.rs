@@ -1,7 +1,7 @@
-//! The one rule for shares of the false-rollback budget: what is given to each metric, over all traffic and in its segments.
+//! The single rule that divides the false-rollback budget among metrics, over all traffic and in their segments.
 //!
-//! A gate counts double, `watch` has no share. A group has the share of its strictest member, and divides it by weight. Half of the
-//! budget is for segments, where there are any ([`rollback_weights`]).
+//! A gate counts double, and a `watch` metric gets no share. A group gets the share of its strictest member and divides it
+//! among its members by weight. If there are segments, they get half of the budget ([`rollback_weights`]).
 
 use serin_schemas::records::Role;
 use serin_spec::{GroupSpec, RolloutSpec};
@@ -10,15 +10,15 @@ use serin_statistics::{Scope, rollback_weights};
 /// Metrics that count once in the score and share one part of the budget.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// Its name.
+    /// The group's name.
     pub name: String,
-    /// Weight in the score.
+    /// The group's weight in the score.
     pub score_weight: f64,
-    /// Those of its metrics that decide, by their places in the file, with their weight in it.
+    /// The group's deciding metrics: the index of each in the rollout file, and its weight within the group.
     pub members: Vec<(usize, f64)>,
 }
 
-/// The groups of a file that have a metric that decides.
+/// The groups of a rollout file that contain at least one deciding metric.
 pub fn groups(spec: &RolloutSpec) -> Vec<Group> {
     let members = |name: &str| {
         let metrics = spec.metrics.iter().enumerate();
@@ -33,15 +33,16 @@ pub fn groups(spec: &RolloutSpec) -> Vec<Group> {
     spec.groups.iter().map(group).filter(|group| !group.members.is_empty()).collect()
 }
 
-/// Each hypothesis's share of the budget. `hypotheses`: the metric's place in the file, and whether it is over all traffic.
+/// Each hypothesis's share of the budget. `hypotheses`: the index of the metric in the file, and whether the hypothesis
+/// covers all traffic.
 pub fn shares(spec: &RolloutSpec, hypotheses: &[(usize, Scope)]) -> Vec<f64> {
     let groups = groups(spec);
     let own = |&(metric, scope): &(usize, Scope)| (scope, before_scaling(spec, &groups, metric));
     rollback_weights(&hypotheses.iter().map(own).collect::<Vec<_>>())
 }
 
-/// The hypotheses of a file if each segment turns out to have as many values as are judged alone, and others: first one for each metric
-/// over all traffic.
+/// The hypotheses to expect from a rollout file if every segment dimension fills up: its `top` values and one for the
+/// others. The hypotheses over all traffic come first, one per metric.
 pub fn expected(spec: &RolloutSpec) -> Vec<(usize, Scope)> {
     let mut all: Vec<(usize, Scope)> = (0..spec.metrics.len()).map(|metric| (metric, Scope::Overall)).collect();
     for (index, metric) in spec.metrics.iter().enumerate() {

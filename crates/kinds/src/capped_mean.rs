@@ -1,11 +1,12 @@
-//! `capped_mean`: the mean of a quantity from 0 without a known upper end (test `m2w`). Before the cap it is taken as log-normal.
+//! `capped_mean`: the mean of a non-negative quantity without a known upper end (test `m2w`). Values before capping are
+//! assumed to be log-normal.
 
 use serin_sketches::{CappedHist, Rate, Summary};
 use serin_spec::MetricSource;
 #[cfg(feature = "statistics")]
 use serin_statistics::{Measure, planning::Expected};
 
-use crate::{Gives, Kind, Range, Refusal, usual};
+use crate::{Kind, Range, Refusal, SourceType, usual};
 #[cfg(feature = "statistics")]
 use crate::{Law, Tested, law};
 
@@ -13,7 +14,7 @@ pub(crate) struct CappedMean {
     pub(crate) cap: f64,
 }
 
-/// A summary of values up to a cap. A cap that makes no sense, which lint refuses, gives one that takes no value.
+/// A summary of values up to a cap. For an invalid cap, which lint refuses, the summary accepts no values.
 pub(crate) fn capped(cap: f64) -> Summary {
     CappedHist::new(cap).map_or_else(|| Summary::Rate(Rate::default()), Summary::Capped)
 }
@@ -39,7 +40,7 @@ impl Kind for CappedMean {
         true
     }
 
-    /// The cap that counts is the edge of a bin.
+    /// The effective cap is the edge of a bin.
     fn range(&self) -> Range {
         Range { min: 0.0, max: CappedHist::new(self.cap).map_or(self.cap, |hist| hist.cap().min(self.cap)) }
     }
@@ -52,26 +53,26 @@ impl Kind for CappedMean {
         true
     }
 
-    fn fault(&self) -> Option<Refusal> {
+    fn invalid_parameters(&self) -> Option<Refusal> {
         let fits = CappedHist::new(self.cap).is_some_and(|hist| hist.cap().is_finite());
-        let message = || format!("{} caps everything", self.cap);
+        let message = || format!("{} is not a valid cap", self.cap);
         (!fits).then(|| Refusal::new(message(), "use a number above 0 that few values exceed"))
     }
 
-    fn misfit(&self, _source: &MetricSource, gives: Gives) -> Option<Refusal> {
-        match gives {
-            Gives::YesNo | Gives::Reason => Some(Refusal::new("a yes or no needs no cap", "use `rate`")),
-            Gives::Class => Some(Refusal::class()),
-            Gives::Quantity | Gives::Number => None,
+    fn unsuitable_source(&self, _source: &MetricSource, source_type: SourceType) -> Option<Refusal> {
+        match source_type {
+            SourceType::YesNo | SourceType::Reason => Some(Refusal::new("a yes or no needs no cap", "use `rate`")),
+            SourceType::Class => Some(Refusal::class()),
+            SourceType::Quantity | SourceType::Number => None,
         }
     }
 
     /// A tenth of the cap.
-    fn usual_value(&self, _source: &MetricSource, _maturity: f64) -> f64 {
+    fn default_value(&self, _source: &MetricSource, _maturity: f64) -> f64 {
         self.cap / 10.0
     }
 
-    fn usual_spread(&self, value: f64) -> Option<f64> {
+    fn default_spread(&self, value: f64) -> Option<f64> {
         Some(value * libm::sqrt(libm::expm1(usual::SIGMA * usual::SIGMA)))
     }
 
@@ -91,7 +92,7 @@ impl Tested for CappedMean {
     }
 
     fn expected(&self, value: f64) -> Expected {
-        Expected::Mean { control: value, sd: self.usual_spread(value).unwrap_or_default() }
+        Expected::Mean { control: value, sd: self.default_spread(value).unwrap_or_default() }
     }
 
     fn law(&self, _base: f64, value: f64, _tail: Option<f64>) -> Law {

@@ -1,15 +1,15 @@
-//! `classes`: the mix of classes (test `c2`). A mix is taken to have five classes, and a person's number is the share of the first.
+//! `classes`: the mix of classes (test `c2`). A mix is assumed to have five classes, and a planned value is the share of the first.
 
 use serin_sketches::{ClassCounts, Summary};
 use serin_spec::{Direction, Margin, MetricSource};
 #[cfg(feature = "statistics")]
 use serin_statistics::{Measure, planning::Expected};
 
-use crate::{Gives, Kind, Range, Refusal, usual};
+use crate::{Kind, Range, Refusal, SourceType, usual};
 #[cfg(feature = "statistics")]
 use crate::{Law, Tested};
 
-/// Number of classes of a mix, where nothing is known of it.
+/// Number of classes assumed for a mix when nothing is known about it.
 pub const CLASS_COUNT: usize = 5;
 
 pub(crate) struct Classes;
@@ -47,31 +47,31 @@ impl Kind for Classes {
         Some(Margin { absolute: Some(0.02), relative: None })
     }
 
-    fn misfit(&self, _source: &MetricSource, gives: Gives) -> Option<Refusal> {
-        match gives {
-            Gives::YesNo => Some(Refusal::new("a yes or no has no classes", "use `rate`")),
-            Gives::Quantity | Gives::Number => Some(Refusal::new(
+    fn unsuitable_source(&self, _source: &MetricSource, source_type: SourceType) -> Option<Refusal> {
+        match source_type {
+            SourceType::YesNo => Some(Refusal::new("a yes or no has no classes", "use `rate`")),
+            SourceType::Quantity | SourceType::Number => Some(Refusal::new(
                 "its source is a number, not a class",
                 "use `distribution`, or a source such as `class: {output}`",
             )),
-            Gives::Reason | Gives::Class => None,
+            SourceType::Reason | SourceType::Class => None,
         }
     }
 
-    fn wrong_margin(&self, _direction: Direction, margin: Margin) -> Option<Refusal> {
+    fn unsuitable_margin(&self, _direction: Direction, margin: Margin) -> Option<Refusal> {
         let points = || Refusal::new("a change of a share is given in points", "use `absolute`, such as 0.02");
         margin.relative.is_some().then(points)
     }
 
-    fn usual_value(&self, _source: &MetricSource, _maturity: f64) -> f64 {
+    fn default_value(&self, _source: &MetricSource, _maturity: f64) -> f64 {
         1.0 / CLASS_COUNT as f64
     }
 
     fn impossible(&self, value: f64) -> Option<String> {
-        usual::no_share(value)
+        usual::not_a_share(value)
     }
 
-    /// Each class in both directions.
+    /// Each class is tested in both directions.
     fn planned_parts(&self) -> Option<u32> {
         Some(2 * CLASS_COUNT as u32)
     }

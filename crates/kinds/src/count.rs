@@ -1,21 +1,21 @@
-//! `count`: events per answer, where an answer can bring several (test `m2c`; under rules 1 `p2`). They are taken as Poisson.
+//! `count`: events per answer, where one answer can have several (test `m2c`; `p2` under rules 1). Counts are assumed to be Poisson.
 
 use serin_sketches::{Events, Summary};
 use serin_spec::{Direction, Margin, MetricSource};
 #[cfg(feature = "statistics")]
 use serin_statistics::{Measure, cluster::ClusterRatio, planning::Expected};
 
-use crate::{Gives, Kind, Range, Refusal, capped_mean::capped, usual};
+use crate::{Kind, Range, Refusal, SourceType, capped_mean::capped, usual};
 #[cfg(feature = "statistics")]
 use crate::{Law, Tested, law};
 
-/// More events than this in one answer count as this many.
+/// An answer with more events than this counts as this many.
 pub const MOST_EVENTS: f64 = 1e6;
 
-/// More events in one answer are a mistake, and left out.
+/// An answer with more events than this is treated as a mistake and left out.
 const MISTAKEN: f64 = 1e9;
 
-/// Most events per answer that are simulated: beyond, `exp(-mean)` is 0.
+/// Most events per answer that can be simulated: beyond it, `exp(-mean)` is 0.
 const MOST_SIMULATED: f64 = 500.0;
 
 pub(crate) struct Count;
@@ -25,7 +25,7 @@ impl Kind for Count {
         if by_value { capped(MOST_EVENTS) } else { Summary::Events(Events::default()) }
     }
 
-    /// Events come whole; a bound far above any real count keeps one bad value from filling the sums.
+    /// Events are whole numbers. A bound far above any real count keeps a single bad value from filling the sums.
     fn scaled(&self, value: f64) -> Option<f64> {
         ((0.0..=MISTAKEN).contains(&value) && value.fract() == 0.0).then_some(value)
     }
@@ -54,28 +54,30 @@ impl Kind for Count {
         true
     }
 
-    fn misfit(&self, _source: &MetricSource, gives: Gives) -> Option<Refusal> {
-        match gives {
-            Gives::YesNo | Gives::Reason => {
-                Some(Refusal::new("a yes or no happens at most once per answer", "use `rate`"))
+    fn unsuitable_source(&self, _source: &MetricSource, source_type: SourceType) -> Option<Refusal> {
+        match source_type {
+            SourceType::YesNo | SourceType::Reason => {
+                Some(Refusal::new("its source is a yes or no, which counts at most once per answer", "use `rate`"))
             }
-            Gives::Quantity => Some(Refusal::new("its source is a quantity, not a number of events", "use `mean`")),
-            Gives::Class => Some(Refusal::class()),
-            Gives::Number => None,
+            SourceType::Quantity => {
+                Some(Refusal::new("its source is a quantity, not a number of events", "use `mean`"))
+            }
+            SourceType::Class => Some(Refusal::class()),
+            SourceType::Number => None,
         }
     }
 
-    fn wrong_margin(&self, _direction: Direction, margin: Margin) -> Option<Refusal> {
+    fn unsuitable_margin(&self, _direction: Direction, margin: Margin) -> Option<Refusal> {
         let ratio = || Refusal::new("counts are compared by their ratio", "use `relative`, such as 0.1");
         margin.absolute.is_some().then(ratio)
     }
 
     /// One event in ten answers.
-    fn usual_value(&self, _source: &MetricSource, _maturity: f64) -> f64 {
+    fn default_value(&self, _source: &MetricSource, _maturity: f64) -> f64 {
         0.1
     }
 
-    fn usual_spread(&self, value: f64) -> Option<f64> {
+    fn default_spread(&self, value: f64) -> Option<f64> {
         Some(libm::sqrt(value))
     }
 
@@ -84,7 +86,7 @@ impl Kind for Count {
             .then(|| format!("{value} is not a valid number of events per answer"))
     }
 
-    /// The cap of a count is not known before control's numbers are.
+    /// The cap of a count is not known before control's counts are.
     fn planned_range(&self) -> Range {
         Range::POSITIVE
     }
@@ -100,7 +102,7 @@ impl Tested for Count {
         if by_value { Measure::Counts { most: MOST_EVENTS } } else { Measure::Count }
     }
 
-    /// Under rules 1 single numbers are not known: independent events were taken as Poisson, with their mean as variance.
+    /// Under rules 1 the single counts are not known. Independent events were assumed to be Poisson, so their variance was their mean.
     fn design_effect(&self, units: &ClusterRatio, variance: Option<f64>) -> Option<f64> {
         let of_numbers = variance.map(|variance| variance * MOST_EVENTS * MOST_EVENTS);
         units.design_effect_of_mean(of_numbers.unwrap_or(units.ratio))
@@ -108,7 +110,7 @@ impl Tested for Count {
 
     fn expected(&self, value: f64) -> Expected {
         let control = value.max(usual::RAREST);
-        Expected::Mean { control, sd: self.usual_spread(control).unwrap_or_default() }
+        Expected::Mean { control, sd: self.default_spread(control).unwrap_or_default() }
     }
 
     fn law(&self, _base: f64, value: f64, _tail: Option<f64>) -> Law {

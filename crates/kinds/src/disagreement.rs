@@ -1,11 +1,12 @@
-//! `disagreement`: the share of mirrored calls whose two answers differ (test `pair`), against a limit. They differ at random.
+//! `disagreement`: the share of mirrored calls whose two answers differ (test `pair`), against a limit. Answers are assumed
+//! to differ at random.
 
 use serin_sketches::{Pairs, Summary};
 use serin_spec::MetricSource;
 #[cfg(feature = "statistics")]
 use serin_statistics::{Measure, cluster::ClusterRatio, planning::Expected};
 
-use crate::{Gives, Kind, Range, Refusal, usual};
+use crate::{Kind, Range, Refusal, SourceType, usual};
 #[cfg(feature = "statistics")]
 use crate::{Law, Tested};
 
@@ -16,12 +17,12 @@ impl Kind for Disagreement {
         Summary::Pairs(Pairs::new())
     }
 
-    /// One answer alone says nothing.
+    /// A single answer cannot be compared.
     fn scaled(&self, _value: f64) -> Option<f64> {
         None
     }
 
-    fn asks_why(&self) -> bool {
+    fn uses_reason(&self) -> bool {
         true
     }
 
@@ -37,22 +38,22 @@ impl Kind for Disagreement {
         Range::SHARES
     }
 
-    fn misfit(&self, source: &MetricSource, gives: Gives) -> Option<Refusal> {
-        let late = source.needs_label() && !matches!(gives, Gives::Reason | Gives::Class);
+    fn unsuitable_source(&self, source: &MetricSource, source_type: SourceType) -> Option<Refusal> {
+        let late = source.needs_label() && !matches!(source_type, SourceType::Reason | SourceType::Class);
         late.then(|| {
             Refusal::new(
-                "two answers to one call are compared when they come, not when a label does",
+                "the two answers to a call are compared as soon as they arrive, without waiting for a label",
                 "compare an output, class, status or latency",
             )
         })
     }
 
-    fn usual_value(&self, _source: &MetricSource, _maturity: f64) -> f64 {
+    fn default_value(&self, _source: &MetricSource, _maturity: f64) -> f64 {
         0.02
     }
 
     fn impossible(&self, value: f64) -> Option<String> {
-        usual::no_share(value)
+        usual::not_a_share(value)
     }
 
     fn is_share(&self) -> bool {

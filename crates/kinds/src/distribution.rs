@@ -1,5 +1,5 @@
-//! `distribution`: the whole distribution of a positive quantity (test `d2`). What is compared is the largest difference of the
-//! distribution functions. Values are taken as log-normal, and a person's number is their median.
+//! `distribution`: the whole distribution of a positive quantity (test `d2`). The test compares the largest difference
+//! between the distribution functions. Values are assumed to be log-normal, and a planned value is their median.
 
 use std::f64::consts::SQRT_2;
 
@@ -8,11 +8,11 @@ use serin_spec::{Direction, Margin, MetricSource};
 #[cfg(feature = "statistics")]
 use serin_statistics::{Measure, planning::Expected};
 
-use crate::{Gives, Kind, Range, Refusal, usual};
+use crate::{Kind, Range, Refusal, SourceType, usual};
 #[cfg(feature = "statistics")]
 use crate::{Law, Tested, law};
 
-/// Largest difference of two distribution functions that the test looks for: no level of it can show a larger one.
+/// Largest difference between two distribution functions that the test can show: none of its levels can show a larger one.
 const MOST_APART: f64 = 0.975;
 
 pub(crate) struct Distribution;
@@ -50,25 +50,25 @@ impl Kind for Distribution {
         margin.absolute.unwrap_or(0.0) < MOST_APART
     }
 
-    fn why_never(&self, _range: Range) -> String {
-        "no level that is looked at shows so large a difference".to_owned()
+    fn why_it_cannot_fail(&self, _range: Range) -> String {
+        "no level that the test checks can show a difference that large".to_owned()
     }
 
     fn default_margin(&self) -> Option<Margin> {
         Some(Margin { absolute: Some(0.1), relative: None })
     }
 
-    fn misfit(&self, _source: &MetricSource, gives: Gives) -> Option<Refusal> {
-        usual::no_quantity(gives)
+    fn unsuitable_source(&self, _source: &MetricSource, source_type: SourceType) -> Option<Refusal> {
+        usual::not_a_quantity(source_type)
     }
 
-    fn wrong_margin(&self, _direction: Direction, margin: Margin) -> Option<Refusal> {
+    fn unsuitable_margin(&self, _direction: Direction, margin: Margin) -> Option<Refusal> {
         margin.relative.is_some().then(|| {
-            Refusal::new("a difference of distribution functions is a share already", "use `absolute`, such as 0.1")
+            Refusal::new("a difference of distribution functions is already a share", "use `absolute`, such as 0.1")
         })
     }
 
-    fn usual_value(&self, source: &MetricSource, maturity: f64) -> f64 {
+    fn default_value(&self, source: &MetricSource, maturity: f64) -> f64 {
         usual::positive(source, maturity)
     }
 
@@ -76,7 +76,7 @@ impl Kind for Distribution {
         usual::not_positive(value)
     }
 
-    /// What is measured is no median.
+    /// The measured value is not a median.
     fn plannable(&self, _value: f64) -> Option<f64> {
         None
     }

@@ -1,4 +1,4 @@
-//! The hypothesis that a metric becomes. [`Hypothesis::new`](serin_statistics::Hypothesis::new) says why it cannot become one.
+//! Turns a metric into a hypothesis. [`Hypothesis::new`](serin_statistics::Hypothesis::new) reports why a metric cannot become one.
 
 use serin_spec::{Limit, MetricSpec, RolloutSpec, Step};
 use serin_statistics::{Against, HypothesisSpec};
@@ -17,7 +17,7 @@ pub(crate) fn of(metric: &MetricSpec, by_value: bool, horizon: u32, interval_alp
     HypothesisSpec { measure, direction, against, horizon, interval_alpha }
 }
 
-/// Planned number of windows of the whole ramp that enter the comparison: what restarts are spread over.
+/// Planned number of windows in the whole ramp that enter the comparison. Restarts are spread over them.
 pub fn horizon(spec: &RolloutSpec) -> u32 {
     let (window, settle) = (spec.window.0.0.max(1), i64::from(spec.settle));
     let compared = |step: &Step| (step.bake.max.0.0.max(0) / window - settle).max(0);
@@ -25,7 +25,7 @@ pub fn horizon(spec: &RolloutSpec) -> u32 {
     windows.clamp(2, MAX_HORIZON) as u32
 }
 
-/// A direction as the statistics have it.
+/// Converts a direction to the type of the statistics crate.
 pub fn direction(direction: serin_spec::Direction) -> serin_statistics::Direction {
     match direction {
         serin_spec::Direction::LowerIsBetter => serin_statistics::Direction::LowerIsBetter,
@@ -33,7 +33,7 @@ pub fn direction(direction: serin_spec::Direction) -> serin_statistics::Directio
     }
 }
 
-/// A margin as the statistics have it.
+/// Converts a margin to the type of the statistics crate.
 pub fn margin(margin: serin_spec::Margin) -> serin_statistics::Margin {
     serin_statistics::Margin { absolute: margin.absolute, relative: margin.relative }
 }

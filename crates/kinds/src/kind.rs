@@ -1,4 +1,4 @@
-//! The faces of a kind, and the list of kinds.
+//! The traits of a kind, and the list of kinds.
 
 use serin_sketches::Summary;
 use serin_spec::{Direction, Margin, MetricKind, MetricSource};
@@ -8,84 +8,84 @@ use serin_statistics::{Measure, cluster::ClusterRatio, planning::Expected};
 #[cfg(feature = "statistics")]
 use crate::Law;
 use crate::{
-    Gives, Range, capped_mean::CappedMean, classes::Classes, count::Count, disagreement::Disagreement,
+    Range, SourceType, capped_mean::CappedMean, classes::Classes, count::Count, disagreement::Disagreement,
     distribution::Distribution, mean::Mean, quantile::Quantile, rate::Rate, usual,
 };
 
-/// Why a kind cannot take what a file says, and the way out.
+/// Why a kind refuses what a rollout file contains, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What is wrong.
     pub message: String,
-    /// What to do about it.
-    pub way_out: &'static str,
+    /// How to fix it.
+    pub fix: &'static str,
 }
 
 impl Refusal {
-    pub(crate) fn new(message: impl Into<String>, way_out: &'static str) -> Self {
-        Self { message: message.into(), way_out }
+    pub(crate) fn new(message: impl Into<String>, fix: &'static str) -> Self {
+        Self { message: message.into(), fix }
     }
 }
 
-/// What a kind is. `by_value`: a count keeps the number of each answer, as since rules 2, instead of their sum.
+/// What a kind of metric is. `by_value`: a count metric keeps the count of each answer (rules 2 and later) instead of their sum.
 pub trait Kind {
-    /// A summary without answers. Parameters that lint refuses give a summary that takes no value of the kind.
+    /// An empty summary. For parameters that lint refuses, the summary accepts no values of the kind.
     fn empty(&self, by_value: bool) -> Summary;
 
-    /// A number as its summary takes it; `None`: no summary of the kind can hold it. Infinite numbers never get here.
+    /// A value in the form that the summary takes; `None` if no summary of the kind can hold it. The value is always finite.
     fn scaled(&self, value: f64) -> Option<f64>;
 
-    /// Whether its values are classes instead of numbers.
+    /// Whether values are classes instead of numbers.
     fn takes_classes(&self) -> bool {
         false
     }
 
-    /// Whether a source that is a yes or no says why: `timeout` instead of 1.
-    fn asks_why(&self) -> bool {
+    /// Whether a yes/no source gives its reason, such as `timeout`, instead of 1.
+    fn uses_reason(&self) -> bool {
         self.takes_classes()
     }
 
-    /// Whether its summary rounds values at random, by a number that depends on the request alone.
+    /// Whether the summary rounds values at random, using a number that depends only on the request.
     fn is_dithered(&self, _by_value: bool) -> bool {
         false
     }
 
-    /// Whether a sum per unit says what it compares. Ranks and classes need the units' own summaries.
+    /// Whether the test compares sums, so that a sum per unit is enough. Ranks and classes need a summary per unit.
     fn is_sum(&self) -> bool {
         true
     }
 
-    /// The place of a [scaled](Self::scaled) number among others, for sums per bucket of units.
+    /// The position of a [scaled](Self::scaled) value relative to others, for sums per bucket of units.
     fn position(&self, scaled: f64, _by_value: bool) -> f64 {
         scaled
     }
 
-    /// Whether it compares the two answers to a mirrored call, so that there is no control and only a limit.
+    /// Whether the kind compares the two answers to a mirrored call. It then has no control, only a limit.
     fn is_paired(&self) -> bool {
         false
     }
 
-    /// Whether it looks at many values at once (levels, classes), in both directions: any of them fails, all must pass, and no one
-    /// limit holds for them.
+    /// Whether the kind tests many parts at once (levels or classes), in both directions. It fails if any part fails and
+    /// passes only if all parts pass, and no single limit applies to all of them.
     fn has_many_parts(&self) -> bool {
         false
     }
 
-    /// Whether the difference from control is one difference of means that is normal in the large, in which each answer counts: such
-    /// kinds can pass at planned looks, and be compared within strata.
+    /// Whether the effect is a single difference of means to which every answer contributes, and which is asymptotically
+    /// normal. Such kinds can pass at planned looks and can be compared within strata.
     fn is_one_mean(&self) -> bool {
         false
     }
 
-    /// Whether its number counts events, so that harm is a number of bad outcomes.
+    /// Whether the kind counts events, so that harm is a number of bad outcomes.
     fn counts_events(&self) -> bool {
         false
     }
 
-    /// Which values its number can have.
+    /// The range of the metric's value.
     fn range(&self) -> Range;
 
-    /// Whether its number is one of the values, so that it lies where they do.
+    /// Whether the metric's value is in the range of the single answers' values.
     fn is_of_values(&self) -> bool {
         false
     }
@@ -95,18 +95,18 @@ pub trait Kind {
         false
     }
 
-    /// The range beyond which values count as its ends, if it is written in the file.
+    /// The range that values are clamped to, if the rollout file sets one.
     fn clamps_to(&self) -> Option<Range> {
         None
     }
 
-    /// Whether harm can exceed the margin at all, for values in `range`: the part of [`Self::range`] that the source can give.
+    /// Whether harm can exceed the margin at all for values in `range`, which is the part of [`Self::range`] that the source can produce.
     fn can_fail(&self, range: Range, direction: Direction, margin: Margin) -> bool {
         range.can_fail(direction, margin)
     }
 
-    /// Whether harm can exceed the margin while control's number is `control`. Of distributions and mixes of classes some level or class
-    /// always can, if any ever can.
+    /// Whether harm can exceed the margin while control's value is `control`. For a distribution or a mix of classes, this
+    /// is true whenever harm can exceed the margin at all, because some level or class always can.
     fn can_fail_at(&self, direction: Direction, margin: Margin, control: f64) -> bool {
         if self.has_many_parts() {
             self.can_fail(self.range(), direction, margin)
@@ -115,164 +115,164 @@ pub trait Kind {
         }
     }
 
-    /// Why no harm can exceed a margin within `range`, where [`Self::can_fail`] says so.
-    fn why_never(&self, Range { min, max }: Range) -> String {
+    /// Why no harm can exceed the margin within `range`; used when [`Self::can_fail`] is false.
+    fn why_it_cannot_fail(&self, Range { min, max }: Range) -> String {
         format!("no value from {min} to {max} is that much worse than another")
     }
 
-    /// What is acceptable when nothing is written.
+    /// The margin to use when the rollout file sets none.
     fn default_margin(&self) -> Option<Margin> {
         None
     }
 
-    /// Why its own parameters make no sense.
-    fn fault(&self) -> Option<Refusal> {
+    /// Why the kind's own parameters are invalid, if they are.
+    fn invalid_parameters(&self) -> Option<Refusal> {
         None
     }
 
-    /// Why it cannot take what a source gives.
-    fn misfit(&self, source: &MetricSource, gives: Gives) -> Option<Refusal>;
+    /// Why the kind cannot use the values of this source, if so.
+    fn unsuitable_source(&self, source: &MetricSource, source_type: SourceType) -> Option<Refusal>;
 
-    /// Why it has no test for a margin like this one.
-    fn wrong_margin(&self, _direction: Direction, _margin: Margin) -> Option<Refusal> {
+    /// Why the kind has no test for this margin, if so.
+    fn unsuitable_margin(&self, _direction: Direction, _margin: Margin) -> Option<Refusal> {
         None
     }
 
-    /// Its number when nothing is said. `maturity`: seconds that labels are waited for.
-    fn usual_value(&self, source: &MetricSource, maturity: f64) -> f64;
+    /// The value to assume when nothing is known. `maturity`: how long to wait for labels, in seconds.
+    fn default_value(&self, source: &MetricSource, maturity: f64) -> f64;
 
-    /// Standard deviation of one answer whose expected value is `value`; `None` for kinds that compare no means.
-    fn usual_spread(&self, _value: f64) -> Option<f64> {
+    /// Standard deviation of a single answer whose expected value is `value`; `None` for kinds that do not compare means.
+    fn default_spread(&self, _value: f64) -> Option<f64> {
         None
     }
 
-    /// Standard deviation of what one answer adds to the comparison, and the margin on the same scale, if control's number is `value`.
-    /// `None` for kinds that look at many values.
-    fn usual_resolution(&self, value: f64, _direction: Direction, margin: Margin) -> Option<(f64, f64)> {
-        Some((self.usual_spread(value)?, usual::allowed(value, margin)))
+    /// Standard deviation of one answer's contribution to the comparison, and the margin on the same scale, when control's
+    /// value is `value`. `None` for kinds that test many parts.
+    fn default_resolution(&self, value: f64, _direction: Direction, margin: Margin) -> Option<(f64, f64)> {
+        Some((self.default_spread(value)?, usual::allowed(value, margin)))
     }
 
-    /// Why its number cannot be what a person asks to simulate or plan; `None`: it can.
+    /// Why the metric cannot have this value in a plan or simulation; `None` if it can.
     fn impossible(&self, value: f64) -> Option<String>;
 
-    /// Why not only a share of the answers can be worse, the tail; `Ok`: it can.
+    /// Why it is not possible that only a share of the answers (the tail) is worse; `Ok` if it is possible.
     fn check_tail(&self, _share: f64) -> Result<(), String> {
         Err("only a quantile has a tail".to_owned())
     }
 
-    /// A number that was measured, as it can be planned with; `None`: it cannot.
+    /// A measured value adjusted so that it can be planned with; `None` if it cannot be.
     fn plannable(&self, value: f64) -> Option<f64> {
         Some(value)
     }
 
-    /// Range that a plan is made within.
+    /// The range that plans use.
     fn planned_range(&self) -> Range {
         self.range()
     }
 
-    /// Over how many parts a plan averages the evidence, where it is known before control's values are.
+    /// Over how many parts a plan averages the evidence, if that is known before control's values are.
     fn planned_parts(&self) -> Option<u32> {
         None
     }
 
-    /// A person's number as the formulas take it, where stable's number is `stable`.
+    /// The user's value as the formulas take it, when stable's value is `stable`.
     fn planned_as(&self, _stable: f64, value: f64) -> f64 {
         value
     }
 
-    /// The reverse of [`Self::planned_as`].
+    /// The inverse of [`Self::planned_as`].
     fn shown(&self, _stable: f64, planned: f64) -> f64 {
         planned
     }
 
-    /// Whether its values are shares.
+    /// Whether values are shares.
     fn is_share(&self) -> bool {
         false
     }
 
-    /// Whether the canary's difference from control is one of shares, whatever the values are.
+    /// Whether the difference between canary and control is a difference of shares, whatever the values are.
     fn differs_by_shares(&self) -> bool {
         self.is_share()
     }
 
-    /// What it is called before the word for what is measured: `p99`, `rate of`.
+    /// The name of the kind, which precedes the name of what is measured: `p99`, `rate of`.
     fn noun(&self) -> String;
 }
 
-/// What judges a kind, and what its values are taken to be where they are forecast.
+/// How a kind is judged, and which distribution its values are assumed to follow in forecasts.
 #[cfg(feature = "statistics")]
 pub trait Tested: Kind {
-    /// What its hypothesis compares.
+    /// What the hypothesis compares.
     fn measure(&self, by_value: bool) -> Measure;
 
-    /// How many answers are worth one independent one, where one unit brings many. `variance`: of single answers' positions, if it is
-    /// known.
+    /// The design effect: how many answers are worth one independent answer when one unit sends many. `variance`: the
+    /// variance of single answers' positions, if it is known.
     fn design_effect(&self, units: &ClusterRatio, variance: Option<f64>) -> Option<f64> {
         units.design_effect_of_mean(variance?)
     }
 
-    /// What control is expected to show whose number is `value`.
+    /// What to expect of control when its value is `value`.
     fn expected(&self, value: f64) -> Expected;
 
-    /// The law under which its number is `value`. `tail`: only this share of the answers is worse than under `base`.
+    /// The distribution under which the metric's value is `value`. `tail`: only this share of the answers is worse than under `base`.
     fn law(&self, base: f64, value: f64, tail: Option<f64>) -> Law;
 }
 
-/// The list of kinds: asks the kind's own file.
-macro_rules! ask {
-    ($kind:expr, $own:ident => $answer:expr) => {
+/// The list of kinds. Evaluates an expression with the type that implements the kind.
+macro_rules! dispatch {
+    ($kind:expr, $kind_type:ident => $answer:expr) => {
         match *$kind {
             MetricKind::Rate => {
-                let $own = Rate;
+                let $kind_type = Rate;
                 $answer
             }
             MetricKind::Mean { min, max } => {
-                let $own = Mean { min, max };
+                let $kind_type = Mean { min, max };
                 $answer
             }
             MetricKind::CappedMean { cap } => {
-                let $own = CappedMean { cap };
+                let $kind_type = CappedMean { cap };
                 $answer
             }
             MetricKind::Quantile { level } => {
-                let $own = Quantile { level };
+                let $kind_type = Quantile { level };
                 $answer
             }
             MetricKind::Distribution => {
-                let $own = Distribution;
+                let $kind_type = Distribution;
                 $answer
             }
             MetricKind::Classes => {
-                let $own = Classes;
+                let $kind_type = Classes;
                 $answer
             }
             MetricKind::Count => {
-                let $own = Count;
+                let $kind_type = Count;
                 $answer
             }
             MetricKind::Disagreement => {
-                let $own = Disagreement;
+                let $kind_type = Disagreement;
                 $answer
             }
         }
     };
 }
 
-/// Forwards each face to the kind's own file.
-macro_rules! faces {
-    ($($face:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
-        $(fn $face(&self, $($argument: $type),*) -> $answer {
-            ask!(self, own => own.$face($($argument),*))
+/// Forwards each method to the type that implements the kind.
+macro_rules! forward {
+    ($($method:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        $(fn $method(&self, $($argument: $type),*) -> $answer {
+            dispatch!(self, kind => kind.$method($($argument),*))
         })*
     };
 }
 
 impl Kind for MetricKind {
-    faces! {
+    forward! {
         empty(by_value: bool) -> Summary;
         scaled(value: f64) -> Option<f64>;
         takes_classes() -> bool;
-        asks_why() -> bool;
+        uses_reason() -> bool;
         is_dithered(by_value: bool) -> bool;
         is_sum() -> bool;
         position(scaled: f64, by_value: bool) -> f64;
@@ -286,14 +286,14 @@ impl Kind for MetricKind {
         clamps_to() -> Option<Range>;
         can_fail(range: Range, direction: Direction, margin: Margin) -> bool;
         can_fail_at(direction: Direction, margin: Margin, control: f64) -> bool;
-        why_never(range: Range) -> String;
+        why_it_cannot_fail(range: Range) -> String;
         default_margin() -> Option<Margin>;
-        fault() -> Option<Refusal>;
-        misfit(source: &MetricSource, gives: Gives) -> Option<Refusal>;
-        wrong_margin(direction: Direction, margin: Margin) -> Option<Refusal>;
-        usual_value(source: &MetricSource, maturity: f64) -> f64;
-        usual_spread(value: f64) -> Option<f64>;
-        usual_resolution(value: f64, direction: Direction, margin: Margin) -> Option<(f64, f64)>;
+        invalid_parameters() -> Option<Refusal>;
+        unsuitable_source(source: &MetricSource, source_type: SourceType) -> Option<Refusal>;
+        unsuitable_margin(direction: Direction, margin: Margin) -> Option<Refusal>;
+        default_value(source: &MetricSource, maturity: f64) -> f64;
+        default_spread(value: f64) -> Option<f64>;
+        default_resolution(value: f64, direction: Direction, margin: Margin) -> Option<(f64, f64)>;
         impossible(value: f64) -> Option<String>;
         check_tail(share: f64) -> Result<(), String>;
         plannable(value: f64) -> Option<f64>;
@@ -309,7 +309,7 @@ impl Kind for MetricKind {
 
 #[cfg(feature = "statistics")]
 impl Tested for MetricKind {
-    faces! {
+    forward! {
         measure(by_value: bool) -> Measure;
         design_effect(units: &ClusterRatio, variance: Option<f64>) -> Option<f64>;
         expected(value: f64) -> Expected;

@@ -1,30 +1,30 @@
-//! Laws that values are taken to follow where they are simulated, as tables of some thousand cells.
+//! Distributions that simulated values follow, as tables of a few thousand cells.
 
 use serin_statistics::laws::{normal_isf, normal_sf};
 
 use crate::usual::SIGMA;
 
-/// Cells of a table of values.
+/// Number of cells in a table of values.
 const CELLS: usize = 4096;
-/// Normal scores beyond which nothing is drawn.
+/// Normal scores beyond this are not drawn.
 const REACH: f64 = 5.0;
 
 /// How answers are distributed.
 #[derive(Clone, Debug)]
 pub enum Law {
-    /// Something is true for this share of the answers.
+    /// The condition is true for this share of the answers.
     Rate(f64),
-    /// Values, as a summary takes them, with weights on any scale. Of a mix the values are the numbers of the classes from 0, of pairs 1
-    /// is a disagreement.
+    /// Values in the form that a summary takes, with weights on any scale. For a mix of classes the values are class indices
+    /// from 0. For pairs, 1 is a disagreement.
     Values {
         /// The values.
         values: Vec<f64>,
-        /// One for each value.
+        /// One weight per value.
         weights: Vec<f64>,
     },
 }
 
-/// Events per answer.
+/// A Poisson distribution of events per answer.
 pub(crate) fn poisson(mean: f64) -> Law {
     let most = (mean + 12.0 * mean.sqrt() + 12.0).ceil() as usize;
     let mut weight = (-mean).exp();
@@ -38,21 +38,22 @@ pub(crate) fn poisson(mean: f64) -> Law {
     Law::Values { values: (0..most).map(|events| events as f64).collect(), weights }
 }
 
-/// A beta law with this mean and this `a + b`.
+/// A beta distribution with this mean and this `a + b`.
 pub(crate) fn beta(mean: f64, concentration: f64) -> Law {
     let (a, b) = (concentration * mean, concentration * (1.0 - mean));
     let values: Vec<f64> = (0..CELLS).map(|cell| (cell as f64 + 0.5) / CELLS as f64).collect();
     let ln: Vec<f64> = values.iter().map(|x| (a - 1.0) * x.ln() + (b - 1.0) * (1.0 - x).ln()).collect();
     let largest = ln.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = ln.iter().map(|ln| (ln - largest).exp()).collect();
-    // Extreme means pile up in the first or last cell: what the cells get wrong is put right from the other end.
+    // Extreme means pile up in the first or last cell. Adding weight at the other end corrects the mean.
     let seen = values.iter().zip(&weights).map(|(x, weight)| x * weight).sum::<f64>() / weights.iter().sum::<f64>();
     let right = |x: f64| if mean > 0.5 { 1.0 - (1.0 - x) * (1.0 - mean) / (1.0 - seen) } else { x * mean / seen };
     let values = values.iter().map(|x| right(*x).clamp(0.0, 1.0)).collect();
     Law::Values { values, weights }
 }
 
-/// A log-normal law whose `level`-quantile is `at`. `slow`: a share of the answers takes this many times as long.
+/// A log-normal distribution whose `level`-quantile is `at`. `slow`: the share of answers that are slow, and how many times
+/// longer they take.
 pub(crate) fn log_normal(level: f64, at: f64, slow: Option<(f64, f64)>) -> Law {
     let z_level = normal_isf(1.0 - level);
     let width = 2.0 * REACH / CELLS as f64;
@@ -67,7 +68,7 @@ pub(crate) fn log_normal(level: f64, at: f64, slow: Option<(f64, f64)>) -> Law {
     Law::Values { values, weights }
 }
 
-/// How many times as long a slow share must take for the quantile to grow by `growth`.
+/// How many times longer a slow share must take for the quantile to grow by `growth`.
 pub(crate) fn slow_factor(level: f64, growth: f64, share: f64) -> f64 {
     let score = normal_isf(1.0 - level) + growth.ln() / SIGMA;
     let above = |factor: f64| {
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mean_is_what_was_asked_for() {
+    fn a_mean_is_the_requested_one() {
         for mean in [0.05, 0.5, 0.8, 0.97] {
             let seen: f64 = cells(&beta(mean, 10.0)).iter().map(|(value, share)| value * share).sum();
             assert!((seen - mean).abs() < 1e-3, "{mean}: {seen}");
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quantile_is_what_was_asked_for_by_scaling_and_by_a_slow_path() {
+    fn a_quantile_is_the_requested_one_by_scaling_and_by_a_slow_path() {
         let p99 = |law: &Law| quantile(law, 0.99);
         assert!((p99(&log_normal(0.99, 100.0, None)) / 100.0 - 1.0).abs() < 0.02);
         let factor = slow_factor(0.99, 1.5, 0.03);

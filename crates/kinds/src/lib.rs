@@ -1,18 +1,18 @@
-//! What a kind of metric is. A file names the kinds ([`MetricKind`](serin_spec::MetricKind)); here each has a file of its own that says
-//! what lint, plan, simulate, aggregator and analyzer must agree on.
+//! The kinds of metrics. A rollout file names kinds ([`MetricKind`](serin_spec::MetricKind)). Each kind has its own file
+//! here, which defines everything that lint, plan, simulate, aggregator and analyzer must agree on.
 //!
-//! - [`Kind`]: what a window keeps of the answers and how a value enters it, which values its number can have, what it is expected to
-//!   show where nothing is known, what it refuses of a file, and its words.
-//! - [`Tested`] (feature `statistics`): the hypothesis that it becomes, and the law that its values are taken to follow.
-//! - [`Metric`]: the same of a metric as a file has it: a kind with source, margin or limit.
-//! - [`budget`] (feature `statistics`): the one rule for shares of the false-rollback budget.
+//! - [`Kind`]: what a window keeps of the answers, how a value enters it, the range of the metric's value, the value to
+//!   assume when nothing is known, what the kind refuses of a rollout file, and its name.
+//! - [`Tested`] (feature `statistics`): the hypothesis of the kind, and the distribution that its values are assumed to follow.
+//! - [`Metric`]: the same for a metric of a rollout file, which is a kind with a source and a margin or limit.
+//! - [`budget`] (feature `statistics`): the single rule that divides the false-rollback budget.
 //!
-//! Laws: what lint accepts, the analyzer can begin; plan and analyzer give a metric the same share of the budget; a kind has one empty
-//! summary.
+//! Laws: the analyzer can start whatever lint accepts; plan and analyzer give a metric the same share of the budget; a kind
+//! has exactly one empty summary.
 //!
 //! To add a kind: name it in `crates/spec/src/kind.rs`, give it a file here, and add it to the list in `kind.rs`.
 //!
-//! Pure: no clock, I/O or random source.
+//! This crate is pure: no clock, no I/O, no random source.
 
 #[cfg(feature = "statistics")]
 pub mod budget;
@@ -47,6 +47,6 @@ pub use kind::{Kind, Refusal};
 pub use law::Law;
 pub use metric::Metric;
 pub use range::Range;
-pub use source::Gives;
+pub use source::SourceType;
 pub use unit::{Unit, significant};
 pub use words::noun;

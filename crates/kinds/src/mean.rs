@@ -1,15 +1,16 @@
-//! `mean`: the mean of a quantity with a known range (test `m2`). It is taken as a beta law over its range, with `a + b = 10`.
+//! `mean`: the mean of a quantity with a known range (test `m2`). Values are assumed to follow a beta distribution over the
+//! range, with `a + b = 10`.
 
 use serin_sketches::{LinHist, Summary};
 use serin_spec::MetricSource;
 #[cfg(feature = "statistics")]
 use serin_statistics::{Measure, planning::Expected};
 
-use crate::{Gives, Kind, Range, Refusal, usual};
+use crate::{Kind, Range, Refusal, SourceType, usual};
 #[cfg(feature = "statistics")]
 use crate::{Law, Tested, law};
 
-/// `a + b` of the beta law.
+/// `a + b` of the beta distribution.
 const CONCENTRATION: f64 = 10.0;
 
 pub(crate) struct Mean {
@@ -28,7 +29,7 @@ impl Kind for Mean {
         Summary::Lin(LinHist::new())
     }
 
-    /// Scaled to `[0, 1]` and clamped.
+    /// The value scaled to `[0, 1]` and clamped.
     fn scaled(&self, value: f64) -> Option<f64> {
         (self.max > self.min).then(|| self.place(value).clamp(0.0, 1.0))
     }
@@ -53,22 +54,22 @@ impl Kind for Mean {
         Some(self.range())
     }
 
-    fn fault(&self) -> Option<Refusal> {
+    fn invalid_parameters(&self) -> Option<Refusal> {
         let Self { min, max } = *self;
         let fits = (max - min).is_finite() && min < max;
         (!fits).then(|| Refusal::new(format!("no value is in the range {min} to {max}"), "set min below max"))
     }
 
-    fn misfit(&self, _source: &MetricSource, gives: Gives) -> Option<Refusal> {
-        (gives == Gives::Class).then(Refusal::class)
+    fn unsuitable_source(&self, _source: &MetricSource, source_type: SourceType) -> Option<Refusal> {
+        (source_type == SourceType::Class).then(Refusal::class)
     }
 
-    /// The middle of its range.
-    fn usual_value(&self, _source: &MetricSource, _maturity: f64) -> f64 {
+    /// The middle of the range.
+    fn default_value(&self, _source: &MetricSource, _maturity: f64) -> f64 {
         f64::midpoint(self.min, self.max)
     }
 
-    fn usual_spread(&self, value: f64) -> Option<f64> {
+    fn default_spread(&self, value: f64) -> Option<f64> {
         let mean = self.place(value);
         Some((self.max - self.min) * libm::sqrt(mean * (1.0 - mean) / (CONCENTRATION + 1.0)))
     }
@@ -76,10 +77,10 @@ impl Kind for Mean {
     fn impossible(&self, value: f64) -> Option<String> {
         let Self { min, max } = *self;
         (!(value > min && value < max))
-            .then(|| format!("{value} is not a mean of values from {min} to {max}: it must lie between them"))
+            .then(|| format!("{value} is not a mean of values from {min} to {max}: it must be between them"))
     }
 
-    /// No value has a mean at the very end of its range; one close to it is as good.
+    /// A mean at the very end of the range is not possible; a mean close to the end is close enough.
     fn plannable(&self, value: f64) -> Option<f64> {
         let edge = usual::RAREST * (self.max - self.min);
         Some(value.clamp(self.min + edge, self.max - edge))
@@ -97,7 +98,7 @@ impl Tested for Mean {
     }
 
     fn expected(&self, value: f64) -> Expected {
-        Expected::Mean { control: value, sd: self.usual_spread(value).unwrap_or_default() }
+        Expected::Mean { control: value, sd: self.default_spread(value).unwrap_or_default() }
     }
 
     fn law(&self, _base: f64, value: f64, _tail: Option<f64>) -> Law {

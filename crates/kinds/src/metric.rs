@@ -1,4 +1,4 @@
-//! A metric as a file has it: a kind with source, margin or limit.
+//! A metric as the rollout file defines it: a kind with a source and a margin or limit.
 
 use serin_spec::{Margin, MetricSource, MetricSpec, WhenMissing, units::Duration};
 #[cfg(feature = "statistics")]
@@ -6,28 +6,31 @@ use serin_statistics::HypothesisSpec;
 
 use crate::Kind as _;
 
-/// What follows for a metric from its kind.
+/// What a metric derives from its kind.
 pub trait Metric {
-    /// The margin against control: as written, else that of the kind, else none. Not for a metric with a limit.
+    /// The margin against control: the one in the rollout file, else the default of the kind, else none. Does not apply to a
+    /// metric with a limit.
     fn margin_or_default(&self) -> Margin;
 
-    /// Whether it can pass at planned looks ([`serin_spec::GroupSequential`]): its effect is one difference that is normal in the
-    /// large, and each answer counts in it, so that the planned answers come. All others keep their e-process, and so does
-    /// `refused`: files that plan looks were written without it, and its margin may need more answers than they plan.
+    /// Whether the metric can pass at planned looks ([`serin_spec::GroupSequential`]). Its effect must be a single,
+    /// asymptotically normal difference to which every answer contributes, so that the planned number of answers arrives.
+    /// All other metrics pass by their e-process. So does `refused`: rollout files with planned looks were written before it
+    /// existed, and its margin may need more answers than they plan.
     fn passes_by_looks(&self) -> bool;
 
-    /// What stable's number is expected to be where nothing is known of it.
-    fn usual_value(&self) -> f64;
+    /// The value to assume for stable when nothing is known.
+    fn default_value(&self) -> f64;
 
-    /// Why no canary can fail it while stable's number is `stable`, if so. It then passes once stable's answers show that.
+    /// Why no canary can fail this metric while stable's value is `stable`, if so. The metric then passes once stable's
+    /// answers show this.
     fn cannot_fail_at(&self, stable: f64) -> Option<String>;
 
-    /// How long after its end a window of this metric is complete: what it needs of a request comes within that. Labels come
-    /// within their maturity, the other answer to a mirrored call within one more window.
+    /// How long after its end a window of this metric is complete. Labels arrive within their maturity, and the second
+    /// answer to a mirrored call within one more window.
     fn settles_after(&self, window: Duration) -> Duration;
 
-    /// The hypothesis that it becomes. `horizon`: planned windows of the whole rollout; `interval_alpha`: error rate of the interval of
-    /// the effect; `by_value`: see [`Kind::empty`](crate::Kind::empty).
+    /// The hypothesis of this metric. `horizon`: planned windows of the whole rollout; `interval_alpha`: error rate of the
+    /// interval of the effect; `by_value`: see [`Kind::empty`](crate::Kind::empty).
     #[cfg(feature = "statistics")]
     fn hypothesis(&self, by_value: bool, horizon: u32, interval_alpha: f64) -> HypothesisSpec;
 }
@@ -44,8 +47,8 @@ impl Metric for MetricSpec {
         one_line && self.kind.is_one_mean() && complete && self.source != MetricSource::Refused
     }
 
-    fn usual_value(&self) -> f64 {
-        self.kind.usual_value(&self.source, self.maturity.0.as_secs_f64())
+    fn default_value(&self) -> f64 {
+        self.kind.default_value(&self.source, self.maturity.0.as_secs_f64())
     }
 
     fn cannot_fail_at(&self, stable: f64) -> Option<String> {

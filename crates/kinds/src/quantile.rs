@@ -1,4 +1,4 @@
-//! `quantile`: a quantile of a positive quantity (test `q2`), known to 2 %. Values are taken as log-normal.
+//! `quantile`: a quantile of a positive quantity (test `q2`), with a resolution of 2 %. Values are assumed to be log-normal.
 
 use std::f64::consts::SQRT_2;
 
@@ -8,7 +8,7 @@ use serin_spec::{Direction, Margin, MetricSource};
 use serin_statistics::{Measure, planning::Expected};
 use statrs::function::erf::erfc_inv;
 
-use crate::{Gives, Kind, Range, Refusal, significant, usual};
+use crate::{Kind, Range, Refusal, SourceType, significant, usual};
 #[cfg(feature = "statistics")]
 use crate::{Law, Tested, law};
 
@@ -45,34 +45,31 @@ impl Kind for Quantile {
         true
     }
 
-    fn fault(&self) -> Option<Refusal> {
+    fn invalid_parameters(&self) -> Option<Refusal> {
         let fits = self.level > 0.0 && self.level < 1.0;
         let message = || format!("{} is not a quantile level", self.level);
         (!fits).then(|| Refusal::new(message(), "use a number between 0 and 1, such as 0.99"))
     }
 
-    fn misfit(&self, _source: &MetricSource, gives: Gives) -> Option<Refusal> {
-        usual::no_quantity(gives)
+    fn unsuitable_source(&self, _source: &MetricSource, source_type: SourceType) -> Option<Refusal> {
+        usual::not_a_quantity(source_type)
     }
 
     /// A relative margin must not be finer than the bins, which are 2 % wide.
-    fn wrong_margin(&self, direction: Direction, margin: Margin) -> Option<Refusal> {
+    fn unsuitable_margin(&self, direction: Direction, margin: Margin) -> Option<Refusal> {
         let sign = if direction == Direction::LowerIsBetter { 1.0 } else { -1.0 };
         let fine = |relative: f64| relative > 0.0 && (libm::log1p(sign * relative) / LN_GAMMA).abs() < 0.5;
         margin.relative.is_some_and(fine).then(|| {
-            Refusal::new(
-                "the relative margin is finer than what quantiles are told apart by",
-                "use at least 0.011, or 0",
-            )
+            Refusal::new("the relative margin is finer than the resolution of quantiles", "use at least 0.011, or 0")
         })
     }
 
-    fn usual_value(&self, source: &MetricSource, maturity: f64) -> f64 {
+    fn default_value(&self, source: &MetricSource, maturity: f64) -> f64 {
         usual::positive(source, maturity)
     }
 
-    /// It is compared by the share of answers beyond it.
-    fn usual_resolution(&self, value: f64, direction: Direction, margin: Margin) -> Option<(f64, f64)> {
+    /// Quantiles are compared by the share of answers beyond them.
+    fn default_resolution(&self, value: f64, direction: Direction, margin: Margin) -> Option<(f64, f64)> {
         let sign = if direction == Direction::LowerIsBetter { 1.0 } else { -1.0 };
         let moved = (1.0 + sign * usual::allowed(value, margin) / value).max(f64::MIN_POSITIVE);
         let score = SQRT_2 * erfc_inv(2.0 * (1.0 - self.level));
@@ -85,7 +82,7 @@ impl Kind for Quantile {
         usual::not_positive(value)
     }
 
-    /// A slow share can move the quantile only if it holds more than what lies above it.
+    /// A slow share can move the quantile only if it is larger than the share of answers above the quantile.
     fn check_tail(&self, share: f64) -> Result<(), String> {
         let level = self.level;
         if share > 1.0 - level {
@@ -125,10 +122,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_resolved_by_the_share_beyond_it() {
+    fn the_resolution_follows_from_the_share_beyond_the_quantile() {
         let margin = |relative| Margin { absolute: None, relative: Some(relative) };
         let of = |relative, direction| {
-            Quantile { level: 0.99 }.usual_resolution(250.0, direction, margin(relative)).unwrap_or_default()
+            Quantile { level: 0.99 }.default_resolution(250.0, direction, margin(relative)).unwrap_or_default()
         };
         let (spread, lower) = of(0.2, Direction::LowerIsBetter);
         assert!((spread * spread - 0.0099).abs() < 1e-12);

@@ -4,7 +4,7 @@ use serin_spec::{Direction, Margin};
 
 use crate::usual::allowed;
 
-/// Values from `min` to `max`; either may be infinite.
+/// Values from `min` to `max`; either end may be infinite.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Range {
     /// Smallest value.
@@ -16,20 +16,20 @@ pub struct Range {
 impl Range {
     /// Any number.
     pub const ALL: Self = Self { min: f64::NEG_INFINITY, max: f64::INFINITY };
-    /// All numbers from 0.
+    /// All numbers from 0 up.
     pub const POSITIVE: Self = Self { min: 0.0, max: f64::INFINITY };
     /// All shares.
     pub const SHARES: Self = Self { min: 0.0, max: 1.0 };
 
-    /// What both have in common; `None`: no value, or only one.
+    /// The intersection of both ranges; `None` if it is empty or a single value.
     #[must_use]
     pub fn within(self, other: Self) -> Option<Self> {
         let common = Self { min: self.min.max(other.min), max: self.max.min(other.max) };
         (common.min < common.max).then_some(common)
     }
 
-    /// Whether a canary can be worse than the margin allows if control's value is `control`: with both parts of a margin, worse than
-    /// both.
+    /// Whether a canary can be worse than the margin allows while control's value is `control`. With an absolute and a
+    /// relative margin, harm must exceed both.
     pub fn can_fail_at(self, direction: Direction, margin: Margin, control: f64) -> bool {
         let allowed = allowed(control, margin);
         match direction {
@@ -38,8 +38,8 @@ impl Range {
         }
     }
 
-    /// Whether there is any value of control at which a canary can be worse than the margin allows. The most room is left where control is
-    /// at the good end.
+    /// Whether there is any value of control at which a canary can be worse than the margin allows. Control at the good end
+    /// leaves the most room.
     pub fn can_fail(self, direction: Direction, margin: Margin) -> bool {
         let best = if direction == Direction::LowerIsBetter { self.min } else { self.max };
         if best.is_finite() {
@@ -67,7 +67,7 @@ mod tests {
         let at = |control, direction| MetricKind::Rate.can_fail_at(direction, margin(Some(0.02), None), control);
         assert_eq!([0.01, 0.02, 0.03, 0.0].map(|control| at(control, HigherIsBetter)), [false, false, true, false]);
         assert_eq!([0.97, 0.98, 0.99, 1.0].map(|control| at(control, LowerIsBetter)), [true, false, false, false]);
-        // With both parts harm must exceed both.
+        // With an absolute and a relative margin, harm must exceed both.
         assert!(!Range::SHARES.can_fail_at(LowerIsBetter, margin(Some(0.02), Some(2.0)), 0.4));
         assert!(Range::SHARES.can_fail_at(LowerIsBetter, margin(Some(0.02), Some(2.0)), 0.3));
         let scores = Range { min: 5.0, max: 10.0 };

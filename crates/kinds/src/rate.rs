@@ -1,11 +1,11 @@
-//! `rate`: the share of answers for which something is true (test `b2`). It is taken as Bernoulli.
+//! `rate`: the share of answers for which a condition is true (test `b2`). Values are assumed to be Bernoulli.
 
 use serin_sketches::Summary;
 use serin_spec::MetricSource;
 #[cfg(feature = "statistics")]
 use serin_statistics::{Measure, cluster::ClusterRatio, planning::Expected};
 
-use crate::{Gives, Kind, Range, Refusal, usual};
+use crate::{Kind, Range, Refusal, SourceType, usual};
 #[cfg(feature = "statistics")]
 use crate::{Law, Tested};
 
@@ -36,19 +36,19 @@ impl Kind for Rate {
         Range::SHARES
     }
 
-    fn misfit(&self, _source: &MetricSource, gives: Gives) -> Option<Refusal> {
-        match gives {
-            Gives::Quantity => Some(Refusal::new(
+    fn unsuitable_source(&self, _source: &MetricSource, source_type: SourceType) -> Option<Refusal> {
+        match source_type {
+            SourceType::Quantity => Some(Refusal::new(
                 "its source is a quantity, not a yes or no",
                 "use `mean: {min, max}` or `quantile: {level}`",
             )),
-            Gives::Class => Some(Refusal::class()),
-            Gives::YesNo | Gives::Reason | Gives::Number => None,
+            SourceType::Class => Some(Refusal::class()),
+            SourceType::YesNo | SourceType::Reason | SourceType::Number => None,
         }
     }
 
-    /// 1 % of the calls fail, are refused or cancelled, 0.1 % of the answers are unusable, 5 % of any other source.
-    fn usual_value(&self, source: &MetricSource, _maturity: f64) -> f64 {
+    /// 1 % of calls fail, are refused or are cancelled; 0.1 % of answers are unusable; 5 % for any other source.
+    fn default_value(&self, source: &MetricSource, _maturity: f64) -> f64 {
         match source {
             MetricSource::Failed | MetricSource::Refused | MetricSource::Cancelled => 0.01,
             MetricSource::Unusable => 0.001,
@@ -56,12 +56,12 @@ impl Kind for Rate {
         }
     }
 
-    fn usual_spread(&self, value: f64) -> Option<f64> {
+    fn default_spread(&self, value: f64) -> Option<f64> {
         Some(libm::sqrt(value * (1.0 - value)))
     }
 
     fn impossible(&self, value: f64) -> Option<String> {
-        usual::no_share(value)
+        usual::not_a_share(value)
     }
 
     fn is_share(&self) -> bool {

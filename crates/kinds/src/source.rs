@@ -1,24 +1,24 @@
-//! What a source gives, as far as kinds ask.
+//! What kinds need to know about the values of a source.
 
 use serin_spec::MetricSource;
 
-/// What a source gives.
+/// The type of values that a source gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gives {
+pub enum SourceType {
     /// 0 or 1.
     YesNo,
-    /// 0 or 1, or as a class the reason.
+    /// 0 or 1, or the reason as a class.
     Reason,
     /// A class.
     Class,
-    /// A number that is no 0 or 1, nor a count.
+    /// A number that is neither 0 or 1 nor a count.
     Quantity,
-    /// Some number: the file does not say more.
+    /// A number; the rollout file does not say which type.
     Number,
 }
 
-impl Gives {
-    /// What this source gives.
+impl SourceType {
+    /// The type of values that this source gives.
     pub fn of(source: &MetricSource) -> Self {
         match source {
             MetricSource::Failed | MetricSource::Refused | MetricSource::Unusable => Self::Reason,

@@ -1,20 +1,19 @@
-//! How values of a metric are written for people. Sentences and tables use this one formatter, so that the same number reads the same
-//! everywhere.
+//! Formats values of a metric for users. All sentences and tables use this formatter, so that the same number looks the same everywhere.
 
 use serin_spec::{MetricKind, MetricSource};
 
 use crate::Kind as _;
 
-/// What the values of a metric, or their differences, are counted in.
+/// The unit of a metric's values or of their differences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Shares: `8.3 %`; their differences are points.
+    /// Shares, such as `8.3 %`. Their differences are points.
     Percent,
-    /// Milliseconds: `12.3 ms`.
+    /// Milliseconds, such as `12.3 ms`.
     Milliseconds,
-    /// Seconds: `12.3 s`.
+    /// Seconds, such as `12.3 s`.
     Seconds,
-    /// Numbers of no known unit.
+    /// Numbers without a known unit.
     Plain,
 }
 
@@ -29,12 +28,13 @@ impl Unit {
         }
     }
 
-    /// The unit of the canary's difference from control, and of the margin. Distributions differ by shares, whatever their values are.
+    /// The unit of the difference between canary and control, and of the margin. Distributions differ by shares, whatever
+    /// their values are.
     pub fn of_difference(kind: &MetricKind, source: &MetricSource) -> Self {
         if kind.differs_by_shares() { Self::Percent } else { Self::of(kind, source) }
     }
 
-    /// A value: `8.3 %`, `12.3 ms`, `0.123`.
+    /// Formats a value: `8.3 %`, `12.3 ms`, `0.123`.
     pub fn value(self, value: f64) -> String {
         match self {
             Self::Percent => format!("{} %", decimals(100.0 * value)),
@@ -44,19 +44,19 @@ impl Unit {
         }
     }
 
-    /// A difference or margin, without its sign: `1 point`, `2.5 points`, `12 ms`.
+    /// Formats a difference or margin without its sign: `1 point`, `2.5 points`, `12 ms`.
     pub fn distance(self, value: f64) -> String {
         let number = self.number(value.abs());
         number.clone() + self.after(&number)
     }
 
-    /// A difference with its sign: `+2.5 points`.
+    /// Formats a difference with its sign: `+2.5 points`.
     pub fn difference(self, value: f64) -> String {
         let number = self.signed(value);
         number.clone() + self.after(number.trim_start_matches(['+', '-']))
     }
 
-    /// An interval of differences: `-0.5 .. +2.5 points`; an end that nothing bounds yet is `?`.
+    /// Formats an interval of differences: `-0.5 .. +2.5 points`. An end that is not bounded yet is `?`.
     pub fn interval(self, low: Option<f64>, high: Option<f64>) -> String {
         let end = |end: Option<f64>| end.map_or_else(|| "?".to_owned(), |end| self.signed(end));
         format!("{} .. {}{}", end(low), end(high), self.after(""))
@@ -71,7 +71,7 @@ impl Unit {
         if value > 0.0 { format!("+{number}") } else { number }
     }
 
-    /// What stands after a number of a distance.
+    /// The unit that follows the number of a difference or margin.
     fn after(self, number: &str) -> &'static str {
         match self {
             Self::Percent if number == "1" => " point",
@@ -83,13 +83,13 @@ impl Unit {
     }
 }
 
-/// Percentages: one decimal from 1 on, else two significant digits.
+/// Percentages have one decimal from 1 up, else two significant digits.
 fn decimals(value: f64) -> String {
     if value == 0.0 || value.abs() >= 1.0 { format!("{:.1}", value + 0.0) } else { significant(value, 2) }
 }
 
-/// A number with so many significant digits and without trailing zeros. It has an exponent only where it would be longer than a
-/// person reads, from 1e15 on and below 1e-9.
+/// Formats a number with `digits` significant digits and without trailing zeros. It uses an exponent only for numbers that
+/// would otherwise be too long to read: from 1e15 up and below 1e-9.
 pub fn significant(value: f64, digits: i32) -> String {
     if value == 0.0 || !value.is_finite() {
         return format!("{}", value + 0.0);

@@ -1,4 +1,4 @@
-//! What a metric is called for people.
+//! The names of metrics in sentences.
 
 use serin_spec::{MetricKind, MetricSource, MetricSpec};
 

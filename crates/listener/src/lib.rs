@@ -1,10 +1,11 @@
-//! The listeners of Serin's own ports: the API, the admin port, metrics. Model traffic has a server of its own, in the router.
+//! Serves Serin's own ports: the API, the admin port, metrics. Model traffic is served by the router's own server.
 //!
 //! Invariants:
-//! - Nobody holds a place for nothing: a TLS handshake, the head of a request and an idle connection have [`HEAD`] each, a
-//!   request has [`REQUEST`], and a listener has [`CONNECTIONS`] places. Who comes when all are taken waits in the backlog.
-//! - An answer that comes before the request's body was read does not break the connection ([`unread`]).
-//! - Whoever stops is polite: requests in flight are answered, new ones are not taken.
+//! - No client holds a connection without progress: a TLS handshake, the head of a request and an idle connection may each
+//!   take [`HEAD`], a request may take [`REQUEST`], and a listener serves at most [`CONNECTIONS`] connections. Further
+//!   connections wait in the backlog.
+//! - A response that is sent before the request's body was read does not break the connection ([`unread`]).
+//! - Shutdown is graceful: requests in flight are answered and no new ones are accepted.
 
 mod refusals;
 pub mod sockets;
@@ -47,27 +48,27 @@ pub use refusals::in_json;
 pub use sockets::{Offer, Sockets, TakenOver};
 pub use tls::{Certificate, CertificateError, Reload, TlsFiles};
 
-/// Time for a TLS handshake, for the head of a request, and between two requests of a connection.
+/// Timeout for a TLS handshake, for the head of a request, and for an idle connection.
 pub const HEAD: Duration = Duration::from_secs(10);
-/// Time for one request, with its body and its answer. The API's longest wait for news is a minute.
+/// Timeout of one request, including its body and its response. The API's longest long poll is a minute.
 pub const REQUEST: Duration = Duration::from_mins(2);
-/// Connections of one listener at a time, unless [`set_places`] has lowered it.
+/// Maximum number of connections of one listener, unless [`set_places`] has lowered it.
 pub const CONNECTIONS: usize = 512;
-/// Most bytes of a body that are read after an answer that did not ask for them.
-const UNREAD: u64 = 16 << 20;
-/// How long a caller that has just connected may take until its first request once the listener stops.
+/// Maximum number of body bytes that are drained after an early response.
+const MAX_DRAIN_BYTES: u64 = 16 << 20;
+/// After the listener stops, how long a client that has just connected may take to send its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
-/// Between two warnings that connections cannot be accepted.
+/// Minimum interval between two warnings that connections cannot be accepted.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 static PLACES: AtomicUsize = AtomicUsize::new(CONNECTIONS);
 
-/// Sets how many connections at a time each listener has that starts to serve after this: a process that may open few files
-/// keeps some aside for each of its ports.
+/// Sets the maximum number of connections for each listener that starts to serve after this call. A process with a
+/// low limit of open files reserves some descriptors for each of its ports.
 pub fn set_places(places: usize) {
     PLACES.store(places.clamp(1, CONNECTIONS), Ordering::Relaxed);
 }
-/// What these ports speak (ALPN).
+/// Protocols of these ports (ALPN).
 pub const PROTOCOLS: &[&str] = &["http/1.1"];
 
 /// A port: its socket, and its certificate if it speaks TLS.
@@ -78,22 +79,22 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// A listener on a socket that is bound, over TLS if there is a certificate.
+    /// Creates a listener on a bound socket, over TLS if there is a certificate.
     pub fn new(socket: TcpListener, certificate: Option<&Certificate>) -> io::Result<Self> {
         Ok(Self { address: socket.local_addr()?, socket, tls: certificate.map(Certificate::current) })
     }
 
-    /// Its socket, to be copied.
+    /// The listener's socket, for duplication.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves `routes` until `stop` is ready, then answers what is in flight.
+    /// Serves `routes` until `stop` is ready, then waits for the requests in flight.
     pub async fn serve(self, routes: Router, stop: impl Future<Output = ()>) {
         let places = Arc::new(Semaphore::new(PLACES.load(Ordering::Relaxed)));
         let (stopping, stopped) = watch::channel(false);
@@ -119,7 +120,7 @@ impl Listener {
                     });
                 }
                 Err(error) => {
-                    // Out of descriptors: taking a breath is all that helps.
+                    // The process is out of file descriptors; only waiting helps.
                     refused += 1;
                     if warned.is_none_or(|warned: Instant| warned.elapsed() >= WARN_EVERY) {
                         tracing::warn!(address = %self.address, %error, count = refused, "connections could not be accepted");
@@ -146,8 +147,8 @@ async fn connection(
     let Some(tls) = tls else { return speak(stream, peer, routes, stopped).await };
     match tokio::time::timeout(HEAD, TlsAcceptor::from(tls.load_full()).accept(stream)).await {
         Ok(Ok(stream)) => speak(stream, peer, routes, stopped).await,
-        Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS connection could not be made"),
-        Err(_) => tracing::debug!(%peer, "a TLS connection was not made in time"),
+        Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "a TLS handshake timed out"),
     }
 }
 
@@ -165,7 +166,7 @@ async fn speak(
             let (answer, stopped) = (answer(routes.clone(), request), stopped.clone());
             async move {
                 let mut answer = answer.await;
-                // The connection ends after this answer: a caller must not send the next request on it.
+                // The connection is closed after this response, so the client must not send another request on it.
                 if let (Ok(response), true) = (&mut answer, *stopped.borrow()) {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -180,7 +181,7 @@ async fn speak(
     let mut connection = std::pin::pin!(connection);
     let stop = async {
         drop(stopped.wait_for(|stopped| *stopped).await);
-        // hyper closes a connection on which nothing has come yet under the request that is on its way.
+        // hyper closes a connection on which no bytes have arrived yet, even if a request is already in transit.
         let _ = tokio::time::timeout(FIRST_REQUEST, began.notified()).await;
     };
     let ended = tokio::select! {
@@ -210,7 +211,7 @@ async fn answer(mut routes: Router, request: hyper::Request<Incoming>) -> Result
         return Ok(response);
     };
     let Ok(mut response) = answered;
-    if !loan.finish(UNREAD).await {
+    if !loan.finish(MAX_DRAIN_BYTES).await {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)

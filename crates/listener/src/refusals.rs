@@ -1,4 +1,4 @@
-//! Refusals by the server itself, in the form of all others.
+//! Rewrites error responses of the HTTP framework as JSON.
 
 use axum::{
     Json,
@@ -6,11 +6,11 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-/// Longest text of a refusal that is kept.
-const MOST_BYTES: usize = 8 << 10;
+/// Maximum bytes of an error text that are kept.
+const MAX_ERROR_BYTES: usize = 8 << 10;
 
-/// What refuses a request before it gets to a handler (a query, a method, a body that is too large) says so in plain text, or not
-/// at all: it becomes `{"error": "..."}` like every other failure.
+/// Rewrites an error response as `{"error": "..."}`. The framework refuses some requests before they reach a handler
+/// (a bad query, a wrong method, a body that is too large) and answers in plain text or with an empty body.
 pub async fn in_json(response: Response) -> Response {
     let status = response.status();
     let is_json = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");
@@ -18,7 +18,7 @@ pub async fn in_json(response: Response) -> Response {
         return response;
     }
     let (mut parts, body) = response.into_parts();
-    let text = axum::body::to_bytes(body, MOST_BYTES).await.unwrap_or_default();
+    let text = axum::body::to_bytes(body, MAX_ERROR_BYTES).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&text).trim().to_owned();
     let reason = status.canonical_reason().unwrap_or("the request cannot be answered").to_owned();
     let error = if text.is_empty() { reason } else { text };

@@ -1,8 +1,9 @@
-//! Sockets that somebody else has bound: systemd before this process started, or the process that this one replaces.
+//! Sockets that another process has bound: systemd before this process started, or the process that this one
+//! replaces.
 //!
-//! A listening socket lives as long as any process holds it, and so does its queue of callers. That is why a process that takes
-//! a socket over refuses nobody and cuts off nobody, where two sockets on one port (`SO_REUSEPORT`) lose the callers that wait
-//! in the queue of the one that is closed.
+//! A listening socket and its queue of connections live for as long as any process holds the socket. A process that
+//! takes over a socket therefore loses no connection. With two sockets on one port (`SO_REUSEPORT`), the connections
+//! in the queue of the closed socket would be lost.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -22,23 +23,23 @@ use rustix::net::{
 };
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-/// Most sockets that are handed over at once.
-const MOST: usize = 16;
-/// Longest name of a writer that is handed over with them.
-const NAME: usize = 4096;
-/// How long the other process may take for its part of a handover.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a successor may take from the handover until it is ready.
+/// Maximum number of sockets that are handed over at once.
+const MAX_SOCKETS: usize = 16;
+/// Longest writer name that is handed over with the sockets, in bytes.
+const MAX_NAME_BYTES: usize = 4096;
+/// Timeout for one step of the other process during a handover.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a successor may take to become ready after the handover.
 const START: Duration = Duration::from_mins(5);
-/// What a successor says when it is ready.
+/// The byte that a successor sends when it is ready.
 const READY: u8 = b'r';
 
-/// Sockets that were handed over, until each is taken by the listener whose address it has.
+/// Sockets that were handed over. Each is taken by the listener that is configured with its address.
 #[derive(Debug, Default)]
 pub struct Sockets(Vec<StdListener>);
 
 impl Sockets {
-    /// What systemd has bound for this process (`LISTEN_FDS`); nothing, if it was not asked to.
+    /// The sockets that systemd has bound for this process (`LISTEN_FDS`). Empty without socket activation.
     pub fn from_systemd() -> io::Result<Self> {
         let mut given = listenfd::ListenFd::from_env();
         let mut sockets = Vec::new();
@@ -48,7 +49,7 @@ impl Sockets {
         Ok(Self(sockets))
     }
 
-    /// The socket for `address`: one that was handed over, else a new one.
+    /// The socket for `address`: one that was handed over, otherwise a new one.
     pub async fn bind(&mut self, address: SocketAddr) -> io::Result<TcpListener> {
         let place = self.0.iter().position(|socket| socket.local_addr().is_ok_and(|bound| is_same(bound, address)));
         let Some(place) = place else { return TcpListener::bind(address).await };
@@ -63,25 +64,25 @@ impl Sockets {
     }
 }
 
-/// Whether a socket is what a setting asks for. "Any address" of both families is the same; any other address is only itself: a
-/// setting that says loopback never gets a socket that others can reach.
+/// Whether a socket matches a configured address. The unspecified addresses of both families match each other. Any
+/// other address matches only itself, so a setting for loopback never gets a socket that others can reach.
 fn is_same(bound: SocketAddr, asked: SocketAddr) -> bool {
     let any = bound.ip().is_unspecified() && asked.ip().is_unspecified();
     bound.port() == asked.port() && (bound.ip() == asked.ip() || any)
 }
 
-/// What a process has taken over from the one that it replaces.
+/// What a process has taken over from the process that it replaces.
 #[derive(Debug)]
 pub struct TakenOver {
-    /// Its sockets.
+    /// The sockets of the other process.
     pub sockets: Sockets,
-    /// The name under which it writes.
+    /// The writer name of the other process.
     pub writer: String,
     from: StdStream,
 }
 
 impl TakenOver {
-    /// Asks the process that offers its sockets at `path`. `None`: no process does.
+    /// Asks the process that offers its sockets at `path`. `None`: no process offers any.
     pub fn ask(path: &Path) -> io::Result<Option<Self>> {
         let stream = match StdStream::connect(path) {
             Ok(stream) => stream,
@@ -90,9 +91,9 @@ impl TakenOver {
             }
             Err(error) => return Err(error),
         };
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut name = vec![0; NAME];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+        stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+        let mut name = vec![0; MAX_NAME_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let got = recvmsg(&stream, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
         let mut sockets = Vec::new();
@@ -104,19 +105,19 @@ impl TakenOver {
         name.truncate(got.bytes);
         let writer = String::from_utf8(name).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         if sockets.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it handed no socket over"));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the other process handed over no sockets"));
         }
         Ok(Some(Self { sockets: Sockets(sockets), writer, from: stream }))
     }
 
-    /// Tells the other process that this one is ready: it ends.
+    /// Notifies the other process that this one is ready, so that the other one exits.
     pub fn ready(self) -> io::Result<()> {
         use std::io::Write as _;
         (&self.from).write_all(&[READY])
     }
 }
 
-/// A process's sockets, for whoever replaces it.
+/// The sockets of a process, offered to its successor.
 pub struct Offer {
     socket: UnixListener,
     sockets: Vec<OwnedFd>,
@@ -124,9 +125,9 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Offers `sockets` at `path`, to processes of the same user only. An older offer at that path ends.
+    /// Offers `sockets` at `path`, only to processes of the same user. Replaces an older offer at that path.
     pub fn at(path: &Path, sockets: Vec<OwnedFd>, writer: &str) -> io::Result<Self> {
-        if sockets.len() > MOST || writer.is_empty() || writer.len() > NAME {
+        if sockets.len() > MAX_SOCKETS || writer.is_empty() || writer.len() > MAX_NAME_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many sockets, or a name that is too long"));
         }
         match std::fs::remove_file(path) {
@@ -138,23 +139,27 @@ impl Offer {
         Ok(Self { socket, sockets, writer: writer.to_owned() })
     }
 
-    /// Hands the sockets over to whoever asks, until one of them says that it is ready.
+    /// Hands the sockets over to each process that connects, until one of them reports that it is ready.
     pub async fn taken(self) {
         loop {
             let asked = match self.socket.accept().await {
                 Ok((asked, _)) => asked,
                 Err(error) => {
-                    tracing::warn!(%error, "a successor could not be accepted");
-                    tokio::time::sleep(PATIENCE).await;
+                    tracing::warn!(%error, "a connection from a successor process could not be accepted");
+                    tokio::time::sleep(STEP_TIMEOUT).await;
                     continue;
                 }
             };
             match self.hand_over(asked).await {
                 Ok(true) => return,
                 Ok(false) => {
-                    tracing::warn!("a process took the listeners over and did not become ready: this one goes on");
+                    tracing::warn!(
+                        "a process took over the listeners but did not become ready; this process keeps serving"
+                    );
                 }
-                Err(error) => tracing::warn!(%error, "the listeners could not be handed over: this process goes on"),
+                Err(error) => {
+                    tracing::warn!(%error, "the listeners could not be handed over; this process keeps serving");
+                }
             }
         }
     }
@@ -162,25 +167,25 @@ impl Offer {
     async fn hand_over(&self, asked: UnixStream) -> io::Result<bool> {
         asked.writable().await?;
         let sockets: Vec<BorrowedFd<'_>> = self.sockets.iter().map(OwnedFd::as_fd).collect();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !control.push(SendAncillaryMessage::ScmRights(&sockets)) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many sockets"));
         }
         sendmsg(&asked, &[IoSlice::new(self.writer.as_bytes())], &mut control, SendFlags::NOSIGNAL)?;
-        tracing::info!("another process takes the listeners over");
-        let said = async {
-            let mut said = [0];
+        tracing::info!("another process is taking over the listeners");
+        let signal = async {
+            let mut byte = [0];
             loop {
                 asked.readable().await?;
-                match asked.try_read(&mut said) {
-                    Ok(read) => return Ok(read == 1 && said[0] == READY),
+                match asked.try_read(&mut byte) {
+                    Ok(read) => return Ok(read == 1 && byte[0] == READY),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return Err(error),
                 }
             }
         };
-        tokio::time::timeout(START, said).await.unwrap_or(Ok(false))
+        tokio::time::timeout(START, signal).await.unwrap_or(Ok(false))
     }
 }
 
@@ -189,7 +194,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_socket_goes_to_the_setting_that_names_it() {
+    async fn a_socket_goes_to_the_listener_with_its_address() {
         let bound = |address: &str| StdListener::bind(address).unwrap();
         let (loopback, any) = (bound("127.0.0.1:0"), bound("0.0.0.0:0"));
         let (loopback_at, any_at) = (loopback.local_addr().unwrap(), any.local_addr().unwrap());
@@ -199,15 +204,15 @@ mod tests {
         assert_eq!(sockets.left(), [loopback_at]);
         assert_eq!(sockets.bind(loopback_at).await.unwrap().local_addr().unwrap(), loopback_at);
         assert!(sockets.left().is_empty());
-        // A socket that others can reach never stands in for one that they cannot.
+        // A socket that others can reach never replaces one that they cannot.
         assert!(!is_same(any_at, ([127, 0, 0, 1], port).into()));
     }
 
     #[tokio::test]
-    async fn a_successor_takes_the_socket_over_and_says_when_it_is_ready() {
+    async fn a_successor_takes_over_the_socket_and_reports_when_it_is_ready() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("handover.sock");
-        assert!(TakenOver::ask(&path).unwrap().is_none(), "nobody offers");
+        assert!(TakenOver::ask(&path).unwrap().is_none(), "no process offers sockets");
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let copy = || socket.as_fd().try_clone_to_owned().unwrap();
@@ -215,7 +220,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let taken = tokio::spawn(offer.taken());
 
-        // One that gives up changes nothing.
+        // A successor that gives up changes nothing.
         let ask = || {
             tokio::task::spawn_blocking({
                 let path = path.clone();
@@ -230,7 +235,7 @@ mod tests {
         over.ready().unwrap();
         taken.await.unwrap();
 
-        // The socket lives on in the successor, with those who wait in its queue.
+        // The successor keeps the socket and the connections in its queue.
         let waiting = tokio::net::TcpStream::connect(address).await.unwrap();
         drop(socket);
         let (_, peer) = mine.accept().await.unwrap();
@@ -238,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_of_a_process_that_died_is_none() {
+    fn the_offer_of_a_dead_process_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("handover.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

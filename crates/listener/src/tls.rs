@@ -1,6 +1,6 @@
-//! The certificate of a listener, loaded again when its files change.
+//! A listener's certificate, reloaded when its files change.
 //!
-//! Invariant: files that cannot be used change nothing. The certificate before stays, and the log says why.
+//! Invariant: unusable files change nothing. The current certificate stays in use, and a warning gives the reason.
 
 use std::{
     fs,
@@ -20,30 +20,31 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_spec::units::Duration;
 
-/// The files of a listener's certificate.
+/// The TLS files of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsFiles {
-    /// PEM file with the certificate, and those between it and the root.
+    /// PEM file with the certificate and its intermediate certificates.
     pub certificate: PathBuf,
-    /// PEM file with its key.
+    /// PEM file with the private key of the certificate.
     pub key: PathBuf,
-    /// PEM file with authorities. With it, only those who show a certificate of one of them are let in.
+    /// PEM file with certificate authorities. If set, clients must present a certificate that one of them has issued.
     #[serde(default)]
     pub client_ca: Option<PathBuf>,
-    /// How often these files are looked at; SIGHUP looks at once. When they changed, new connections get the new certificate.
+    /// How often these files are checked for changes; SIGHUP checks at once. After a change, new connections use the
+    /// new certificate.
     #[serde(default = "TlsFiles::reload_every")]
     pub reload_every: Duration,
 }
 
 impl TlsFiles {
-    /// How often files are looked at, unless the configuration says otherwise.
+    /// The default interval between checks of the files.
     pub fn reload_every() -> Duration {
         Duration::from_secs(10)
     }
 }
 
-/// The certificate cannot be used.
+/// A certificate that cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{section}.{setting}: {path}: {cause}")]
 pub struct CertificateError {
@@ -53,16 +54,16 @@ pub struct CertificateError {
     cause: String,
 }
 
-/// What came of a look at changed files.
+/// The result of reloading changed files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
-    /// They are in use.
+    /// The new files are in use.
     Loaded,
-    /// They cannot be used.
+    /// The new files cannot be used.
     Unusable,
 }
 
-/// What the files hold.
+/// The contents of the files.
 #[derive(Clone, PartialEq, Eq)]
 struct Files {
     certificate: Vec<u8>,
@@ -70,7 +71,7 @@ struct Files {
     client_ca: Option<Vec<u8>>,
 }
 
-/// A certificate in use.
+/// A certificate that is in use and can be reloaded.
 pub struct Certificate {
     source: Source,
     current: Arc<ArcSwap<ServerConfig>>,
@@ -82,12 +83,12 @@ struct Source {
     /// The section of the configuration that names the files.
     section: &'static str,
     named: TlsFiles,
-    /// What is spoken over it, the best first (ALPN).
+    /// Protocols in order of preference (ALPN).
     protocols: &'static [&'static str],
 }
 
 impl Certificate {
-    /// Loads the certificate that `section` of the configuration names, for these protocols, the best first.
+    /// Loads the certificate that `section` of the configuration names, for these protocols in order of preference.
     pub fn load(
         section: &'static str,
         named: TlsFiles,
@@ -99,16 +100,16 @@ impl Certificate {
         Ok(Self { source, current, files })
     }
 
-    /// What new connections get.
+    /// The configuration that new connections use.
     pub fn current(&self) -> Arc<ArcSwap<ServerConfig>> {
         Arc::clone(&self.current)
     }
 
-    /// Looks at the files again and again, and on SIGHUP. `seen` is told what came of files that changed.
+    /// Checks the files periodically and on SIGHUP. Calls `seen` with the result when they have changed.
     pub async fn watch(mut self, seen: impl Fn(Reload)) {
         let every = StdDuration::from_micros(self.source.named.reload_every.0.0.max(1).unsigned_abs());
         let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
-        let mut told = None;
+        let mut reported = None;
         loop {
             let asked = async {
                 match &mut hangup {
@@ -118,22 +119,23 @@ impl Certificate {
             };
             tokio::select! {
                 () = tokio::time::sleep(every) => {}
-                () = asked => told = None,
+                () = asked => reported = None,
             }
             match self.reload() {
                 Ok(false) => {}
                 Ok(true) => {
-                    told = None;
+                    reported = None;
                     seen(Reload::Loaded);
                     let certificate = self.source.named.certificate.display();
                     tracing::info!(%certificate, "the certificate changed and is in use");
                 }
                 Err(error) => {
-                    // The two files are written one after the other: only what stays wrong is worth a warning, once.
-                    if told.as_ref() != Some(&error) {
+                    // The files are written one after the other, so one failed check is normal. A lasting problem is
+                    // reported once.
+                    if reported.as_ref() != Some(&error) {
                         seen(Reload::Unusable);
-                        tracing::warn!(%error, "the changed certificate cannot be used; the one before stays");
-                        told = Some(error);
+                        tracing::warn!(%error, "the changed certificate cannot be used; the previous one stays in use");
+                        reported = Some(error);
                     }
                 }
             }
@@ -194,7 +196,7 @@ impl Source {
         };
         let mut server = builder
             .with_single_cert(chain, key)
-            .map_err(|error| of_certificate(format!("it does not fit its key ({error})")))?;
+            .map_err(|error| of_certificate(format!("it does not match its private key ({error})")))?;
         server.alpn_protocols = self.protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Ok(server)
     }

@@ -1,10 +1,11 @@
-//! The rest of a request's body that was not read.
+//! Drains the part of a request's body that was not read.
 //!
-//! HTTP/1 has one request behind the other on a connection. An answer that comes before the body was read leaves bytes in between: a
-//! connection that goes on would read them as the next request, and one that is closed with bytes in it is reset, so its caller may
-//! never see the answer. So the rest is read and thrown away first, within bounds; where that is too much, the answer says
-//! `connection: close`. Where somebody still reads it (a server that says no in the middle of an upload), the answer does not wait:
-//! the connection stays open while the body is read, and what is left of it is thrown away behind the answer.
+//! HTTP/1 sends one request after the other on a connection. A response that is sent before the body was read leaves
+//! bytes in between. If the connection stays open, the server would parse these bytes as the next request. If it is
+//! closed with unread bytes, it is reset, and the client may never see the response. So the rest of the body is
+//! drained first, within bounds; if it is too large, the response contains `connection: close`. If the body is still
+//! being read (an upstream that refuses an upload midway), the response does not wait: the connection stays open
+//! while the body is read, and the rest is drained after the response.
 
 use std::{
     future::poll_fn,
@@ -24,12 +25,12 @@ use hyper::{
 };
 use tokio::{sync::Notify, time::timeout};
 
-/// Longest wait for a piece that is thrown away,
-const PAUSE: Duration = Duration::from_secs(2);
-/// and for all of them.
-const ALL: Duration = Duration::from_secs(30);
+/// Timeout for one frame of a body that is drained.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout for draining the whole rest of a body.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Lends a body to whoever answers the request. The [`Loan`] knows what was left of it.
+/// Lends a body to the handler that answers the request. The [`Loan`] tracks what was left of it.
 pub fn lend<B: Body>(body: B, headers: &HeaderMap) -> (Lent<B>, Loan<B>) {
     if body.is_end_stream() {
         return (Lent { body: Some(body), ended: true, slot: None }, Loan { slot: None, asks_first: false });
@@ -39,7 +40,7 @@ pub fn lend<B: Body>(body: B, headers: &HeaderMap) -> (Lent<B>, Loan<B>) {
     let slot = Arc::new(Slot {
         state: Mutex::new(State::Out),
         back: Notify::new(),
-        begun: AtomicBool::new(false),
+        started: AtomicBool::new(false),
         length: body.size_hint().exact(),
         read: AtomicU64::new(0),
     });
@@ -53,9 +54,9 @@ pub fn lend<B: Body>(body: B, headers: &HeaderMap) -> (Lent<B>, Loan<B>) {
 struct Slot<B> {
     state: Mutex<State<B>>,
     back: Notify,
-    /// Whether anybody has begun to read.
-    begun: AtomicBool,
-    /// Its length, if that is known, and how much of it was read.
+    /// Whether a read has started.
+    started: AtomicBool,
+    /// The length of the body, if it is known. `read` counts the bytes that were read.
     length: Option<u64>,
     read: AtomicU64,
 }
@@ -67,30 +68,30 @@ impl<B> Slot<B> {
 }
 
 impl<B: Body + Unpin> Slot<B> {
-    /// Throws away what is left once whoever reads it has stopped.
-    async fn throw_away(self: Arc<Self>, most: u64) {
-        if timeout(ALL, self.back.notified()).await.is_ok()
+    /// Drains what is left once the current reader has stopped.
+    async fn drain_rest(self: Arc<Self>, most: u64) {
+        if timeout(DRAIN_TIMEOUT, self.back.notified()).await.is_ok()
             && let State::Rest(body) = self.take()
         {
             // A connection whose body was not read to its end is closed.
-            let _ = timeout(ALL, discard(body, most)).await;
+            let _ = timeout(DRAIN_TIMEOUT, discard(body, most)).await;
         }
     }
 }
 
 #[derive(Debug)]
 enum State<B> {
-    /// Somebody has it.
+    /// It is still lent.
     Out,
     /// It was read to its end.
     Ended,
-    /// It broke off.
+    /// It failed before its end.
     Broken,
-    /// This much is left.
+    /// It was returned with this rest unread.
     Rest(B),
 }
 
-/// A body that was lent. Dropped before its end, it goes back.
+/// A body that was lent. When it is dropped before its end, the rest is returned to the [`Loan`].
 #[derive(Debug)]
 pub struct Lent<B> {
     body: Option<B>,
@@ -99,7 +100,7 @@ pub struct Lent<B> {
 }
 
 impl<B> Lent<B> {
-    /// Its end has been read; whoever holds it may keep it for a while.
+    /// Marks the body as read to its end; the holder may keep it for a while.
     fn end(&mut self) {
         self.ended = true;
         if let Some(slot) = self.slot.take() {
@@ -115,7 +116,7 @@ impl<B: Body + Unpin> Body for Lent<B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         if let Some(slot) = &self.slot {
-            slot.begun.store(true, Ordering::Relaxed);
+            slot.started.store(true, Ordering::Relaxed);
         }
         let Some(body) = self.body.as_mut() else { return Poll::Ready(None) };
         let polled = Pin::new(body).poll_frame(cx);
@@ -124,7 +125,7 @@ impl<B: Body + Unpin> Body for Lent<B> {
             slot.read.fetch_add(length, Ordering::Relaxed);
         }
         match &polled {
-            // What is left of it is nothing that can be read.
+            // Nothing more can be read after an error.
             Poll::Ready(Some(Err(_))) => self.body = None,
             Poll::Ready(None) => self.end(),
             Poll::Ready(Some(Ok(_))) if self.body.as_ref().is_some_and(Body::is_end_stream) => self.end(),
@@ -151,42 +152,43 @@ impl<B> Drop for Lent<B> {
     }
 }
 
-/// What is known of a body that was lent.
+/// Tracks a body that was lent.
 #[derive(Debug)]
 pub struct Loan<B> {
     slot: Option<Arc<Slot<B>>>,
-    /// Whether the caller waits for `100 Continue` before it sends.
+    /// Whether the client waits for `100 Continue` before it sends the body.
     asks_first: bool,
 }
 
 impl<B: Body + Unpin + Send + 'static> Loan<B> {
-    /// Reads what is left, up to `most` bytes; what somebody still reads is not waited for. True if another request may follow.
+    /// Drains what is left, up to `most` bytes. Does not wait for a body that is still being read. Returns whether
+    /// another request may follow on the connection.
     pub async fn finish(self, most: u64) -> bool {
         let Some(slot) = self.slot else { return true };
         match slot.take() {
             State::Ended => true,
             State::Broken => false,
             State::Rest(body) if body.is_end_stream() => true,
-            // A caller that waits for 100 Continue has sent nothing yet, and may never.
-            State::Out | State::Rest(_) if self.asks_first && !slot.begun.load(Ordering::Relaxed) => false,
+            // A client that waits for 100 Continue has not sent the body and may never send it.
+            State::Out | State::Rest(_) if self.asks_first && !slot.started.load(Ordering::Relaxed) => false,
             State::Out => {
                 let left = slot.length.map(|length| length.saturating_sub(slot.read.load(Ordering::Relaxed)));
                 let fits = left.is_none_or(|left| left <= most);
                 if fits {
-                    tokio::spawn(slot.throw_away(most));
+                    tokio::spawn(slot.drain_rest(most));
                 }
                 fits
             }
-            State::Rest(body) => timeout(ALL, discard(body, most)).await.unwrap_or(false),
+            State::Rest(body) => timeout(DRAIN_TIMEOUT, discard(body, most)).await.unwrap_or(false),
         }
     }
 }
 
-/// Reads a body to its end, or until `most` bytes have come of it. True at its end.
+/// Reads a body to its end or until `most` bytes were read. Returns whether it reached the end.
 async fn discard<B: Body + Unpin>(mut body: B, most: u64) -> bool {
     let mut left = most;
     loop {
-        match timeout(PAUSE, poll_fn(|cx| Pin::new(&mut body).poll_frame(cx))).await {
+        match timeout(FRAME_TIMEOUT, poll_fn(|cx| Pin::new(&mut body).poll_frame(cx))).await {
             Ok(None) => return true,
             Ok(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
@@ -207,7 +209,7 @@ mod tests {
 
     use super::*;
 
-    /// A body of which a piece comes now, and nothing more.
+    /// A body that has one frame ready and then stays pending.
     struct Upload(Option<Vec<u8>>, Option<u64>);
 
     impl Body for Upload {
@@ -232,7 +234,7 @@ mod tests {
         future.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop()))
     }
 
-    /// An answer while somebody reads 10 bytes of an upload of this length, of which at most 100 are thrown away.
+    /// Responds while 10 bytes of an upload of this length are read and at most 100 bytes may be drained.
     fn early(length: Option<u64>, headers: &HeaderMap, reads: bool) -> Poll<bool> {
         let (mut lent, loan) = lend(Upload(Some(vec![0; 10]), length), headers);
         if reads {
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_does_not_wait_for_somebody_who_still_reads() {
+    async fn a_response_does_not_wait_for_a_pending_reader() {
         let none = HeaderMap::new();
         for (length, goes_on) in [(None, true), (Some(110), true), (Some(111), false)] {
             assert_eq!(early(length, &none, true), Poll::Ready(goes_on), "{length:?}");
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_was_not_asked_to_send_may_never() {
+    async fn a_client_that_waits_for_continue_is_not_drained() {
         let headers =
             HeaderMap::from_iter([(header::EXPECT, "100-continue".parse().unwrap_or_else(|_| unreachable!()))]);
         assert_eq!(early(Some(50), &headers, false), Poll::Ready(false));

@@ -1,6 +1,6 @@
-//! Callers who had connected before a listener stopped, over real sockets.
+//! Clients that connected before a listener stopped, over real sockets.
 
-#![expect(clippy::unwrap_used, reason = "a test: it fails where it would panic")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use axum::{Router, routing::get};
 use serin_listener::Listener;
@@ -12,7 +12,7 @@ use tokio::{
 
 const REQUEST: &[u8] = b"GET /v1/rollouts HTTP/1.1\r\nhost: a\r\n\r\n";
 
-/// Reads one answer, as far as its body.
+/// Reads one response up to the end of its body.
 async fn answer(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\nyes") {
@@ -21,10 +21,10 @@ async fn answer(stream: &mut TcpStream) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// hyper closes a connection on which nothing has come yet as soon as it is asked to shut down: the request that is on its way
-/// would be lost.
+/// hyper closes a connection on which no bytes have arrived yet as soon as it is asked to shut down. A request in
+/// transit would be lost.
 #[tokio::test]
-async fn callers_that_had_connected_are_answered() {
+async fn clients_that_had_connected_are_answered() {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listener = Listener::new(socket, None).unwrap();
     let address = listener.address();
@@ -35,7 +35,7 @@ async fn callers_that_had_connected_are_answered() {
     let mut silent = TcpStream::connect(address).await.unwrap();
     let mut half = TcpStream::connect(address).await.unwrap();
     half.write_all(&REQUEST[..20]).await.unwrap();
-    // The listener accepts in order: when this one is answered, the others are known.
+    // The listener accepts connections in order: when the last one is answered, it has accepted the others.
     let mut last = TcpStream::connect(address).await.unwrap();
     last.write_all(REQUEST).await.unwrap();
     answer(&mut last).await;

@@ -1,6 +1,6 @@
-//! Answers of Serin's own ports that come before the request's body was read, over real sockets.
+//! Responses of Serin's own ports that are sent before the request's body was read, over real sockets.
 
-#![expect(clippy::unwrap_used, reason = "a test: it fails where it would panic")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use axum::{Router, http::StatusCode, routing::post};
 use serin_listener::Listener;
@@ -9,7 +9,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// A port whose only path answers 401 without a look at the body.
+/// A port whose only path answers 401 without reading the body.
 async fn port() -> std::net::SocketAddr {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listener = Listener::new(socket, None).unwrap();
@@ -19,7 +19,7 @@ async fn port() -> std::net::SocketAddr {
     address
 }
 
-/// Sends a request, its body in packets of its own, and reads the answer's head and body.
+/// Sends a request with its body in separate packets, and reads the head and body of the response.
 async fn ask(stream: &mut TcpStream, more: &str, length: usize, sent: usize) -> String {
     let head = format!("POST /v1/act HTTP/1.1\r\nhost: a\r\n{more}content-length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -35,7 +35,7 @@ async fn ask(stream: &mut TcpStream, more: &str, length: usize, sent: usize) -> 
 }
 
 #[tokio::test]
-async fn a_connection_outlives_an_answer_that_did_not_wait_for_the_body() {
+async fn a_connection_survives_a_response_before_the_body_was_read() {
     let address = port().await;
     for length in [0, 1, 3_000, 200_000, 4_000_000] {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -48,14 +48,14 @@ async fn a_connection_outlives_an_answer_that_did_not_wait_for_the_body() {
 }
 
 #[tokio::test]
-async fn who_waits_to_be_told_to_send_is_told_that_the_connection_ends() {
+async fn a_client_that_waits_for_continue_gets_connection_close() {
     let mut stream = TcpStream::connect(port().await).await.unwrap();
     let answer = ask(&mut stream, "expect: 100-continue\r\n", 1 << 20, 0).await;
     assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("connection: close"), "{answer}");
 }
 
 #[tokio::test]
-async fn more_than_is_thrown_away_ends_the_connection_with_a_word() {
+async fn a_body_that_is_too_large_to_drain_gets_connection_close() {
     let mut stream = TcpStream::connect(port().await).await.unwrap();
     let answer = ask(&mut stream, "", 1 << 30, (16 << 20) + 1).await;
     assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("connection: close"), "{answer}");

@@ -1,4 +1,4 @@
-//! The rollout file's text, its lint, and the rollout's state machine. The file's types are in `serin-spec`.
+//! Parsing and linting of the rollout file, and the state machine of a rollout. The file's types are in `serin-spec`.
 //!
 //! Pure: time, ids and verdicts are arguments.
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use serin_spec::RolloutSpec;
 
-/// The JSON Schema (draft 2020-12) of a rollout spec. Kept in `docs/rollout.schema.json`.
+/// The JSON Schema (draft 2020-12) of a rollout spec. A copy is in `docs/rollout.schema.json`.
 pub fn json_schema() -> Value {
     schemars::schema_for!(RolloutSpec).to_value()
 }
@@ -13,7 +13,7 @@ pub fn json_schema() -> Value {
 mod tests {
     use super::*;
 
-    /// With `SERIN_WRITE_SCHEMA=1` the test writes the file instead.
+    /// With `SERIN_WRITE_SCHEMA=1`, the test writes the file first.
     #[test]
     fn the_schema_in_the_docs_is_current() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/rollout.schema.json");
@@ -25,10 +25,10 @@ mod tests {
         assert!(kept == now, "docs/rollout.schema.json is out of date: run this test with SERIN_WRITE_SCHEMA=1");
     }
 
-    /// The walk over a spec's text knows these forms of schema and no others.
+    /// The walk over a spec's text only supports these forms of schema.
     #[test]
-    fn the_schema_has_only_forms_that_the_walk_knows() {
-        fn look(schema: &Value, path: &str) {
+    fn the_schema_has_only_forms_that_the_walk_supports() {
+        fn check(schema: &Value, path: &str) {
             let known = ["object", "array", "string", "boolean", "integer", "number"];
             let kinds: Vec<&str> = match &schema["type"] {
                 Value::String(kind) => vec![kind],
@@ -42,22 +42,22 @@ mod tests {
             if kinds == ["object"] {
                 assert_eq!(schema["additionalProperties"], false, "{path} takes unknown keys");
                 for (name, property) in schema["properties"].as_object().unwrap() {
-                    look(property, &format!("{path}.{name}"));
+                    check(property, &format!("{path}.{name}"));
                 }
             }
             for form in ["oneOf", "anyOf"] {
                 for choice in schema[form].as_array().into_iter().flatten().filter(|choice| choice["type"] != "null") {
-                    look(choice, &format!("{path}.{form}"));
+                    check(choice, &format!("{path}.{form}"));
                 }
             }
             if schema["items"].is_object() {
-                look(&schema["items"], &format!("{path}[]"));
+                check(&schema["items"], &format!("{path}[]"));
             }
         }
         let schema = json_schema();
-        look(&schema, "");
+        check(&schema, "");
         for (name, definition) in schema["$defs"].as_object().unwrap() {
-            look(definition, name);
+            check(definition, name);
         }
     }
 
@@ -68,7 +68,7 @@ mod tests {
         let definitions = schema["$defs"].as_object().unwrap().values();
         for object in definitions.chain([&schema]) {
             for key in object["properties"].as_object().into_iter().flat_map(serde_json::Map::keys) {
-                assert!(reference.contains(key), "docs/rollout-spec.md does not speak of {key}");
+                assert!(reference.contains(key), "docs/rollout-spec.md does not mention {key}");
             }
         }
     }

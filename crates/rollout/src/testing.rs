@@ -1,8 +1,8 @@
-//! What the tests of this crate share.
+//! Shared fixtures of this crate's tests.
 
 use serin_spec::RolloutSpec;
 
-/// A sound spec.
+/// A valid spec.
 pub(crate) const SPEC: &str = r"apiVersion: serin.dev/v1
 kind: Rollout
 model: flights

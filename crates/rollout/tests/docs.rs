@@ -1,9 +1,9 @@
-//! The rollout files that the pages of `docs/` and `examples/` show are accepted.
+//! Checks that the rollout files in `docs/` and `examples/` are accepted.
 
 use serin_rollout::check;
 
 #[test]
-fn every_kind_of_metric_is_written_as_the_statistics_page_says() {
+fn the_metrics_on_the_statistics_page_are_accepted() {
     let page = include_str!("../../../docs/statistics.md");
     let text = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
     let checked = check(text, None);
@@ -15,7 +15,7 @@ fn every_kind_of_metric_is_written_as_the_statistics_page_says() {
 fn whole_rollout_files_on_the_pages_are_accepted() {
     let pages = [include_str!("../../../docs/cli.md"), include_str!("../../../docs/plan-simulate-replay.md")];
     for page in pages {
-        // One file shows what is refused.
+        // One file is an example of a refused spec.
         let page = page.replace("<!-- file: bad.yaml -->\n```yaml\n", "```\n");
         let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
         let rollouts: Vec<_> = blocks.filter(|text| text.contains("\nkind: Rollout\n")).collect();
@@ -26,7 +26,7 @@ fn whole_rollout_files_on_the_pages_are_accepted() {
 }
 
 #[test]
-fn the_example_that_begins_in_the_shadow_is_accepted() {
+fn the_example_that_starts_with_mirroring_is_accepted() {
     let checked = check(include_str!("../../../examples/shadow.yaml"), None);
     assert!(!checked.has_errors(), "{:#?}", checked.problems);
     let spec = checked.spec.unwrap();

@@ -1,4 +1,4 @@
-//! What filling, merging and writing summaries costs: `cargo bench -p serin-sketches --bench sketches`.
+//! The cost of filling, merging and encoding summaries: `cargo bench -p serin-sketches --bench sketches`.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
@@ -7,7 +7,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use serin_sketches::hash::hash64;
 use serin_sketches::{Buckets, CappedHist, ClassCounts, Digest, LinHist, LogHist, Summary};
 
-/// Values per measurement: enough to hide the loop, few enough for the cache.
+/// Values per measurement: enough to hide the cost of the loop, few enough to stay in the cache.
 const N: u64 = 1000;
 
 fn unit(i: u64) -> f64 {
@@ -64,7 +64,7 @@ fn inserts(c: &mut Criterion) {
 }
 
 fn wholes(c: &mut Criterion) {
-    // A million values each: about 400 bytes.
+    // A million values each encode to about 400 bytes.
     let values = latencies(2_000_000);
     let (one, two) = values.split_at(1_000_000);
     let (one, two) = (Summary::Log(log_hist(one)), Summary::Log(log_hist(two)));

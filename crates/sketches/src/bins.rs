@@ -1,8 +1,8 @@
-//! Dense counts over consecutive integer keys: the body of every histogram.
+//! Dense counts over consecutive integer keys. Every histogram is built on them.
 //!
-//! At most [`CAP`] keys are kept. When the span grows beyond it, the lowest keys fold into the lowest one kept. The kept
-//! span depends only on the largest key ever seen, so the result does not depend on the order of inserts and merges.
-//! The first and the last count are never zero: equal contents are equal values and equal bytes.
+//! At most [`CAP`] keys are kept. When the span grows beyond that, the lowest keys fold into the lowest key that is kept.
+//! The kept span depends only on the largest key ever seen, so the result does not depend on the order of inserts and
+//! merges. The first and the last count are never zero, so equal contents are equal values and equal bytes.
 
 use crate::varint::{Reader, put_i128, put_u64};
 use crate::{DecodeError, MAX_COUNT, MergeError};
@@ -10,7 +10,7 @@ use crate::{DecodeError, MAX_COUNT, MergeError};
 /// Largest number of keys kept: 2048 log bins of 2 % span a factor of 6e17.
 pub(crate) const CAP: i32 = 2048;
 
-/// Dense counts; see the module.
+/// Dense counts; see the module documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bins {
     first: i32,
@@ -24,7 +24,7 @@ impl Bins {
         self.total
     }
 
-    /// Bytes behind this value.
+    /// Bytes of heap memory.
     pub(crate) fn heap_bytes(&self) -> usize {
         size_of_val(self.counts.as_slice())
     }
@@ -47,7 +47,7 @@ impl Bins {
         self.counts.iter().skip(skip).sum()
     }
 
-    /// Adds one observation. The caller has checked that the summary is not full.
+    /// Adds one observation. The caller must check that the summary is not full.
     #[inline]
     pub(crate) fn add_one(&mut self, key: i32) {
         let index = i64::from(key) - i64::from(self.first);
@@ -103,7 +103,7 @@ impl Bins {
         }
     }
 
-    /// Appends: first key (zigzag), number of keys, then the counts, where a zero is followed by the length of its run.
+    /// Appends the first key (zigzag), the number of keys and the counts. A zero count is followed by the length of its run.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_i128(out, i128::from(self.first));
         put_u64(out, self.counts.len() as u64);
@@ -120,7 +120,7 @@ impl Bins {
         }
     }
 
-    /// Reads what [`Self::encode`] writes, with all keys in `lo..=hi`, and nothing else.
+    /// Decodes exactly what [`Self::encode`] writes, and requires all keys to be in `lo..=hi`.
     pub(crate) fn decode(reader: &mut Reader<'_>, lo: i32, hi: i32) -> Result<Self, DecodeError> {
         let first = reader.i32_in(lo, hi)?;
         let len = reader.u64()?;
@@ -135,7 +135,7 @@ impl Bins {
         while bins.counts.len() < len {
             let count = reader.count()?;
             let run = if count == 0 { reader.u64()? } else { 1 };
-            // A zero run stands between two counts: it neither starts nor ends the bins nor follows another run.
+            // A run of zeros is between two counts: it never starts or ends the bins and never follows another run.
             let after_count = bins.counts.last().is_some_and(|&count| count > 0);
             if run == 0 || run > (len - bins.counts.len()) as u64 || (count == 0 && !after_count) {
                 return Err(DecodeError::Malformed("a run of zeros is misplaced"));

@@ -1,11 +1,11 @@
-//! Sums per hash bucket of the unit (user, session): what the variance of clustered observations needs.
+//! Sums per hash bucket of the unit (user, session), from which the variance of clustered observations is computed.
 //!
-//! With a sticky split the requests of one user are not independent. Summing them per unit would need a row per unit;
-//! 256 buckets of units are independent too, and their number does not grow. From the sums `X_b` and `N_b` follow, with
-//! `B = 256`, the ratio `R = sum X / sum N` and its variance `B/(B-1) sum (X_b - R N_b)^2 / (sum N)^2`
-//! (Deng, Knoblich, Lu, "Applying the delta method in metric analytics", KDD 2018). `serin-statistics` computes both.
+//! With a sticky split the requests of one user are not independent. Sums per unit would need a row per unit. 256 buckets of
+//! units are also independent, and their number does not grow. With `B = 256`, the sums `X_b` and `N_b` give the ratio
+//! `R = sum X / sum N` and its variance `B/(B-1) sum (X_b - R N_b)^2 / (sum N)^2` (Deng, Knoblich, Lu, "Applying the delta
+//! method in metric analytics", KDD 2018). `serin-statistics` computes both.
 //!
-//! `X` is kept in millionths as an integer, so merging is exact. At most 4 kB of memory and about 4 kB of bytes.
+//! `X` is kept in millionths as an integer, so merging is exact. A summary takes at most 4 kB of memory and about 4 kB when encoded.
 
 use crate::varint::{Reader, put_i128, put_u64};
 use crate::{DecodeError, InsertError, MAX_COUNT, MergeError, UNITS_PER_ONE};
@@ -20,31 +20,31 @@ struct Cell {
     x: i64,
 }
 
-/// Sums of a value and of its number of observations per hash bucket of the unit; see the module.
+/// Sums of a value and of its number of observations per hash bucket of the unit; see the module documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(into = "Vec<u8>", try_from = "Vec<u8>")]
 pub struct Buckets {
-    /// Empty, or [`UNIT_BUCKETS`] long with at least one observation.
+    /// Either empty, or [`UNIT_BUCKETS`] long with at least one observation.
     cells: Vec<Cell>,
     n: u64,
 }
 
 impl Buckets {
-    /// Buckets without observations.
+    /// Creates buckets without observations.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Bytes of memory behind this value.
+    /// Bytes of heap memory.
     pub fn heap_bytes(&self) -> usize {
         size_of_val(self.cells.as_slice())
     }
 
-    /// Adds `n` observations (requests, exposures) of one unit whose values sum to `x`: a 0/1 outcome, a mean's value
+    /// Adds `n` observations (requests, exposures) of one unit whose values sum to `x`. A value is a 0/1 outcome, a value
     /// scaled into [0, 1] as for [`crate::LinHist`], or a number of events. `x` is rounded to a millionth.
     ///
-    /// `unit` is a hash of the unit's id with a salt of its own (see [`crate::hash`]). Errors: `x` is not finite, `n` is
-    /// zero, or a sum would leave its range: 2^53 observations in all, 2^53 millionths (9e9) of `x` per bucket.
+    /// `unit` is a hash of the unit's id with a dedicated salt (see [`crate::hash`]). Returns an error if `x` is not finite,
+    /// `n` is zero, or a sum would leave its range: 2^53 observations in total, 2^53 millionths (9e9) of `x` per bucket.
     pub fn insert(&mut self, unit: u64, x: f64, n: u64) -> Result<(), InsertError> {
         if !x.is_finite() {
             return Err(InsertError::NotFinite);
@@ -69,7 +69,7 @@ impl Buckets {
         self.n
     }
 
-    /// `(X_b, N_b)` of every bucket, in the order of buckets: [`UNIT_BUCKETS`] pairs, those without a unit as zeros.
+    /// `(X_b, N_b)` of every bucket in bucket order: [`UNIT_BUCKETS`] pairs, with zeros for buckets without a unit.
     pub fn iter(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         let cells = (0..UNIT_BUCKETS).map(|index| self.cells.get(index).copied().unwrap_or_default());
         cells.map(|cell| (cell.x as f64 / UNITS_PER_ONE, cell.n))
@@ -91,7 +91,7 @@ impl Buckets {
         Ok(())
     }
 
-    /// Appends `n` and `x` per bucket; a zero `n` stands for a run of buckets without a unit and its length follows.
+    /// Appends `n` and `x` per bucket. A zero `n` starts a run of buckets without a unit and is followed by the length of the run.
     pub(crate) fn encode_body(&self, out: &mut Vec<u8>) {
         let mut run = 0;
         for index in 0..UNIT_BUCKETS {
@@ -143,7 +143,7 @@ fn put_run(out: &mut Vec<u8>, run: u64) {
     }
 }
 
-/// The sum of two cells, unless it leaves the range of exact integers.
+/// The sum of two cells; `None` if it leaves the range of exact integers.
 fn add(one: Cell, two: Cell) -> Option<Cell> {
     let n = one.n.checked_add(two.n).filter(|&n| n <= MAX_COUNT)?;
     let x = one.x.checked_add(two.x).filter(|x| x.unsigned_abs() <= MAX_COUNT)?;

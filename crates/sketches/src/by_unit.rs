@@ -1,8 +1,9 @@
-//! A summary per group of units (users, sessions): what a finding on a quantile, a distribution or a mix of classes looks like
-//! without some of the units.
+//! A summary per group of units (users, sessions). It shows what a finding on a quantile, a distribution or a mix of classes
+//! looks like without some of the units.
 //!
-//! [`crate::Buckets`] keeps sums, and sums tell nothing of ranks or classes. So the metric's own summary is kept for each of
-//! [`UNIT_GROUPS`] groups of units, by the upper bits of the unit's hash: each group is eight buckets of [`crate::Buckets`].
+//! [`crate::Buckets`] keeps sums, which contain no ranks and no classes. So the metric's own kind of summary is kept for
+//! each of [`UNIT_GROUPS`] groups of units. The upper bits of the unit's hash select the group; each group covers eight
+//! buckets of [`crate::Buckets`].
 
 use std::collections::BTreeMap;
 
@@ -12,17 +13,18 @@ use crate::{DecodeError, MAX_COUNT, MergeError, Summary, SummaryKind, UNIT_BUCKE
 /// Number of groups.
 pub const UNIT_GROUPS: usize = 32;
 
-/// The group of a unit's hash.
+/// The group of a unit, from the unit's hash.
 pub fn unit_group(unit: u64) -> usize {
     (unit >> 59) as usize
 }
 
-/// A hash in the first bucket of the unit's group: [`crate::Buckets`] filled by it have at most [`UNIT_GROUPS`] buckets.
+/// A hash in the first bucket of the unit's group. [`crate::Buckets`] that are filled with such hashes use at most
+/// [`UNIT_GROUPS`] buckets.
 pub fn group_hash(unit: u64) -> u64 {
     ((unit_group(unit) * UNIT_BUCKETS / UNIT_GROUPS) as u64) << 56
 }
 
-/// One summary per group of units, all of one kind; see the module. Groups without observations are not there.
+/// One summary per group of units, all of the same kind; see the module documentation. Groups without observations are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(into = "Vec<u8>", try_from = "Vec<u8>")]
 pub struct ByUnit {
@@ -30,12 +32,12 @@ pub struct ByUnit {
 }
 
 impl ByUnit {
-    /// Without observations.
+    /// Creates a summary without observations.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds to the summary of the unit's group, which `empty` makes. Summaries per unit within it are left out.
+    /// Adds to the summary of the unit's group, which `empty` creates if it is absent. Nested per-unit summaries are not added.
     pub fn add(&mut self, unit: u64, empty: impl FnOnce() -> Summary, insert: impl FnOnce(&mut Summary)) {
         let group = unit_group(unit) as u8;
         let summary = self.groups.entry(group).or_insert_with(empty);
@@ -46,7 +48,7 @@ impl ByUnit {
         }
     }
 
-    /// Bytes of memory behind this value, by estimate: the nodes of a tree map are at least half full.
+    /// Estimated bytes of heap memory: the nodes of a tree map are at least half full.
     pub fn heap_bytes(&self) -> usize {
         let entry = size_of::<(u8, Summary)>();
         self.groups.values().map(|summary| entry * 3 / 2 + summary.heap_bytes()).sum()
@@ -57,12 +59,12 @@ impl ByUnit {
         self.groups.values().map(Summary::n).fold(0, u64::saturating_add)
     }
 
-    /// The summaries of groups with observations, in the order of groups.
+    /// The summaries of groups with observations, in group order.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Summary)> {
         self.groups.iter().map(|(&group, summary)| (usize::from(group), summary))
     }
 
-    /// Adds all observations of `other`; on an error `self` is unchanged.
+    /// Adds all observations of `other`. On an error `self` is unchanged.
     pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
         let mut sum = self.clone();
         for (group, summary) in &other.groups {
@@ -78,7 +80,7 @@ impl ByUnit {
         Ok(())
     }
 
-    /// Appends the number of groups, then each one's number, length and bytes.
+    /// Appends the number of groups, then the index, length and bytes of each group.
     pub(crate) fn encode_body(&self, out: &mut Vec<u8>) {
         put_u64(out, self.groups.len() as u64);
         for (group, summary) in &self.groups {
@@ -102,7 +104,7 @@ impl ByUnit {
             least = group + 1;
             let bytes = reader.u64()?;
             let bytes = reader.bytes(usize::try_from(bytes).map_err(|_| DecodeError::Truncated)?)?;
-            // Never deeper than one level: the type is known before the body is read.
+            // Nesting is limited to one level: the type is checked before the body is decoded.
             if bytes.get(1).is_some_and(|&kind| !may_be_inside_byte(kind)) {
                 return Err(DecodeError::Malformed("a summary per unit within a summary per unit"));
             }

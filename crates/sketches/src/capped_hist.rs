@@ -1,8 +1,8 @@
-//! Dithered log histogram of non-negative values winsorised at a cap (revenue, length): for means without a bound.
+//! Dithered log histogram of non-negative values winsorized at a cap (revenue, length), for means of values without an upper bound.
 //!
-//! Grid points are 0 and the log edges `GAMMA^key` for `key` in `cap_key - 1023 ..= cap_key`. A value between two points
-//! is dithered as in [`crate::LinHist`], so the grid has the mean of the winsorised value `min(x, cap)` exactly.
-//! The cap is declared before the rollout (for example the stable's p99.9 of the previous day).
+//! Grid points are 0 and the log edges `GAMMA^key` for `key` in `cap_key - 1023 ..= cap_key`. A value between two points is
+//! dithered as in [`crate::LinHist`], so the grid has exactly the mean of the winsorized value `min(x, cap)`. The cap is
+//! declared before the rollout (for example stable's p99.9 of the previous day).
 
 use crate::bins::Bins;
 use crate::lin_hist::unit_interval;
@@ -10,10 +10,10 @@ use crate::log_hist::KEY_LIMIT;
 use crate::varint::{Reader, put_i128, put_u64};
 use crate::{DecodeError, InsertError, MAX_COUNT, MergeError, key_nearest_edge, key_of, upper_edge};
 
-/// Number of log grid points below the cap: they reach down to 1.3e-9 of it.
+/// Number of log grid points up to the cap. They reach down to 1.3e-9 of the cap.
 const POINTS: i32 = 1024;
 
-/// Mergeable histogram of winsorised values; see the module.
+/// Mergeable histogram of winsorized values; see the module documentation.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(into = "Vec<u8>", try_from = "Vec<u8>")]
 pub struct CappedHist {
@@ -23,13 +23,13 @@ pub struct CappedHist {
 }
 
 impl CappedHist {
-    /// An empty histogram whose cap is the log edge nearest to `cap`; `None` unless `cap` is positive and finite.
+    /// Creates an empty histogram whose cap is the log edge nearest to `cap`; `None` unless `cap` is positive and finite.
     pub fn new(cap: f64) -> Option<Self> {
         let cap_key = key_nearest_edge(cap).filter(|_| cap > 0.0)?;
         Some(Self { cap_key, zeros: 0, bins: Bins::default() })
     }
 
-    /// Bytes of memory behind this value.
+    /// Bytes of heap memory.
     pub fn heap_bytes(&self) -> usize {
         self.bins.heap_bytes()
     }
@@ -39,7 +39,7 @@ impl CappedHist {
         upper_edge(self.cap_key)
     }
 
-    /// Adds one value; see [`crate::LinHist::insert`] for `hash`.
+    /// Adds one value; for `hash` see [`crate::LinHist::insert`].
     pub fn insert(&mut self, value: f64, hash: u64) -> Result<(), InsertError> {
         let Some(key) = key_of(value) else {
             return Err(if value < 0.0 && value.is_finite() { InsertError::Negative } else { InsertError::NotFinite });
@@ -97,7 +97,7 @@ impl CappedHist {
         let inside = bins.span().is_none_or(|(low, high)| low > cap_key - POINTS && high <= cap_key);
         let hist = Self { cap_key, zeros, bins };
         if !inside || hist.total() > MAX_COUNT {
-            return Err(DecodeError::Malformed("a bin lies outside the cap or a count exceeds 2^53"));
+            return Err(DecodeError::Malformed("a bin is outside the cap or a count exceeds 2^53"));
         }
         Ok(hist)
     }
@@ -109,7 +109,7 @@ mod tests {
     use crate::hash::Salt;
 
     #[test]
-    fn keeps_the_mean_of_the_winsorised_values() {
+    fn keeps_the_mean_of_the_winsorized_values() {
         let salt = Salt::new(b"dither");
         let mut hist = CappedHist::new(40.0).unwrap();
         let cap = hist.cap();

@@ -1,8 +1,8 @@
 //! Counts per class (predicted label, error type, status), with a cap on the number of classes.
 //!
-//! Beyond [`MAX_CLASSES`] different classes, those with the largest hash count as `other`. A class that gives way in a
-//! part gives way in every merge that contains the part, because the part's smaller hashes are there too: so the result
-//! does not depend on the order of merging, which "keep the most frequent" could not promise.
+//! Beyond [`MAX_CLASSES`] different classes, those with the largest hash are counted as `other`. A class that is evicted in
+//! a part is also evicted in every merge that contains the part, because the smaller hashes of the part are there too. So
+//! the result does not depend on the order of merging. Keeping the most frequent classes would depend on it.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ pub const MAX_CLASSES: usize = 128;
 /// Longest class name in bytes; a longer one counts as `other`.
 pub const MAX_CLASS_BYTES: usize = 128;
 
-/// Mergeable counts per class; see the module.
+/// Mergeable counts per class; see the module documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(into = "Vec<u8>", try_from = "Vec<u8>")]
 pub struct ClassCounts {
-    /// Ordered by hash, then name: the order in which classes are kept.
+    /// Ordered by hash, then by name. The first classes in this order are kept.
     classes: BTreeMap<(u64, String), u64>,
     other: u64,
     total: u64,
@@ -50,9 +50,9 @@ impl ClassCounts {
         Ok(())
     }
 
-    /// Bytes of memory behind this value, by estimate.
+    /// Estimated bytes of heap memory.
     pub fn heap_bytes(&self) -> usize {
-        // A key, a count and a share of a node that is at least half full.
+        // A key, a count, and a share of a tree node that is at least half full.
         self.classes.keys().map(|(_, class)| class.len() + 64).sum()
     }
 
@@ -61,29 +61,29 @@ impl ClassCounts {
         self.total
     }
 
-    /// Observations of classes that are not named.
+    /// Number of observations of classes that are not counted by name.
     pub fn other(&self) -> u64 {
         self.other
     }
 
-    /// Named classes with their counts, in a fixed but arbitrary order.
+    /// Classes counted by name, in a fixed but arbitrary order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> + '_ {
         self.classes.iter().map(|((_, class), &count)| (class.as_str(), count))
     }
 
-    /// Count of one class, zero if it is not named.
+    /// Count of one class; zero if it is not counted by name.
     pub fn count(&self, class: &str) -> u64 {
         self.find(rank(class), class).unwrap_or(0)
     }
 
-    /// Looks a class up without copying its name.
+    /// Looks up a class without copying its name.
     fn find(&self, rank: u64, class: &str) -> Option<u64> {
         let mut same_rank = self.classes.range((rank, String::new())..).take_while(|((found, _), _)| *found == rank);
         same_rank.find(|((_, name), _)| name == class).map(|(_, &count)| count)
     }
 
-    /// Exact count of one class: `None` if some or all of it may be in [`Self::other`]. Whoever compares two arms by
-    /// class must ask this, or a class that gave way in one arm only looks like a difference.
+    /// Exact count of one class; `None` if some of its observations may be in [`Self::other`]. Comparisons of two arms by
+    /// class must use this count. Otherwise a class that was evicted in only one arm looks like a difference.
     pub fn exact_count(&self, class: &str) -> Option<u64> {
         let rank = rank(class);
         let kept = |((last, name), _): (&(u64, String), &u64)| (rank, class) <= (*last, name.as_str());
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn says_which_counts_are_exact() {
+    fn reports_which_counts_are_exact() {
         let mut counts = ClassCounts::default();
         for class in 0..50 {
             counts.insert(&format!("class-{class}")).unwrap();

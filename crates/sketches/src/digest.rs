@@ -1,23 +1,23 @@
-//! A t-digest, **for display only**: quantiles as dashboards of other tools show them.
+//! A t-digest, **for display only**: quantiles as the dashboards of other tools show them.
 //!
-//! It must never feed a p-value, an e-value or a gate. A t-digest has no error guarantee (p99.9 of Pareto data is up to 43 %
-//! off after one merge of a hundred, 82 % off when merged in a chain), its result depends on the order and the batches of
-//! merging, and it gives no exact count above a threshold, which every exceedance test needs. [`crate::LogHist`] has none of
-//! these faults; so this is no [`crate::Summary`], and nothing that decides takes it (statistics, 0.4 and section 9).
+//! It must never feed a p-value, an e-value or a gate. A t-digest has no error guarantee (p99.9 of Pareto data is up to 43 % off after
+//! one merge of a hundred digests, 82 % off when they are merged in a chain). Its result depends on the order and the batches of merging,
+//! and it has no exact count above a threshold, which every exceedance test needs. [`crate::LogHist`] has none of these problems. So a
+//! digest is not a [`crate::Summary`], and no code that decides accepts one (statistics, 0.4 and section 9).
 //!
-//! This module is the only one that knows the crate `tdigest` (Dunning, "The t-digest", 2021).
+//! Only this module uses the crate `tdigest` (Dunning, "The t-digest", 2021).
 
 use tdigest::{Centroid, TDigest};
 
 use crate::varint::{Reader, put_u64};
 use crate::{DecodeError, FORMAT_VERSION, InsertError, MAX_COUNT, MergeError};
 
-/// Second byte of encoded digests, beyond those of [`crate::SummaryKind`].
+/// Second byte of encoded digests. It differs from every [`crate::SummaryKind`].
 const TYPE: u8 = 65;
 /// Largest number of centroids.
 const SIZE: usize = 200;
 
-/// Approximate quantiles of finite values; see the module.
+/// Approximate quantiles of finite values; see the module documentation.
 #[derive(Clone, Debug)]
 pub struct Digest(TDigest);
 
@@ -28,12 +28,12 @@ impl Default for Digest {
 }
 
 impl Digest {
-    /// A digest without values.
+    /// Creates a digest without values.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a batch of values; none if one is not finite. Fewer, larger batches give the better digest.
+    /// Adds a batch of values, or none of them if one is not finite. Fewer, larger batches give a better digest.
     pub fn insert(&mut self, values: &[f64]) -> Result<(), InsertError> {
         if !values.iter().all(|value| value.is_finite()) {
             return Err(InsertError::NotFinite);
@@ -50,13 +50,13 @@ impl Digest {
         self.0.count() as u64
     }
 
-    /// Estimated `level`-quantile (0..=1), `None` without values.
+    /// Estimated `level`-quantile (0..=1); `None` without values.
     pub fn quantile(&self, level: f64) -> Option<f64> {
         let known = (0.0..=1.0).contains(&level) && !self.0.is_empty();
         known.then(|| self.0.estimate_quantile(level)).flatten()
     }
 
-    /// Adds all values of `other`. **Not exact:** another order gives another digest.
+    /// Adds all values of `other`. **Not exact:** a different order gives a different digest.
     pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
         if self.total() + other.total() > MAX_COUNT {
             return Err(MergeError::Overflow);
@@ -65,7 +65,7 @@ impl Digest {
         Ok(())
     }
 
-    /// Its bytes: version, type, number of centroids, minimum and maximum, then mean and weight of each centroid.
+    /// Encodes the digest: version, type, number of centroids, minimum and maximum, then mean and weight of each centroid.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT_VERSION, TYPE];
         put_u64(&mut out, self.0.centroids().len() as u64);
@@ -79,7 +79,7 @@ impl Digest {
         out
     }
 
-    /// The digest whose bytes these are.
+    /// Decodes a digest.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::open(bytes, TYPE)?;
         let len = reader.u64()?;
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_number() {
+    fn refuses_what_is_not_a_number() {
         let mut digest = filled(0..10);
         let before = digest.encode();
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {

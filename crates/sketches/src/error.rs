@@ -1,8 +1,8 @@
-//! What can go wrong with a summary: a value it cannot hold, a partner of another kind, bytes that are not one.
+//! Errors of summaries: a value that the summary cannot hold, a merge with another kind, malformed bytes.
 
 use crate::SummaryKind;
 
-/// Why a value was not added. The caller decides what it counts as (for example `invalid_output`).
+/// Why a value was not added. The caller decides how to count it (for example as `invalid_output`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InsertError {
     /// NaN or an infinity.
@@ -38,15 +38,15 @@ pub enum MergeError {
         /// Grid key of the other cap.
         found: i32,
     },
-    /// The sum would not fit.
+    /// The merged counts or sums would overflow.
     #[error("the merged counts exceed 2^53 observations or the range of their sums")]
     Overflow,
 }
 
-/// Why bytes are not a summary.
+/// Why bytes do not decode to a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Written by a version that this one does not know.
+    /// The bytes have a format version that this build does not know.
     #[error("unknown summary version {0}; this build reads version 1")]
     Version(u8),
     /// No summary has this type byte.
@@ -58,7 +58,7 @@ pub enum DecodeError {
     /// Bytes follow the summary.
     #[error("{0} bytes follow the summary")]
     TrailingBytes(usize),
-    /// A number, order or bound that no encoder writes.
+    /// A number, order or bound that no encoder produces.
     #[error("the summary is malformed: {0}")]
     Malformed(&'static str),
 }

@@ -3,7 +3,7 @@
 use crate::varint::{Reader, put_u64};
 use crate::{DecodeError, InsertError, MAX_COUNT, MergeError};
 
-/// Events and exposure, each at most 2^53. Unlike [`crate::Rate`] one unit of exposure may hold many events.
+/// Events and exposure, each at most 2^53. Unlike [`crate::Rate`], one unit of exposure may contain many events.
 ///
 /// Exposure is an integer (answers, items, milliseconds), because sums of fractions would depend on the order of merging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -19,7 +19,7 @@ impl Events {
         (k <= MAX_COUNT && exposure <= MAX_COUNT).then_some(Self { k, exposure })
     }
 
-    /// Adds `k` events in `exposure`, for example the three tool calls of one answer: `insert(3, 1)`.
+    /// Adds `k` events in `exposure`. For example, an answer with three tool calls is `insert(3, 1)`.
     pub fn insert(&mut self, k: u64, exposure: u64) -> Result<(), InsertError> {
         let sum = Self::new(self.k.saturating_add(k), self.exposure.saturating_add(exposure));
         *self = sum.ok_or(InsertError::Full)?;
@@ -31,12 +31,12 @@ impl Events {
         self.k
     }
 
-    /// Exposure, in its declared unit.
+    /// Exposure in the metric's unit of exposure.
     pub fn exposure(self) -> u64 {
         self.exposure
     }
 
-    /// Events per unit of exposure, if there was exposure.
+    /// Events per unit of exposure; `None` without exposure.
     pub fn value(self) -> Option<f64> {
         (self.exposure > 0).then(|| self.k as f64 / self.exposure as f64)
     }

@@ -1,11 +1,11 @@
-//! One stable 64-bit hash for splitting traffic, sampling control, dithering and ordering classes.
+//! The stable 64-bit hash that is used to split traffic, sample control, dither and order classes.
 //!
 //! `hash64(salt, key) = fmix64(fnv1a(seed = FNV_OFFSET xor fmix64(fnv1a(salt)), key))`: FNV-1a over the bytes, then the
 //! finalizer of `MurmurHash3`, which spreads every input bit over the whole result. Its value is a contract between routers
-//! and folds of all versions and languages; the vectors in the tests pin it. It is no defence against crafted keys:
-//! whoever may choose keys can choose a bucket, so keep salts private where that matters.
+//! and folds of all versions and languages; the vectors in the tests pin it. It does not defend against crafted keys: a
+//! client that can choose keys can choose a bucket, so keep salts private where that matters.
 //!
-//! **Use a different salt for each purpose** (split, control sample, dither): the decisions are then independent.
+//! **Use a different salt for each purpose** (split, control sample, dither), so that the decisions are independent.
 //!
 //! Sources: Fowler, Noll, Vo (FNV-1a, 64 bit); Appleby, `MurmurHash3` (`fmix64`), both in the public domain.
 
@@ -27,12 +27,12 @@ fn fmix64(mut hash: u64) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// A salt, hashed once; the hot path hashes only keys.
+/// A salt, hashed once, so that the hot path only hashes keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Salt(u64);
 
 impl Salt {
-    /// Prepares a salt: the purpose and whatever makes it unique (model, rollout).
+    /// Prepares a salt, which consists of the purpose and whatever makes it unique (model, rollout).
     pub fn new(salt: &[u8]) -> Self {
         Self(FNV_OFFSET ^ fmix64(fnv1a(FNV_OFFSET, salt)))
     }
@@ -43,14 +43,14 @@ impl Salt {
     }
 }
 
-/// Hash of `key` under `salt`; see the module.
+/// Hash of `key` under `salt`; see the module documentation.
 pub fn hash64(salt: &[u8], key: &[u8]) -> u64 {
     Salt::new(salt).hash(key)
 }
 
-/// The unit (user, session, account) that a foreign writer names for an answer, as `Prediction::unit` carries it. All doors hash
-/// alike, so a unit is the same one whichever door its answers come through. Salted by the model: what a unit asked of one model
-/// cannot be joined with what it asked of another.
+/// The hash of the unit (user, session, account) that an external writer names for an answer, as in `Prediction::unit`. All
+/// doors use the same hash, so a unit is the same whichever door its answers come through. The salt is the model, so that
+/// the requests of a unit to one model cannot be joined with its requests to another.
 pub fn unit(model: &str, id: &str) -> i64 {
     hash64(&[b"serin.unit/", model.as_bytes()].concat(), id.as_bytes()) as i64
 }

@@ -1,16 +1,16 @@
 //! Mergeable summaries of what an arm did in a window, and the hash that routers and folds share.
 //!
-//! Purpose: an aggregator fills one [`Summary`] per (arm, segment, metric, window); an analyzer merges the parts of a
-//! window and tests the counts. Everything here is pure: no clock, no I/O, no random source.
+//! Purpose: an aggregator fills one [`Summary`] per (arm, segment, metric, window). An analyzer merges the parts of a window
+//! and tests the counts. Everything here is pure: no clock, no I/O, no random source.
 //!
-//! [`Digest`] is for display: it is no [`Summary`], so no test can take it.
+//! [`Digest`] is for display. It is not a [`Summary`], so no test can use it.
 //!
-//! Invariants (of a [`Summary`]):
+//! Invariants of a [`Summary`]:
 //! - Merging is exact, commutative and associative: any order and any partition of the same events gives equal bytes.
 //! - Every count is an integer of at most 2^53 ([`MAX_COUNT`]), so it converts to `f64` without rounding.
-//! - Edges of histograms depend on constants alone, so any two histograms of one kind align.
-//! - Bytes carry a version and a type. Decoding unknown, truncated or hostile bytes is an error, never a panic, and
-//!   allocates at most a constant times the bytes given.
+//! - The edges of histograms depend only on constants, so any two histograms of one kind align.
+//! - Bytes start with a version and a type. Decoding unknown, truncated or hostile bytes is an error, never a panic, and
+//!   allocates at most a constant times the number of bytes.
 
 mod bins;
 mod buckets;
@@ -46,5 +46,5 @@ pub use rate::Rate;
 pub use scatter::{Scatter, class_position, log_position};
 pub use summary::{FORMAT_VERSION, Summary, SummaryKind};
 
-/// Largest number of observations in one summary: 2^53, the largest range in which every integer is an exact `f64`.
+/// Largest number of observations in one summary: 2^53. Every integer up to it is exact in `f64`.
 pub const MAX_COUNT: u64 = 1 << 53;

@@ -1,15 +1,15 @@
 //! Dithered linear histogram of values in [0, 1] (confidence, score, probability).
 //!
-//! There are `LIN_CELLS + 1` grid points `i / LIN_CELLS`. A value between two points goes to the upper one with the
-//! probability of its distance from the lower one, decided by a hash of the request, so that a replay agrees. The
-//! dithered value has **the same mean** as the value: tests of means on the grid carry no rounding bias, and its variance
-//! is larger by at most `1 / (4 LIN_CELLS^2)`.
+//! There are `LIN_CELLS + 1` grid points `i / LIN_CELLS`. A value between two points goes to the upper one with a
+//! probability equal to its distance from the lower one in cells. A hash of the request decides, so that a replay gives the
+//! same result. The dithered value has **the same mean** as the value, so tests of means on the grid have no rounding bias.
+//! Its variance is larger by at most `1 / (4 LIN_CELLS^2)`.
 
 use crate::bins::Bins;
 use crate::varint::Reader;
 use crate::{DecodeError, InsertError, MAX_COUNT, MergeError};
 
-/// Number of cells between the grid points.
+/// Number of cells between grid points.
 pub const LIN_CELLS: i32 = 512;
 
 /// `hash` as a number in [0, 1): its upper 53 bits.
@@ -18,7 +18,7 @@ pub(crate) fn unit_interval(hash: u64) -> f64 {
     (hash >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// Mergeable histogram of values in [0, 1]; see the module.
+/// Mergeable histogram of values in [0, 1]; see the module documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(into = "Vec<u8>", try_from = "Vec<u8>")]
 pub struct LinHist {
@@ -26,18 +26,18 @@ pub struct LinHist {
 }
 
 impl LinHist {
-    /// An empty histogram.
+    /// Creates an empty histogram.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Bytes of memory behind this value.
+    /// Bytes of heap memory.
     pub fn heap_bytes(&self) -> usize {
         self.bins.heap_bytes()
     }
 
-    /// Adds a value already scaled into [0, 1]. `hash` must be a hash of the request that is independent of the value
-    /// and of the traffic split (its own salt, see [`crate::hash`]).
+    /// Adds a value that is already scaled into [0, 1]. `hash` must be a hash of the request that is independent of the
+    /// value and of the traffic split (use a dedicated salt, see [`crate::hash`]).
     #[inline]
     pub fn insert(&mut self, value: f64, hash: u64) -> Result<(), InsertError> {
         if !value.is_finite() {

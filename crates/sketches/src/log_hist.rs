@@ -1,26 +1,26 @@
-//! Log histogram of non-negative values (latency, length, amount): 2 % wide bins, exact counts at every edge.
+//! Log histogram of non-negative values (latency, length, amount), with bins that are 2 % wide and exact counts at every edge.
 //!
-//! Bin `key` holds the values in `(GAMMA^(key-1), GAMMA^key]`, with `key = ceil(ln x / ln GAMMA)`; zero has its own
-//! lowest bin, [`ZERO_KEY`]. `GAMMA = 1.01 / 0.99`, so a bin's mid value is within 1 % of all its values.
-//! Counts above an edge are exact integers, which is what the exceedance test of quantiles needs.
-//! Source: Masson, Rim, Lee, "`DDSketch`", VLDB 2019 (relative-error bins), with fixed bins and collapse of the lowest.
+//! Bin `key` holds the values in `(GAMMA^(key-1), GAMMA^key]`, with `key = ceil(ln x / ln GAMMA)`. Zero has its own lowest
+//! bin, [`ZERO_KEY`]. `GAMMA = 1.01 / 0.99`, so a bin's mid value is within 1 % of all its values. Counts above an edge are
+//! exact integers, which the exceedance test of quantiles needs. Source: Masson, Rim, Lee, "`DDSketch`", VLDB 2019
+//! (relative-error bins), with fixed bins and the lowest bins collapsed.
 
 use crate::bins::{Bins, CAP};
 use crate::log_key::key_of_positive;
 use crate::varint::{Reader, put_u64};
 use crate::{DecodeError, InsertError, MAX_COUNT, MergeError};
 
-/// Ratio of neighbouring edges, (1 + 0.01) / (1 - 0.01).
+/// Ratio of neighboring edges, (1 + 0.01) / (1 - 0.01).
 pub const GAMMA: f64 = 1.01 / 0.99;
 /// `ln(1.01 / 0.99)`, correctly rounded.
 pub const LN_GAMMA: f64 = 0.020_000_666_706_669_525;
-/// The bin of the value zero: below all others.
+/// The bin of the value zero, below all other bins.
 pub const ZERO_KEY: i32 = i32::MIN;
 
-/// No finite positive `f64` has a key beyond this.
+/// Bound on the absolute key of any finite positive `f64`.
 pub(crate) const KEY_LIMIT: i32 = 40_000;
 
-/// Bin of a positive finite value; zero gives [`ZERO_KEY`], anything else `None`.
+/// Bin of a positive finite value. Zero gives [`ZERO_KEY`], anything else gives `None`.
 #[inline]
 pub fn key_of(value: f64) -> Option<i32> {
     if value > 0.0 && value.is_finite() {
@@ -42,12 +42,12 @@ pub fn lower_edge(key: i32) -> f64 {
     if key == ZERO_KEY { 0.0 } else { upper_edge(key - 1) }
 }
 
-/// The key whose upper edge is nearest to a positive value (in ratio): where a limit on values is tested.
+/// The key whose upper edge is nearest to a positive value (in ratio). A limit on values is tested at this edge.
 pub fn key_nearest_edge(value: f64) -> Option<i32> {
     if value > 0.0 && value.is_finite() { Some(libm::round(libm::log(value) / LN_GAMMA) as i32) } else { key_of(value) }
 }
 
-/// Mergeable histogram of non-negative values; see the module.
+/// Mergeable histogram of non-negative values; see the module documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(into = "Vec<u8>", try_from = "Vec<u8>")]
 pub struct LogHist {
@@ -56,12 +56,12 @@ pub struct LogHist {
 }
 
 impl LogHist {
-    /// An empty histogram.
+    /// Creates an empty histogram.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Bytes of memory behind this value.
+    /// Bytes of heap memory.
     pub fn heap_bytes(&self) -> usize {
         self.bins.heap_bytes()
     }
@@ -91,12 +91,12 @@ impl LogHist {
         self.bins.above(key)
     }
 
-    /// Bins with values in increasing order, zero first.
+    /// Bins with values in increasing order, the bin of zero first.
     pub fn iter(&self) -> impl Iterator<Item = (i32, u64)> + '_ {
         std::iter::once((ZERO_KEY, self.zeros)).filter(|&(_, count)| count > 0).chain(self.bins.iter())
     }
 
-    /// The bin that holds the value of rank `rank` (1-based, in increasing order).
+    /// The bin that contains the value of rank `rank` (1-based, in increasing order).
     pub fn key_at_rank(&self, rank: u64) -> Option<i32> {
         let mut seen = 0;
         self.iter().find_map(|(key, count)| {
@@ -105,7 +105,7 @@ impl LogHist {
         })
     }
 
-    /// The `level`-quantile (0..=1) for display: the mid value of its bin, within 1 % of a value of that rank.
+    /// The `level`-quantile (0..=1) for display: the mid value of its bin, which is within 1 % of the value of that rank.
     pub fn quantile(&self, level: f64) -> Option<f64> {
         if !(0.0..=1.0).contains(&level) {
             return None;
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_amount() {
+    fn refuses_what_is_not_an_amount() {
         let mut hist = LogHist::new();
         assert_eq!(hist.insert(-1e-300), Err(InsertError::Negative));
         assert_eq!(hist.insert(f64::NAN), Err(InsertError::NotFinite));

@@ -1,14 +1,14 @@
-//! The bin of a positive value: `ceil(ln x / ln GAMMA)`, quickly.
+//! A fast computation of the bin of a positive value, `ceil(ln x / ln GAMMA)`.
 //!
-//! A table of 128 logarithms per octave and a short series give `ln x` to 1e-12. That settles the bin of all values but
-//! those within 1e-7 bins of an edge, for which the full logarithm decides. So the result always is the definition's.
+//! A table of 128 logarithms per octave and a short series give `ln x` to 1e-12. That decides the bin of all values except
+//! those within 1e-7 bins of an edge, for which the full logarithm decides. So the result always follows the definition.
 
 use crate::LN_GAMMA;
 
 const SLOTS: usize = 128;
 const MANTISSA: u64 = (1 << 52) - 1;
 
-/// Per slot of the mantissa's upper seven bits: the inverse of its middle and the middle's logarithm.
+/// For each value of the mantissa's upper seven bits: the inverse of the middle of the slot, and the logarithm of the middle.
 const TABLE: [(f64, f64); SLOTS] = table();
 
 const fn table() -> [(f64, f64); SLOTS] {
@@ -40,7 +40,8 @@ fn exact(x: f64) -> i32 {
     (libm::log(x) / LN_GAMMA).ceil() as i32
 }
 
-/// Added to a number below 2^51, leaves it rounded to an integer in the lowest bits: a conversion without the checks of `as`.
+/// Adding this to a number below 2^51 leaves the number, rounded to an integer, in the lowest bits. This conversion avoids
+/// the checks of `as`.
 const ROUND: f64 = 1.5 * (1_u64 << 52) as f64;
 
 /// The bin of a positive finite value.

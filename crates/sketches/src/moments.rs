@@ -6,7 +6,7 @@ use crate::{DecodeError, InsertError, MAX_COUNT, MergeError};
 /// Values are kept in millionths: `1.0` is 1 000 000 units.
 pub const UNITS_PER_ONE: f64 = 1e6;
 
-/// Largest magnitude of a value: 2^53 units, below which a unit is exact in `f64`.
+/// Largest magnitude of a value: 2^53 units, up to which every unit is exact in `f64`.
 const MAX_UNITS: f64 = 9_007_199_254_740_992.0;
 
 /// Moments of values rounded to 1e-6; sums are exact.
@@ -49,7 +49,7 @@ impl Moments {
         self.s2 as f64 / (UNITS_PER_ONE * UNITS_PER_ONE)
     }
 
-    /// Mean, if there is a value.
+    /// Mean; `None` without values.
     pub fn mean(self) -> Option<f64> {
         (self.n > 0).then(|| self.sum() / self.n as f64)
     }
@@ -63,7 +63,7 @@ impl Moments {
         Ok(())
     }
 
-    /// Whether the sum of squares allows all values to lie in [-1, 1].
+    /// Whether the sum of squares is consistent with all values in [-1, 1].
     pub(crate) fn within_one(self) -> bool {
         self.s2 <= u128::from(self.n) * (UNITS_PER_ONE * UNITS_PER_ONE) as u128
     }
@@ -76,7 +76,7 @@ impl Moments {
 
     pub(crate) fn decode_body(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let moments = Self { n: reader.count()?, s1: reader.i128()?, s2: reader.u128()? };
-        // |s1| <= s2 holds for integers; without values both are zero.
+        // `|s1| <= s2` holds for integers. Without values both are zero.
         if moments.s1.unsigned_abs() > moments.s2 || (moments.n == 0 && moments.s2 > 0) {
             return Err(DecodeError::Malformed("sums contradict each other"));
         }

@@ -1,25 +1,25 @@
 //! What both versions answered to the same requests (shadow traffic, or two files of predictions).
 //!
-//! The two marginal summaries cannot tell how often the answers differ, so the pair itself is summarised: how many differ,
-//! which way 0/1 outcomes differ (the discordant counts of `McNemar`'s test), and the differences of numbers, both as
-//! exact moments (for reports) and as a dithered histogram of `(D + 1) / 2` (for betting on their mean).
+//! The two marginal summaries do not contain how often the answers differ, so the pairs themselves are summarized: how many differ, in
+//! which direction 0/1 outcomes differ (the discordant counts of `McNemar`'s test), and the differences of numbers. Differences are kept
+//! both as exact moments (for reports) and as a dithered histogram of `(D + 1) / 2` (for betting on their mean).
 
 use crate::varint::{Reader, put_u64};
 use crate::{DecodeError, InsertError, LinHist, MAX_COUNT, MergeError, Moments};
 
-/// Both versions' answer to one request.
+/// The answers of both versions to one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pair {
-    /// A 0/1 outcome of each version: the predicted class, or whether its answer was wrong by the label.
+    /// A 0/1 outcome of each version: the predicted class, or whether the answer was wrong according to the label.
     Binary {
-        /// The canary's.
+        /// The canary's outcome.
         canary: bool,
-        /// The control's.
+        /// Control's outcome.
         control: bool,
     },
-    /// Answers that can only be equal or not (classes, texts).
+    /// Whether the answers are equal, for answers that are only compared for equality (classes, texts).
     Same(bool),
-    /// Numbers.
+    /// The answers are numbers.
     Number {
         /// Whether they differ by more than the tolerance of the metric.
         differs: bool,
@@ -41,7 +41,7 @@ impl Pair {
     }
 }
 
-/// Mergeable summary of pairs; see the module.
+/// Mergeable summary of pairs; see the module documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(into = "Vec<u8>", try_from = "Vec<u8>")]
 pub struct Pairs {
@@ -54,17 +54,17 @@ pub struct Pairs {
 }
 
 impl Pairs {
-    /// A summary without pairs.
+    /// Creates a summary without pairs.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Bytes of memory behind this value.
+    /// Bytes of heap memory.
     pub fn heap_bytes(&self) -> usize {
         self.histogram.heap_bytes()
     }
 
-    /// Adds one pair. Errors: a difference that is not a number in [-1, 1], or 2^53 pairs.
+    /// Adds one pair. Returns an error if the difference is not a number in [-1, 1], or if there are 2^53 pairs already.
     pub fn insert(&mut self, pair: Pair) -> Result<(), InsertError> {
         if self.n >= MAX_COUNT {
             return Err(InsertError::Full);
@@ -76,7 +76,7 @@ impl Pairs {
             }
             Pair::Same(_) => {}
             Pair::Number { difference, hash, .. } => {
-                // The histogram also checks the value; the moments cannot fail on what it takes.
+                // The histogram also checks the value. The moments accept every value that it accepts.
                 self.histogram.insert(f64::midpoint(difference, 1.0), hash)?;
                 self.moments.insert(difference)?;
             }
@@ -111,14 +111,14 @@ impl Pairs {
         self.moments
     }
 
-    /// Dithered histogram of `(D + 1) / 2`: a mean of 1/2 says "no difference".
+    /// Dithered histogram of `(D + 1) / 2`. A mean of 1/2 means that there is no difference.
     pub fn halved(&self) -> &LinHist {
         &self.histogram
     }
 
     /// Adds all pairs of `other`.
     pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
-        // The other counts are at most `n`; the moments' sums of at most 2^53 values in [-1, 1] fit too.
+        // The other counts are at most `n`. The moments also fit: they sum at most 2^53 values in [-1, 1].
         let n = self.n.checked_add(other.n).filter(|&n| n <= MAX_COUNT).ok_or(MergeError::Overflow)?;
         self.histogram.merge(&other.histogram)?;
         self.moments.merge(&other.moments)?;
@@ -151,7 +151,7 @@ impl Pairs {
         if pairs.disagreements > pairs.n || discordant > pairs.disagreements || discordant + numbers > pairs.n {
             return Err(DecodeError::Malformed("the counts of pairs contradict each other"));
         }
-        // Differences lie in [-1, 1].
+        // Differences are in [-1, 1].
         if pairs.moments.n() != numbers || !pairs.moments.within_one() {
             return Err(DecodeError::Malformed("the differences contradict their histogram"));
         }

@@ -37,7 +37,7 @@ impl Rate {
         self.k
     }
 
-    /// `k / n`, if there was a trial.
+    /// `k / n`; `None` without trials.
     pub fn value(self) -> Option<f64> {
         (self.n > 0).then(|| self.k as f64 / self.n as f64)
     }

@@ -1,38 +1,38 @@
-//! How far observations lie apart: what the design effect of clustered units compares bucket sums with.
+//! The variance of single observations, with which the design effect of clustered units compares the variance of bucket sums.
 //!
-//! A design effect is the variance of an arm's mean over hash buckets of units ([`crate::Buckets`]) against that of as many
-//! independent observations. Both need one number per observation, the same on both sides: 0/1 outcomes, values of means and
-//! numbers of events as they are, a positive quantity by its logarithm ([`log_position`]: quantiles look at ranks, and one huge
-//! value must not hide the rest), a class by a fixed random number ([`class_position`]: any class that some units prefer moves
-//! it).
+//! A design effect is the variance of an arm's mean over hash buckets of units ([`crate::Buckets`]), divided by the variance
+//! for the same number of independent observations. Both need one number per observation, the same on both sides. 0/1
+//! outcomes, values of means and numbers of events are used as they are. A positive quantity is represented by its logarithm
+//! ([`log_position`]), because quantiles depend on ranks and one huge value must not hide the rest. A class is represented
+//! by a fixed pseudo-random number ([`class_position`]), so that a preference of some units for any class changes the sums.
 
 use crate::hash::Salt;
 use crate::{LIN_CELLS, Summary, lower_edge, upper_edge};
 
-/// Place of a positive quantity: `ln(1 + value)`.
+/// Position of a positive quantity: `ln(1 + value)`.
 pub fn log_position(value: f64) -> f64 {
     libm::log1p(value.max(0.0))
 }
 
-/// Place of a class: a number in [0, 1) that depends on its name alone.
+/// Position of a class: a number in [0, 1) that depends only on the name of the class.
 pub fn class_position(class: &str) -> f64 {
     (Salt::new(b"serin.class.position").hash(class.as_bytes()) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// Number, sum and sum of squares of the places of observations.
+/// Number, sum and sum of squares of the positions of observations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Scatter {
     /// Number of observations.
     pub n: f64,
-    /// Sum of their places.
+    /// Sum of the positions.
     pub sum: f64,
-    /// Sum of the squares of their places.
+    /// Sum of the squared positions.
     pub squares: f64,
 }
 
 impl Scatter {
-    /// Of what a summary holds: of a log histogram to the width of a bin; of [`crate::Events`] and pairs, which do not keep
-    /// single observations, nothing.
+    /// The moments of the observations in a summary. For a log histogram they are accurate to the width of a bin.
+    /// [`crate::Events`] and pairs do not keep single observations, so they give no moments.
     pub fn of(summary: &Summary) -> Self {
         let mut scatter = Self::default();
         match summary {
@@ -64,14 +64,14 @@ impl Scatter {
         self.squares += count * place * place;
     }
 
-    /// Adds another one.
+    /// Adds the moments of `other`.
     pub fn merge(&mut self, other: Self) {
         self.n += other.n;
         self.sum += other.sum;
         self.squares += other.squares;
     }
 
-    /// Variance of a single observation; `None` of none.
+    /// Variance of a single observation; `None` without observations.
     pub fn variance(self) -> Option<f64> {
         let mean = self.sum / self.n;
         (self.n > 0.0).then(|| (self.squares / self.n - mean * mean).max(0.0))
@@ -84,7 +84,7 @@ mod tests {
     use crate::{ClassCounts, Events, LinHist, LogHist, Rate};
 
     #[test]
-    fn each_kind_tells_the_variance_of_its_observations() {
+    fn each_kind_gives_the_variance_of_its_observations() {
         let near = |summary: &Summary, want: f64, within: f64| {
             let found = Scatter::of(summary).variance().unwrap_or(f64::NAN);
             assert!((found - want).abs() <= within * want, "{found} {want}");

@@ -1,4 +1,4 @@
-//! One summary of any kind, and its bytes: version, type, body.
+//! A summary of any kind, and its encoding: version, type, body.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use crate::{
     Buckets, ByUnit, CappedHist, ClassCounts, DecodeError, Events, LinHist, LogHist, MergeError, Moments, Pairs, Rate,
 };
 
-/// First byte of every encoded summary. A reader refuses any other; a new layout gets a new number.
+/// First byte of every encoded summary. A reader refuses any other version; a new layout needs a new version.
 pub const FORMAT_VERSION: u8 = 1;
 
-/// Which summary it is; the number is the type byte on the wire.
+/// The kind of a summary. The number is the type byte of the encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum SummaryKind {
@@ -62,7 +62,7 @@ pub enum Summary {
     Log(LogHist),
     /// Values in [0, 1]: means.
     Lin(LinHist),
-    /// Non-negative values winsorised at a cap: means.
+    /// Non-negative values winsorized at a cap: means.
     Capped(CappedHist),
     /// Counts per class.
     Classes(ClassCounts),
@@ -79,7 +79,7 @@ pub enum Summary {
 }
 
 impl Summary {
-    /// Its kind.
+    /// The kind of this summary.
     pub fn kind(&self) -> SummaryKind {
         match self {
             Self::Rate(_) => SummaryKind::Rate,
@@ -111,7 +111,7 @@ impl Summary {
         }
     }
 
-    /// Bytes of memory behind this value, by estimate.
+    /// Estimated bytes of heap memory.
     pub fn heap_bytes(&self) -> usize {
         match self {
             Self::Rate(_) | Self::Moments(_) | Self::Events(_) => 0,
@@ -125,7 +125,7 @@ impl Summary {
         }
     }
 
-    /// Adds the observations of `other`; on an error `self` is unchanged.
+    /// Adds the observations of `other`. On an error `self` is unchanged.
     pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
         let expected = self.kind();
         match (self, other) {
@@ -143,7 +143,7 @@ impl Summary {
         }
     }
 
-    /// Its bytes: version, type, body. Equal summaries have equal bytes.
+    /// Encodes the summary: version, type, body. Equal summaries have equal bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT_VERSION, self.kind() as u8];
         match self {
@@ -161,7 +161,7 @@ impl Summary {
         out
     }
 
-    /// The summary whose bytes these are: all of them, in the one form that [`Self::encode`] writes.
+    /// Decodes a summary. Accepts only the canonical form that [`Self::encode`] writes, without trailing bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader(bytes);
         let summary = match reader.version_and_type()? {
@@ -182,7 +182,7 @@ impl Summary {
     }
 }
 
-/// A summary inside of a persisted state is its bytes, so that the state is checked like any other input.
+/// Within persisted state a summary is serialized as its bytes, so that it is validated like any other input.
 macro_rules! serde_as_bytes {
     ($($type:ident: $variant:ident, $error:literal;)*) => {$(
         impl From<$type> for Vec<u8> {
@@ -213,5 +213,5 @@ serde_as_bytes! {
     Buckets: Buckets, "not bucket sums";
     Events: Events, "not events";
     Pairs: Pairs, "not pairs";
-    ByUnit: ByUnit, "not per unit";
+    ByUnit: ByUnit, "not a per-unit summary";
 }

@@ -1,4 +1,4 @@
-//! Little-endian base-128 numbers (LEB128), zigzag for signed ones, and the bounded reader of all decoders.
+//! Little-endian base-128 numbers (LEB128), zigzag for signed numbers, and the bounds-checked reader that all decoders use.
 
 use crate::{DecodeError, FORMAT_VERSION};
 
@@ -16,16 +16,16 @@ pub(crate) fn put_u64(out: &mut Vec<u8>, value: u64) {
     put_u128(out, u128::from(value));
 }
 
-/// Appends a signed number so that small magnitudes stay short.
+/// Appends a signed number so that numbers of small magnitude stay short.
 pub(crate) fn put_i128(out: &mut Vec<u8>, value: i128) {
     put_u128(out, ((value << 1) ^ (value >> 127)) as u128);
 }
 
-/// Reads from the front of a slice; never past its end.
+/// Reads from the front of a slice, never past its end.
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// A reader behind the version and the given type byte.
+    /// Checks the version and the type byte, and returns a reader positioned after them.
     pub(crate) fn open(bytes: &'a [u8], expected: u8) -> Result<Self, DecodeError> {
         let mut reader = Self(bytes);
         match reader.version_and_type()? {

@@ -1,26 +1,26 @@
-//! Addresses of model servers. A rollout file, its lint and the router read them with the same parser: what a file may say is
-//! what a router can use.
+//! Addresses of model servers. The lint of the rollout file and the router use the same parser, so lint accepts exactly the
+//! addresses that a router can use.
 
 use std::fmt;
 
 use http::{Uri, uri::Authority};
 
-/// Most servers of one version.
+/// Maximum number of servers of one version.
 pub const SERVERS_MAX: usize = 64;
 
-/// How servers are spoken to.
+/// Protocol of a server, as the scheme of its URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
     /// HTTP/1.1 without TLS.
     Http,
-    /// Over TLS.
+    /// HTTP over TLS.
     Https,
-    /// HTTP/2 without TLS and without asking first.
+    /// HTTP/2 without TLS, with prior knowledge.
     H2c,
 }
 
 impl Scheme {
-    /// As it stands in an address.
+    /// The scheme as it is written in an address.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -29,7 +29,7 @@ impl Scheme {
         }
     }
 
-    /// The port of an address that names none.
+    /// Default port of the scheme.
     pub fn port(self) -> u16 {
         if self == Self::Https { 443 } else { 80 }
     }
@@ -37,7 +37,7 @@ impl Scheme {
 
 /// Base URL of a server: `http://host:port/prefix`, `https://...` or `h2c://...`.
 ///
-/// Two addresses are equal when they name the same host, port and prefix in the same scheme, however they are written.
+/// Two addresses are equal if they have the same scheme, host, port and prefix. Spelling does not matter.
 #[derive(Clone, Debug)]
 pub struct Address {
     scheme: Scheme,
@@ -45,21 +45,21 @@ pub struct Address {
     prefix: String,
 }
 
-/// A text that a router cannot use as an address.
+/// A router cannot use the text as an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{url:?} is not the base URL of an upstream ({why}); write http://host:port")]
 pub struct AddressError {
-    /// The text.
+    /// The text, without credentials.
     pub url: String,
-    /// What is wrong with it.
+    /// What is wrong with the text.
     pub why: String,
 }
 
 impl Address {
-    /// Reads one address.
+    /// Parses one address.
     ///
     /// # Errors
-    /// No router can use it.
+    /// Returns an error if routers cannot use the address.
     pub fn parse(url: &str) -> Result<Self, AddressError> {
         let wrong = |why: &str| AddressError { url: without_credentials(url), why: why.to_owned() };
         let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
@@ -75,9 +75,9 @@ impl Address {
             return Err(wrong("it has no host"));
         }
         if host.contains(',') {
-            return Err(wrong("it names several hosts; each needs a scheme of its own"));
+            return Err(wrong("it lists several hosts; each needs its own scheme"));
         }
-        // Only a port may follow the host. The parser of URIs would drop anything else without an error.
+        // Only a port may follow the host. The URI parser drops anything else without an error.
         let rest = authority.as_str().rsplit('@').next().unwrap_or_default();
         let port = rest.get(host.len()..).unwrap_or_default();
         if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {
@@ -86,62 +86,65 @@ impl Address {
         Ok(Self { scheme, authority, prefix: uri.path().trim_end_matches('/').to_owned() })
     }
 
-    /// Reads the addresses of one version: one, or several with commas between them.
+    /// Parses the addresses of one version: one address, or several separated by commas.
     ///
     /// # Errors
-    /// No router can use one of them, or there are more than [`SERVERS_MAX`].
+    /// Returns an error if routers cannot use one of the addresses, or if there are more than [`SERVERS_MAX`].
     pub fn parse_list(urls: &str) -> Result<Vec<Self>, AddressError> {
         let list = urls.split(',').map(|url| Self::parse(url.trim())).collect::<Result<Vec<_>, _>>();
         let list = list.map_err(|error| {
-            let why =
-                if urls.contains(',') { format!("{}; each address of a list is whole", error.why) } else { error.why };
+            let why = if urls.contains(',') {
+                format!("{}; write each address of a list in full", error.why)
+            } else {
+                error.why
+            };
             AddressError { why, ..error }
         })?;
         if list.len() > SERVERS_MAX {
-            let why = format!("{} servers are listed; at most {SERVERS_MAX} can be", list.len());
+            let why = format!("{} servers are listed; the maximum is {SERVERS_MAX}", list.len());
             return Err(AddressError { url: without_credentials(urls), why });
         }
         Ok(list)
     }
 
-    /// How its server is spoken to.
+    /// Protocol of the server.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// Its `host:port`, as it was written.
+    /// `host:port` of the server, as written in the address.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// Path in front of every request's path, without a slash at the end.
+    /// Prefix of every request's path, without a trailing slash.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// Its port, also where it names none.
+    /// Port of the server: the one in the address, or the default of its scheme.
     pub fn port(&self) -> u16 {
         self.authority.port_u16().unwrap_or_else(|| self.scheme.port())
     }
 
-    /// Whether it has a user's name, which no router sends.
+    /// Whether the address contains a user name or a password. Routers send neither.
     pub fn has_credentials(&self) -> bool {
         self.authority.as_str().contains('@')
     }
 
-    /// Whether both are the same host, port and prefix, in whatever scheme.
-    pub fn is_at_place_of(&self, other: &Self) -> bool {
-        self.place() == other.place()
+    /// Whether both addresses have the same host, port and prefix. Schemes may differ.
+    pub fn has_same_endpoint(&self, other: &Self) -> bool {
+        self.endpoint() == other.endpoint()
     }
 
-    fn place(&self) -> (String, u16, &str) {
+    fn endpoint(&self) -> (String, u16, &str) {
         (self.authority.host().to_ascii_lowercase(), self.port(), &self.prefix)
     }
 }
 
 impl PartialEq for Address {
     fn eq(&self, other: &Self) -> bool {
-        self.scheme == other.scheme && self.is_at_place_of(other)
+        self.scheme == other.scheme && self.has_same_endpoint(other)
     }
 }
 
@@ -149,22 +152,22 @@ impl Eq for Address {}
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A user's name and password are not sent, and not shown.
-        let place = self.authority.as_str().rsplit('@').next().unwrap_or_default();
-        write!(f, "{}://{place}{}", self.scheme.as_str(), self.prefix)
+        // Credentials are neither sent nor shown.
+        let endpoint = self.authority.as_str().rsplit('@').next().unwrap_or_default();
+        write!(f, "{}://{endpoint}{}", self.scheme.as_str(), self.prefix)
     }
 }
 
-/// Addresses with `***` in place of a user's name and password: as they may be shown.
+/// Addresses with credentials replaced by `***`, safe to show and log.
 pub fn without_credentials(url: &str) -> String {
     let of = |url: &str| match url.split_once("://").map(|(scheme, rest)| (scheme, rest.split_once('@'))) {
-        Some((scheme, Some((before, place)))) if !before.contains('/') => format!("{scheme}://***@{place}"),
+        Some((scheme, Some((before, rest)))) if !before.contains('/') => format!("{scheme}://***@{rest}"),
         _ => url.to_owned(),
     };
     url.split(',').map(of).collect::<Vec<_>>().join(",")
 }
 
-/// Whether two texts name the same servers, in any order and however they are written.
+/// Whether two texts list the same servers. Order and spelling do not matter.
 pub fn same_servers(a: &str, b: &str) -> bool {
     let keys = |urls: &str| {
         let list = Address::parse_list(urls).ok()?;
@@ -186,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_router_can_use_is_read() {
+    fn valid_addresses_are_parsed() {
         for (url, host, port, prefix) in [
             ("http://a", "a", 80, ""),
             ("https://a:1/p/", "a", 1, "/p"),
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_of_an_address_is_shown() {
+    fn credentials_are_never_shown() {
         for (urls, shown) in [
             ("http://me:secret@a:1/p", "http://***@a:1/p"),
             ("http://a:1, https://me@b", "http://a:1, https://***@b"),
@@ -219,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_router_can_use_is_refused_with_the_cause() {
+    fn invalid_addresses_are_refused_with_the_cause() {
         for (urls, why) in [
             ("", "empty"),
             (" ", "empty"),
@@ -257,7 +260,7 @@ mod tests {
             let error = Address::parse_list(urls).unwrap_err();
             assert!(error.why.contains(why), "{urls}: {}", error.why);
         }
-        // Where one address belongs, a list is none.
+        // A list is refused where one address is expected.
         assert!(Address::parse("http://a,http://b").is_err());
         assert!(Address::parse("http://a,b").unwrap_err().why.contains("several hosts"));
         let many = vec!["http://a"; SERVERS_MAX + 1].join(",");
@@ -265,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_servers_are_known_however_they_are_written() {
+    fn the_same_servers_are_equal_in_every_spelling() {
         for (a, b) in [
             ("http://a", "http://a:80/"),
             ("https://A:443", "https://a"),

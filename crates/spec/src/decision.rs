@@ -1,4 +1,4 @@
-//! How evidence becomes a decision, and what to do without evidence.
+//! How evidence becomes a decision, and what happens without evidence.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,34 +6,34 @@ use serde::{Deserialize, Serialize};
 use super::defaults;
 use crate::units::{Duration, Share};
 
-/// Error rates, score thresholds, ways out.
+/// How evidence becomes a decision: error rates, score thresholds, and what ends an inconclusive rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct DecisionSpec {
-    /// Chance that a version equal to stable is ever rolled back on evidence. Default 1 %.
+    /// Probability that a canary equal to stable is ever rolled back on evidence. Default 1 %.
     #[serde(default = "defaults::false_rollback")]
     pub false_rollback: f64,
-    /// Chance that a gate at its margin passes. Default 5 %.
+    /// Probability that a gate passes although the canary is exactly at its margin. Default 5 %.
     #[serde(default = "defaults::false_promotion")]
     pub false_promotion: f64,
-    /// A check counts for a step only with this many answers of each arm in it. A failure counts always. Default 30.
+    /// Minimum number of answers of each arm in a step before a check counts for the step. A failure always counts. Default 30.
     #[serde(default = "defaults::min_answers")]
     pub min_answers: u64,
-    /// The share of calls that fail, or are refused, above which no step is taken.
+    /// The rollout takes no step while an arm's share of failed calls, or of refused calls, is above this ceiling.
     #[serde(default)]
     pub ceiling: Ceiling,
-    /// Pessimistic score needed where a step requires `pass`. Default 95.
+    /// Minimum pessimistic score in a step that requires `pass`. Default 95.
     #[serde(default = "defaults::promote_score")]
     pub promote_score: f64,
-    /// Optimistic score at which latched failures roll back. Default 60.
+    /// Latched failures roll the canary back when the optimistic score is at or below this. Default 60.
     #[serde(default = "defaults::rollback_score")]
     pub rollback_score: f64,
-    /// How long a marginal rollout is held before `on_inconclusive`. Default 24 h.
+    /// How long a marginal rollout is held before `onInconclusive` applies. Default 24 h.
     #[serde(default = "defaults::hold_max")]
     pub hold_max: Duration,
-    /// The way out of a hold that no evidence ends. Default `rollback`.
+    /// What happens when the evidence does not end a hold within `holdMax`. Default `rollback`.
     #[serde(default)]
-    pub on_inconclusive: WayOut,
+    pub on_inconclusive: OnInconclusive,
 }
 
 impl Default for DecisionSpec {
@@ -46,20 +46,21 @@ impl Default for DecisionSpec {
             promote_score: defaults::promote_score(),
             rollback_score: defaults::rollback_score(),
             hold_max: defaults::hold_max(),
-            on_inconclusive: WayOut::default(),
+            on_inconclusive: OnInconclusive::default(),
         }
     }
 }
 
-/// The share of an arm's calls that fail, or are refused, above which no step is taken: who compares two versions that both
-/// fail learns nothing.
+/// The rollout takes no step while an arm's share of failed calls, or of refused calls, is above this ceiling, because
+/// comparing two failing versions shows nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Ceiling {
-    /// As a multiple of the share in warm-up, which leaves at least half of what was good then. Default 10.
+    /// The ceiling as a multiple of the share in warm-up. It always leaves at least half of the calls that were good in warm-up.
+    /// Default 10.
     #[serde(default = "defaults::ceiling_times")]
     pub times: f64,
-    /// The ceiling is at least this. Default 20 %.
+    /// Lowest possible ceiling. Default 20 %.
     #[serde(default = "defaults::ceiling_at_least")]
     pub at_least: Share,
 }
@@ -71,42 +72,42 @@ impl Default for Ceiling {
 }
 
 impl Ceiling {
-    /// The ceiling where the share was so large in warm-up.
+    /// The ceiling for a share of `in_warmup` in warm-up.
     pub fn over(&self, in_warmup: f64) -> f64 {
         let times = (self.times * in_warmup).min(f64::midpoint(1.0, in_warmup));
         times.max(self.at_least.fraction())
     }
 }
 
-/// The way out of a hold that no evidence ends.
+/// What happens when the evidence does not end a hold within `decision.holdMax`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum WayOut {
-    /// Back to stable, as "inconclusive": not a finding against the version.
+pub enum OnInconclusive {
+    /// Roll back to stable as "inconclusive". This is not a finding against the canary.
     #[default]
     Rollback,
-    /// To the next step.
+    /// Go to the next step.
     Promote,
-    /// Wait for a person.
+    /// Wait for an operator.
     Hold,
 }
 
-/// What to do when something cannot be judged.
+/// What happens when something cannot be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
-    /// Stay at the weight and tell.
+    /// Stay at the current weight and report it.
     Hold,
-    /// Back to stable.
+    /// Roll back to stable.
     Rollback,
-    /// Tell.
+    /// Only report it.
     Warn,
-    /// Tell, and let no step wait for what cannot be judged.
+    /// Report it, and do not let a step wait for what cannot be judged.
     Proceed,
 }
 
 impl Policy {
-    /// Its name in files and verdicts.
+    /// Name of the policy in rollout files and verdicts.
     pub fn name(self) -> &'static str {
         match self {
             Self::Hold => "hold",
@@ -117,57 +118,57 @@ impl Policy {
     }
 }
 
-/// Per cause, what to do when something cannot be judged.
+/// What happens when something cannot be judged, for each cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct NoDataPolicies {
     /// An arm has no traffic for longer than a window. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub no_traffic: Policy,
-    /// Windows or labels stopped coming. Default `hold`.
+    /// Windows or labels have stopped arriving. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub stale: Policy,
     /// Writers lost events. Default `warn`.
     #[serde(default = "defaults::warn")]
     pub events_lost: Policy,
-    /// The arms do not hold their shares. Default `hold`.
+    /// The arms' shares of the traffic differ from the configured split. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub sample_ratio: Policy,
-    /// One arm's events come later than the other's. Default `hold`.
+    /// One arm's events arrive later than the other's. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub late_share: Policy,
-    /// Labels should be there and are not, or one arm gets more of them. Default `hold`.
+    /// Labels are missing although they should have arrived, or one arm gets more labels than the other. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub labels_missing: Policy,
-    /// A gate without data: there are answers, and none carries its value. In warm-up `hold` keeps the canary from starting.
-    /// Default `hold`; of a metric that is no gate it is told.
+    /// There are answers, but none has the value that a gate needs. In warm-up, `hold` keeps the canary from starting. Default
+    /// `hold`. For a metric that is not a gate, this is only reported.
     #[serde(default = "defaults::hold")]
     pub value_missing: Policy,
-    /// Most answers of warm-up are failed, refused, redirected or unusable: there is nothing to compare with. Default `hold`.
+    /// Most answers in warm-up are failed, refused, redirected or unusable, so there is nothing to compare with. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub baseline: Policy,
-    /// Stable itself is failing, or so much of either arm that no step may be taken (`decision.ceiling`). Default `hold`.
+    /// Stable itself is failing, or one of the arms is above `decision.ceiling`. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub outage: Policy,
-    /// One arm's labels come later than the other's, as a `label_delay` metric shows. Default `hold`.
+    /// One arm's labels arrive later than the other's, as a `label_delay` metric shows. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub label_delay: Policy,
-    /// Warm-up shows that no canary can fail a check while stable is as it is: its margin reaches beyond its range there, or all values of
-    /// stable lie at the end of the range. Default `warn`.
+    /// Warm-up shows that no canary can fail a check while stable stays as it is: its margin reaches beyond the metric's range, or
+    /// all values of stable are at the end of that range. Default `warn`.
     #[serde(default = "defaults::warn")]
     pub cannot_fail: Policy,
     /// The arms see different populations: their shares of some segment value differ. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub segment_mix: Policy,
-    /// The router looked into one arm's answers less often than into the other's. Default `hold`.
+    /// The router read the bodies of one arm's answers less often than those of the other arm. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub unread_share: Policy,
-    /// One arm's answers carry a metric's value less often than the other's. Default `hold`; of a metric that is only watched
-    /// it is told.
+    /// One arm's answers have a metric's value less often than the other's. Default `hold`. For a metric that is only watched, this
+    /// is only reported.
     #[serde(default = "defaults::hold")]
     pub value_share: Policy,
-    /// Callers leave one arm's calls before the head of the answer more often than the other's. Default `hold`. Of callers who
-    /// leave after the head it is only reported.
+    /// Callers cancel one arm's calls before the head of the answer more often than the other's. Default `hold`. For calls that are
+    /// cancelled after the head, this is only reported.
     #[serde(default = "defaults::hold")]
     pub cancelled_share: Policy,
 }

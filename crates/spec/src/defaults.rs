@@ -1,4 +1,4 @@
-//! Values of fields that a spec leaves out.
+//! Default values of the fields of a spec.
 
 use serin_schemas::records::Role;
 

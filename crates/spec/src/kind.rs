@@ -1,40 +1,40 @@
-//! The kinds of metric, as a rollout file names them. What each of them is: `serin-kinds`.
+//! The kinds of metric, as named in a rollout file. The crate `serin-kinds` implements them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What kind of quantity a metric is, and so which test judges it.
+/// Kind of quantity that a metric is. It determines which statistical test judges the metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum MetricKind {
-    /// Share of answers for which something is true (test `b2`).
+    /// Share of the answers for which something is true (test `b2`).
     Rate,
-    /// Mean of a quantity with a known range (test `m2`); values outside are clamped to it.
+    /// Mean of a quantity with a known range (test `m2`). Values outside the range are clamped to it.
     Mean {
-        /// Smallest value.
+        /// Smallest value of the range.
         min: f64,
-        /// Largest value.
+        /// Largest value of the range.
         max: f64,
     },
-    /// Mean of a quantity from 0 without a known upper end (test `m2w`): what lies above the cap counts as the cap.
+    /// Mean of a quantity that is never negative and has no known upper end (test `m2w`). Values above the cap count as the cap.
     CappedMean {
-        /// The cap, such as the largest of a thousand of yesterday's values.
+        /// The cap, for example the largest of a thousand values from yesterday.
         cap: f64,
     },
     /// Quantile of a positive quantity (test `q2`).
     Quantile {
-        /// Level, such as 0.99.
+        /// Level of the quantile, such as 0.99.
         level: f64,
     },
-    /// The whole distribution of a positive quantity (test `d2`): `margin.absolute` is the largest difference of the
-    /// distribution functions that is acceptable. Default 0.1.
+    /// The whole distribution of a positive quantity (test `d2`). `margin.absolute` is the largest acceptable difference between the
+    /// distribution functions. Default 0.1.
     Distribution,
-    /// The mix of classes (test `c2`): `margin.absolute` is by how much the share of any class may change. Default 0.02.
-    /// A class that control never showed is judged alone.
+    /// The mix of classes (test `c2`). `margin.absolute` is the largest acceptable change of any class's share. Default 0.02.
+    /// A class that control never showed is judged separately.
     Classes,
-    /// Events per answer, where an answer can bring several (test `m2c`): numbers above what all but a thousandth of control's answers
-    /// stay below count as that. Under rules 1 it is test `p2`, for events that come one by one.
+    /// Events per answer, where one answer can have several events (test `m2c`). Numbers above the 99.9 % quantile of control's answers
+    /// count as that quantile. Under rules 1, this is test `p2`, which assumes single events.
     Count,
-    /// Share of mirrored calls whose two answers differ (test `pair`), against a limit.
+    /// Share of mirrored calls whose two answers differ (test `pair`). It is compared with a limit.
     Disagreement,
 }

@@ -1,8 +1,8 @@
-//! The rollout file as types: what a person writes in `rollout.yaml`, and the words around it.
+//! Types of the rollout file `rollout.yaml`.
 //!
-//! Router, aggregator, analyzer and controller share these types without knowing how a file is read, checked or judged. Unknown
-//! keys are errors everywhere. Spans are written `10s`, `5m`, `6h`, `2d`; shares `5%` or `0.25%` ([`units`]). What a file may leave
-//! out is filled in by [`RolloutSpec::normalised`]. What records of a rollout mean is numbered by [`Rules`].
+//! Router, aggregator, analyzer and controller share these types. Parsing, linting and judging are in other crates. Unknown keys
+//! are errors everywhere. Time spans are written `10s`, `5m`, `6h`, `2d`, and shares `5%` or `0.25%` ([`units`]).
+//! [`RolloutSpec::normalized`] fills in what a file leaves out. [`Rules`] numbers the meaning of a rollout's records.
 //!
 //! Pure: no clock, I/O or random source.
 
@@ -12,7 +12,7 @@ mod decision;
 mod defaults;
 mod kind;
 mod metric;
-mod normalise;
+mod normalize;
 mod problem;
 mod ramp;
 mod rollout;
@@ -27,10 +27,10 @@ pub mod units;
 
 pub use address::{Address, AddressError};
 pub use bounds::{Direction, Limit, Margin};
-pub use decision::{Ceiling, DecisionSpec, NoDataPolicies, Policy, WayOut};
+pub use decision::{Ceiling, DecisionSpec, NoDataPolicies, OnInconclusive, Policy};
 pub use kind::MetricKind;
 pub use metric::{MetricSpec, WhenMissing};
-pub use normalise::built_in_name;
+pub use normalize::built_in_name;
 pub use problem::{Problem, Severity};
 pub use ramp::{AssignmentSpec, Bake, GroupSequential, Require, Step, StickyKey, Warmup};
 pub use rollout::{

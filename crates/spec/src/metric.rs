@@ -1,4 +1,4 @@
-//! Metrics: what is judged, and how much harm is acceptable.
+//! Metrics: what a rollout judges, and how much harm is acceptable.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,49 +7,50 @@ use serin_schemas::records::Role;
 use super::{Direction, Limit, Margin, MetricKind, MetricSource, defaults};
 use crate::units::Duration;
 
-/// What is judged.
+/// A metric: what is measured, how it is judged, and how much harm is acceptable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct MetricSpec {
-    /// Its name.
+    /// Name of the metric.
     pub name: String,
-    /// What kind of quantity it is.
+    /// Kind of quantity that the metric is.
     pub kind: MetricKind,
-    /// What is measured.
+    /// What the metric measures.
     pub source: MetricSource,
-    /// Which way is worse. Default `lower_is_better`.
+    /// Whether lower or higher values are better. Default `lower_is_better`.
     #[serde(default)]
     pub direction: Direction,
-    /// How much worse than control is still acceptable. A metric has a margin or a limit, never both; without either the
-    /// kind's own margin holds, if it has one.
+    /// How much worse than control the canary may be. A metric has a margin or a limit, never both. If it has neither, the
+    /// default margin of its kind applies, if the kind has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<Margin>,
-    /// Numbers that the canary is held against instead of control.
+    /// Fixed numbers that the canary is compared with, instead of control.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
-    /// Two numbers that differ by at most this agree (kind `disagreement`). Default 0.
+    /// Two numbers agree if they differ by at most this (kind `disagreement`). Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
-    /// What it does to the decision. Default `gate`.
+    /// How the metric takes part in the decision. Default `gate`.
     #[serde(default = "defaults::role")]
     pub role: Role,
-    /// Names of the segment dimensions in which it is judged too. Left out: none.
+    /// Names of the segment dimensions in which the metric is also judged. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<String>,
-    /// One of its `segments`: over all traffic it compares the arms within each value of it, so that arms with other shares of the
-    /// values do not differ for that. For rates, means and capped means against control. Left out: all answers together.
+    /// One of the metric's `segments`. Over all traffic, the arms are then compared within each value of this dimension, so that a
+    /// different mix of values in the arms is not taken for a difference between the versions. Only for rates, means and capped means
+    /// against control. Default: all answers are compared together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stratify_by: Option<String>,
-    /// How long after the prediction its label is waited for. Needed for label metrics.
+    /// How long to wait for the label after the prediction. Required for metrics that need a label.
     #[serde(default)]
     pub maturity: Duration,
     /// What a missing label means. Default `exclude`.
     #[serde(default)]
     pub when_missing: WhenMissing,
-    /// Weight in the score, or in its group. Default 1.
+    /// Weight of the metric in the score, or in its group. Default 1.
     #[serde(default = "defaults::one")]
     pub score_weight: f64,
-    /// Name of the group it belongs to. Left out: it stands for itself.
+    /// Name of the metric's group. Default: the metric is in no group and counts separately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
 }
@@ -58,9 +59,9 @@ pub struct MetricSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenMissing {
-    /// The truth is unknown: leave the prediction out.
+    /// The true value is unknown, so the prediction is left out.
     #[default]
     Exclude,
-    /// It did not happen: a click that never came counts as 0.
+    /// The event did not happen: a click that never came counts as 0.
     Zero,
 }

@@ -1,4 +1,4 @@
-//! A problem of a spec: where, what, and the way out. Texts are for the person who wrote it.
+//! A problem of a spec: where it is, what is wrong, and how to fix it. The texts address the author of the spec.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// It is.
+    /// The spec is refused.
     Error,
-    /// It works, but probably not as meant.
+    /// The spec works, but probably not as intended.
     Warning,
 }
 
@@ -27,18 +27,19 @@ impl fmt::Display for Severity {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
-    /// Whether the spec is refused for it.
+    /// Whether the spec is refused because of the problem.
     pub severity: Severity,
-    /// Place in the spec, such as `metrics[0].margin`; empty for the whole.
+    /// Path in the spec, such as `metrics[0].margin`; empty for the whole spec.
     pub path: String,
-    /// Line in the text, from 1, if there is a text.
+    /// Line of the problem, counted from 1; `None` if the spec was not read from a text.
     pub line: Option<usize>,
-    /// Column in the line, from 1.
+    /// Column of the problem, counted from 1.
     pub column: Option<usize>,
     /// What is wrong.
     pub message: String,
-    /// What to do about it.
-    pub way_out: String,
+    /// How to fix it.
+    #[serde(rename = "wayOut")]
+    pub fix: String,
 }
 
 impl fmt::Display for Problem {
@@ -50,6 +51,6 @@ impl fmt::Display for Problem {
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
-        write!(f, "{}; {}", self.message, self.way_out)
+        write!(f, "{}; {}", self.message, self.fix)
     }
 }

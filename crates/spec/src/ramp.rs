@@ -1,4 +1,4 @@
-//! The ramp: assignment, warm-up, steps.
+//! The ramp: assignment, warm-up and steps.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 use super::{TargetSpec, defaults};
 use crate::units::{Duration, Share};
 
-/// How a request finds its arm.
+/// How requests are assigned to arms.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct AssignmentSpec {
-    /// Key whose salted hash decides. Left out: by chance, per request.
+    /// Key whose salted hash determines the arm. Default: each request is assigned at random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<StickyKey>,
-    /// Who is sent to an arm before the split; the first that matches counts.
+    /// Requests that are sent to a given arm before the split. The first match applies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetSpec>,
 }
 
-/// Where the sticky key of a request is found. A request without it is split by chance.
+/// Where the sticky key of a request is found. A request without the key is assigned at random.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StickyKey {
@@ -37,11 +37,11 @@ pub enum StickyKey {
     Sequence,
 }
 
-/// What is learned from stable traffic before the first canary request.
+/// Warm-up: what is learned from stable traffic before the first canary request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Warmup {
-    /// Answers of stable to see first. Default 1000.
+    /// Number of stable's answers that warm-up needs. Default 1000.
     #[serde(default = "defaults::min_events")]
     pub min_events: u64,
 }
@@ -52,50 +52,50 @@ impl Default for Warmup {
     }
 }
 
-/// One entry of the ramp.
+/// One step of the ramp.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Step {
     /// The canary's share of the traffic.
     #[serde(default, skip_serializing_if = "Share::is_none")]
     pub weight: Share,
-    /// Instead of a weight: share of the calls that the canary gets a copy of. Callers see stable's answers only.
+    /// Share of the calls that are mirrored to the canary, instead of a weight. Callers only see stable's answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Share>,
-    /// How long it stays.
+    /// How long the step lasts.
     #[serde(default)]
     pub bake: Bake,
-    /// What the gates must show before the next step. Left out: `pass` in the last step, `no_fail` in the others.
+    /// What the gates must show before the next step. Default: `pass` in the last step, `no_fail` in the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require: Option<Require>,
-    /// A fixed number of looks at which rates and means pass in this step, instead of an e-process that may pass at any time.
-    /// Only on the last step that requires a pass. Left out: e-processes.
+    /// Rates and means pass in this step at a fixed number of planned looks, instead of by an e-process that may pass at any time.
+    /// Only allowed on the last step that requires a pass. Default: e-processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_sequential: Option<GroupSequential>,
 }
 
-/// A group-sequential rule for PASS: planned before the step begins, over when the planned answers are in.
+/// A group-sequential rule for PASS. It is planned before the step starts and ends when the planned answers have arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct GroupSequential {
-    /// Answers of the canary in the step at the last look.
+    /// Number of the canary's answers in the step at the last look.
     pub answers: u64,
-    /// Number of looks, at equal parts of them. Default 5, at most 10.
+    /// Number of looks, spread evenly over the planned answers. Default 5, at most 10.
     #[serde(default = "defaults::looks")]
     pub looks: u32,
 }
 
-/// How long a step stays.
+/// How long a step lasts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Bake {
-    /// At least this long, in event time. Default 10 m.
+    /// Minimum length of the step, in event time. Default 10 m.
     #[serde(default = "defaults::bake_min")]
     pub min: Duration,
-    /// At most this long; then it is marginal. Default 4 h.
+    /// Maximum length of the step. After it, the rollout is marginal. Default 4 h.
     #[serde(default = "defaults::bake_max")]
     pub max: Duration,
-    /// At least this many answers of the canary in the step. Default 0.
+    /// Minimum number of the canary's answers in the step. Default 0.
     #[serde(default)]
     pub min_events: u64,
 }
@@ -110,11 +110,11 @@ impl Default for Bake {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Require {
-    /// Nothing has failed, and every gate that needs no label has seen enough answers (`decision.minAnswers`).
+    /// No check has failed, and every gate that needs no label has enough answers (`decision.minAnswers`).
     NoFail,
-    /// Every gate has passed over all traffic, and the pessimistic score is high enough. Segments must not have failed.
+    /// Every gate has passed over all traffic, no segment has failed, and the pessimistic score is high enough.
     Pass,
-    /// The same, and every gate has passed in each of its segments too. A segment that cannot be judged holds the step up; the
-    /// rest of a dimension (`other`) only if it has traffic.
+    /// As `pass`, and every gate has also passed in each of its segments. A segment that cannot be judged blocks the step. The
+    /// segment `other`, which is the rest of a dimension, blocks it only if it has traffic.
     PassInSegments,
 }

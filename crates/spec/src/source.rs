@@ -1,93 +1,94 @@
-//! What a metric measures of an answer, or of what came of it.
+//! What a metric measures: a property of an answer, or of the feedback on it.
 
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Words for sources that older files use, with the source's name of today.
+/// Names of sources in older files, with their current names.
 const OLD_SOURCES: [(&str, &str); 2] = [("error", "failed"), ("invalid_output", "unusable")];
 
-/// What is measured: a yes or no, a number, or a class.
+/// What a metric measures: a yes or no, a number, or a class.
 ///
-/// A call that its caller left counts for `outcome` and `cancelled` only. Kind `classes` takes the classes: why a call failed, why
-/// an answer is unusable, the status, the class itself.
+/// A call that its caller cancelled counts only for `outcome` and `cancelled`. Kind `classes` uses the class of the source: why a
+/// call failed, why an answer is unusable, the status, or the class itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[schemars(transform = add_old_sources)]
 pub enum MetricSource {
-    /// 1 for outcome `failed`: status 500 or above, no answer, one that broke off, or an error inside. As a class: `timeout`,
-    /// `connect`, `status_503` ..., or `ok`. Older files call it `error`.
+    /// 1 for outcome `failed`: status 500 or above, no answer, an incomplete answer, or an error in the answer. As a class:
+    /// `timeout`, `connect`, `status_503` ..., or `ok`. Older files call it `error`.
     #[serde(alias = "error")]
     Failed,
     /// 1 for outcome `refused` or `redirected`: status 300 to 499. As a class: `status_422` ..., or `ok`.
     Refused,
-    /// 1 for outcome `unusable`; an answer that was not looked into counts neither way. As a class: `nan`, `out_of_range` ..., or
-    /// `ok`. Older files call it `invalid_output`.
+    /// 1 for outcome `unusable`. An answer whose body was not read does not count. As a class: `nan`, `out_of_range` ..., or `ok`.
+    /// Older files call it `invalid_output`.
     #[serde(alias = "invalid_output")]
     Unusable,
-    /// 1 for outcome `cancelled`: the caller left.
+    /// 1 for outcome `cancelled`: the caller cancelled the call.
     Cancelled,
     /// The outcome as a class: `ok`, `refused`, `redirected`, `failed`, `unusable`, `unread` or `cancelled`.
     Outcome,
     /// The HTTP status as a class: `200`, `503`, or `none` when no answer came.
     Status,
-    /// Latency in milliseconds.
+    /// Latency of the call in milliseconds.
     Latency,
-    /// A numeric output.
+    /// The numeric output with this name.
     Output(String),
-    /// A categorical output: the class itself, or with `is` 1 when it has this value.
+    /// A categorical output. Without `is` it is the class itself; with `is` it is 1 if the class has that value.
     Class {
-        /// The output.
+        /// Name of the categorical output.
         output: String,
-        /// The value.
+        /// The class that counts as 1.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         is: Option<String>,
     },
-    /// A numeric truth from feedback.
+    /// The numeric label with this name, from feedback.
     Feedback(String),
-    /// Seconds from the answer to the label of this name, whatever the label says. Only of answers whose label came within the
-    /// maturity; of several revisions the one that counts; 0 where the label's clock is behind the answer's.
+    /// Seconds from the answer to the label with this name, whatever the label's value is. Only answers whose label came within
+    /// the maturity count. If a label has several revisions, the one that counts is used. The delay is 0 if the label's clock is
+    /// behind the answer's.
     LabelDelay(String),
-    /// 1 when the output, cut at `threshold`, differs from the yes/no label.
+    /// 1 if the output, cut at `threshold`, differs from the yes/no label.
     Wrong {
-        /// Numeric output.
+        /// Name of the numeric output.
         output: String,
-        /// Label, 0 or 1.
+        /// Name of the label, which is 0 or 1.
         label: String,
-        /// From here on the output means yes. Default 0.5.
+        /// The output means yes if it is at or above this number. Default 0.5.
         #[serde(default = "half")]
         threshold: f64,
     },
-    /// 1 when a categorical output differs from the class that feedback names.
+    /// 1 if a categorical output differs from the class in feedback.
     WrongClass {
-        /// Categorical output.
+        /// Name of the categorical output.
         output: String,
         /// Name of the class in feedback.
         label: String,
     },
-    /// Squared difference of an output and a label.
+    /// Squared difference between an output and a label.
     SquaredError {
-        /// Numeric output.
+        /// Name of the numeric output.
         output: String,
-        /// Numeric label.
+        /// Name of the numeric label.
         label: String,
     },
-    /// Absolute difference of an output and a label.
+    /// Absolute difference between an output and a label.
     AbsoluteError {
-        /// Numeric output.
+        /// Name of the numeric output.
         output: String,
-        /// Numeric label.
+        /// Name of the numeric label.
         label: String,
     },
 }
 
 impl MetricSource {
-    /// Whether it needs feedback, and so matures later than the prediction.
+    /// Whether the source needs feedback, and so matures later than the prediction.
     pub fn needs_label(&self) -> bool {
         self.label().is_some()
     }
 
-    /// The label in feedback that it needs.
+    /// Name of the label that the source needs from feedback.
     pub fn label(&self) -> Option<&str> {
         match self {
             Self::Feedback(label)
@@ -108,7 +109,7 @@ impl MetricSource {
         }
     }
 
-    /// Whether it is about when a label comes, not about what it says.
+    /// Whether the source measures when a label arrives, not its value.
     pub fn is_delay(&self) -> bool {
         matches!(self, Self::LabelDelay(_))
     }
@@ -118,11 +119,11 @@ fn half() -> f64 {
     0.5
 }
 
-/// The schema knows the old words too, so that files which use them are accepted.
+/// Adds the old names to the schema, so that older files are accepted.
 fn add_old_sources(schema: &mut Schema) {
     if let Some(choices) = schema.get_mut("oneOf").and_then(serde_json::Value::as_array_mut) {
         choices.extend(OLD_SOURCES.map(|(old, new)| {
-            json!({"const": old, "type": "string", "description": format!("The old word for `{new}`."), "deprecated": true})
+            json!({"const": old, "type": "string", "description": format!("The old name of `{new}`."), "deprecated": true})
         }));
     }
 }

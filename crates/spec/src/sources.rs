@@ -5,23 +5,23 @@ use serde::{Deserialize, Serialize};
 
 use super::defaults;
 
-/// Longest segment value that is judged alone: a longer one, or one with control characters, counts as `other`.
+/// Longest segment value that is judged separately. Longer values and values with control characters count as `other`.
 pub const MAX_SEGMENT_VALUE_BYTES: usize = 128;
 
-/// A dimension along which metrics can be judged.
+/// A segment dimension in which metrics can be judged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct SegmentSpec {
-    /// Its name, such as `origin`.
+    /// Name of the dimension, such as `origin`.
     pub name: String,
-    /// Where the value of a request is found.
+    /// Where the dimension's value is found in a request.
     pub source: SegmentSource,
-    /// How many of the most frequent values are judged alone; the rest is `other`. Default 10.
+    /// How many of the most frequent values are judged separately. All other values are `other`. Default 10.
     #[serde(default = "defaults::top")]
     pub top: usize,
 }
 
-/// Where the value of a segment dimension is found.
+/// Where the value of a segment dimension is found in a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SegmentSource {
@@ -33,7 +33,7 @@ pub enum SegmentSource {
     Input(String),
     /// A parameter of an Open Inference Protocol request.
     Parameter(String),
-    /// The prediction event carries it already (external traffic).
+    /// A field of the prediction event (external traffic).
     Event(String),
 }
 
@@ -41,20 +41,20 @@ pub enum SegmentSource {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct OutputRule {
-    /// Name that metrics use.
+    /// Name of the output, as metrics refer to it.
     pub name: String,
-    /// Where it is found.
+    /// Where the output is found in an answer.
     pub source: OutputSource,
-    /// Whether its value is a number or a class.
+    /// Whether the output is a number or a class.
     #[serde(default)]
     pub kind: OutputKind,
-    /// Smallest number that makes sense; a smaller one is an invalid output.
+    /// Smallest valid number. A smaller one is an invalid output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<f64>,
-    /// Largest number that makes sense; a larger one is an invalid output.
+    /// Largest valid number. A larger one is an invalid output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<f64>,
-    /// Whether an answer without it is an invalid output. Default true.
+    /// Whether an answer without the output is invalid. Default true.
     #[serde(default = "defaults::yes")]
     pub required: bool,
 }
@@ -78,6 +78,6 @@ pub enum OutputSource {
     Tensor(String),
     /// A JSON pointer (RFC 6901) into the answer.
     Json(String),
-    /// An answer header.
+    /// A header of the answer.
     Header(String),
 }

@@ -1,6 +1,6 @@
-//! "Did you mean": the nearest known name.
+//! Suggests the nearest known name for an unknown one ("did you mean ...?").
 
-/// Names this similar or more (Jaro-Winkler) are worth a suggestion.
+/// Minimum Jaro-Winkler similarity of a suggested name.
 const SIMILAR: f64 = 0.8;
 
 /// The known name that `name` was probably meant to be. `min_events` finds `minEvents`.
@@ -15,7 +15,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// A way out for an unknown name.
-pub fn way_out<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, otherwise: &str) -> String {
+/// How to fix an unknown name: the nearest known name, or else `otherwise`.
+pub fn fix<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, otherwise: &str) -> String {
     nearest(name, known).map_or_else(|| otherwise.to_owned(), |candidate| format!("did you mean {candidate:?}?"))
 }

@@ -1,4 +1,4 @@
-//! What routers do with requests besides the split: targets, mirrors, features, examples.
+//! What routers do with requests in addition to the split: targets, mirrors, features and examples.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serin_schemas::ids::Version;
 use super::{OutputKind, defaults};
 use crate::units::{Duration, Share};
 
-/// Where a value of a request is found.
+/// Where a value is found in a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestSource {
@@ -26,12 +26,12 @@ pub enum RequestSource {
 }
 
 impl RequestSource {
-    /// Whether it looks into the body.
+    /// Whether the value is in the body.
     pub fn in_body(&self) -> bool {
         matches!(self, Self::Json(_) | Self::Input(_) | Self::Parameter(_))
     }
 
-    /// The name or pointer.
+    /// The name of the header, cookie, tensor or parameter, or the JSON pointer.
     pub fn name(&self) -> &str {
         match self {
             Self::Header(name) | Self::Cookie(name) | Self::Json(name) | Self::Input(name) | Self::Parameter(name) => {
@@ -41,41 +41,42 @@ impl RequestSource {
     }
 }
 
-/// Who is sent to an arm before the split. Their answers enter no comparison: nobody drew them by lot.
+/// Requests that are sent to a given arm before the split. Their answers are left out of the comparison, because their arm was not
+/// chosen at random.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct TargetSpec {
-    /// Its name, for people.
+    /// Name of the target, for display.
     pub name: String,
-    /// Where the value that decides is found.
+    /// Where the value that is compared with `is` is found in the request.
     pub when: RequestSource,
-    /// The values that match. Left out: any value does.
+    /// The values that match. Default: any value matches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub is: Vec<String>,
-    /// The arm they get. Default: the canary.
+    /// The arm for matching requests. Default: `canary`.
     #[serde(default)]
     pub arm: TargetArm,
 }
 
-/// The arm that a target gets.
+/// The arm for the requests of a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetArm {
-    /// The canary, as soon as the ramp has begun.
+    /// The canary, once the ramp has started.
     #[default]
     Canary,
-    /// Stable, for as long as the rollout runs.
+    /// Stable, until the rollout ends.
     Stable,
 }
 
-/// Limits of the calls that are mirrored to a version.
+/// Limits for the calls that are mirrored to a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct MirrorSpec {
-    /// Mirrored calls in flight at a time, per router; beyond it calls are not mirrored, and counted. Default 64.
+    /// Maximum number of mirrored calls in flight per router. Calls above it are not mirrored, and are counted. Default 64.
     #[serde(default = "defaults::mirror_in_flight")]
     pub max_in_flight: u32,
-    /// How long a mirrored call may take. Default 10 s.
+    /// Timeout of a mirrored call. Default 10 s.
     #[serde(default = "defaults::mirror_timeout")]
     pub timeout: Duration,
 }
@@ -86,46 +87,46 @@ impl Default for MirrorSpec {
     }
 }
 
-/// A further version that gets copies of calls while the rollout runs. Its answers are on the log, and nobody else sees them;
-/// they decide nothing.
+/// An additional version that gets copies of calls while the rollout runs. Its answers are written to the log, never returned to
+/// callers, and do not affect the decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ShadowSpec {
-    /// Its name.
+    /// Name of the version.
     #[schemars(with = "String")]
     pub version: Version,
-    /// Base URL of its servers. Left out: the router's configuration knows it.
+    /// Base URL of the version's servers. Default: the URL in the router's configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Share of all calls that it gets a copy of.
+    /// Share of all calls that are mirrored to the version.
     pub share: Share,
-    /// Mirrored calls in flight at a time, per router. Default 64.
+    /// Maximum number of mirrored calls in flight per router. Default 64.
     #[serde(default = "defaults::mirror_in_flight")]
     pub max_in_flight: u32,
-    /// How long a mirrored call may take. Default 10 s.
+    /// Timeout of a mirrored call. Default 10 s.
     #[serde(default = "defaults::mirror_timeout")]
     pub timeout: Duration,
 }
 
-/// How a feature is found in requests. It is reported like an output: metrics name it as one.
+/// How a feature is found in requests. Features are reported like outputs, and metrics refer to them as outputs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct FeatureSpec {
-    /// Name that metrics use.
+    /// Name of the feature, as metrics refer to it.
     pub name: String,
-    /// Where it is found.
+    /// Where the feature is found in a request.
     pub source: RequestSource,
-    /// Whether its value is a number or a class.
+    /// Whether the feature is a number or a class.
     #[serde(default)]
     pub kind: OutputKind,
-    /// Where the time at which it was computed is found: RFC 3339, or seconds, milliseconds or microseconds since 1970. Its age
-    /// when the request came is the number `<name>.age`, in seconds.
+    /// Where the time at which the feature was computed is found: RFC 3339, or seconds, milliseconds or microseconds since 1970. The
+    /// feature's age at the time of the request is reported as the number `<name>.age`, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub computed_at: Option<RequestSource>,
 }
 
 impl FeatureSpec {
-    /// Name of the number that holds its age.
+    /// Name of the number that contains the feature's age.
     pub fn age_name(&self) -> String {
         format!("{}.age", self.name)
     }
@@ -135,63 +136,63 @@ impl FeatureSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct CaptureSpec {
-    /// Share of all pairs. Default 0.
+    /// Share of all pairs that are kept. Default 0.
     #[serde(default)]
     pub share: Share,
-    /// Whether pairs whose outputs differ are kept. Default true.
+    /// Whether all pairs whose outputs differ are kept. Default true.
     #[serde(default = "defaults::yes")]
     pub disagreements: bool,
-    /// Numbers that differ by at most this agree. Default 0.
+    /// Two numbers agree if they differ by at most this. Default 0.
     #[serde(default)]
     pub tolerance: f64,
-    /// Most pairs a minute, per router. Default 60.
+    /// Maximum number of pairs kept per minute and router. Default 60.
     #[serde(default = "defaults::captures_per_minute")]
     pub per_minute: u32,
-    /// Each body is cut to this many bytes. Default 4096.
+    /// Bodies are truncated to this number of bytes. Default 4096.
     #[serde(default = "defaults::capture_bytes")]
     pub max_bytes: u32,
-    /// What must not be kept: JSON pointers (with a leading slash), or names of keys and tensors at any depth. A body that is no
-    /// JSON is then not kept at all.
+    /// What must not be kept: JSON pointers (with a leading slash), or names of keys and tensors at any depth. If this list is not
+    /// empty, bodies that are not JSON are not kept at all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub redact: Vec<String>,
 }
 
-/// What a spec says of the servers of a version besides their URL.
+/// Settings of a version's servers in the spec, other than their URL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ServerPolicy {
-    /// The version.
+    /// Name of the version.
     pub version: Version,
-    /// Where they speak gRPC, if not at their URL.
+    /// Base URL for gRPC, if it is not the servers' URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grpc_url: Option<String>,
-    /// Their name for the version, if they want one.
+    /// The servers' own name for the version, if they expect one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_version: Option<String>,
 }
 
-/// What routers need of a spec besides routes, segments and outputs. Routing tables carry it as JSON.
+/// The parts of a spec that routers need in addition to routes, segments and outputs. Routing tables contain it as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct TrafficPolicy {
-    /// Who goes where before the split.
+    /// Requests that are sent to a given arm before the split.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetSpec>,
-    /// Limits of the canary's mirror.
+    /// Limits for mirroring calls to the canary.
     pub mirror: MirrorSpec,
-    /// Further versions that are mirrored to; those of them that are on have a route.
+    /// Additional versions that calls are mirrored to. Those that are active have a route.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shadows: Vec<ShadowSpec>,
-    /// What is said of servers.
+    /// Settings of the versions' servers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<ServerPolicy>,
-    /// What is read from requests.
+    /// Features that are read from requests.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<FeatureSpec>,
-    /// Which pairs are kept.
+    /// Which pairs of answers are kept as examples.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture: Option<CaptureSpec>,
-    /// How long calls in flight on a version that gets no more traffic may go on.
+    /// How long calls that are in flight on a version may continue after it stops getting traffic.
     pub drain: Duration,
 }
 
@@ -210,7 +211,7 @@ impl Default for TrafficPolicy {
 }
 
 impl super::RolloutSpec {
-    /// What routers need besides routes, segments and outputs.
+    /// The parts of the spec that routers need in addition to routes, segments and outputs.
     pub fn traffic_policy(&self) -> TrafficPolicy {
         TrafficPolicy {
             targets: self.assignment.targets.clone(),
@@ -231,7 +232,7 @@ impl super::RolloutSpec {
         }
     }
 
-    /// The kind of a value that routers report under this name: an output, a feature or its age, or what is always reported.
+    /// The kind of the value that routers report under this name: an output, a feature or its age, or a built-in output.
     pub fn reported(&self, name: &str) -> Option<OutputKind> {
         let output = self.outputs.iter().find(|rule| rule.name == name).map(|rule| rule.kind);
         let feature = || {
@@ -246,7 +247,7 @@ impl super::RolloutSpec {
     }
 }
 
-/// Outputs and classes that routers report without any rule; those of language models for OpenAI-compatible calls only.
+/// Outputs and classes that routers report without any rule. Those of language models are only reported for OpenAI-compatible calls.
 pub const BUILT_IN_OUTPUTS: [(&str, OutputKind); 15] = [
     ("response.bytes", OutputKind::Number),
     ("response.missing", OutputKind::Number),
@@ -265,7 +266,7 @@ pub const BUILT_IN_OUTPUTS: [(&str, OutputKind); 15] = [
     ("llm.finish_reason", OutputKind::Class),
 ];
 
-/// What a step gives the canary, for people: `5%`, or `mirror 5%`.
+/// The canary's share in the step, for display: `5%`, or `mirror 5%`.
 impl fmt::Display for super::Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.mirror {
@@ -276,7 +277,7 @@ impl fmt::Display for super::Step {
 }
 
 impl super::Step {
-    /// Share of the calls that the canary answers, seen by callers or not.
+    /// Share of the calls that the canary answers, including mirrored ones.
     pub fn share(&self) -> Share {
         self.mirror.unwrap_or(self.weight)
     }

@@ -1,4 +1,4 @@
-//! Units that people write in specs: spans of time (`6h`) and shares (`5%`).
+//! Units in specs: time spans (`6h`) and shares (`5%`).
 
 use std::{borrow::Cow, fmt};
 
@@ -6,27 +6,27 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serin_schemas::ids::Span;
 
-/// A span of time, written `500ms`, `10s`, `5m`, `6h` or `2d`, or a sum such as `1h30m`.
+/// A time span, written `500ms`, `10s`, `5m`, `6h` or `2d`, or a sum such as `1h30m`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Duration(pub Span);
 
 impl Duration {
-    /// A span of whole seconds.
+    /// A time span of whole seconds.
     pub fn from_secs(secs: i64) -> Self {
         Self(Span::from_secs(secs))
     }
 
-    /// Whether it is zero.
+    /// Whether the time span is zero.
     pub fn is_zero(self) -> bool {
         self.0.0 == 0
     }
 
-    /// Reads the written form.
+    /// Parses the written form.
     ///
     /// # Errors
-    /// A sentence that says what is expected.
+    /// Returns a sentence that describes the expected form.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a span of time; write for example 500ms, 10s, 5m, 6h or 2d");
+        let wrong = || format!("{text:?} is not a time span; write for example 500ms, 10s, 5m, 6h or 2d");
         let mut rest = text.trim();
         if rest == "0" {
             return Ok(Self::default());
@@ -91,21 +91,21 @@ impl JsonSchema for Duration {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A span of time: 500ms, 10s, 5m, 6h, 2d, 1h30m.",
+            "description": "A time span: 500ms, 10s, 5m, 6h, 2d, 1h30m.",
             "pattern": "^(0|([0-9]+(ms|s|m|h|d))+)$"
         })
     }
 }
 
-/// A share of traffic in steps of 1/10000, written `5%` or `0.25%`.
+/// A share of the traffic in steps of 1/10000, written `5%` or `0.25%`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Share(pub i32);
 
 impl Share {
-    /// All of it.
+    /// 100 %.
     pub const ALL: Self = Self(10_000);
 
-    /// Whether it is nothing.
+    /// Whether the share is 0.
     pub fn is_none(&self) -> bool {
         self.0 == 0
     }
@@ -115,10 +115,10 @@ impl Share {
         f64::from(self.0) / 1e4
     }
 
-    /// Reads the written form.
+    /// Parses the written form.
     ///
     /// # Errors
-    /// A sentence that says what is expected.
+    /// Returns a sentence that describes the expected form.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is not a share; write for example 5% or 0.25%, in steps of 0.01%, up to 100%");
         let number: f64 = text.trim().strip_suffix('%').ok_or_else(wrong)?.trim().parse().map_err(|_| wrong())?;
@@ -158,7 +158,7 @@ impl JsonSchema for Share {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A share of traffic: 5%, 0.25%; steps of 0.01%.",
+            "description": "A share of the traffic, in steps of 0.01%: 5%, 0.25%.",
             "pattern": "^[0-9]+(\\.[0-9]{1,2})?%$"
         })
     }

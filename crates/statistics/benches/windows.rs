@@ -1,7 +1,7 @@
-//! What one window costs per hypothesis, by kind: `cargo bench -p serin-statistics --bench windows`.
+//! The cost of one window per hypothesis, by kind: `cargo bench -p serin-statistics --bench windows`.
 //!
-//! A window is the one of the specification's tables: 10 s at 10 000 requests a minute with a tenth for the canary, so 167
-//! and 1500 answers.
+//! The window is that of the specification's tables: 10 s at 10 000 requests a minute with a tenth for the canary, which
+//! gives 167 and 1500 answers.
 #![expect(clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
@@ -28,7 +28,7 @@ fn summary(measure: Measure, n: u64, first: u64) -> Summary {
     match measure {
         Measure::Mean { .. } => {
             let mut hist = LinHist::new();
-            // Around 0.8, as a confidence is.
+            // Around 0.8, like a confidence.
             answers
                 .for_each(|i| hist.insert(1.0 - 0.4 * unit(i) * unit(i + 1), hash64(b"d", &i.to_le_bytes())).unwrap());
             Summary::Lin(hist)
@@ -56,7 +56,7 @@ fn summary(measure: Measure, n: u64, first: u64) -> Summary {
     }
 }
 
-/// A hypothesis with 30 windows behind it, and the arms of its next ones.
+/// A hypothesis that has seen 30 windows, and the arms of its next windows.
 struct Running {
     hypothesis: Hypothesis,
     arms: Vec<(Summary, Summary)>,
@@ -116,7 +116,7 @@ fn kinds(c: &mut Criterion) {
     group.finish();
 }
 
-/// The metrics of a usual rollout (two rates, a quantile, a mean) in 500 segments.
+/// The metrics of a typical rollout (two rates, a quantile, a mean) in 500 segments.
 fn many(c: &mut Criterion) {
     let mix = [
         (Measure::Rate, absolute(0.002)),

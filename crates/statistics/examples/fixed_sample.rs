@@ -1,7 +1,8 @@
-//! The common fixed-sample analyzer as a report: `cargo run --release -p serin-statistics --example fixed_sample -- FILE.json`.
+//! A report in the style of the common fixed-sample analyzer:
+//! `cargo run --release -p serin-statistics --example fixed_sample -- FILE.json`.
 //!
-//! The file is `{"alpha": 0.05, "metrics": [{"name", "direction", "absolute" and/or "relative", "control": [..], "canary":
-//! [..]}]}`, or has a list `cases` of such. Exit code 2 if it cannot be read, or where a metric is refused (0/1 data).
+//! The file is `{"alpha": 0.05, "metrics": [{"name", "direction", "absolute" and/or "relative", "control": [..], "canary": [..]}]}`, or
+//! an object with a list `cases` of these. The exit code is 2 if the file cannot be read or a metric is refused (0/1 data).
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -15,10 +16,10 @@ fn main() -> ExitCode {
     let (Some(path), None) = (args.next(), args.next()) else {
         return refuse("usage: fixed_sample FILE.json");
     };
-    let told = std::fs::read_to_string(&path).map_err(|error| error.to_string()).and_then(|text| tell(&text));
-    match told {
+    let output = std::fs::read_to_string(&path).map_err(|error| error.to_string()).and_then(|text| run(&text));
+    match output {
         Ok(text) => {
-            // A closed pipe is no failure of the report.
+            // A closed pipe is not an error of the report.
             let _ = write!(std::io::stdout(), "{text}");
             ExitCode::SUCCESS
         }
@@ -31,22 +32,22 @@ fn refuse(message: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn tell(text: &str) -> Result<String, String> {
+fn run(text: &str) -> Result<String, String> {
     let file: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let cases = file["cases"].as_array().cloned().unwrap_or_else(|| vec![file]);
-    let mut told = String::new();
+    let mut output = String::new();
     for case in &cases {
         if let Some(name) = case["name"].as_str() {
-            told += name;
-            told += "\n";
+            output += name;
+            output += "\n";
         }
-        told += &lines(&judge(case)?);
+        output += &lines(&judge(case)?);
     }
-    Ok(told + "for one look at the end: looked at again and again, it fails a third of all healthy canaries\n")
+    Ok(output + "valid for one look at the end: with repeated looks, it fails a third of all healthy canaries\n")
 }
 
-/// One metric of the file, with the values that it refers to.
-struct Own {
+/// One metric of the file with its values.
+struct Input {
     name: String,
     weight: f64,
     direction: Direction,
@@ -57,23 +58,23 @@ struct Own {
 
 fn judge(case: &Value) -> Result<Report, String> {
     let metrics = case["metrics"].as_array().ok_or("`metrics` must be a list")?;
-    let own: Vec<Own> =
-        metrics.iter().enumerate().map(|(index, metric)| own(index, metric)).collect::<Result<_, _>>()?;
-    let inputs: Vec<Metric<'_>> = own
+    let inputs: Vec<Input> =
+        metrics.iter().enumerate().map(|(index, metric)| read(index, metric)).collect::<Result<_, _>>()?;
+    let metrics: Vec<Metric<'_>> = inputs
         .iter()
-        .map(|own| Metric {
-            name: &own.name,
-            weight: own.weight,
-            direction: own.direction,
-            margin: own.margin,
-            control: &own.control,
-            canary: &own.canary,
+        .map(|input| Metric {
+            name: &input.name,
+            weight: input.weight,
+            direction: input.direction,
+            margin: input.margin,
+            control: &input.control,
+            canary: &input.canary,
         })
         .collect();
-    report(&inputs, case["alpha"].as_f64().unwrap_or(0.05)).map_err(|refusal| refusal.to_string())
+    report(&metrics, case["alpha"].as_f64().unwrap_or(0.05)).map_err(|refusal| refusal.to_string())
 }
 
-fn own(index: usize, metric: &Value) -> Result<Own, String> {
+fn read(index: usize, metric: &Value) -> Result<Input, String> {
     let name = metric["name"].as_str().map_or_else(|| format!("{}", index + 1), str::to_owned);
     let values = |key: &str| {
         let list = metric[key].as_array().and_then(|list| list.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>());
@@ -82,11 +83,11 @@ fn own(index: usize, metric: &Value) -> Result<Own, String> {
     let direction = match metric["direction"].as_str() {
         None | Some("lower_is_better") => Direction::LowerIsBetter,
         Some("higher_is_better") => Direction::HigherIsBetter,
-        Some(other) => return Err(format!("metric {name}: the direction {other:?} is not known")),
+        Some(other) => return Err(format!("metric {name}: unknown direction {other:?}")),
     };
     let margin = Margin { absolute: metric["absolute"].as_f64(), relative: metric["relative"].as_f64() };
     let (control, canary) = (values("control")?, values("canary")?);
-    Ok(Own { weight: metric["weight"].as_f64().unwrap_or(1.0), direction, margin, control, canary, name })
+    Ok(Input { weight: metric["weight"].as_f64().unwrap_or(1.0), direction, margin, control, canary, name })
 }
 
 fn lines(report: &Report) -> String {

@@ -1,8 +1,8 @@
-//! Many hypotheses, one rollback: budget weights, the weighted average, attribution.
+//! Combining many hypotheses into one rollback decision: budget weights, the weighted average, attribution.
 
 use crate::numeric::{ln, ln_or_zero, ln_sum_exp};
 
-/// What a hypothesis is about, for its share of the rollback budget.
+/// The scope of a hypothesis, which determines its share of the rollback budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// An overall metric or a trigger.
@@ -11,9 +11,9 @@ pub enum Scope {
     Segment,
 }
 
-/// Weights of the rollback budget, fixed before the rollout: half to overall metrics and triggers, half to segments, each
-/// half in proportion to the given shares (equal by default; double for a hard gate). Without one kind the other has all.
-/// Shares that are not positive numbers get nothing. The sum is 1, or 0 if nothing has a share.
+/// Weights of the rollback budget, fixed before the rollout. Overall metrics and triggers get one half, segments get the other half, and
+/// each half is divided in proportion to the given shares (equal by default, double for a hard gate). If one scope is absent, the other
+/// gets everything. Shares that are not positive numbers get nothing. The weights sum to 1, or to 0 if there is no positive share.
 pub fn rollback_weights(hypotheses: &[(Scope, f64)]) -> Vec<f64> {
     let usable = |share: f64| if share > 0.0 && share.is_finite() { share } else { 0.0 };
     let sum = |scope| -> f64 { hypotheses.iter().filter(|h| h.0 == scope).map(|h| usable(h.1)).sum() };
@@ -26,14 +26,14 @@ pub fn rollback_weights(hypotheses: &[(Scope, f64)]) -> Vec<f64> {
     hypotheses.iter().map(weight).collect()
 }
 
-/// `ln sum_i w_i E_i` over `(w_i, ln E_i)`: an e-process under any dependence. Use current values: averages of running
-/// maxima are not valid. Weights must sum to at most 1.
+/// `ln sum_i w_i E_i` over `(w_i, ln E_i)`: an e-process under any dependence. Use current values, because averages of
+/// running maxima are not valid. Weights must sum to at most 1.
 pub fn ln_weighted_average(hypotheses: &[(f64, f64)]) -> f64 {
     ln_sum_exp(hypotheses.iter().map(|&(weight, ln_e)| ln_or_zero(weight) + ln_e))
 }
 
-/// `ln E` of a group of metrics over its members' `(weight, ln E)`: their average with weights on any scale, so an e-process
-/// where the members are. Weights that are not positive numbers count for nothing; 0 (no evidence) if none is left.
+/// `ln E` of a group of metrics from its members' `(weight, ln E)`: their average, with weights on any scale. It is an e-process if the
+/// members are. Members whose weight is not a positive number are ignored; 0 (no evidence) if no member remains.
 pub fn group_ln_e(members: &[(f64, f64)]) -> f64 {
     let usable = |weight: f64| weight > 0.0 && weight.is_finite();
     let total: f64 = members.iter().map(|member| member.0).filter(|&weight| usable(weight)).sum();
@@ -44,33 +44,33 @@ pub fn group_ln_e(members: &[(f64, f64)]) -> f64 {
     ln_sum_exp(members.map(|&(weight, ln_e)| ln(weight / total) + ln_e))
 }
 
-/// Whether "stable is out of date" may be said: at least two metrics are better (`Effect::better`), and at least half of
-/// the judged ones.
+/// Whether to report "stable is out of date": at least two metrics are better (`Effect::better`), and at least half of the judged ones.
 ///
-/// Each `better` is wrong with probability at most `alpha / 2` over the whole rollout, `alpha` being the error rate of its
-/// interval. If the canary is better in none of `m` metrics, the expected number of wrong ones is at most `m alpha / 2`, so
-/// by Markov's inequality this is said with probability at most `alpha`, whatever the metrics' dependence.
+/// Each `better` is wrong with probability at most `alpha / 2` over the whole rollout, where `alpha` is the error rate of its interval.
+/// If the canary is better in none of `m` metrics, the expected number of wrong ones is at most `m alpha / 2`. By Markov's inequality the
+/// report is then wrong with probability at most `alpha`, whatever the dependence between metrics.
 pub fn stable_is_out_of_date(better: usize, judged: usize) -> bool {
     better >= 2 && 2 * better >= judged
 }
 
-/// Whether an e-value proves its alternative at level `alpha`: `E >= 1/alpha`.
+/// Whether an e-value rejects its null at level `alpha`: `E >= 1/alpha`.
 pub fn rejects(ln_e: f64, alpha: f64) -> bool {
     ln_e >= -ln(alpha)
 }
 
 /// Weighted Holm on anytime p-values `(w_i, p_i)`: which hypotheses are rejected. The set only grows over time, and the
-/// chance of any false member, ever, is at most `alpha`. A weight of 0 is never rejected.
+/// probability that it ever contains a true null is at most `alpha`. A hypothesis of weight 0 is never rejected.
 pub fn weighted_holm(hypotheses: &[(f64, f64)], alpha: f64) -> Vec<bool> {
     let adjusted = weighted_holm_adjusted(hypotheses);
     hypotheses.iter().zip(adjusted).map(|(&(weight, _), p)| weight > 0.0 && p <= alpha).collect()
 }
 
-/// Adjusted p-values of the weighted Holm procedure: rejected at level `alpha` exactly if at most `alpha`.
+/// Adjusted p-values of the weighted Holm procedure. A hypothesis is rejected at level `alpha` exactly if its adjusted
+/// p-value is at most `alpha`.
 pub fn weighted_holm_adjusted(hypotheses: &[(f64, f64)]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..hypotheses.len()).filter(|&i| hypotheses[i].0 > 0.0).collect();
     let ratio = |i: usize| hypotheses[i].1 / hypotheses[i].0;
-    // Ties keep the order given.
+    // Ties keep the given order.
     order.sort_by(|&i, &j| ratio(i).total_cmp(&ratio(j)));
     let mut left: f64 = order.iter().map(|&i| hypotheses[i].0).sum();
     let mut adjusted = vec![1.0; hypotheses.len()];
@@ -83,7 +83,7 @@ pub fn weighted_holm_adjusted(hypotheses: &[(f64, f64)]) -> Vec<f64> {
     adjusted
 }
 
-/// Adjusted p-values of Benjamini and Hochberg, a display option for lists (it needs positive dependence).
+/// Adjusted p-values of Benjamini and Hochberg, for the display of lists only (they need positive dependence).
 pub fn bh_adjusted(p: &[f64]) -> Vec<f64> {
     bh_scaled(p, 1.0)
 }
@@ -100,15 +100,14 @@ fn bh_scaled(p: &[f64], factor: f64) -> Vec<f64> {
     adjusted
 }
 
-/// Adjusted p-values of Benjamini and Yekutieli: as [`bh_adjusted`], valid under any dependence,
-/// `1 + 1/2 + ... + 1/n` times as large.
+/// Adjusted p-values of Benjamini and Yekutieli: those of [`bh_adjusted`] times `1 + 1/2 + ... + 1/n`, valid under any dependence.
 pub fn by_adjusted(p: &[f64]) -> Vec<f64> {
     let harmonic: f64 = (1..=p.len()).map(|k| 1.0 / k as f64).sum();
     bh_scaled(p, harmonic)
 }
 
-/// e-BH on current e-values: rejects the `k` largest with `E_(k) >= K / (alpha k)`, false discovery rate at most `alpha` at
-/// any stopping time. For lists of suspects. Source: Wang, Ramdas, JRSSB 2022 (arXiv 2009.02824).
+/// e-BH on current e-values: rejects the `k` largest with `E_(k) >= K / (alpha k)`, with a false discovery rate of at
+/// most `alpha` at any stopping time. Used for lists of suspects. Source: Wang, Ramdas, JRSSB 2022 (arXiv 2009.02824).
 pub fn e_bh(ln_e: &[f64], alpha: f64) -> Vec<bool> {
     let mut order: Vec<usize> = (0..ln_e.len()).collect();
     order.sort_by(|&i, &j| ln_e[j].total_cmp(&ln_e[i]));

@@ -1,10 +1,10 @@
-//! E-values on event counts and class counts: `p2` (Poisson), `c2` (classes), `srm` (traffic split).
+//! E-values for event counts and class counts: `p2` (Poisson), `c2` (classes), `srm` (traffic split).
 
 use crate::numeric::{is_inner, ln, ln_1p, ln_sum_exp};
 
-/// `p2`: `ln e` of one window against "the canary's rate per exposure is at most `null_ratio` times control's", betting on
-/// `bet_ratio`. Given the total, `K_c ~ Binomial(K_c + K_s, R t_c / (R t_c + t_s))`, so a common intensity that varies in
-/// time cancels. 0 if exposures or ratios make no sense. Source: Lindon, Malek, `NeurIPS` 2022 (arXiv 2011.03567).
+/// `p2`: `ln e` of one window against "the canary's rate per exposure is at most `null_ratio` times control's", betting
+/// on `bet_ratio`. Given the total, `K_c ~ Binomial(K_c + K_s, R t_c / (R t_c + t_s))`, so a common intensity that varies
+/// over time cancels. 0 if exposures or ratios are invalid. Source: Lindon, Malek, `NeurIPS` 2022 (arXiv 2011.03567).
 pub fn poisson_ln_e(canary: (u64, f64), control: (u64, f64), null_ratio: f64, bet_ratio: f64) -> f64 {
     let share = |ratio: f64| ratio * canary.1 / (ratio * canary.1 + control.1);
     let (null, bet) = (share(null_ratio), share(bet_ratio));
@@ -15,7 +15,7 @@ pub fn poisson_ln_e(canary: (u64, f64), control: (u64, f64), null_ratio: f64, be
 }
 
 /// `p1`: `ln e` of one window of one arm against "at most `limit` events per exposure", betting on `bet`:
-/// `k ln(bet/limit) - (bet - limit) t`, exact for Poisson counts. 0 if exposure, limit or bet make no sense.
+/// `k ln(bet/limit) - (bet - limit) t`, exact for Poisson counts. 0 if the exposure, limit or bet is invalid.
 pub fn poisson_limit_ln_e(canary: (u64, f64), limit: f64, bet: f64) -> f64 {
     let positive = |x: f64| x > 0.0 && x.is_finite();
     if !(positive(canary.1) && positive(limit) && positive(bet)) {
@@ -24,9 +24,9 @@ pub fn poisson_limit_ln_e(canary: (u64, f64), limit: f64, bet: f64) -> f64 {
     canary.0 as f64 * ln(bet / limit) - (bet - limit) * canary.1
 }
 
-/// `c2` (homogeneity): `ln e` of one window against "both arms draw classes alike", betting on the shares `bet_c`, `bet_s`
-/// chosen before the window: `sum_k [C_k ln(t_ck/t_0k) + S_k ln(t_sk/t_0k)]`, `t_0 = (n_c t_c + n_s t_s)/n`.
-/// 0 if an arm is empty, lengths differ or a share is not positive.
+/// `c2` (homogeneity): `ln e` of one window against "both arms draw classes from the same distribution", betting on the
+/// shares `bet_c`, `bet_s` chosen before the window: `sum_k [C_k ln(t_ck/t_0k) + S_k ln(t_sk/t_0k)]`,
+/// `t_0 = (n_c t_c + n_s t_s)/n`. 0 if an arm is empty, lengths differ or a share is not positive.
 pub fn classes_ln_e(canary: &[u64], control: &[u64], bet_c: &[f64], bet_s: &[f64]) -> f64 {
     let (n_c, n_s) = (canary.iter().sum::<u64>() as f64, control.iter().sum::<u64>() as f64);
     let len = canary.len();
@@ -46,9 +46,9 @@ pub fn classes_ln_e(canary: &[u64], control: &[u64], bet_c: &[f64], bet_s: &[f64
 pub const SPLIT_CONCENTRATION: f64 = 1000.0;
 
 /// `srm`: `ln E` of the assignments of one step against the configured weights (any positive scale):
-/// `lnGamma(A) - lnGamma(A+N) + sum_i [lnGamma(a_i+N_i) - lnGamma(a_i) - N_i ln rho_i]`, `a_i = concentration * rho_i`.
-/// The counts are cumulative over the step: this is the e-process itself. A crossing of `1/0.001` holds the rollout.
-/// 0 if a weight is not positive or lengths differ.
+/// `lnGamma(A) - lnGamma(A+N) + sum_i [lnGamma(a_i+N_i) - lnGamma(a_i) - N_i ln rho_i]`, `a_i = concentration * rho_i`. The
+/// counts are cumulative over the step, so this is the e-process itself. The rollout is held when it reaches `1/0.001`. 0 if
+/// a weight is not positive or lengths differ.
 pub fn split_ln_e(counts: &[u64], weights: &[f64], concentration: f64) -> f64 {
     let sum: f64 = weights.iter().sum();
     let positive = weights.iter().all(|&weight| weight > 0.0) && sum.is_finite() && concentration > 0.0;
@@ -64,13 +64,13 @@ pub fn split_ln_e(counts: &[u64], weights: &[f64], concentration: f64) -> f64 {
     })
 }
 
-/// The sample ratio per segment value: `[canary, control]` assignments of one step for each value of a segment, against the
-/// configured weights of the arms. Returns the `ln` of the average of [`split_ln_e`] over all values, one e-process, and
-/// the value that adds most to it, if any adds. The list of values must not depend on the counts; values without
-/// assignments have `E = 1`.
+/// The sample ratio per segment value: `[canary, control]` assignments of one step for each value of a segment, against
+/// the configured weights of the arms. Returns the `ln` of the average of [`split_ln_e`] over all values, which is an
+/// e-process, and the index of the value that contributes most to it, if any does. The list of values must not depend on
+/// the counts; values without assignments have `E = 1`.
 ///
-/// Where every value splits as configured, both arms have the same mix of values. Whether the mixes differ by more than a
-/// margin, whatever the weights, is a hypothesis on [`crate::Measure::Classes`] with the values as classes.
+/// If every value splits as configured, both arms have the same mix of values. To test whether the mixes differ by more
+/// than a margin, whatever the weights, use a hypothesis on [`crate::Measure::Classes`] with the values as classes.
 pub fn splits_ln_e(values: &[[u64; 2]], weights: [f64; 2], concentration: f64) -> (f64, Option<usize>) {
     let ln_e: Vec<f64> = values.iter().map(|counts| split_ln_e(counts, &weights, concentration)).collect();
     let worst = (0..ln_e.len()).filter(|&i| ln_e[i] > 0.0).max_by(|&i, &j| ln_e[i].total_cmp(&ln_e[j]));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_evidence() {
+    fn invalid_input_adds_no_evidence() {
         assert_eq!(poisson_ln_e((5, 0.0), (5, 1.0), 1.0, 2.0), 0.0);
         assert_eq!(poisson_ln_e((5, f64::NAN), (5, 1.0), 1.0, 2.0), 0.0);
         assert_eq!(poisson_limit_ln_e((5, 0.0), 1.0, 2.0), 0.0);

@@ -5,12 +5,12 @@
 use crate::laws::zeta;
 use crate::numeric::{bisect, exp, expit, is_inner, ln, logit, sqrt};
 
-/// Radius of a band around the empirical distribution function of `t` values that holds at all values and all looks
-/// from `t_min` on, with probability `1 - alpha`: `A sqrt((ln(1 + ln(t/t_min)) + C) / t)`. `C` is the smallest with
+/// Radius of a band around the empirical distribution function of `t` values. With probability `1 - alpha` the band holds at
+/// all values and at all looks from `t_min` on: `A sqrt((ln(1 + ln(t/t_min)) + C) / t)`. `C` is the smallest with
 /// `4 exp(-g C) (1 + 1/((g-1) ln eta)) <= alpha`, `g = (2/eta) (A - sqrt(2 (eta-1)/C))^2`, for some `eta`.
 ///
-/// `a` (0.85 is usual) must be above `1/sqrt(2)`: smaller is tighter late. `None` before `t_min`, or out of range.
-/// About twice as wide as the band of Dvoretzky, Kiefer and Wolfowitz, which holds at one look.
+/// `a` (typically 0.85) must be above `1/sqrt(2)`; a smaller value is tighter late. `None` before `t_min` or for arguments out of range.
+/// The band is about twice as wide as that of Dvoretzky, Kiefer and Wolfowitz, which holds at a single look.
 pub fn dkw_lil_radius(t: f64, alpha: f64, t_min: f64, a: f64) -> Option<f64> {
     let sensible = t_min >= 1.0 && t >= t_min && t.is_finite() && is_inner(alpha);
     if !(sensible && a > std::f64::consts::FRAC_1_SQRT_2 && a < 100.0) {
@@ -27,7 +27,7 @@ pub fn dkw_lil_radius(t: f64, alpha: f64, t_min: f64, a: f64) -> Option<f64> {
     Some(a * sqrt((ln(1.0 + ln(t / t_min)) + c) / t))
 }
 
-/// The crossing probability for `C`, minimised over `eta` by golden section.
+/// The crossing probability for `C`, minimized over `eta` by golden-section search.
 fn smallest_error(c: f64, a: f64) -> f64 {
     let error = |eta: f64| {
         let root = a - sqrt(2.0 * (eta - 1.0) / c);
@@ -52,16 +52,16 @@ fn smallest_error(c: f64, a: f64) -> f64 {
 pub struct Stitching {
     /// Number of values at which it is tightest, at least 1.
     pub t_opt: f64,
-    /// Fineness of the grid of quantiles, above 0; 0.5 is usual.
+    /// Fineness of the grid of quantiles, above 0; typically 0.5.
     pub delta: f64,
-    /// How the error rate is spread over epochs, above 1; 1.4 is usual.
+    /// How the error rate is spread over epochs, above 1; typically 1.4.
     pub s: f64,
-    /// Spacing of the epochs, above 1; 2 is usual.
+    /// Spacing of the epochs, above 1; typically 2.
     pub eta: f64,
 }
 
-/// Upper bound of `t (F_t(Q(p)) - p)`, the surplus of values at the `p`-quantile, at all quantiles and all looks at
-/// once with probability `1 - alpha`. Tighter than [`dkw_lil_radius`] in the tails. `None` out of range.
+/// Upper bound on `t (F_t(Q(p)) - p)`, the surplus of values at the `p`-quantile, at all quantiles and all looks at once
+/// with probability `1 - alpha`. It is tighter than [`dkw_lil_radius`] in the tails. `None` for arguments out of range.
 pub fn double_stitching_bound(p: f64, t: f64, alpha: f64, shape: Stitching) -> Option<f64> {
     let Stitching { t_opt, delta, s, eta } = shape;
     let finite = [t, t_opt, delta, s, eta].into_iter().all(f64::is_finite);
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nonsense_has_no_band() {
+    fn invalid_input_has_no_band() {
         let shape = Stitching { t_opt: 500.0, delta: 0.5, s: 1.4, eta: 2.0 };
         for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert_eq!(dkw_lil_radius(bad, 0.05, 10.0, 0.85), None);

@@ -1,12 +1,12 @@
 //! A finding must not rest on a handful of units (users, sessions).
 //!
-//! Where a key assigns the arm, whoever knows some keys of the canary can send what fails on both versions under these alone, and
-//! honest traffic has such users too. Tempering ([`crate::cluster`]) divides the evidence by how much units differ, which stops one
-//! such user, not three. So beside the e-process a plain question is asked: does the harm beyond the margin still stand without
-//! the [`HANDFUL`] buckets of units, in each arm, that speak most for the finding?
+//! If a key assigns the arm, a client that knows some keys of the canary can send requests under those keys alone that fail
+//! on both versions. Honest traffic also has such users. Tempering ([`crate::cluster`]) divides the evidence by how much
+//! units differ, which stops one such user but not three. So there is an additional check next to the e-process: is there
+//! still harm beyond the margin without the [`HANDFUL`] buckets of units, in each arm, that contribute most to the finding?
 //!
-//! The answer can only take a finding away, so no error rate grows by it. What is left out is chosen after the fact, which is
-//! why the rest is no test of its own: the z score here is a condition and never a finding.
+//! The check can only remove a finding, so it does not increase any error rate. The buckets to leave out are chosen after
+//! the fact, so the remainder is not a valid test: the z-score is a condition, never a finding.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,33 +14,33 @@ use crate::Line;
 use crate::cluster::answers_per_unit;
 use crate::numeric::sqrt;
 
-/// Buckets of units that are left out of each arm.
+/// Number of buckets of units that are left out of each arm.
 pub const HANDFUL: usize = 5;
-/// Standard errors by which the harm beyond the margin must stand without a handful for a FAIL. Evidence that a handful brought stays
-/// for a while, and the rest is looked at in every window: at 2, one equal version in ten is rolled back within an hour of such
-/// evidence at a margin of 0.
+/// For a FAIL, the harm beyond the margin must be at least this many standard errors without a handful of units. The
+/// evidence of a handful stays for a while, and the remainder is checked in every window. With 2 standard errors, one equal
+/// version in ten is rolled back within an hour of such evidence at a margin of 0.
 pub const FAIL_Z: f64 = 3.0;
-/// Standard errors by which the harm must stay within the margin without a handful for a PASS.
+/// For a PASS, the harm must be within the margin by at least this many standard errors without a handful of units.
 pub const PASS_Z: f64 = 1.0;
-/// Fewest units per arm, in effective number, for a PASS.
+/// Smallest effective number of units per arm for a PASS.
 pub const MIN_UNITS: f64 = 30.0;
 
-/// `(X, N)` of each bucket of units of an arm in a window: sum of the values, number of answers.
+/// `(X, N)` of each bucket of units of an arm in a window: the sum of values and the number of answers.
 pub type UnitSums = Vec<(f64, f64)>;
 
 /// What each bucket of units has added to the difference of the arms, window by window.
 ///
-/// With the canary's sums `X_b, N_b` of a window and control's `Y_b, M_b`, and `r = v Y / M` the canary's value on the line
-/// through the origin, a canary's bucket adds `X_b - N_b r` and a control's `v N/M (Y_b - M_b Y/M)`: what the sum over the
-/// canary's buckets moves by, to first order, when it is taken out. Windows add, each held against control in the same
-/// window, as in the e-process: a drift that both arms see cancels.
+/// Let `X_b, N_b` be the canary's sums of a window, `Y_b, M_b` control's, and `r = v Y / M` the canary's value on the line
+/// through the origin. A bucket of the canary adds `X_b - N_b r`, and a bucket of control adds `v N/M (Y_b - M_b Y/M)`. This
+/// is the first-order change of the sum over the canary's buckets when the bucket is removed. Windows are added. As in the
+/// e-process, each is compared with control in the same window, so a drift in both arms cancels.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Influence {
     canary: Vec<f64>,
     control: Vec<f64>,
 }
 
-/// Numbers of answers of each bucket of units, in both arms.
+/// Number of answers of each bucket of units, in both arms.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answers {
     canary: Vec<f64>,
@@ -59,7 +59,7 @@ fn total(sums: &UnitSums) -> (f64, f64) {
 }
 
 impl Influence {
-    /// Adds a window. `v` is the slope of the line. Against a limit there is no control: `None`.
+    /// Adds a window. `v` is the slope of the line. `control` is `None` against a limit.
     pub fn add(&mut self, v: f64, canary: &UnitSums, control: Option<&UnitSums>) {
         let Some(control) = control else {
             add(&mut self.canary, canary.iter().map(|(x, _)| *x));
@@ -74,7 +74,7 @@ impl Influence {
         add(&mut self.control, control.iter().map(|(y, own)| v * n / m * (y - own * mean)));
     }
 
-    /// Adds another one.
+    /// Adds the sums of `other`.
     pub fn merge(&mut self, other: &Self) {
         add(&mut self.canary, other.canary.iter().copied());
         add(&mut self.control, other.control.iter().copied());
@@ -82,20 +82,20 @@ impl Influence {
 }
 
 impl Answers {
-    /// Adds a window, see [`Influence::add`].
+    /// Adds a window; see [`Influence::add`].
     pub fn add(&mut self, canary: &UnitSums, control: Option<&UnitSums>) {
         add(&mut self.canary, canary.iter().map(|(_, n)| *n));
         add(&mut self.control, control.into_iter().flatten().map(|(_, n)| *n).collect::<Vec<_>>().into_iter());
     }
 
-    /// Adds another one.
+    /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         add(&mut self.canary, other.canary.iter().copied());
         add(&mut self.control, other.control.iter().copied());
     }
 
-    /// Effective number of units: that of as many units with equally many answers each as scatter over the buckets like these. Of
-    /// both arms the smaller; of the canary alone where control is not looked at. `None` without answers.
+    /// Effective number of units: how many units with equal numbers of answers would vary over the buckets as much as these.
+    /// The smaller one of both arms, or the canary's if only one arm is used. `None` without answers.
     pub fn units(&self, one_arm: bool) -> Option<f64> {
         let of = |answers: &[f64]| Some(answers.iter().sum::<f64>() / answers_per_unit(answers)?);
         let canary = of(&self.canary);
@@ -103,26 +103,26 @@ impl Answers {
     }
 }
 
-/// What is left of a difference without its strongest buckets.
+/// The remaining difference without the buckets that contribute most.
 struct Rest {
     harm: f64,
     variance: f64,
-    /// Fewest buckets with answers that an arm has left.
+    /// Number of remaining buckets with answers, in the arm that has fewer.
     filled: usize,
 }
 
-/// Without the `left_out` buckets of each arm that speak most for "on this side of `line`".
+/// The remainder without the `left_out` buckets of each arm that contribute most to "on this side of `line`".
 fn rest(influence: &Influence, answers: &Answers, line: Line, left_out: usize) -> Rest {
     let sign = line.sign;
     let canary = strongest_first(&answers.canary, &influence.canary, |added, n| sign * (added - n * line.c));
-    // What control's bucket adds to its own value, it takes from the difference.
+    // What a bucket of control adds to control's value reduces the difference.
     let control = strongest_first(&answers.control, &influence.control, |added, _| -sign * added);
     let share = |sums: &[(f64, f64)], taken: usize| {
         let n = |part: &[(f64, f64)]| part.iter().map(|one| one.1).sum::<f64>();
         1.0 - n(&sums[..taken]) / n(sums).max(f64::MIN_POSITIVE)
     };
     let (of_canary, of_control) = (left_out.min(canary.len()), left_out.min(control.len()));
-    // What a control's bucket moves grows as fewer are left, and shrinks with the canary's answers.
+    // The influence of a bucket of control grows as fewer buckets remain, and shrinks with the canary's answers.
     let scale = if control.is_empty() { 0.0 } else { share(&canary, of_canary) / share(&control, of_control) };
     let moved: f64 = control[..of_control].iter().map(|one| -one.0).sum();
     let (canary, control_rest) = (&canary[of_canary..], &control[of_control..]);
@@ -139,11 +139,12 @@ fn rest(influence: &Influence, answers: &Answers, line: Line, left_out: usize) -
     }
 }
 
-/// `None`: the claim "on this side of `line`" stands by `z` standard errors without a [`HANDFUL`] of buckets of units of each arm.
-/// Else on how many of the canary's buckets it rests: the fewest without which nothing of it is left.
+/// Checks whether the claim "on this side of `line`" holds by `z` standard errors without a [`HANDFUL`] of buckets of units
+/// of each arm. Returns `None` if it does. Otherwise returns the number of the canary's buckets on which the claim rests:
+/// the smallest number without which nothing of it remains.
 pub fn rests_on(influence: &Influence, answers: &Answers, line: Line, z: f64) -> Option<usize> {
     let Rest { harm, variance, filled } = rest(influence, answers, line, HANDFUL);
-    // With fewer, the scatter says nothing. Without scatter the sign of the harm decides.
+    // With fewer buckets the variance is meaningless. Without variance the sign of the harm decides.
     if filled >= HANDFUL && harm > 0.0 && harm >= z * sqrt(variance) {
         return None;
     }
@@ -153,7 +154,7 @@ pub fn rests_on(influence: &Influence, answers: &Answers, line: Line, z: f64) ->
     Some(left.take_while(|left| *left > 0.0).count())
 }
 
-/// Buckets with answers: what each adds, and its answers; the largest addition first.
+/// Buckets with answers, as the addition and the number of answers of each, largest addition first.
 fn strongest_first(answers: &[f64], added: &[f64], of: impl Fn(f64, f64) -> f64) -> Vec<(f64, f64)> {
     let added = added.iter().copied().chain(std::iter::repeat(0.0));
     let filled = answers.iter().copied().zip(added).filter(|(n, _)| *n > 0.0);
@@ -168,7 +169,7 @@ mod tests {
 
     const LINE: Line = Line { v: 1.0, c: 0.0, sign: 1.0 };
 
-    /// Both arms with so many answers per bucket; the first of the canary's (of control's) buckets have other values.
+    /// Three windows with 10 answers per bucket and arm. The first buckets of the canary (of control) have other values.
     fn arms(canary: &[f64], control: &[f64], values: (f64, f64)) -> (Influence, Answers) {
         let of = |first: &[f64], value: f64| -> UnitSums {
             (0..256)
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn harm_of_all_stands_and_that_of_five_does_not() {
+    fn harm_of_all_units_counts_and_that_of_five_does_not() {
         let (influence, answers) = arms(&[], &[], (0.2, 0.1));
         assert_eq!(rests_on(&influence, &answers, LINE, FAIL_Z), None);
         assert_eq!(rests_on(&influence, &answers, Line { c: 0.2, ..LINE }, FAIL_Z), Some(0));
@@ -200,8 +201,8 @@ mod tests {
     }
 
     #[test]
-    fn a_handful_of_control_decides_as_little() {
-        // Control's few are far better, with a flood of answers: canary seems worse.
+    fn a_handful_of_control_does_not_decide_either() {
+        // A few of control's units are far better and send a flood of answers, so the canary looks worse.
         let flood: UnitSums =
             (0..256).map(|b| if b < 3 { (0.0, 3000.0) } else { (1.0 + f64::from(b % 3), 10.0) }).collect();
         let canary: UnitSums = (0..256).map(|b| (1.0 + f64::from(b % 3), 10.0)).collect();
@@ -210,13 +211,13 @@ mod tests {
         answers.add(&canary, Some(&flood));
         assert!(rest(&influence, &answers, LINE, 0).harm > 100.0);
         assert!(rests_on(&influence, &answers, LINE, FAIL_Z).is_some());
-        // Control's few fail always: a canary that is worse must not pass by it.
+        // A few of control's units always fail; a worse canary must not pass because of them.
         let (influence, answers) = arms(&[], &[10.0; 5], (0.22, 0.2));
         assert!(rests_on(&influence, &answers, LINE.reversed(), PASS_Z).is_some());
     }
 
     #[test]
-    fn drift_that_both_arms_see_cancels() {
+    fn drift_in_both_arms_cancels() {
         let (mut influence, mut answers) = (Influence::default(), Answers::default());
         for (rate, share) in [(0.0, 1.0), (0.5, 10.0), (1.0, 3.0)] {
             let canary: UnitSums = (0..256).map(|_| (rate * 10.0, 10.0)).collect();
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn few_units_are_counted_and_nothing_stands_by_them() {
+    fn few_units_are_counted_and_support_no_finding() {
         let few =
             |users: usize| -> UnitSums { (0..256).map(|b| if b < users { (5.0, 10.0) } else { (0.0, 0.0) }).collect() };
         let many: UnitSums = (0..256).map(|_| (1.0, 10.0)).collect();
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn against_a_limit_the_canary_alone_counts() {
+    fn against_a_limit_only_the_canary_counts() {
         let canary: UnitSums = (0..256).map(|b| (1.0 + f64::from(b % 3), 10.0)).collect();
         let (mut influence, mut answers) = (Influence::default(), Answers::default());
         influence.add(1.0, &canary, None);

@@ -1,27 +1,27 @@
-//! Intervals for reports that hold at every look. They never decide: e-processes do.
+//! Intervals for reports that hold at every look. They never decide; e-processes do.
 //!
-//! [`Stratified`] pools the difference of two arms over windows with a normal mixture (asymptotic);
-//! [`quantile_ranks`] and [`rate_interval`] use the exact sub-Bernoulli (beta-binomial) mixture.
-//! Sources: Howard, Ramdas, `McAuliffe`, Sekhon, `AoS` 2021 (arXiv 1810.08240); Howard, Ramdas, Bernoulli 2022 (1906.09712).
+//! [`Stratified`] pools the difference of two arms over windows with a normal mixture (asymptotic). [`quantile_ranks`] and
+//! [`rate_interval`] use the exact sub-Bernoulli (beta-binomial) mixture. Sources: Howard, Ramdas, `McAuliffe`, Sekhon,
+//! `AoS` 2021 (arXiv 1810.08240); Howard, Ramdas, Bernoulli 2022 (1906.09712).
 
 use serde::{Deserialize, Serialize};
 
 use crate::laws::beta_cdf;
 use crate::numeric::{bisect, is_inner, ln, ln_1p, ln_beta, ln_scaled_normal_cdf, sqrt};
 
-/// The mixture's scale `r` that is tightest at variance (information) `v_opt`.
+/// The scale `r` of the mixture that is tightest at variance (information) `v_opt`.
 pub fn mixture_scale(v_opt: f64, alpha_opt: f64, one_sided: bool) -> f64 {
     let l = -ln(if one_sided { 2.0 * alpha_opt } else { alpha_opt });
     v_opt / (2.0 * l + ln_1p(2.0 * l))
 }
 
-/// `ln E` of the normal mixture for a sum `s` with variance `v`. One-sided, `E` grows with positive `s` only.
+/// `ln E` of the normal mixture for a sum `s` with variance `v`. One-sided, `E` grows only with positive `s`.
 pub fn normal_mixture_ln_e(s: f64, v: f64, r: f64, one_sided: bool) -> f64 {
     let spread = 0.5 * ln(r / (v + r));
     if one_sided { spread + ln(2.0) + ln_scaled_normal_cdf(s / sqrt(v + r)) } else { spread + s * s / (2.0 * (v + r)) }
 }
 
-/// The boundary for the sum: `ln E >= ln(1/alpha)` beyond it.
+/// The boundary of the sum beyond which `ln E >= ln(1/alpha)`.
 pub fn normal_mixture_bound(v: f64, alpha: f64, r: f64, one_sided: bool) -> f64 {
     if one_sided {
         let outside = normal_mixture_bound(v, alpha / 2.0, r, false) + sqrt(v + r);
@@ -31,7 +31,7 @@ pub fn normal_mixture_bound(v: f64, alpha: f64, r: f64, one_sided: bool) -> f64 
     }
 }
 
-/// A difference of means, stratified by window, weighted by information (the inverse of its variance).
+/// A difference of means, stratified by window and weighted by information (the inverse of the variance).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stratified {
     weighted: f64,
@@ -40,7 +40,7 @@ pub struct Stratified {
 }
 
 impl Stratified {
-    /// Adds the difference of one window and its variance; the variance must come from earlier windows.
+    /// Adds the difference of one window and its variance. The variance must come from earlier windows.
     pub fn push(&mut self, difference: f64, variance: f64) {
         if difference.is_finite() && variance > 0.0 && variance.is_finite() {
             self.weighted += difference / variance;
@@ -54,7 +54,7 @@ impl Stratified {
         (self.information > 0.0).then(|| self.weighted / self.information)
     }
 
-    /// Two-sided interval at level `1 - alpha`, tightest after half of `horizon` windows like the first.
+    /// Two-sided interval at level `1 - alpha`, tightest after half of `horizon` windows that resemble the first one.
     pub fn interval(&self, alpha: f64, horizon: u32) -> Option<(f64, f64)> {
         let (value, first) = (self.value()?, self.first?);
         let r = mixture_scale(first * 0.5 * f64::from(horizon.max(2)), alpha, false);
@@ -63,7 +63,7 @@ impl Stratified {
     }
 }
 
-/// Parameters of the sub-Bernoulli mixture: increments lie in `[-g, h]`.
+/// Parameters of the sub-Bernoulli mixture. Increments are in `[-g, h]`.
 #[derive(Clone, Copy, Debug)]
 struct BetaBinomial {
     g: f64,
@@ -78,8 +78,8 @@ impl BetaBinomial {
         Self { g, h, r: r.max(1e-3 * g * h), one_sided }
     }
 
-    /// `ln M` at sum `s` and variance process `v`; `s` in `[-v/h, v/g]`. One-sided, the mixture lies on positive drifts alone:
-    /// its beta functions are incomplete, up to `h/(g+h)`.
+    /// `ln M` at sum `s` and variance process `v`; `s` in `[-v/h, v/g]`. One-sided, the mixture covers only positive drifts,
+    /// so its beta functions are incomplete, up to `h/(g+h)`.
     fn ln_e(self, s: f64, v: f64) -> f64 {
         let Self { g, h, r, .. } = self;
         let (over_g, over_h) = (g * (g + h), h * (g + h));
@@ -89,7 +89,7 @@ impl BetaBinomial {
             + if self.one_sided { self.ln_share((r + v - g * s) / over_g, (r + v + h * s) / over_h) } else { 0.0 }
     }
 
-    /// `ln I_x(a, b)` less its value at the start, for `x = h/(g+h)`.
+    /// `ln I_x(a, b)` minus its value at the start, for `x = h/(g+h)`.
     fn ln_share(self, a: f64, b: f64) -> f64 {
         let Self { g, h, r, .. } = self;
         let x = h / (g + h);
@@ -105,9 +105,8 @@ impl BetaBinomial {
     }
 }
 
-/// Upper boundary of a sum of increments in `[-g, h]` with variance process `v`, tightest at `v_opt` for
-/// `alpha_opt`. `one_sided`: from the mixture over positive drifts only, so that sums below 0 cost nothing.
-/// 0 if a parameter is out of range.
+/// Upper boundary of a sum of increments in `[-g, h]` with variance process `v`, tightest at `v_opt` for `alpha_opt`. `one_sided`: uses
+/// the mixture over positive drifts only, so that no error rate is spent on sums below 0. 0 if a parameter is out of range.
 pub fn beta_binomial_bound(
     v: f64,
     alpha: f64,
@@ -128,12 +127,12 @@ pub fn rate_interval(k: u64, n: u64, alpha: f64, t_opt: f64) -> Option<(f64, f64
     rate_interval_tuned(k, n, alpha, (t_opt, alpha))
 }
 
-/// [`rate_interval`], tightest after `t_opt` trials for an interval of level `1 - alpha_opt` instead of its own.
+/// Like [`rate_interval`], but tightest after `t_opt` trials for an interval of level `1 - alpha_opt` instead of `1 - alpha`.
 pub fn rate_interval_tuned(k: u64, n: u64, alpha: f64, (t_opt, alpha_opt): (f64, f64)) -> Option<(f64, f64)> {
     if k > n { None } else { rate_interval_at(k as f64 / n as f64, n as f64, alpha, (t_opt, alpha_opt)) }
 }
 
-/// [`rate_interval`] of a share seen in trials that are worth `n` independent ones.
+/// [`rate_interval`] for a share observed in trials that are worth `n` independent ones.
 pub(crate) fn rate_interval_of(value: f64, n: f64, alpha: f64, t_opt: f64) -> Option<(f64, f64)> {
     rate_interval_at(value, n, alpha, (t_opt, alpha))
 }
@@ -153,8 +152,8 @@ fn rate_interval_at(value: f64, n: f64, alpha: f64, (t_opt, alpha_opt): (f64, f6
     Some((low, high))
 }
 
-/// Ranks (1-based) of the values between which the `level`-quantile lies, at every look with confidence `1 - alpha`:
-/// `[Q(p - u/n), Q(p + u/n)]`. An end is `None` where the data are too few to bound it.
+/// Ranks (1-based) of the values between which the `level`-quantile is, at every look with confidence `1 - alpha`:
+/// `[Q(p - u/n), Q(p + u/n)]`. An end is `None` if there are too few values to bound it.
 pub fn quantile_ranks(n: u64, level: f64, alpha: f64, t_opt: f64) -> (Option<u64>, Option<u64>) {
     let size = n as f64;
     let (low, high) = quantile_levels(size, level, alpha, t_opt).unzip();
@@ -163,8 +162,8 @@ pub fn quantile_ranks(n: u64, level: f64, alpha: f64, t_opt: f64) -> (Option<u64
     (low, high)
 }
 
-/// Levels (they may leave [0, 1]) of the sample quantiles between which the `level`-quantile lies, for a sample that is
-/// worth `n` independent values.
+/// Levels of the sample quantiles between which the `level`-quantile is, for a sample that is worth `n` independent values.
+/// The levels may be outside [0, 1].
 pub(crate) fn quantile_levels(n: f64, level: f64, alpha: f64, t_opt: f64) -> Option<(f64, f64)> {
     if !(n > 0.0 && is_inner(level) && is_inner(alpha) && t_opt > 0.0 && t_opt.is_finite()) {
         return None;
@@ -176,11 +175,11 @@ pub(crate) fn quantile_levels(n: f64, level: f64, alpha: f64, t_opt: f64) -> Opt
     Some((low, high))
 }
 
-/// Fewest values for [`ecdf_radius`].
+/// Smallest number of values for [`ecdf_radius`].
 const MIN_ECDF: f64 = 100.0;
 
-/// Largest distance of a sample's distribution function from the true one, at every look from 100 values on with
-/// confidence `1 - alpha`: `0.85 sqrt((ln(1 + ln(n/100)) + 0.8 ln(1612/alpha)) / n)`; `None` with fewer.
+/// Largest distance between a sample's distribution function and the true one, at every look from 100 values on with
+/// confidence `1 - alpha`: `0.85 sqrt((ln(1 + ln(n/100)) + 0.8 ln(1612/alpha)) / n)`. `None` with fewer values.
 /// Source: Howard, Ramdas, Bernoulli 2022, equation with explicit constants.
 pub fn ecdf_radius(n: f64, alpha: f64) -> Option<f64> {
     let radius = || 0.85 * sqrt((ln_1p(ln(n / MIN_ECDF)) + 0.8 * ln(1612.0 / alpha)) / n);

@@ -1,14 +1,14 @@
-//! Probability laws for reports and planning: special functions from `statrs`, and the laws that it lacks or loses
-//! digits in.
+//! Probability distributions for reports and planning: special functions from `statrs`, and those that it lacks or computes
+//! with too few digits.
 //!
-//! Purpose: tail probabilities and quantiles that keep their relative accuracy far out, for fixed-horizon tests, sample
-//! sizes and intervals. Nothing sequential may use this module: `statrs` does not promise equal bits on every platform.
+//! Purpose: tail probabilities and quantiles that keep their relative accuracy far out in the tail, for fixed-horizon tests, sample sizes
+//! and intervals. Sequential tests must not use this module, because `statrs` does not guarantee equal bits on every platform.
 //!
-//! The incomplete beta function is our own: `statrs` 0.19 stops its continued fraction after 140 terms and takes its
-//! factor from differences of log-gammas, which leaves 8 digits at a million answers. Measured here: 1e-9 or better up
-//! to ten million.
+//! The incomplete beta function is implemented here: `statrs` 0.19 stops its continued fraction after 140 terms and computes
+//! its factor from differences of log-gammas, which leaves 8 digits at a million answers. The measured accuracy here is 1e-9
+//! or better up to ten million.
 //!
-//! Invariants: arguments out of range give NaN (or the end of the range, where a limit exists), never a panic.
+//! Invariants: arguments out of range give NaN (or the end of the range, if a limit exists), never a panic.
 
 use statrs::function::{erf, gamma};
 
@@ -24,7 +24,7 @@ pub fn normal_sf(x: f64) -> f64 {
     normal_cdf(-x)
 }
 
-/// `ln P(Z <= x)`, far below where the probability itself is 0 (asymptotic series below -30).
+/// `ln P(Z <= x)`, also far below the point where the probability itself is 0 (asymptotic series below -30).
 pub fn ln_normal_cdf(x: f64) -> f64 {
     crate::numeric::ln_normal_cdf(x)
 }
@@ -34,7 +34,7 @@ pub fn normal_isf(p: f64) -> f64 {
     if is_inner(p) { std::f64::consts::SQRT_2 * erf::erfc_inv(2.0 * p) } else { f64::NAN }
 }
 
-/// `P(X > x)` for a chi-square variable with `df` degrees of freedom: the regularised upper incomplete gamma function.
+/// `P(X > x)` for a chi-square variable with `df` degrees of freedom: the regularized upper incomplete gamma function.
 pub fn chi_square_sf(x: f64, df: f64) -> f64 {
     if !(df > 0.0 && df.is_finite()) || x.is_nan() {
         return f64::NAN;
@@ -45,8 +45,7 @@ pub fn chi_square_sf(x: f64, df: f64) -> f64 {
     gamma::checked_gamma_ur(df / 2.0, x / 2.0).unwrap_or(0.0)
 }
 
-/// `P(T > t)` for Student's t with `df` degrees of freedom (not necessarily whole): `I_x(df/2, 1/2) / 2`,
-/// `x = df/(df+t^2)`.
+/// `P(T > t)` for Student's t with `df` degrees of freedom (not necessarily an integer): `I_x(df/2, 1/2) / 2`, `x = df/(df+t^2)`.
 pub fn t_sf(t: f64, df: f64) -> f64 {
     if t.is_nan() || df.is_nan() || df <= 0.0 {
         return f64::NAN;
@@ -74,7 +73,7 @@ pub fn t_isf(p: f64, df: f64) -> f64 {
     bisect(0.0, outside, |t| t_sf(t, df) > p)
 }
 
-/// The regularised incomplete beta function `I_x(a, b)`: `P(X <= x)` for a beta variable. Accurate on the smaller side.
+/// The regularized incomplete beta function `I_x(a, b)`: `P(X <= x)` for a beta variable. It is accurate on the smaller side.
 pub fn beta_cdf(x: f64, a: f64, b: f64) -> f64 {
     if !(a > 0.0 && b > 0.0 && a.is_finite() && b.is_finite()) || x.is_nan() {
         return f64::NAN;
@@ -88,7 +87,7 @@ pub fn beta_cdf(x: f64, a: f64, b: f64) -> f64 {
     }
 }
 
-/// The `x` with `I_x(a, b) = p`; NaN out of range.
+/// The `x` with `I_x(a, b) = p`; NaN for arguments out of range.
 pub fn beta_quantile(p: f64, a: f64, b: f64) -> f64 {
     if !is_inner(p) || beta_cdf(0.5, a, b).is_nan() {
         return f64::NAN;
@@ -134,12 +133,12 @@ pub fn binomial_pmf(k: u64, n: u64, p: f64) -> f64 {
     }
 }
 
-/// The smallest `k` with `P(K <= k) >= level` for a binomial variable; `None` out of range.
+/// The smallest `k` with `P(K <= k) >= level` for a binomial variable; `None` for arguments out of range.
 pub fn binomial_quantile(level: f64, n: u64, p: f64) -> Option<u64> {
     if !((0.0..=1.0).contains(&level) && (0.0..=1.0).contains(&p)) {
         return None;
     }
-    // A probability that equals the level must not miss it by rounding.
+    // Keeps rounding from missing a probability that equals the level.
     let level = level * (1.0 - 1e-13);
     let (mut low, mut high) = (0, n);
     while low < high {
@@ -153,9 +152,8 @@ pub fn binomial_quantile(level: f64, n: u64, p: f64) -> Option<u64> {
     Some(low)
 }
 
-/// `Q_K(x) = P(K > x)` for Kolmogorov's law, the limit of `sqrt(n m / (n + m)) D`:
-/// `2 sum_{j>=1} (-1)^{j-1} exp(-2 j^2 x^2)`; below 1 the theta form
-/// `1 - sqrt(2 pi)/x sum_{j>=1} exp(-(2j-1)^2 pi^2 / (8 x^2))`, whose terms fall faster there.
+/// `Q_K(x) = P(K > x)` for Kolmogorov's distribution, the limit of `sqrt(n m / (n + m)) D`: `2 sum_{j>=1} (-1)^{j-1} exp(-2 j^2 x^2)`.
+/// Below 1 it uses the theta form `1 - sqrt(2 pi)/x sum_{j>=1} exp(-(2j-1)^2 pi^2 / (8 x^2))`, whose terms fall faster there.
 pub fn kolmogorov_sf(x: f64) -> f64 {
     if x.is_nan() {
         return f64::NAN;
@@ -174,7 +172,7 @@ pub fn kolmogorov_sf(x: f64) -> f64 {
     2.0 * sum
 }
 
-/// Riemann's `zeta(s)` for `s > 1`, by Euler and Maclaurin; NaN elsewhere.
+/// Riemann's `zeta(s)` for `s > 1`, by the Euler-Maclaurin formula; NaN otherwise.
 pub(crate) fn zeta(s: f64) -> f64 {
     const START: f64 = 20.0;
     if s.is_nan() || s <= 1.0 {
@@ -192,9 +190,9 @@ pub(crate) fn zeta(s: f64) -> f64 {
     head + tail
 }
 
-/// `I_x(a, b)` with `y = 1 - x` given apart, so that neither end loses digits.
+/// `I_x(a, b)` with `y = 1 - x` given separately, so that neither end loses digits.
 fn beta_parts(a: f64, b: f64, x: f64, y: f64) -> f64 {
-    // An `x` next to 0 makes `y` 1, and still has a tail.
+    // If `x` is so close to 0 that `y` is 1, there is still a tail.
     if x <= 0.0 {
         return 0.0;
     }
@@ -212,7 +210,7 @@ fn beta_fraction(a: f64, b: f64, x: f64, y: f64) -> f64 {
     let guard = |value: f64| if value.abs() < TINY { TINY } else { value };
     let front = density(a, b, x, y) * b / (a + b);
     let mut c = 1.0;
-    // `1 - (a+b) x / (a+1)`, without cancellation where `x` is near 1.
+    // `1 - (a+b) x / (a+1)`, without cancellation if `x` is near 1.
     let mut d = 1.0 / guard((1.0 - b + (a + b) * y) / (a + 1.0));
     let mut sum = d;
     for m in 1..MOST {
@@ -233,8 +231,8 @@ fn beta_fraction(a: f64, b: f64, x: f64, y: f64) -> f64 {
     (front * sum).clamp(0.0, 1.0)
 }
 
-/// `Gamma(a+b+1) / (Gamma(a+1) Gamma(b+1)) x^a y^b` with `y = 1 - x`, without differences of large log-gammas.
-/// Source: Loader, "Fast and accurate computation of binomial probabilities", 2000.
+/// `Gamma(a+b+1) / (Gamma(a+1) Gamma(b+1)) x^a y^b` with `y = 1 - x`, without differences of large log-gammas. Source:
+/// Loader, "Fast and accurate computation of binomial probabilities", 2000.
 fn density(a: f64, b: f64, x: f64, y: f64) -> f64 {
     let n = a + b;
     let ln_scale = stirling_error(n) - stirling_error(a) - stirling_error(b) - deviance(a, n * x) - deviance(b, n * y);
@@ -252,7 +250,7 @@ fn stirling_error(x: f64) -> f64 {
         / x
 }
 
-/// `x ln(x/m) + m - x`, accurate where `x` and `m` are close.
+/// `x ln(x/m) + m - x`, accurate if `x` and `m` are close.
 fn deviance(x: f64, m: f64) -> f64 {
     let difference = x - m;
     if difference.abs() >= 0.1 * (x + m) {
@@ -281,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_beta_law_keeps_its_digits_at_large_sizes() {
+    fn the_beta_distribution_is_accurate_at_large_sizes() {
         // scipy 1.17.1.
         for (a, b, x, expected) in [
             (6.0, 801.0, 0.007, 0.495_631_464_718_087_8),
@@ -311,7 +309,7 @@ mod tests {
             close(t_sf(-t, df), 1.0 - expected, 1e-12);
         }
         close(t_sf(2.0, f64::INFINITY), normal_sf(2.0), 1e-15);
-        // Where `df/(df+t^2)` is below one unit in the last place of 1.
+        // Here `df/(df+t^2)` is below one unit in the last place of 1.
         close(t_sf(457_926_872.433_462_86, 1.045_495_448_325_087_6), 2.832_326_729_529_840_4e-10, 1e-9);
     }
 
@@ -348,13 +346,13 @@ mod tests {
         }
         assert_eq!(binomial_quantile(0.025, 500, 0.95), Some(465));
         assert_eq!(binomial_quantile(0.0, 10, 0.5), Some(0));
-        // `P(K <= 0)` is a quarter to the last digit.
+        // `P(K <= 0)` is exactly a quarter.
         assert_eq!(binomial_quantile(0.25, 2, 0.5), Some(0));
         assert_eq!(binomial_quantile(1.0, 10, 0.0), Some(0));
     }
 
     #[test]
-    fn nonsense_is_not_a_number() {
+    fn invalid_input_is_not_a_number() {
         assert!(normal_isf(0.0).is_nan() && normal_isf(f64::NAN).is_nan());
         assert!(t_sf(1.0, 0.0).is_nan() && t_sf(f64::NAN, 3.0).is_nan() && t_isf(1.0, 3.0).is_nan());
         assert!(chi_square_sf(1.0, -1.0).is_nan() && chi_square_sf(f64::NAN, 1.0).is_nan());

@@ -1,24 +1,24 @@
 //! The statistics of Serin: anytime-valid tests of a canary against control, from mergeable summaries.
 //!
-//! Purpose: decide whether a canary is worse than a margin (FAIL) or proven not to be (PASS) while looking at every window,
-//! at every metric and segment, with a false-rollback probability over the whole rollout of at most what was asked for.
+//! Purpose: decide whether a canary is worse than a margin (FAIL) or proven not to be (PASS), while looking at every window,
+//! every metric and every segment. The false-rollback probability over the whole rollout is at most the configured one.
 //!
-//! How: each closed window gives one e-value per hypothesis, exact for any sample sizes and split ([`two_rates`],
-//! [`two_means`], [`one_rate`], [`one_mean`], [`counts`]); they multiply into e-processes with restarts ([`Mixture`]); a rollout is rolled
-//! back when the weighted average of all of them reaches `1/alpha` ([`ln_weighted_average`]). [`Hypothesis`] ties this
-//! together for one metric in one segment. Where a step asks for it, [`PlannedLooks`] decides its PASS instead.
+//! How it works: each closed window gives one e-value per hypothesis, exact for any sample sizes and split ([`two_rates`], [`two_means`],
+//! [`one_rate`], [`one_mean`], [`counts`]). E-values are multiplied into e-processes with restarts ([`Mixture`]). A rollout is rolled
+//! back when the weighted average of all e-processes reaches `1/alpha` ([`ln_weighted_average`]). [`Hypothesis`] combines this for one
+//! metric in one segment. If a step requests it, [`PlannedLooks`] decides its PASS instead.
 //!
-//! Beside it, for people: fixed-horizon tests ([`fixed`]), bands ([`envelope`]), design effects ([`cluster`]), and what a
-//! rollout will be able to see before it starts ([`planning`]). None of them decides.
+//! For reports there are also fixed-horizon tests ([`fixed`]), bands ([`envelope`]), design effects ([`cluster`]), and
+//! forecasts of what a rollout will be able to detect before it starts ([`planning`]). None of them decides.
 //!
 //! Invariants:
-//! - Pure: no clock, I/O or random source. Everything that decides uses `libm` only, so equal inputs give equal bits on
-//!   every platform; [`fixed`], [`planning`] (but for its bounds of looks) and what else reports through [`laws`] may use `statrs`.
-//! - Bets depend on warm-up and earlier windows alone; the current window enters only through its counts.
-//! - Nonsense (NaN, an empty arm, an impossible margin) is no evidence or a clear error, never a verdict, never a panic.
-//! - Everything sequential is in the log domain; persisted state is finite.
+//! - Pure: no clock, I/O or random source. Everything that decides uses `libm` only, so equal inputs give equal bits on every platform.
+//!   [`fixed`], [`planning`] (except its bounds of looks) and other reports that use [`laws`] may use `statrs`.
+//! - Bets depend only on warm-up and earlier windows. The current window enters only through its counts.
+//! - Invalid input (NaN, an empty arm, an impossible margin) gives no evidence or a clear error, never a verdict and never a panic.
+//! - Everything sequential is computed in the log domain; persisted state is finite.
 //!
-//! Persisting: state is `serde`. JSON must be read with `serde_json`'s `float_roundtrip` to come back bit for bit.
+//! Persistence: state is serialized with `serde`. JSON must be read with `serde_json`'s `float_roundtrip` to restore it bit for bit.
 
 pub mod bets;
 pub mod cluster;
@@ -52,7 +52,7 @@ pub use combine::{
 };
 pub use hypothesis::{
     About, Against, ArmEstimate, Effect, Hypothesis, HypothesisSpec, LooksError, LooksPlan, MIN_PAST, MOST_LOOKS,
-    Measure, ObserveError, PartEvidence, PlannedLooks, Standing, Stratum, StratumPasts, UnitEvidence,
+    Measure, ObserveError, PartEvidence, PlannedLooks, Robustness, Stratum, StratumPasts, UnitEvidence,
 };
 pub use margin::{Direction, Line, Margin, SpecError};
 pub use memory::Memory;

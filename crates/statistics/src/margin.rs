@@ -1,14 +1,14 @@
-//! Direction, margin, and the line between "within" and "beyond" it.
+//! Direction, margin, and the line between "within" and "beyond" the margin.
 //!
-//! With `g = +1` where lower is better and `g = -1` where higher is better, the canary's harm is `g (mu_c - mu_s)`.
-//! A margin is the line `mu_c = v mu_s + c`: `(v, c) = (1, g d)` for an absolute margin `d`, `(1 + g r, 0)` for a relative
-//! one `r`. With both, harm must exceed both: two lines, of which FAIL takes the smaller and PASS the average evidence.
+//! With `g = +1` where lower is better and `g = -1` where higher is better, the canary's harm is `g (mu_c - mu_s)`. A margin
+//! is the line `mu_c = v mu_s + c`: `(v, c) = (1, g d)` for an absolute margin `d`, `(1 + g r, 0)` for a relative margin
+//! `r`. With both, harm must exceed both: there are two lines, and FAIL uses the smaller evidence, PASS the average.
 
 use serde::{Deserialize, Serialize};
 
 use crate::numeric::is_inner;
 
-/// Which way is worse.
+/// Which direction is worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -28,23 +28,23 @@ impl Direction {
     }
 }
 
-/// How much worse than control is acceptable. Neither given is a margin of zero; both given: harm must exceed both.
+/// How much worse than control is acceptable. With neither value the margin is zero. With both, harm must exceed both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Margin {
-    /// In the unit of the metric, at least 0.
+    /// The absolute margin in the metric's unit, at least 0.
     pub absolute: Option<f64>,
-    /// As a share of control's value, at least 0 (and below 1 where higher is better).
+    /// The relative margin as a share of control's value, at least 0 (and below 1 where higher is better).
     pub relative: Option<f64>,
 }
 
-/// One linear null: `sign (mu_c - v mu_s - c) <= 0`.
+/// A linear null: `sign (mu_c - v mu_s - c) <= 0`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// Slope, above 0.
     pub v: f64,
     /// Intercept.
     pub c: f64,
-    /// +1: values above the line are outside the null; -1: below.
+    /// +1 if values above the line are outside the null; -1 if values below it are.
     pub sign: f64,
 }
 
@@ -60,9 +60,9 @@ impl Line {
         Self { sign: -self.sign, ..self }
     }
 
-    /// Control's value at the point of the line nearest to its value `b` at which both arms have a value that exists, on the scale
-    /// [0, 1]: `b` itself where the line is within (0, 1) there. Where the margin reaches beyond the end of the range, the worst that
-    /// can be is the end, and the point lies half as far from it as `b` does. `None`: no pair of values lies on the line.
+    /// Control's value at the point of the line that is nearest to control's value `b` and at which the values of both arms exist, on the
+    /// scale [0, 1]. It is `b` itself if the line is within (0, 1) there. If the margin extends beyond the end of the range, the worst
+    /// possible value is the end, and the point is half as far from the end as `b` is. `None` if no pair of values is on the line.
     pub fn inner(self, b: f64) -> Option<f64> {
         if is_inner(self.at(b)) && is_inner(b) {
             return Some(b);
@@ -89,15 +89,15 @@ pub enum SpecError {
     /// A margin that is negative or not a number.
     #[error("the margin {0} must be a number of at least 0")]
     Margin(f64),
-    /// A margin that cannot be counted in widths of the metric's range.
-    #[error("the margin {margin} is too large beside a range of width {width}")]
+    /// A margin that is too large to be expressed in widths of the metric's range.
+    #[error("the margin {margin} is too large for a range of width {width}")]
     BeyondRange {
         /// The margin.
         margin: f64,
         /// Width of the range that maps to [0, 1].
         width: f64,
     },
-    /// A relative margin that allows everything.
+    /// A relative margin that allows every value.
     #[error("the relative margin {0} must be below 1 where higher is better")]
     Relative(f64),
     /// A quantile margin finer than the histogram's bins.
@@ -108,14 +108,14 @@ pub enum SpecError {
     /// A quantile level outside (0, 1).
     #[error("the quantile level {0} must be between 0 and 1")]
     Level(f64),
-    /// A range without width.
+    /// A range that is empty or not finite.
     #[error("the range from {0} to {1} must be finite and not empty")]
     Range(f64, f64),
-    /// A limit that no value can break or keep.
-    #[error("the limit {0} makes no sense for this measure")]
+    /// A limit that every value keeps or every value breaks.
+    #[error("the limit {0} is not valid for this measure")]
     Limit(f64),
     /// A FAIL limit that is stricter than the PASS limit.
-    #[error("the fail limit {fail} is stricter than the pass limit {pass}: make it the same or laxer")]
+    #[error("the fail limit {fail} is stricter than the pass limit {pass}; make it equal or laxer")]
     Limits {
         /// The PASS limit.
         pass: f64,
@@ -123,9 +123,9 @@ pub enum SpecError {
         fail: f64,
     },
     /// Disagreement is a property of both versions together.
-    #[error("the share of pairs that disagree is held against a limit, not against control")]
+    #[error("the share of pairs that disagree is compared with a limit, not with control")]
     NeedsLimit,
-    /// A distribution or a mix of classes has no single value to limit.
+    /// A distribution or a mix of classes has no single value for a limit.
     #[error("a distribution or a mix of classes is compared with control, not with a limit")]
     LimitOfMany,
     /// An error rate of an interval outside (0, 1).
@@ -157,7 +157,7 @@ impl Margin {
         }
     }
 
-    /// The FAIL nulls "not worse than the margin" in the metric's unit: one line, or two if both parts are given.
+    /// The FAIL nulls "not worse than the margin" in the metric's unit: one line, or two if both parts are set.
     pub fn lines(self, direction: Direction) -> Vec<Line> {
         let sign = direction.sign();
         let absolute = self.absolute.or(if self.relative.is_none() { Some(0.0) } else { None });
@@ -166,7 +166,7 @@ impl Margin {
         absolute.into_iter().chain(relative).collect()
     }
 
-    /// Size of the margin in the metric's unit where control's value is `control`.
+    /// The margin in the metric's unit when control's value is `control`.
     pub fn at(self, control: f64) -> f64 {
         let relative = self.relative.unwrap_or(0.0) * control.abs();
         self.absolute.unwrap_or(0.0).max(relative)
@@ -199,7 +199,7 @@ mod tests {
         near(lower.reversed(), 0.02, 0.03);
         near(Line { v: 1.0, c: 0.1, sign: 1.0 }, 0.96, 0.88);
         near(Line { v: 1.25, c: 0.0, sign: 1.0 }, 0.9, 0.76);
-        // Hardly anything is left of the line: the middle of it.
+        // Hardly anything is left of the line, so this is its middle.
         near(Line { v: 1.0, c: -0.99, sign: -1.0 }, 0.5, 0.995);
         for (line, b) in [(Line { v: 1.0, c: -1.0, sign: -1.0 }, 0.5), (lower, 0.0), (lower, f64::NAN)] {
             assert_eq!(line.inner(b), None);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_named() {
+    fn invalid_margins_are_named() {
         assert_eq!(Margin::absolute(-1.0).check(Direction::LowerIsBetter), Err(SpecError::Margin(-1.0)));
         assert!(Margin::relative(f64::NAN).check(Direction::LowerIsBetter).is_err());
         assert_eq!(Margin::relative(1.0).check(Direction::HigherIsBetter), Err(SpecError::Relative(1.0)));

@@ -1,8 +1,8 @@
-//! Two memories of control: a slow one, precise while nothing changes, and a fast one for when something did.
+//! Two memories of control: a slow one, which is precise while nothing changes, and a fast one for use after a change.
 //!
-//! After a burst of load the slow memory holds the burst's values for many windows, and bets that expect them earn nothing
-//! from calm ones. So where the fast memory contradicts the slow one by more than chance explains, bets use the fast one.
-//! The choice looks at earlier windows only: bets stay predictable, and the tests valid.
+//! After a burst of load the slow memory contains the burst's values for many windows, and bets based on them gain nothing
+//! from calm windows. So if the fast memory contradicts the slow one by more than chance explains, bets use the fast one.
+//! The choice uses only earlier windows, so bets stay predictable and the tests stay valid.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,11 +10,11 @@ use crate::hypothesis::MIN_PAST;
 use crate::numeric::ln_1p;
 use crate::{FAST_FORGETTING, FORGETTING, PastHist, PastMean, PastRate};
 
-/// `n KL(fast || slow)` beyond which the slow memory is out of date, in nats: by chance about once in 500 windows
+/// `n KL(fast || slow)` beyond which the slow memory is out of date, in nats. By chance this happens about once in 500 windows
 /// (`2 n KL` is about chi-squared with one degree of freedom; the forgotten `n` understates the fast memory's precision).
 const OUT_OF_DATE: f64 = 3.0;
 
-/// The same past in two speeds.
+/// The same past at two speeds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory<P> {
     slow: P,
@@ -22,12 +22,12 @@ pub struct Memory<P> {
 }
 
 impl<P> Memory<P> {
-    /// From both.
+    /// Creates a memory from both pasts.
     pub(crate) fn of(slow: P, fast: P) -> Self {
         Self { slow, fast }
     }
 
-    /// Adds data to both with `add(past, phi)`; `phi` is 1 unless this is the first data of a new window.
+    /// Adds data to both with `add(past, phi)`. `phi` is 1 unless this is the first data of a new window.
     pub fn each(&mut self, new_window: bool, mut add: impl FnMut(&mut P, f64)) {
         add(&mut self.slow, if new_window { FORGETTING } else { 1.0 });
         add(&mut self.fast, if new_window { FAST_FORGETTING } else { 1.0 });
@@ -49,14 +49,14 @@ impl<P> Memory<P> {
 }
 
 impl Memory<PastRate> {
-    /// The memory to bet with.
+    /// The past on which bets rest.
     pub fn current(&self) -> &PastRate {
         self.pick(contradicts(self.fast.n(), self.fast.b_hat(), self.slow.b_hat()))
     }
 }
 
 impl Memory<PastMean> {
-    /// The memory to bet with.
+    /// The past on which bets rest.
     pub fn current(&self) -> &PastMean {
         let shift = self.fast.mean() - self.slow.mean();
         let variance = self.slow.variance().max(self.fast.variance()).max(1e-6);
@@ -65,19 +65,19 @@ impl Memory<PastMean> {
 }
 
 impl Memory<PastHist> {
-    /// The fast memory, once it holds enough to place a quantile.
+    /// The fast memory, once it contains enough values to locate a quantile; before that, the slow one.
     pub(crate) fn fast_or_slow(&self) -> &PastHist {
         self.pick(self.fast.n() >= MIN_PAST)
     }
 
-    /// The memory to bet with about the `level`-quantile: they are compared by their tails beyond the slow one's quantile.
+    /// The past on which bets about the `level`-quantile rest. The memories are compared by their tails beyond the slow one's quantile.
     pub fn current(&self, level: f64) -> &PastHist {
         let out_of_date = |key| contradicts(self.fast.n(), self.fast.tail(key), self.slow.tail(key));
         self.pick(self.slow.key_at(level).is_some_and(out_of_date))
     }
 }
 
-/// Whether a rate of `q` in `n` trials contradicts the rate `p`; both are strictly between 0 and 1.
+/// Whether a rate of `q` in `n` trials contradicts the rate `p`. Both must be strictly between 0 and 1.
 fn contradicts(n: f64, q: f64, p: f64) -> bool {
     // q ln(q/p) + (1-q) ln((1-q)/(1-p))
     n * (q * ln_1p((q - p) / p) + (1.0 - q) * ln_1p((p - q) / (1.0 - p))) > OUT_OF_DATE

@@ -1,28 +1,28 @@
-//! From windows to an e-process: products per bet, mixed over bets and over start windows.
+//! Combines windows into an e-process: products per bet, mixed over bets and over start windows.
 //!
 //! A regression may start late. Per bet, `A_t = (A_{t-1} + gamma_t) e_t` with `A_0 = 0` and
-//! `E_t = mean_j A_{j,t} + (1 - sum_{u<=t} gamma_u)`: a mixture of processes that begin at every window, hence an e-process.
-//! By Ville's inequality `P(E_t >= 1/alpha at any t | null) <= alpha`, whatever the number of looks.
+//! `E_t = mean_j A_{j,t} + (1 - sum_{u<=t} gamma_u)`. This is a mixture of processes that start at every window, so it is an
+//! e-process. By Ville's inequality `P(E_t >= 1/alpha at any t | null) <= alpha`, whatever the number of looks.
 
 use serde::{Deserialize, Serialize};
 
 use crate::numeric::{LN_ZERO, exp, ln, ln_add_exp, ln_or_zero, ln_sum_exp};
 
-/// How the prior over start windows is spread.
+/// The prior over start windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Starts {
-    /// All on the first window: the plain product (PASS).
+    /// All weight on the first window, which gives the plain product (PASS).
     First,
-    /// 0.5 on the first window, 0.4 spread over the others up to `horizon`, 0.1 on all later ones (FAIL).
+    /// 0.5 on the first window, 0.4 spread over the others up to `horizon`, 0.1 on all later windows (FAIL).
     Restarts {
-        /// Planned number of windows of the whole rollout; fixed before the first.
+        /// Planned number of windows of the whole rollout; fixed before the first window.
         horizon: u32,
     },
 }
 
 impl Starts {
-    /// `gamma_t` for the window number `t`, counted from 1. The sum over all windows is at most 1.
+    /// `gamma_t` for window number `t`, counted from 1. The sum over all windows is at most 1.
     pub fn gamma(self, t: u64) -> f64 {
         match self {
             Self::First => f64::from(u8::from(t == 1)),
@@ -41,7 +41,7 @@ impl Starts {
     }
 }
 
-/// The state of one e-process. All numbers are finite, so any codec can carry them.
+/// The state of one e-process. All numbers are finite, so that any codec can carry them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mixture {
     ln_a: Vec<f64>,
@@ -50,12 +50,12 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// A process over `bets` bets, at `E = 1`.
+    /// Creates a process over `bets` bets, at `E = 1`.
     pub fn new(bets: usize) -> Self {
         Self { ln_a: vec![LN_ZERO; bets.max(1)], spent: 0.0, max_ln_e: 0.0 }
     }
 
-    /// Multiplies in one window: its `ln e` per bet (missing or not-a-number entries count as 0) and its `gamma`.
+    /// Multiplies in one window, given its `ln e` per bet (missing or NaN entries count as 0) and its `gamma`.
     pub fn update(&mut self, gamma: f64, ln_e: &[f64]) {
         let ln_gamma = ln_or_zero(gamma);
         for (j, ln_a) in self.ln_a.iter_mut().enumerate() {
@@ -77,13 +77,13 @@ impl Mixture {
         self.max_ln_e
     }
 
-    /// Back to `E = 1`, forgetting everything.
+    /// Resets the process to `E = 1` and forgets everything.
     pub fn reset(&mut self) {
         *self = Self::new(self.ln_a.len());
     }
 }
 
-/// `min(1, 1 / max_t E_t)`: a p-value that holds at any time.
+/// `min(1, 1 / max_t E_t)`: the anytime-valid p-value.
 pub fn p_anytime(max_ln_e: f64) -> f64 {
     if max_ln_e > 0.0 { exp(-max_ln_e) } else { 1.0 }
 }
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn one_start_is_the_plain_product() {
-        // P5.
+        // Law P5.
         let steps = [0.3, -1.2, 4.0, 0.0];
         let mut process = Mixture::new(1);
         let mut product = 0.0;

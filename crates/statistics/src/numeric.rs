@@ -1,8 +1,8 @@
-//! Elementary functions through `libm`, so that results are bit-identical on every platform, and log-domain sums.
+//! Elementary functions from `libm`, so that results are bit-identical on every platform, and log-domain sums.
 
 pub(crate) use libm::{exp, log as ln, log1p as ln_1p, sqrt};
 
-/// Stands for `ln 0` in persisted state: finite, so that every codec can carry it; adding real evidence leaves it as it is.
+/// Represents `ln 0` in persisted state. It is finite, so that every codec can carry it, and adding real evidence does not change it.
 pub(crate) const LN_ZERO: f64 = -1e30;
 
 /// `ln(e^a + e^b)` without overflow.
@@ -11,7 +11,7 @@ pub(crate) fn ln_add_exp(a: f64, b: f64) -> f64 {
     if low <= LN_ZERO { high } else { high + ln_1p(exp(low - high)) }
 }
 
-/// `ln sum e^x` in the order given; [`LN_ZERO`] without terms.
+/// `ln sum e^x` in the given order; [`LN_ZERO`] without terms.
 pub(crate) fn ln_sum_exp(terms: impl Iterator<Item = f64> + Clone) -> f64 {
     let largest = terms.clone().fold(LN_ZERO, f64::max);
     if largest <= LN_ZERO {
@@ -42,7 +42,7 @@ pub(crate) fn expit(x: f64) -> f64 {
     }
 }
 
-/// Whether `p` lies strictly between 0 and 1 (and is a number).
+/// Whether `p` is a number strictly between 0 and 1.
 pub(crate) fn is_inner(p: f64) -> bool {
     p > 0.0 && p < 1.0
 }
@@ -78,7 +78,7 @@ pub(crate) fn ln_beta(a: f64, b: f64) -> f64 {
     libm::lgamma(a) + libm::lgamma(b) - libm::lgamma(a + b)
 }
 
-/// Bisects `inside .. outside` for the point where `holds` turns from true (at `inside`) to false.
+/// Bisects `inside .. outside` for the point at which `holds` changes from true (at `inside`) to false.
 pub(crate) fn bisect(mut inside: f64, mut outside: f64, holds: impl Fn(f64) -> bool) -> f64 {
     for _ in 0..200 {
         let middle = 0.5 * (inside + outside);

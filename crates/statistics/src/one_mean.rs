@@ -4,9 +4,8 @@
 //! ln e = sum_i h[i] ln(1 + g lam (x_i - limit)),  0 < lam < 1 / limit (g = +1) or 1 / (1 - limit) (g = -1)
 //! ```
 //!
-//! `E[e] <= 1` holds exactly where the mean keeps the limit (`g (mu - limit) <= 0`), for any distribution on [0, 1] and any
-//! number of values, provided `lam` is chosen before the window.
-//! Source: Waudby-Smith, Ramdas, JRSSB 2024 (arXiv 2010.09686).
+//! `E[e] <= 1` holds exactly if the mean keeps the limit (`g (mu - limit) <= 0`), for any distribution on [0, 1] and any number of
+//! values, provided `lam` is chosen before the window. Source: Waudby-Smith, Ramdas, JRSSB 2024 (arXiv 2010.09686).
 
 use crate::numeric::is_inner;
 use crate::two_means::{Excesses, Grid};
@@ -16,13 +15,13 @@ pub fn lam_limit(limit: f64, sign: f64) -> f64 {
     if sign > 0.0 { 1.0 / limit } else { 1.0 / (1.0 - limit) }
 }
 
-/// `ln e` of one window for one bet. 0 (no evidence) without values or with a bet out of range.
+/// `ln e` of one window for one bet. 0 (no evidence) without values or for a bet out of range.
 pub fn ln_e(canary: &Grid, lam: f64, limit: f64, sign: f64) -> f64 {
     let [ln_e] = ln_e_each(canary, [lam], limit, sign);
     ln_e
 }
 
-/// [`ln_e`] of several bets at once.
+/// [`ln_e`] for several bets at once.
 pub(crate) fn ln_e_each<const N: usize>(canary: &Grid, lams: [f64; N], limit: f64, sign: f64) -> [f64; N] {
     if !is_inner(limit) {
         return [0.0; N];
@@ -37,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grows_beyond_the_limit_and_ignores_nonsense() {
+    fn grows_beyond_the_limit_and_ignores_invalid_input() {
         let low = [(0.5, 50), (0.7, 50)];
         assert!(ln_e(&low, 1.0, 0.65, -1.0) > 4.0 && ln_e(&low, 1.0, 0.65, 1.0) < -4.0);
         assert!(ln_e(&low, 1.0, 0.55, 1.0) > 4.0);

@@ -5,14 +5,14 @@ use serin_sketches::Rate;
 use crate::numeric::{is_inner, ln};
 use crate::two_rates::ln_likelihood_ratio;
 
-/// `ln e` of one window against "the rate is at most `p0`" (or at least, for a bet `p1 < p0`):
+/// `ln e` of one window against "the rate is at most `p0`" ("at least" for a bet `p1 < p0`):
 /// `k ln(p1/p0) + (n-k) ln((1-p1)/(1-p0))`. 0 if a rate is not strictly between 0 and 1.
 pub fn ln_e(canary: Rate, p1: f64, p0: f64) -> f64 {
     if is_inner(p1) && is_inner(p0) { ln_likelihood_ratio(canary, p1, p0) } else { 0.0 }
 }
 
-/// `McNemar` stream for paired labels: `b` pairs in which only the canary is wrong, `c` in which only stable is, and a bet
-/// `theta` on the canary's share of them: `ln e = b ln(2 theta) + c ln(2 (1 - theta))`. 0 for a bet out of range.
+/// `ln e` of a `McNemar` test for paired labels: `b` pairs in which only the canary is wrong, `c` in which only stable is,
+/// and a bet `theta` on the canary's share of them: `ln e = b ln(2 theta) + c ln(2 (1 - theta))`. 0 for a bet out of range.
 pub fn ln_e_paired(b: u64, c: u64, theta: f64) -> f64 {
     if is_inner(theta) { b as f64 * ln(2.0 * theta) + c as f64 * ln(2.0 * (1.0 - theta)) } else { 0.0 }
 }
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grows_with_the_rate_and_ignores_nonsense() {
+    fn grows_with_the_rate_and_ignores_invalid_input() {
         let bad = ln_e(Rate::new(100, 20).unwrap(), 0.2, 0.05);
         let good = ln_e(Rate::new(100, 5).unwrap(), 0.2, 0.05);
         assert!(bad > 10.0 && good < 0.0);

@@ -1,18 +1,18 @@
 //! Paired tests: both versions answered the same requests (shadow traffic, or two files of predictions).
 //!
-//! Pairs tell much more than two separate arms: what is hard for both versions cancels. They need summaries of the pair (how
-//! often the answers differ, who is wrong where they differ, the differences of numbers); the arms' own summaries cannot
-//! give these.
+//! Pairs contain much more information than two separate arms, because what is hard for both versions cancels. They need
+//! summaries of the pairs: how often the answers differ, which version is wrong where they differ, and the differences of
+//! numbers. The summaries of the single arms do not contain this.
 //!
 //! **At every look** (e-values per window, one per bet; average over the bets and multiply over windows with
 //! [`crate::Mixture`]): [`ln_e_disagreement`], [`ln_e_mcnemar`], [`ln_e_mean`].
 //!
-//! **For one look** (reports): [`Disagreement`] for the share of answers that differ (the binomial, Wilson's
-//! score in the large), [`Discordant`] for 0/1 outcomes (`McNemar`'s exact test; around a margin an exact test, Tango's score in the
-//! large), [`Differences`] for numbers (the paired t test and its interval), [`p_within_bounded`] for numbers of a known range.
+//! **For one look** (reports): [`Disagreement`] for the share of answers that differ (the binomial test, or Wilson's score for many
+//! pairs), [`Discordant`] for 0/1 outcomes (`McNemar`'s exact test; with a margin an exact test, or Tango's score for many pairs),
+//! [`Differences`] for numbers (the paired t test and its interval), [`p_within_bounded`] for numbers with a known range.
 //!
-//! Assumes that pairs are independent. Worse is higher: outcomes are errors, differences are "canary minus control" of a
-//! loss; for a gain swap the arms.
+//! Assumes that pairs are independent. Higher is worse: outcomes are errors, and differences are "canary minus control" of a
+//! loss. For a gain, swap the arms.
 
 use serin_sketches::{Pairs, Rate};
 
@@ -25,23 +25,23 @@ use crate::{PastMean, fixed, one_mean, one_rate};
 /// Bets on the canary's share of the discordant pairs.
 pub const THETAS: [f64; 5] = [0.52, 0.55, 0.6, 0.7, 0.8];
 
-/// Below so many pairs that differ the normal distribution is not close enough.
+/// With fewer differing pairs than this, the normal approximation is not close enough.
 const FEW: u64 = 30;
-/// Chance that a share is ruled out falsely in an exact test.
+/// Probability that an exact test wrongly rules out a share.
 const RULED_OUT: f64 = 1e-4;
-/// Steps over the shares that are not ruled out.
+/// Number of steps over the shares that are not ruled out.
 const NUISANCE: u32 = 64;
-/// The same for the ends of an interval.
+/// Number of steps for the ends of an interval.
 const COARSE: u32 = 16;
-/// Halvings of the range that an end of an interval is looked for in.
+/// Number of bisections when searching an end of an interval.
 const BISECTIONS: u32 = 40;
-/// Pairs per squared skewness that a t test needs: as planned looks have it.
+/// Pairs per squared skewness that a t test needs, as for planned looks.
 const PER_SQUARED_SKEWNESS: f64 = 25.0;
-/// The largest bet, as a share of the one that can lose everything.
+/// The largest bet, as a share of the bet that can lose everything.
 const MOST_BET: f64 = 0.75;
 
-/// `ln e` per bet of one window against "at most a share `limit` of the answers differ"; `None` unless `0 < limit < 1`.
-/// The bets are multiples of the limit's odds: `odds(d1) = odds(limit) m`.
+/// `ln e` per bet of one window against "at most a share `limit` of the answers differ"; `None` unless `0 < limit < 1`. The
+/// bets are multiples of the limit's odds: `odds(d1) = odds(limit) m`.
 pub fn ln_e_disagreement(pairs: &Pairs, limit: f64) -> Option<[f64; 9]> {
     if !is_inner(limit) {
         return None;
@@ -53,14 +53,14 @@ pub fn ln_e_disagreement(pairs: &Pairs, limit: f64) -> Option<[f64; 9]> {
     }))
 }
 
-/// `ln e` per bet of one window against "the canary is not wrong more often than control": `b` pairs in which only the
-/// canary is wrong, `c` in which only control is: `b ln(2 th) + c ln(2 (1 - th))`. Swap `b` and `c` for the other side.
+/// `ln e` per bet of one window against "the canary is not wrong more often than control", with `b` pairs in which only the canary is
+/// wrong and `c` in which only control is: `b ln(2 th) + c ln(2 (1 - th))`. Swap `b` and `c` for the opposite null.
 pub fn ln_e_mcnemar(b: u64, c: u64) -> [f64; 5] {
     THETAS.map(|theta| one_rate::ln_e_paired(b, c, theta))
 }
 
-/// `ln e` per bet of one window against "the mean difference is at most `margin`" (`sign` +1), or at least (-1), by betting
-/// on `(D + 1)/2` in [0, 1]: `sum_i h[i] ln(1 + sign lam (x_i - (margin + 1)/2))`.
+/// `ln e` per bet of one window against "the mean difference is at most `margin`" (`sign` +1) or "at least `margin`" (-1),
+/// by betting on `(D + 1)/2` in [0, 1]: `sum_i h[i] ln(1 + sign lam (x_i - (margin + 1)/2))`.
 ///
 /// The bets, `lam = min(Delta / (sd^2 + Delta^2), 0.9 limit)` with `Delta = D sd`, need the *past* of the differences.
 /// `None` unless `-1 < margin < 1`.
@@ -76,14 +76,14 @@ pub fn ln_e_mean(halved: &Grid, past: &PastMean, margin: f64, sign: f64) -> Opti
     }))
 }
 
-/// How 0/1 outcomes of pairs differ.
+/// Counts of pairs whose 0/1 outcomes differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Discordant {
     /// Number of pairs.
     pub n: u64,
     /// Pairs in which the outcome is 1 for the canary only (`b`).
     pub only_canary: u64,
-    /// Pairs in which it is 1 for control only (`c`).
+    /// Pairs in which the outcome is 1 for control only (`c`).
     pub only_control: u64,
 }
 
@@ -97,7 +97,7 @@ impl Discordant {
         Self { n: self.n, only_canary: self.only_control, only_control: self.only_canary }
     }
 
-    /// `(b - c) / n`: by how much the canary's rate is higher. `None` without pairs or where the counts do not fit.
+    /// `(b - c) / n`: by how much the canary's rate is higher. `None` without pairs or for inconsistent counts.
     pub fn difference(self) -> Option<f64> {
         let fits = self.only_canary.checked_add(self.only_control).is_some_and(|both| both <= self.n);
         (self.n > 0 && fits).then(|| (self.only_canary as f64 - self.only_control as f64) / self.n as f64)
@@ -108,9 +108,9 @@ impl Discordant {
         fixed::mcnemar(self.only_canary, self.only_control).map_or(1.0, |test| test.p_canary_worse)
     }
 
-    /// Tango's score statistic of the difference of the rates against `delta`: `((b - c)/n - delta) / sd`, the variance at
-    /// the likeliest rates whose difference is `delta`: `2 n p^2 - (b + c + (b - c - 2n) delta) p - c delta (1 - delta) = 0`.
-    /// At `delta = 0` it is `McNemar`'s `(b - c)/sqrt(b + c)`. Source: Tango 1998.
+    /// Tango's score statistic of the difference of the rates against `delta`: `((b - c)/n - delta) / sd`. The variance is taken at the
+    /// most likely rates whose difference is `delta`: `2 n p^2 - (b + c + (b - c - 2n) delta) p - c delta (1 - delta) = 0`. At
+    /// `delta = 0` it is `McNemar`'s `(b - c)/sqrt(b + c)`. Source: Tango 1998.
     fn score(self, delta: f64) -> f64 {
         if delta < 0.0 {
             return -self.swapped().score(-delta);
@@ -123,19 +123,19 @@ impl Discordant {
         if distance == 0.0 { 0.0 } else { distance / sqrt(variance) }
     }
 
-    /// Whether a test against `delta` is exact: `McNemar`'s at 0, else where too few pairs differ, or would at `delta`, for the
-    /// normal distribution.
+    /// Whether the test against `delta` is exact. At 0 it is always exact (`McNemar`). Otherwise it is exact if too few
+    /// pairs differ, or would differ at `delta`, for the normal approximation.
     pub fn is_exact(self, delta: f64) -> bool {
         let expected = self.n as f64 * delta.abs();
         delta == 0.0 || (self.only_canary + self.only_control < FEW && expected < 2.0 * FEW as f64)
     }
 
-    /// One-sided p-value of "the canary's rate is higher by more than `margin`": exact where [`Self::is_exact`], else Tango's.
+    /// One-sided p-value of "the canary's rate is higher by more than `margin`": exact if [`Self::is_exact`], otherwise Tango's.
     pub fn p_beyond(self, margin: f64) -> f64 {
         self.swapped().p_within(-margin)
     }
 
-    /// One-sided p-value of "the canary's rate is higher by less than `margin`": exact where [`Self::is_exact`], else Tango's.
+    /// One-sided p-value of "the canary's rate is higher by less than `margin`": exact if [`Self::is_exact`], otherwise Tango's.
     pub fn p_within(self, margin: f64) -> f64 {
         if margin == 0.0 {
             self.swapped().p_higher()
@@ -146,10 +146,10 @@ impl Discordant {
         }
     }
 
-    /// The exact p-value of "the canary's rate is higher by less than `delta`": the chance of counts whose score is as low or
-    /// lower, at the worst share `q` of pairs in which only control has the outcome, `P(canary only) = q + delta`. Shares that
-    /// the counts rule out with a confidence of 1 - [`RULED_OUT`] are left aside, for which that is added. Sources: Hsueh, Liu,
-    /// Chen, Biometrics 2001 (the score statistic, unconditional); Berger, Boos, JASA 1994.
+    /// The exact p-value of "the canary's rate is higher by less than `delta`": the probability of counts whose score is as
+    /// low or lower, at the worst share `q` of pairs in which only control has the outcome, `P(canary only) = q + delta`.
+    /// Shares that the counts rule out with a confidence of 1 - [`RULED_OUT`] are skipped, and that error rate is added.
+    /// Sources: Hsueh, Liu, Chen, Biometrics 2001 (the score statistic, unconditional); Berger, Boos, JASA 1994.
     fn exact(self, delta: f64, steps: u32) -> f64 {
         let (n, seen) = (self.n, self.score(delta));
         if !seen.is_finite() {
@@ -159,10 +159,10 @@ impl Discordant {
         let control = Rate::new(n, self.only_control).and_then(|rate| fixed::clopper_pearson(rate, 1.0 - RULED_OUT));
         let (low, high) = control.unwrap_or((0.0, 1.0));
         let (low, high) = (low.clamp(least, most), high.clamp(least, most));
-        // Numbers beyond these have no chance to speak of.
+        // Counts beyond these have a negligible probability.
         let reach = |share: f64| (n as f64 * share + 8.0 * sqrt(n as f64 * share) + 20.0).min(n as f64) as u64;
         let (rows, columns) = (reach(high), reach((high + delta).max(0.0)));
-        // For each number of control's pairs, for how many numbers of the canary's the score is as low: more and more.
+        // For each count of control: how many counts of the canary have a score that is as low. The number only grows.
         let mut below = Vec::with_capacity(rows as usize + 1);
         let mut end = 0;
         for only_control in 0..=rows {
@@ -186,19 +186,19 @@ impl Discordant {
         (worst.fold(0.0, f64::max) + RULED_OUT).min(1.0)
     }
 
-    /// Two-sided interval of the difference of the rates at level `1 - alpha`, by inverting the test that judges it. `None`
-    /// without pairs or for an impossible alpha.
+    /// Two-sided interval of the difference of the rates at level `1 - alpha`, by inverting the test. `None` without pairs
+    /// or for an invalid alpha.
     pub fn interval(self, alpha: f64) -> Option<(f64, f64)> {
         let difference = self.difference()?;
         if !is_inner(alpha) {
             return None;
         }
-        // At 0 as well, so that the interval has no gap there.
+        // Uses this test at 0 as well, so that the interval has no gap there.
         let p_within = |counts: Self, delta: f64| {
             let exact = delta != 0.0 && counts.is_exact(delta);
             if exact { counts.exact(delta, COARSE) } else { normal_sf(-counts.score(delta)) }
         };
-        // The nearest value that the test rules out; `sign` -1: below.
+        // The nearest value that the test rules out; `sign` -1 searches below.
         let end = |counts: Self, sign: f64| {
             let (mut inside, mut outside) = (sign * difference, 1.0);
             for _ in 0..BISECTIONS {
@@ -212,7 +212,7 @@ impl Discordant {
     }
 }
 
-/// `P(Binomial(n, p) < end)`, for `n p` of some hundred at most.
+/// `P(Binomial(n, p) < end)`, for `n p` of at most a few hundred.
 fn binomial_below(end: u64, n: u64, p: f64) -> f64 {
     if end > n {
         return 1.0;
@@ -243,19 +243,19 @@ impl Disagreement {
         (self.n > 0 && self.differ <= self.n).then(|| self.differ as f64 / self.n as f64)
     }
 
-    /// The score statistic against a share of `limit`: `(k/n - limit) / sqrt(limit (1 - limit) / n)`. 0 where there is none.
+    /// The score statistic against a share of `limit`: `(k/n - limit) / sqrt(limit (1 - limit) / n)`. 0 where it is not defined.
     fn score(self, limit: f64) -> f64 {
         let Some(share) = self.share().filter(|_| is_inner(limit)) else { return 0.0 };
         (share - limit) / sqrt(limit * (1.0 - limit) / self.n as f64)
     }
 
-    /// Whether the counts are too small for the normal distribution, so that the binomial itself is used.
+    /// Whether the counts are too small for the normal approximation, so that the binomial distribution is used.
     pub fn is_exact(self) -> bool {
         self.differ.min(self.n.saturating_sub(self.differ)) < FEW
     }
 
-    /// One-sided p-value of "more than a share `limit` differs": the binomial test where [`Self::is_exact`], else the score test.
-    /// At a limit of 0 one pair that differs shows it, at 1 nothing can.
+    /// One-sided p-value of "more than a share `limit` differs": the binomial test if [`Self::is_exact`], otherwise the
+    /// score test. At a limit of 0 a single differing pair proves it; at 1 nothing can.
     pub fn p_beyond(self, limit: f64) -> f64 {
         if limit <= 0.0 && self.differ > 0 {
             return 0.0;
@@ -270,8 +270,8 @@ impl Disagreement {
         if self.is_exact() { exact() } else { normal_sf(-self.score(limit)) }
     }
 
-    /// Two-sided interval of the share at level `1 - alpha`: Clopper's and Pearson's where [`Self::is_exact`], else Wilson's. Each
-    /// inverts the test that judges it.
+    /// Two-sided interval of the share at level `1 - alpha`, by inverting the test: Clopper-Pearson if [`Self::is_exact`],
+    /// otherwise Wilson.
     pub fn interval(self, alpha: f64) -> Option<(f64, f64)> {
         let rate = Rate::new(self.n, self.differ)?;
         let interval = if self.is_exact() { fixed::clopper_pearson } else { fixed::wilson };
@@ -281,7 +281,7 @@ impl Disagreement {
     }
 }
 
-/// Differences of numbers, canary minus control, by their moments.
+/// Moments of the differences of numbers, canary minus control.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Differences {
     /// Number of pairs.
@@ -290,7 +290,7 @@ pub struct Differences {
     pub mean: f64,
     /// Sample standard deviation of the differences.
     pub sd: f64,
-    /// Their skewness: the mean cube of the standardised differences. 0 where they do not spread.
+    /// Skewness of the differences: the mean cube of the standardized differences. 0 if they do not vary.
     pub skewness: f64,
 }
 
@@ -298,13 +298,13 @@ impl Differences {
     /// The moments of these differences, in two passes. `None` with fewer than two, or if one is not finite.
     pub fn of(differences: &[f64]) -> Option<Self> {
         let n = differences.len() as f64;
-        // In units of the largest one, whose square and cube are finite.
+        // Scaled by the largest difference, so that squares and cubes are finite.
         let unit = differences.iter().fold(0.0, |largest: f64, difference| largest.max(difference.abs()));
         let unit = if unit > 0.0 { unit } else { 1.0 };
         let mean = differences.iter().map(|difference| difference / unit).sum::<f64>() / n;
         let power = |k: i32| -> f64 { differences.iter().map(|difference| (difference / unit - mean).powi(k)).sum() };
         let sd = sqrt(power(2) / (n - 1.0));
-        // Rounding alone is no spread.
+        // Variation from rounding alone does not count.
         let sd = if sd > 1e-15 { sd } else { 0.0 };
         let skewness = if sd > 0.0 { power(3) / n / (sd * sd * sd) } else { 0.0 };
         let finite = differences.iter().all(|difference| difference.is_finite());
@@ -316,8 +316,8 @@ impl Differences {
         })
     }
 
-    /// Pairs that the t test needs: 25 times the squared skewness, as planned looks have it. With fewer the mean of so skewed
-    /// differences is not near normal, and the test passes too easily (or fails, by the side of the long tail).
+    /// Pairs that the t test needs: 25 times the squared skewness, as for planned looks. With fewer pairs the mean of such skewed
+    /// differences is not close to normal, and the test passes (or fails, depending on the side of the long tail) too easily.
     pub fn pairs_needed(self) -> u64 {
         (PER_SQUARED_SKEWNESS * self.skewness * self.skewness).ceil() as u64
     }
@@ -326,8 +326,8 @@ impl Differences {
         self.sd / sqrt(self.n as f64)
     }
 
-    /// `P(T <= t)` of the paired t statistic against a mean difference of `margin`, for `side` +1; `P(T >= t)` for -1.
-    /// Without any spread it is certain: 0, 1, or 1 at the margin itself.
+    /// `P(T <= t)` of the paired t statistic against a mean difference of `margin`, for `side` +1; `P(T >= t)` for -1. If
+    /// the differences do not vary, it is 0 or 1, and 1 at the margin itself.
     fn tail(self, margin: f64, side: f64) -> f64 {
         let distance = side * (self.mean - margin);
         if self.sd == 0.0 {
@@ -337,7 +337,7 @@ impl Differences {
         if p.is_nan() { 1.0 } else { p }
     }
 
-    /// One-sided p-value of "the mean difference is above `margin`": the paired t test. 1 where it cannot be told.
+    /// One-sided p-value of "the mean difference is above `margin`": the paired t test. 1 if it is not defined.
     pub fn p_beyond(self, margin: f64) -> f64 {
         self.tail(margin, -1.0)
     }
@@ -347,7 +347,7 @@ impl Differences {
         self.tail(margin, 1.0)
     }
 
-    /// Two-sided t interval of the mean difference at level `1 - alpha`; `None` for an impossible alpha.
+    /// Two-sided t interval of the mean difference at level `1 - alpha`; `None` for an invalid alpha.
     pub fn interval(self, alpha: f64) -> Option<(f64, f64)> {
         if !is_inner(alpha) {
             return None;
@@ -357,12 +357,12 @@ impl Differences {
     }
 }
 
-/// One-sided p-value of "the mean of these differences is below `margin`", of differences that are known to lie within `-reach` and
-/// `reach`: exact for any distribution and any number of independent pairs, at the price of less power than a t test has.
+/// One-sided p-value of "the mean of these differences is below `margin`", for differences that are known to be between `-reach` and
+/// `reach`. It is exact for any distribution and any number of independent pairs, but has less power than a t test.
 ///
-/// A bet on each pair, chosen by those before it, multiplies the wealth by `1 - lam (x - m)`, `x` and `m` the difference and the
-/// margin on a scale of 0 to 1. Under the null the wealth passes `1/p` with a chance of at most `p`. 1 where there is nothing to
-/// bet on. Source: Waudby-Smith, Ramdas, JRSSB 2024 (arXiv 2010.09686).
+/// The bet on each pair depends on the pairs before it and multiplies the wealth by `1 - lam (x - m)`, where `x` and `m` are
+/// the difference and the margin on a scale of 0 to 1. Under the null the wealth exceeds `1/p` with probability at most `p`.
+/// 1 if there is nothing to bet on. Source: Waudby-Smith, Ramdas, JRSSB 2024 (arXiv 2010.09686).
 pub fn p_within_bounded(differences: impl IntoIterator<Item = f64>, reach: f64, margin: f64) -> f64 {
     let scaled = |value: f64| f64::midpoint(value / reach, 1.0);
     let m = scaled(margin);
@@ -370,7 +370,7 @@ pub fn p_within_bounded(differences: impl IntoIterator<Item = f64>, reach: f64, 
         return 1.0;
     }
     let (mut wealth, mut most) = (0.0_f64, 0.0_f64);
-    // As if one pair had been at the middle, with a spread of half the range.
+    // Starts as if one pair had been observed at the middle, with a spread of half the range.
     let (mut count, mut sum, mut squares) = (1.0, 0.5, 0.25);
     for difference in differences {
         let x = scaled(difference).clamp(0.0, 1.0);
@@ -437,7 +437,7 @@ mod tests {
         close(high, 0.361_969_991_687_221_8);
     }
 
-    /// The exact test by every table of counts, with scipy; and what a normal approximation would let through.
+    /// The exact test, compared with scipy over every table of counts, and what a normal approximation would let pass.
     #[test]
     fn a_handful_of_pairs_is_tested_exactly() {
         for ((n, only_canary, only_control, margin), within) in [
@@ -451,7 +451,7 @@ mod tests {
         }
         assert!(Discordant { n: 3, only_canary: 0, only_control: 0 }.p_within(0.5) > 0.05);
         assert!(Disagreement { n: 3, differ: 0 }.p_within(0.5) > 0.05);
-        // Never in more than 5 % of the samples at the margin, by the law of the counts itself.
+        // At the margin at most 5 % of the samples pass, computed from the distribution of the counts.
         let (n, margin) = (25_u64, 0.1);
         for q in [0.0, 0.02, 0.1, 0.3] {
             let mut passes = 0.0;
@@ -497,14 +497,14 @@ mod tests {
             });
             assert!(passes.count() <= 60, "{n}");
         }
-        // What is well within is shown.
+        // Differences well within the margin are shown to be within it.
         assert!(p_within_bounded((0..200).map(|i| f64::from(i % 2) * 0.02 - 0.01), 1.0, 0.1) < 1e-3);
         assert_eq!(p_within_bounded([0.0; 9], 1.0, 1.0).to_bits(), 1.0_f64.to_bits());
         assert_eq!(p_within_bounded([], 1.0, 0.1).to_bits(), 1.0_f64.to_bits());
     }
 
     #[test]
-    fn numbers_near_the_end_of_the_range_are_numbers() {
+    fn numbers_near_the_end_of_the_float_range_are_finite() {
         let differences: Vec<f64> = (0..60).map(|i| f64::from(i % 3) * 1e300).collect();
         let found = Differences::of(&differences).unwrap();
         assert!((found.mean / 1e300 - 1.0).abs() < 1e-12 && (found.sd / 1e300 - 0.823).abs() < 0.001, "{found:?}");
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_can_prove_equality_exactly_and_nonsense_is_no_finding() {
+    fn exact_equality_cannot_be_proven_and_invalid_input_gives_no_finding() {
         let pairs = Discordant { n: 100, only_canary: 0, only_control: 0 };
         assert_eq!(Disagreement { n: 0, differ: 0 }.interval(0.05), None);
         assert!(pairs.p_higher() > 0.999 && pairs.p_within(0.0) > 0.999 && pairs.p_within(0.1) < 0.01);
@@ -530,10 +530,10 @@ mod tests {
     }
 
     #[test]
-    fn the_pairs_e_values_have_mean_one_or_less_under_the_null() {
-        // Every outcome of small windows, enumerated.
+    fn e_values_of_pairs_have_mean_one_or_less_under_the_null() {
+        // Enumerates every outcome of small windows.
         for m in 0..=12_u64 {
-            // At the boundary of the null a discordant pair is the canary's with chance 1/2.
+            // At the boundary of the null a discordant pair is the canary's with probability 1/2.
             let mut mean = [0.0; 5];
             for b in 0..=m {
                 let chance = choose(m, b) * exp(-(m as f64) * ln(2.0));
@@ -543,7 +543,7 @@ mod tests {
             }
             assert!(mean.iter().all(|mean| (mean - 1.0).abs() < 1e-12), "{mean:?}");
         }
-        // Differences of -1, 0 and 1 with mean `margin`; any bets.
+        // Differences of -1, 0 and 1 with mean `margin`, and any bets.
         let past = PastMean::default();
         for margin in [-0.5, 0.0, 0.1] {
             let (up, down) = (f64::midpoint(0.6, margin), f64::midpoint(0.6, -margin));

@@ -1,7 +1,7 @@
-//! What earlier windows say about control, exponentially forgotten: the base of every bet.
+//! What earlier windows show about control, exponentially forgotten: the base of every bet.
 //!
-//! Only warm-up windows and windows before the current one enter, so that bets are *predictable*. Whatever these say, the
-//! tests stay valid; they only lose power when the past is a poor guide.
+//! Only warm-up windows and windows before the current one enter, so that bets are *predictable*. Whatever they show, the
+//! tests stay valid; they only lose power if the past is a poor guide.
 
 use serde::{Deserialize, Serialize};
 use serin_sketches::{Events, Rate, ZERO_KEY, upper_edge};
@@ -9,9 +9,9 @@ use serin_sketches::{Events, Rate, ZERO_KEY, upper_edge};
 use crate::numeric::sqrt;
 use crate::two_means::Grid;
 
-/// Share of the past that stays with each new window.
+/// Share of the past that is kept with each new window.
 pub const FORGETTING: f64 = 0.98;
-/// The same of the fast memory, see [`crate::Memory`].
+/// Share of the past that the fast memory keeps; see [`crate::Memory`].
 pub const FAST_FORGETTING: f64 = 0.7;
 
 /// Control's past rate: `K <- phi K + k`, `N <- phi N + n`.
@@ -22,7 +22,7 @@ pub struct PastRate {
 }
 
 impl PastRate {
-    /// From forgotten counts.
+    /// Creates a past from forgotten counts.
     pub(crate) fn of(k: f64, n: f64) -> Self {
         Self { k, n }
     }
@@ -86,17 +86,17 @@ impl PastMean {
         (self.s1 + 0.5) / (self.n + 1.0)
     }
 
-    /// `S1 / N`, 0 without values: for display.
+    /// `S1 / N`, or 0 without values; for display.
     pub fn plain_mean(&self) -> f64 {
         if self.n > 0.0 { self.s1 / self.n } else { 0.0 }
     }
 
-    /// From sums of powers 0 to 3.
+    /// Creates a past from sums of powers 0 to 3.
     pub(crate) fn of([n, s1, s2, s3]: [f64; 4]) -> Self {
         Self { n, s1, s2, s3 }
     }
 
-    /// Variance around the mean of values on any scale; 0 without values.
+    /// Variance around the mean, for values on any scale; 0 without values.
     pub(crate) fn spread(&self) -> f64 {
         if self.n <= 0.0 {
             return 0.0;
@@ -105,7 +105,7 @@ impl PastMean {
         (self.s2 / self.n - mean * mean).max(0.0)
     }
 
-    /// Variance around the mean; 1/4, the largest there is, without values.
+    /// Variance around the mean; 1/4, the largest possible, without values.
     pub fn variance(&self) -> f64 {
         if self.n <= 0.0 {
             return 0.25;
@@ -131,7 +131,7 @@ impl PastMean {
     }
 }
 
-/// Largest number of bins kept; the lowest fold into the lowest one kept.
+/// Largest number of bins that are kept. The lowest bins fold into the lowest one that is kept.
 const MAX_BINS: usize = 4096;
 
 /// Control's past histogram over integer keys (log bins or linear grid points), with fractional weights.
@@ -141,12 +141,12 @@ pub struct PastHist {
     zeros: f64,
     first: i32,
     weights: Vec<f64>,
-    /// Weight of the bins from each one on: computed once per window, read for every level.
+    /// Total weight from each bin upwards: computed once per window, used for every level.
     #[serde(skip)]
     from: Vec<f64>,
 }
 
-/// What is persisted of a [`PastHist`].
+/// The persisted part of a [`PastHist`].
 #[derive(Deserialize)]
 struct StoredHist {
     zeros: f64,
@@ -180,7 +180,7 @@ impl PastHist {
         self.sum_up();
     }
 
-    /// Sums from the top: the small weights of a tail are added before the large ones.
+    /// Sums from the top, so that the small weights of a tail are added before the large ones.
     fn sum_up(&mut self) {
         let mut sum = 0.0;
         self.from.clear();
@@ -196,16 +196,16 @@ impl PastHist {
         self.zeros + self.from.first().copied().unwrap_or(0.0)
     }
 
-    /// The smallest bin with a cumulative weight of at least `level` of all; `None` without values.
+    /// The smallest bin at which the cumulative weight is at least `level` of the total; `None` without values.
     pub fn key_at(&self, level: f64) -> Option<i32> {
         let (n, target) = (self.n(), level * self.n());
         if self.weights.is_empty() || (self.zeros > 0.0 && self.zeros >= target) {
             return (self.zeros > 0.0).then_some(ZERO_KEY);
         }
-        // `from[i]` is what lies above bin `i - 1`.
+        // `from[i]` is the weight above bin `i - 1`.
         let start = self.from[1..].partition_point(|above| n - above < target);
         let found = (start..self.weights.len()).find(|&at| self.weights[at] > 0.0);
-        // Rounding may leave the sum a hair below the target of a level near 1.
+        // Rounding may leave the sum slightly below the target for a level near 1.
         let found = found.or_else(|| self.weights.iter().rposition(|&weight| weight > 0.0));
         found.map(|at| self.first + at as i32)
     }
@@ -222,7 +222,7 @@ impl PastHist {
         (self.above(key) + 0.5) / (self.n() + 1.0)
     }
 
-    /// Moments of `min(x, cap) / cap`, a value being the upper edge of its bin.
+    /// Moments of `min(x, cap) / cap`, taking each value as the upper edge of its bin.
     pub(crate) fn capped(&self, cap: f64) -> PastMean {
         let mut sums = [self.zeros, 0.0, 0.0, 0.0];
         for (key, &weight) in (self.first..).zip(&self.weights).filter(|(_, weight)| **weight > 0.0) {
@@ -235,7 +235,7 @@ impl PastHist {
         PastMean::of(sums)
     }
 
-    /// `(N + 0.5) / (N + 1)`: the past rate of what all values do, strictly between 0 and 1.
+    /// `(N + 0.5) / (N + 1)`: the past rate of an event that occurs with every value, strictly between 0 and 1.
     pub(crate) fn share_of_all(&self) -> f64 {
         (self.n() + 0.5) / (self.n() + 1.0)
     }

@@ -1,29 +1,29 @@
-//! The score as an interval: what it would be if all that is undecided failed, and if it passed.
+//! The score as an interval: its value if all undecided metrics failed, and if they passed.
 
 use serde::{Deserialize, Serialize};
 
-/// What is known of one judged metric.
+/// The finding about one judged metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
-    /// Shown to be within the margin.
+    /// The metric is shown to be within the margin.
     Pass,
-    /// Shown to be beyond it.
+    /// The metric is shown to be beyond the margin.
     Fail,
-    /// Not known (no data counts as this).
+    /// Neither is shown. A metric without data is undecided.
     Undecided,
 }
 
-/// `low = 100 x weight of passes`, `high = 100 x (1 - weight of failures)`; weights are scaled to sum 1.
+/// `low = 100 x weight of passes`, `high = 100 x (1 - weight of failures)`, with weights scaled to sum to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// Pessimistic: undecided counts as failed.
+    /// The pessimistic score: undecided counts as failed.
     pub low: f64,
-    /// Optimistic: undecided counts as passed.
+    /// The optimistic score: undecided counts as passed.
     pub high: f64,
 }
 
-/// The score of `(weight, finding)` pairs. Nothing judged: 0 to 100.
+/// The score of `(weight, finding)` pairs. If nothing is judged, it is 0 to 100.
 pub fn score(metrics: &[(f64, Finding)]) -> Score {
     let usable = |weight: f64| if weight > 0.0 && weight.is_finite() { weight } else { 0.0 };
     let total: f64 = metrics.iter().map(|m| usable(m.0)).sum();
@@ -35,8 +35,8 @@ pub fn score(metrics: &[(f64, Finding)]) -> Score {
     Score { low: 100.0 * share(Finding::Pass), high: 100.0 * (1.0 - share(Finding::Fail)) }
 }
 
-/// What is known of a group of metrics: FAIL if its evidence ([`crate::group_ln_e`]) proves harm, PASS if every member
-/// passes and there is one.
+/// The finding about a group of metrics: FAIL if the group's evidence ([`crate::group_ln_e`]) proves harm, PASS if the group
+/// has members and all of them pass.
 pub fn group_finding(failed: bool, members: &[Finding]) -> Finding {
     if failed {
         Finding::Fail

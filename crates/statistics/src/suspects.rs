@@ -1,23 +1,24 @@
-//! Lists of suspects with a bound on the share of wrong names: closed e-BH, and an adjuster for running maxima.
+//! Lists of suspects with a bound on the share of wrong entries: closed e-BH, and an adjuster for running maxima.
 
 use crate::numeric::{exp, ln, ln_1p};
 
-/// Relative slack for rounding where an e-value lies exactly on a threshold.
+/// Relative slack for rounding when an e-value is exactly on a threshold.
 const SLACK: f64 = 1e-12;
 
 /// Closed e-BH on current e-values: the largest list `R` such that for every set `S` of hypotheses
-/// `mean of E over S >= |S and R| / (alpha |R|)`. False discovery rate at most `alpha` at any stopping time, under any dependence:
-/// take for `S` the true nulls, whose mean is an e-value. It names all that [`crate::e_bh`] names, and often more. Without hypotheses, or
-/// with an `alpha` that is no error rate, nobody is named; an e-value that is no number is 0.
+/// `mean of E over S >= |S and R| / (alpha |R|)`. The false discovery rate is at most `alpha` at any stopping time, under any dependence:
+/// use the true nulls as `S`, whose mean is an e-value. The list contains everything that [`crate::e_bh`] rejects, and often more. It is
+/// empty without hypotheses or for an `alpha` that is not a valid error rate. NaN e-values count as 0.
 ///
-/// Of a size `r` only the `r` largest need a look, and of the sets with `m` of them only the worst: the `m` smallest, with all
-/// others that are below `m / (alpha r)`. So it takes `K^2` steps. Source: Xu, Fischer, Ramdas 2025 (arXiv 2504.11759).
+/// For a list of size `r` only the `r` largest e-values are considered. Among the sets with `m` of them only the worst
+/// matters: the `m` smallest, with all others that are below `m / (alpha r)`. So it takes `K^2` steps. Source: Xu, Fischer,
+/// Ramdas 2025 (arXiv 2504.11759).
 pub fn closed_e_bh(ln_e: &[f64], alpha: f64) -> Vec<bool> {
     let mut named = vec![false; ln_e.len()];
     if !(alpha > 0.0 && alpha < 1.0) {
         return named;
     }
-    // More than K / alpha helps no list: the cap keeps sums finite.
+    // E-values above K / alpha do not help any list. The cap keeps sums finite.
     let most = ln(ln_e.len() as f64 / alpha) + 1.0;
     let e = |i: usize| if ln_e[i].is_nan() { 0.0 } else { exp(ln_e[i].min(most)) };
     let mut order: Vec<usize> = (0..ln_e.len()).collect();
@@ -30,7 +31,7 @@ pub fn closed_e_bh(ln_e: &[f64], alpha: f64) -> Vec<bool> {
     named
 }
 
-/// Whether the list of the `size` largest keeps the bound for every set.
+/// Whether the list of the `size` largest satisfies the bound for every set.
 fn holds(rising: &[f64], size: usize, alpha: f64) -> bool {
     let (others, listed) = rising.split_at(rising.len() - size);
     let (mut inside, mut outside, mut below) = (0.0, 0.0, 0);
@@ -47,13 +48,13 @@ fn holds(rising: &[f64], size: usize, alpha: f64) -> bool {
     })
 }
 
-/// `ln A(M)` for the running maximum `M = exp(max_ln_e) >= 1` of an e-process: `A(M) = (M - 1 - ln M) / (ln M)^2` is an e-value, which the
-/// maximum itself is not. It is the mixture of `k M^(1-k)` over `k` in (0, 1), so its expectation is 1 where
-/// `P(M >= m) = 1/m`, the most that Ville's inequality allows.
+/// `ln A(M)` for the running maximum `M = exp(max_ln_e) >= 1` of an e-process: `A(M) = (M - 1 - ln M) / (ln M)^2` is an
+/// e-value, which the maximum itself is not. It is the mixture of `k M^(1-k)` over `k` in (0, 1), so its expectation is 1 if
+/// `P(M >= m) = 1/m`, the largest probability that Ville's inequality allows.
 pub fn ln_adjusted_max(max_ln_e: f64) -> f64 {
     let x = max_ln_e.max(0.0);
     if x < 0.1 {
-        // 1/2 + x/6 + x^2/24 + ...: the next term is below 1e-17.
+        // 1/2 + x/6 + x^2/24 + ...; the next term is below 1e-17.
         let terms = [362_880.0, 40_320.0, 5_040.0, 720.0, 120.0, 24.0, 6.0, 2.0];
         return ln(terms.into_iter().fold(0.0, |sum, factorial| sum * x + 1.0 / factorial));
     }
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
     use crate::e_bh;
 
-    /// By the definition, over all lists and all sets.
+    /// Computes the list from the definition, over all lists and all sets.
     fn largest_list(e: &[f64], alpha: f64) -> u32 {
         let sets = 1..1_u32 << e.len();
         let sum = |set: u32| e.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1).map(|(_, e)| e).sum::<f64>();
@@ -90,7 +91,7 @@ mod tests {
             let e: Vec<f64> = ln_e.iter().map(|ln_e| exp(*ln_e)).collect();
             let closed = closed_e_bh(&ln_e, alpha);
             proptest::prop_assert_eq!(count(&closed), largest_list(&e, alpha));
-            // Whom e-BH names, it names too.
+            // The list contains everything that e-BH rejects.
             for (closed, plain) in closed.iter().zip(e_bh(&ln_e, alpha)) {
                 proptest::prop_assert!(*closed || !plain);
             }
@@ -99,7 +100,8 @@ mod tests {
 
     #[test]
     fn it_names_more_than_e_bh() {
-        // 25 misses 30 = 3 / (2 x 0.05). But of the sets with it alone in the list the worst is {25, 1}: 13 >= 10; with both all: 42 >= 20.
+        // 25 misses the threshold of e-BH, 30 = 3 / (2 x 0.05). Of the sets that share only 25 with the list, {25, 1} is the
+        // worst: 13 >= 10. Of the sets that share both, all three is the worst: 42 >= 20.
         let ln_e = [ln(100.0), ln(21.0)];
         assert_eq!(e_bh(&ln_e, 0.05), [true, true]);
         let three = [ln(100.0), ln(25.0), ln(1.0)];
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_and_extremes() {
+    fn invalid_input_and_extremes() {
         assert!(closed_e_bh(&[], 0.05).is_empty());
         assert_eq!(closed_e_bh(&[1e4, f64::NAN, -1e30, f64::INFINITY], 0.05), [true, false, false, true]);
         assert_eq!(closed_e_bh(&[9.0], 0.0), [false]);
@@ -119,7 +121,7 @@ mod tests {
 
     #[test]
     fn at_most_alpha_of_the_names_are_wrong() {
-        // Nulls that lose all or win much, with and without true suspects. Fixed seed.
+        // Nulls that mostly lose everything and rarely win much, with and without true suspects. Fixed seed.
         let mut state = 7_u64;
         let mut unit = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -149,7 +151,7 @@ mod tests {
         let simpson = (0..steps / 2).map(|i| (at(2 * i) + 4.0 * at(2 * i + 1) + at(2 * i + 2)) * step / 3.0);
         let integral: f64 = simpson.sum();
         assert!((integral - (1.0 - 1.0 / end)).abs() < 1e-9, "{integral}");
-        // Its limits: M = 1 and near it, and far.
+        // The limits: at and near M = 1, and for large M.
         for (x, expected) in [
             (0.0, -std::f64::consts::LN_2),
             (-3.0, -std::f64::consts::LN_2),

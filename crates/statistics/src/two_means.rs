@@ -6,9 +6,9 @@
 //! ln e = sum_i h_c[i] ln(1 + g lam (x_i - a0)) + sum_i h_s[i] ln(1 - g lam rho (x_i - b0)),  rho = v n_c / n_s
 //! ```
 //!
-//! with `a0 = v b0 + c` and `b0`, `lam` chosen before the window. From moments alone, the empirical-Bernstein form
-//! ([`ln_e_moments`]) is exact too, but needs more data.
-//! Sources: Waudby-Smith, Ramdas, JRSSB 2024 (arXiv 2010.09686) for one sample; Fan, Grama, Liu 2015 for the moments form.
+//! Here `a0 = v b0 + c`, and `b0` and `lam` are chosen before the window. The empirical-Bernstein form from moments alone
+//! ([`ln_e_moments`]) is also exact, but needs more data. Sources: Waudby-Smith, Ramdas, JRSSB 2024 (arXiv 2010.09686) for
+//! one sample; Fan, Grama, Liu 2015 for the moments form.
 
 use crate::Line;
 use crate::numeric::{is_inner, ln, ln_1p};
@@ -27,7 +27,7 @@ pub fn lam_limit(n_c: f64, n_s: f64, b0: f64, line: Line) -> f64 {
     (1.0 / canary).min(1.0 / control)
 }
 
-/// Both arms of one window around the centres of its bets: made once, then asked for every bet.
+/// Both arms of one window around the centers of its bets: computed once, then used for every bet.
 pub struct TwoGrids {
     canary: Excesses,
     control: Excesses,
@@ -36,7 +36,7 @@ pub struct TwoGrids {
 }
 
 impl TwoGrids {
-    /// Bets at control's mean `b0`. `None` (no evidence) if an arm is empty or a centre is out of range.
+    /// Prepares bets at control's mean `b0`. `None` (no evidence) if an arm is empty or a center is out of range.
     pub fn new(canary: &Grid, control: &Grid, b0: f64, line: Line) -> Option<Self> {
         let a0 = line.at(b0);
         let (canary, control) = (Excesses::around(canary, a0), Excesses::around(control, b0));
@@ -56,24 +56,24 @@ impl TwoGrids {
     }
 }
 
-/// `ln e` of one window from histograms, for one bet `lam` at control's mean `b0`. 0 (no evidence) if an arm is empty or
-/// the bet is out of range.
+/// `ln e` of one window from histograms, for one bet `lam` at control's mean `b0`. 0 (no evidence) if an arm is empty or the
+/// bet is out of range.
 pub fn ln_e_grid(canary: &Grid, control: &Grid, lam: f64, b0: f64, line: Line) -> f64 {
     TwoGrids::new(canary, control, b0, line).map_or(0.0, |grids| grids.ln_e(lam, line.sign))
 }
 
-/// Counts from this one on are weighed with the logarithm of each factor: the rounding of a product, times such a count,
-/// could be seen.
+/// Counts of at least this size are weighted with the logarithm of each factor, because the rounding error of a product,
+/// times such a count, would be noticeable.
 const LARGE_COUNT: u64 = 1 << 16;
 
-/// Factors of one block: few enough that a lane of them cannot underflow, whatever the bet.
+/// Number of factors in a block: few enough that a lane cannot underflow, whatever the bet.
 const BLOCK: usize = 32;
 const LANES: usize = 8;
 
-/// The values of one arm less the centre of the bets, sorted by the binary digits of their counts.
+/// The values of one arm minus the center of the bets, sorted by the binary digits of their counts.
 ///
-/// `prod f_i^h_i` is `prod_b (product of the f_i whose h_i has digit b)^(2^b)`: no powers, no logarithm per value. Each product
-/// is taken in fixed lanes, so that it is computed side by side and in the same order everywhere.
+/// `prod f_i^h_i` is `prod_b (product of the f_i whose h_i has digit b)^(2^b)`, which needs no powers and no logarithm per
+/// value. Each product uses fixed lanes, so that lanes are computed in parallel and in the same order on every platform.
 pub(crate) struct Excesses {
     /// Per binary digit: `2^b` and the end of its values.
     digits: Vec<(u64, usize)>,
@@ -85,7 +85,7 @@ impl Excesses {
     pub(crate) fn around(grid: &Grid, center: f64) -> Self {
         let used = grid.iter().fold(0, |used, &(_, count)| used | count);
         let total: u32 = grid.iter().map(|(_, count)| count.count_ones()).sum();
-        // Every value is written and kept only if its count has the digit: no branch to guess. The last slot is spare.
+        // Every value is written, but kept only if its count has the digit, so there is no unpredictable branch. The last slot is spare.
         let (mut digits, mut excesses, mut end) = (Vec::new(), vec![0.0; total as usize + 1], 0);
         for digit in (0..u64::BITS).map(|b| 1 << b).filter(|digit| used & digit > 0) {
             for (x, count) in grid {
@@ -114,7 +114,7 @@ fn ln_sum(excesses: &[f64], slope: f64) -> f64 {
     excesses.iter().map(|excess| ln_1p(slope * excess)).sum()
 }
 
-/// `ln prod (1 + slope excess)`; one logarithm is taken before the product leaves the safe range.
+/// `ln prod (1 + slope excess)`. A logarithm is taken each time before the product leaves the safe range.
 fn ln_product(excesses: &[f64], slope: f64) -> f64 {
     let (mut sum, mut product) = (0.0, 1.0);
     for block in excesses.chunks(BLOCK) {
@@ -159,8 +159,8 @@ impl Sums {
     }
 }
 
-/// `ln e` of one window from moments: `g lam (S1_c - rho S1_s - n_c c) - psi(lam) Q_c - psi(lam rho) Q_s` with
-/// `psi(l) = -ln(1-l) - l` and squares `Q` around the centres `(x_c, x_s)`, chosen before the window. 0 if out of range.
+/// `ln e` of one window from moments: `g lam (S1_c - rho S1_s - n_c c) - psi(lam) Q_c - psi(lam rho) Q_s` with `psi(l) = -ln(1-l) - l`
+/// and squares `Q` around the centers `(x_c, x_s)`, which are chosen before the window. 0 for arguments out of range.
 pub fn ln_e_moments(canary: Sums, control: Sums, centers: (f64, f64), lam: f64, line: Line) -> f64 {
     if !(canary.n > 0.0 && control.n > 0.0) {
         return 0.0;
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_evidence() {
+    fn invalid_input_adds_no_evidence() {
         let line = Line { v: 1.0, c: 0.0, sign: 1.0 };
         let some = [(0.0, 5), (1.0, 5)];
         assert_eq!(ln_e_grid(&[], &some, 0.1, 0.5, line), 0.0);

@@ -4,7 +4,7 @@
 //! by the two sample sizes:
 //!
 //! ```text
-//! minimise n_c KL(a*||a) + n_s KL(b*||b)  s.t. a = v b + c
+//! minimize n_c KL(a*||a) + n_s KL(b*||b)  s.t. a = v b + c
 //! ln e = k_c ln(a*/a0) + (n_c-k_c) ln((1-a*)/(1-a0)) + k_s ln(b*/b0) + (n_s-k_s) ln((1-b*)/(1-b0))
 //! ```
 //!
@@ -16,7 +16,7 @@ use serin_sketches::Rate;
 use crate::Line;
 use crate::numeric::{is_inner, ln_1p};
 
-/// A pair of rates (canary, control) that is bet on; both strictly between 0 and 1.
+/// A pair of rates (canary, control) to bet on; both strictly between 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RateBet {
     /// The canary's rate.
@@ -25,21 +25,21 @@ pub struct RateBet {
     pub b: f64,
 }
 
-/// Relative step at which the root of the projection is taken as found.
+/// Relative step at which the root of the projection counts as found.
 const TOLERANCE: f64 = 1e-14;
 
-/// The KL projection of a bet on the line, weighted by the sample sizes; `None` if the bet lies on the line, the
-/// line has no inner point, or an argument is out of range.
+/// The KL projection of a bet on the line, weighted by the sample sizes. `None` if the bet is on the line, the line has no
+/// inner point, or an argument is out of range.
 pub fn project(n_c: f64, n_s: f64, bet: RateBet, line: Line) -> Option<RateBet> {
     let Line { v, c, .. } = line;
     if !(is_inner(bet.a) && is_inner(bet.b) && v > 0.0 && c.is_finite() && n_c > 0.0 && n_s > 0.0) {
         return None;
     }
-    // The root lies between b* and the b at which the line reaches a*; and where a and b are rates.
+    // The root is between b* and the b at which the line reaches a*, and where a and b are valid rates.
     let at_a = (bet.a - c) / v;
     let mut low = bet.b.min(at_a).max(0.0).max(-c / v);
     let mut high = bet.b.max(at_a).min(1.0).min((1.0 - c) / v);
-    // NaN ends here too.
+    // NaN also returns here.
     if !matches!(low.partial_cmp(&high), Some(std::cmp::Ordering::Less)) {
         return None;
     }
@@ -48,7 +48,7 @@ pub fn project(n_c: f64, n_s: f64, bet: RateBet, line: Line) -> Option<RateBet> 
         let (va, vb) = (a * (1.0 - a), b * (1.0 - b));
         let (da, db) = (a - bet.a, b - bet.b);
         let value = n_c * v * da / va + n_s * db / vb;
-        // Derivative of (x - x*)/(x(1-x)): positive for every x* in (0, 1).
+        // Derivative of (x - x*)/(x(1-x)), which is positive for every x* in (0, 1).
         let d = |x: f64, dx: f64, var: f64| (var - dx * (1.0 - 2.0 * x)) / (var * var);
         (value, n_c * v * v * d(a, da, va) + n_s * d(b, db, vb))
     };
@@ -66,7 +66,7 @@ pub fn project(n_c: f64, n_s: f64, bet: RateBet, line: Line) -> Option<RateBet> 
         let newton = b - value / derivative;
         let inside = newton > low && newton < high;
         if (newton - b).abs() <= TOLERANCE * b {
-            // Closer than rounding can tell: a bisection now would only wander.
+            // The step is below rounding error; bisecting would not improve the result.
             b = if inside { newton } else { b };
             break;
         }
@@ -76,7 +76,7 @@ pub fn project(n_c: f64, n_s: f64, bet: RateBet, line: Line) -> Option<RateBet> 
     (is_inner(a) && is_inner(b)).then_some(RateBet { a, b })
 }
 
-/// `ln e` of one window for one bet. 0 (no evidence) if an arm is empty, the bet satisfies the null, or nothing can be bet.
+/// `ln e` of one window for one bet. 0 (no evidence) if an arm is empty, the bet satisfies the null, or no bet is possible.
 pub fn ln_e(canary: Rate, control: Rate, bet: RateBet, line: Line) -> f64 {
     if canary.n() == 0 || control.n() == 0 || line.holds(bet.a, bet.b) {
         return 0.0;
@@ -98,7 +98,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn nonsense_is_no_evidence() {
+    fn invalid_input_adds_no_evidence() {
         let line = Line { v: 1.0, c: 0.0, sign: 1.0 };
         let bet = RateBet { a: 0.2, b: 0.1 };
         let some = Rate::new(10, 5).unwrap();

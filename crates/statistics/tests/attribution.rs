@@ -1,4 +1,4 @@
-//! What a mix of classes and a distribution say about *where* the canary differs; tempering; what is better.
+//! Tests of what a mix of classes and a distribution report about *where* the canary differs, of tempering, and of "better".
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -33,13 +33,13 @@ fn observe(hypothesis: &mut Hypothesis, windows: std::ops::Range<i64>, canary: &
 const CONTROL: [(&str, u64); 4] = [("ham", 700), ("spam", 295), ("rare", 3), ("odd", 2)];
 
 #[test]
-fn an_equal_mix_passes_and_nobody_is_blamed() {
+fn an_equal_mix_passes_and_no_class_is_named() {
     let (mut hypothesis, control) = (mix(), classes(&CONTROL));
     hypothesis.observe_warmup(&control).unwrap();
     observe(&mut hypothesis, 0..60, &classes(&[("ham", 140), ("spam", 59), ("odd", 1)]), &control);
     assert!(hypothesis.ln_e_fail() < 0.0 && hypothesis.culprit().is_none());
     assert!(hypothesis.ln_e_pass() > 3.0, "{}", hypothesis.ln_e_pass());
-    // Two named classes and the rest, in both directions; the rest (0.5 %) cannot fall by 2 %.
+    // Two named classes and the rest, in both directions. The rest (0.5 %) cannot fall by 2 points.
     assert_eq!(hypothesis.parts().len(), 6);
 }
 
@@ -62,7 +62,7 @@ fn the_class_that_moved_is_named() {
 
 #[test]
 fn a_class_that_only_the_canary_has_is_tested_alone() {
-    // One answer in a hundred: far within the margin of 2 % for a class that control knows.
+    // One answer in a hundred, which is well within the margin of 2 % for a class that control knows.
     let control = classes(&CONTROL);
     let (old, new) =
         (classes(&[("ham", 140), ("spam", 59), ("odd", 1)]), classes(&[("ham", 139), ("spam", 59), ("garbled", 2)]));
@@ -71,14 +71,14 @@ fn a_class_that_only_the_canary_has_is_tested_alone() {
     observe(&mut hypothesis, 0..3, &old, &control);
     let before = hypothesis.ln_e_fail();
     observe(&mut hypothesis, 3..4, &new, &control);
-    assert!(hypothesis.ln_e_fail() <= before + 1e-9, "the window of the appearance only teaches");
+    assert!(hypothesis.ln_e_fail() <= before + 1e-9, "the window of the first appearance adds no evidence");
     observe(&mut hypothesis, 4..14, &new, &control);
     assert_eq!(hypothesis.culprit(), Some("garbled"));
     assert!(hypothesis.ln_e_fail() > 7.0, "{}", hypothesis.ln_e_fail());
     let worst = hypothesis.worst_part().unwrap();
     assert!(matches!(worst.about, About::NewClass("garbled")) && (worst.weight - 0.25).abs() < 1e-12);
     assert_eq!(hypothesis.effect().canary.value, Some(22.0 / 2800.0));
-    // The same class in control too is no newcomer, and is pooled.
+    // If control has the same class too, it is not a newcomer and is pooled.
     let mut hypothesis = mix();
     let control = classes(&[("ham", 700), ("spam", 290), ("garbled", 10)]);
     hypothesis.observe_warmup(&classes(&CONTROL)).unwrap();
@@ -88,7 +88,7 @@ fn a_class_that_only_the_canary_has_is_tested_alone() {
 
 #[test]
 fn of_several_new_classes_the_one_that_rose_is_named() {
-    // "early" came once; "flood" first comes in the window that decides, and has no evidence of its own there.
+    // "early" came once. "flood" first appears in the window that decides and has no evidence of its own yet.
     let control = classes(&CONTROL);
     let once = classes(&[("ham", 140), ("spam", 59), ("early", 1)]);
     let flood = classes(&[("ham", 100), ("spam", 39), ("flood", 60), ("early", 1)]);
@@ -103,7 +103,7 @@ fn of_several_new_classes_the_one_that_rose_is_named() {
 }
 
 #[test]
-fn a_new_class_is_not_blamed_for_what_others_do() {
+fn a_new_class_is_not_named_for_changes_of_other_classes() {
     let control = classes(&CONTROL);
     let run = |control: &Summary, canary: &Summary| {
         let mut hypothesis = mix();
@@ -111,11 +111,11 @@ fn a_new_class_is_not_blamed_for_what_others_do() {
         observe(&mut hypothesis, 0..6, canary, control);
         hypothesis
     };
-    // "odd", which control knows, floods the pool of rare classes; a new one is there too, once.
+    // "odd", which control knows, floods the pool of rare classes. A new class also appears once.
     let known = run(&control, &classes(&[("ham", 1000), ("spam", 390), ("odd", 600), ("new", 1)]));
     assert_eq!(known.worst_part().map(|part| (part.about, part.sign)), Some((About::OtherClasses, 1.0)));
     assert_eq!(known.culprit(), None);
-    // The rare classes of control vanish: that is no deed of the one that came.
+    // The rare classes of control vanish, which the new class did not cause.
     let many: Vec<String> = (0..100).map(|i| format!("rare {i}")).collect();
     let rare: Vec<(&str, u64)> = many.iter().map(|name| (name.as_str(), 4)).chain([("ham", 600)]).collect();
     let fewer = run(&classes(&rare), &classes(&[("ham", 999), ("new", 1)]));
@@ -133,12 +133,12 @@ fn many_new_classes_stay_bounded() {
     }
     assert!(hypothesis.parts().len() <= 2 * 33 + 16);
     assert!(serde_json::to_string(&hypothesis).unwrap().len() < 60_000);
-    // The pool of unknown classes is everything the canary says.
+    // The pool of unknown classes contains all of the canary's answers.
     assert!(hypothesis.ln_e_fail() > 7.0);
 }
 
 #[test]
-fn a_million_classes_in_control_let_nothing_be_new() {
+fn with_a_million_classes_in_control_no_class_is_new() {
     let mut many = ClassCounts::default();
     for class in 0..2_000 {
         many.insert(&format!("class {class}")).unwrap();
@@ -194,13 +194,13 @@ fn tempering_divides_evidence_and_widens_intervals() {
     assert!(tempered.ln_e_fail() < 0.4 * plain.ln_e_fail());
     let width = |hypothesis: &Hypothesis| hypothesis.effect().high.unwrap() - hypothesis.effect().low.unwrap();
     assert!((width(&tempered) / width(&plain) - 2.0).abs() < 0.1, "{} {}", width(&tempered), width(&plain));
-    for nonsense in [f64::NAN, 0.0, -3.0, f64::INFINITY, 0.5] {
-        assert_eq!(run(nonsense).ln_e_fail().to_bits(), plain.ln_e_fail().to_bits());
+    for invalid in [f64::NAN, 0.0, -3.0, f64::INFINITY, 0.5] {
+        assert_eq!(run(invalid).ln_e_fail().to_bits(), plain.ln_e_fail().to_bits());
     }
 }
 
 #[test]
-fn better_is_said_on_the_good_side_only() {
+fn better_is_reported_on_the_good_side_only() {
     use Direction::{HigherIsBetter, LowerIsBetter};
     let rate = |n, k| Summary::Rate(Rate::new(n, k).unwrap());
     let run = |direction, k_c| {
@@ -223,7 +223,7 @@ fn better_is_said_on_the_good_side_only() {
 }
 
 #[test]
-fn the_share_of_values_at_the_cap_is_told() {
+fn the_share_of_values_at_the_cap_is_reported() {
     let summary = || {
         let mut hist = CappedHist::new(100.0).unwrap();
         for i in 0..1000_u64 {

@@ -1,6 +1,6 @@
-//! A burst of load in both arms must not hold up PASS for long: bets change to the fast memory (`Memory`).
+//! A burst of load in both arms must not delay PASS for long: bets switch to the fast memory (`Memory`).
 //!
-//! The burst is in windows 3 to 5; with window 6 a traffic step begins, so PASS must be shown from calm windows alone.
+//! The burst is in windows 3 to 5. A traffic step starts with window 6, so PASS must be shown from calm windows alone.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -19,7 +19,7 @@ const MARGIN: f64 = 0.2;
 struct Dice(ChaCha8Rng);
 
 impl Dice {
-    /// In (0, 1).
+    /// A uniform number in (0, 1).
     fn unit(&mut self) -> f64 {
         ((self.0.next_u64() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
     }
@@ -34,7 +34,7 @@ impl Dice {
     }
 }
 
-/// PASS of `q2` with the slow memory alone, written out: what the test is compared with.
+/// PASS of `q2` with the slow memory alone, implemented separately for comparison.
 struct SlowOnly {
     past: PastHist,
     pass: Mixture,
@@ -56,8 +56,8 @@ impl SlowOnly {
     }
 }
 
-/// Median number of windows from the step to PASS (with both memories, with the slow one alone); answers are `burst` times
-/// as slow in the windows that `bursts` names.
+/// Median number of windows from the step to PASS (with both memories, with the slow one alone). In the windows selected by
+/// `bursts`, answers are `burst` times as slow.
 fn medians(burst: f64, bursts: impl Fn(usize) -> bool) -> (usize, usize) {
     let measure = Measure::Quantile { level: LEVEL };
     let against = Against::Control(Margin::relative(MARGIN));

@@ -1,4 +1,4 @@
-//! Numbers of events per answer: exact whatever their law, and still sharp.
+//! Counts of events per answer: the test is exact for any distribution, and still powerful.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -13,12 +13,12 @@ fn spec(measure: Measure, direction: Direction, margin: f64) -> HypothesisSpec {
     HypothesisSpec { measure, direction, against, horizon: 60, interval_alpha: 0.05 }
 }
 
-/// In (0, 1).
+/// A uniform number in (0, 1).
 fn unit(seed: &str, index: u64) -> f64 {
     ((hash64(seed.as_bytes(), &index.to_le_bytes()) >> 11) as f64 + 0.5) / 2f64.powi(53)
 }
 
-/// The numbers of events of `n` answers: bursts of a geometric number, `bursts` per answer.
+/// The event counts of `n` answers: `bursts` bursts per answer, each with a geometric number of events.
 fn numbers(seed: &str, n: u64, bursts: u64, more: f64) -> Vec<f64> {
     let burst = |index: u64| (unit(seed, index).ln() / more.ln()).floor();
     (0..n).map(|answer| (0..bursts).map(|burst_of| burst(answer * bursts + burst_of)).sum()).collect()
@@ -36,7 +36,7 @@ fn by_sum(numbers: &[f64]) -> Summary {
     Summary::Events(Events::new(numbers.iter().sum::<f64>() as u64, numbers.len() as u64).unwrap())
 }
 
-/// The average of `E` of FAIL and of PASS after one window of equal versions, over many of them, and their standard errors.
+/// The averages of `E` of FAIL and of PASS after one window of equal versions, over many such windows, with their standard errors.
 fn averages(spec: HypothesisSpec, summary: fn(&[f64]) -> Summary) -> [(f64, f64); 2] {
     let mut start = Hypothesis::new(spec).unwrap();
     // Mean 2, variance 4: two bursts of mean 1.
@@ -59,7 +59,7 @@ fn averages(spec: HypothesisSpec, summary: fn(&[f64]) -> Summary) -> [(f64, f64)
 #[test]
 fn bursts_are_no_evidence() {
     for direction in [Direction::LowerIsBetter, Direction::HigherIsBetter] {
-        // What the sums would say if events came one by one.
+        // The result if the sums were single, independent events.
         let [(sums, _), _] = averages(spec(Measure::Count, direction, 0.0), by_sum);
         assert!(sums > 1.5, "{direction:?}: {sums}");
         for (mean, error) in averages(spec(Measure::Counts { most: MOST }, direction, 0.0), by_value) {
@@ -68,7 +68,7 @@ fn bursts_are_no_evidence() {
     }
 }
 
-/// Plays windows of 100 answers of the canary and 1,000 of control.
+/// Observes windows of 100 answers of the canary and 1,000 of control.
 fn play(spec: HypothesisSpec, windows: i64, draw: impl Fn(&str, u64, bool) -> Vec<f64>) -> Hypothesis {
     let mut hypothesis = Hypothesis::new(spec).unwrap();
     hypothesis.observe_warmup(&by_value(&draw("warm-up", 3000, false))).unwrap();
@@ -81,8 +81,8 @@ fn play(spec: HypothesisSpec, windows: i64, draw: impl Fn(&str, u64, bool) -> Ve
 }
 
 #[test]
-fn laws_of_all_sizes_pass_and_fail() {
-    // One event in fifty answers; a few; tokens by the hundred.
+fn distributions_of_all_sizes_pass_and_fail() {
+    // One event in fifty answers; a few per answer; hundreds of tokens per answer.
     for (bursts, more, worse) in [(1, 0.02, 0.06), (2, 0.5, 0.6), (2, 0.99, 0.993)] {
         for (direction, canary) in [(Direction::LowerIsBetter, worse), (Direction::HigherIsBetter, 0.5 * more)] {
             let of = |margin: f64| spec(Measure::Counts { most: MOST }, direction, margin);
@@ -98,7 +98,7 @@ fn laws_of_all_sizes_pass_and_fail() {
 }
 
 #[test]
-fn what_lies_above_the_cap_is_told_and_bounded() {
+fn values_above_the_cap_are_reported_and_bounded() {
     let spec = spec(Measure::Counts { most: MOST }, Direction::LowerIsBetter, 0.1);
     let wild = |seed: &str, n, is_canary| {
         let mut all = numbers(seed, n, 2, 0.5);
@@ -112,7 +112,7 @@ fn what_lies_above_the_cap_is_told_and_bounded() {
     assert!((0.03..0.06).contains(&at_cap.unwrap()), "{at_cap:?}");
     assert!(canary.value.unwrap() < 5.0 && (1.9..2.1).contains(&control.value.unwrap()), "{canary:?} {control:?}");
     assert!(low.zip(high).is_some_and(|(low, high)| low < high && high < 3.0), "{low:?} {high:?}");
-    // Still 4 % of the answers bring more than any of control's.
+    // Still, 4 % of the answers have more events than any of control's.
     assert!(wild.ln_e_fail() > 5.0, "{}", wild.ln_e_fail());
     let effect = play(spec, 40, |seed, n, _| numbers(seed, n, 2, 0.5)).effect();
     assert!(effect.low.unwrap() < 0.0 && effect.high.unwrap() > 0.0 && effect.at_cap.unwrap() < 0.005, "{effect:?}");

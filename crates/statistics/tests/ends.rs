@@ -1,4 +1,4 @@
-//! Margins that reach beyond the end of a metric's range: no canary can be that bad, so an equal one passes.
+//! Margins that extend beyond the end of a metric's range: no canary can be that bad, so an equal one passes.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -17,7 +17,7 @@ fn unit(seed: u64, index: u64) -> f64 {
     ((hash64(b"ends", &bytes) >> 11) as f64 + 0.5) / 2f64.powi(53)
 }
 
-/// `n` answers around `value` on the scale of the measure: 0/1 for rates, else up to twice the value (or its distance to 1).
+/// `n` answers around `value` on the scale of the measure: 0/1 for rates, otherwise up to twice the value (or its distance to 1).
 fn draw(measure: Measure, seed: u64, n: u64, value: f64) -> Summary {
     let spread = |u: f64| if value <= 0.5 { 2.0 * value * u } else { 1.0 - 2.0 * (1.0 - value) * u };
     match measure {
@@ -45,7 +45,7 @@ fn draw(measure: Measure, seed: u64, n: u64, value: f64) -> Summary {
     }
 }
 
-/// Windows of 200 and 1,000 answers; in which the canary passes, and whether it ever failed.
+/// Observes windows of 200 and 1,000 answers. Returns the window in which the canary passes, and whether it ever failed.
 fn play(spec: HypothesisSpec, control: f64, canary: f64, windows: u64, ends: bool) -> (Option<u64>, bool) {
     let mut hypothesis = Hypothesis::new(spec).unwrap();
     if !ends {
@@ -65,7 +65,7 @@ fn play(spec: HypothesisSpec, control: f64, canary: f64, windows: u64, ends: boo
 
 use Direction::{HigherIsBetter, LowerIsBetter};
 
-/// Measures with a range, control's value on its scale, margins that reach beyond the range there.
+/// Measures with a range, control's value on its scale, and margins that extend beyond the range there.
 fn wide() -> Vec<(Measure, Direction, f64, Margin)> {
     let (unit, scores, capped) = (
         Measure::Mean { min: 0.0, max: 1.0 },
@@ -110,7 +110,7 @@ fn an_equal_canary_passes_where_no_canary_can_fail() {
         let spec = spec(measure, direction, margin);
         let (passed, failed) = play(spec, control, control, 20, true);
         assert!(passed.is_some() && !failed, "{measure:?} {direction:?} {control} {margin:?}: {passed:?}");
-        // Nor does the worst canary that there is fail.
+        // The worst possible canary does not fail either.
         let worst = if direction == LowerIsBetter { 1.0 } else { 0.0 };
         assert!(!play(spec, control, worst, 20, true).1, "{measure:?} {direction:?} {control} {margin:?}");
     }
@@ -126,8 +126,8 @@ fn rules_without_ends_are_as_before() {
 }
 
 #[test]
-fn a_margin_that_ends_within_the_range_is_still_held() {
-    // Control is so near to the end that the canary at the end is at the margin, or a little beyond.
+fn a_margin_that_ends_within_the_range_is_still_enforced() {
+    // Control is so close to the end that the canary at the end is at the margin, or slightly beyond it.
     for (measure, direction, control, canary, margin) in [
         (Measure::Rate, HigherIsBetter, 0.02, 0.0, Margin::absolute(0.02)),
         (Measure::Rate, HigherIsBetter, 0.04, 0.0, Margin::absolute(0.02)),

@@ -1,4 +1,4 @@
-//! P1: exact enumeration. Over all outcomes of a window, the expectation of an e-value under its null is at most 1.
+//! Law P1 by exact enumeration: over all outcomes of a window, the expectation of an e-value under its null is at most 1.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -116,7 +116,7 @@ proptest! {
         let normed = |raw: &[f64]| -> Vec<f64> { raw.iter().map(|x| x / raw.iter().sum::<f64>()).collect() };
         let mean = |shares: &[f64]| -> f64 { shares.iter().zip(points).map(|(share, x)| share * x).sum() };
         let (shares_c, shares_s) = (normed(&raw_c), normed(&raw_s));
-        // Whichever side of the line the truth is on is the null.
+        // The null is whichever side of the line the true means are on.
         let line = if line.holds(mean(&shares_c), mean(&shares_s)) { line } else { line.reversed() };
         let lam = share * lam_limit(n_c as f64, n_s as f64, b0, line);
         let grid = |counts: &[u64]| -> Vec<(f64, u64)> { points.into_iter().zip(counts.iter().copied()).collect() };

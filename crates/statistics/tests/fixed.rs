@@ -1,4 +1,4 @@
-//! Laws of the fixed-horizon tests, and that nonsense has no result.
+//! Laws of the fixed-horizon tests, and that invalid input has no result.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -95,7 +95,7 @@ fn rare_classes_are_pooled() {
 }
 
 #[test]
-fn the_interval_of_a_quantile_covers_what_it_says() {
+fn the_interval_of_a_quantile_has_the_stated_coverage() {
     // Section 4.5: 98.3 to 98.7 % for nominal 95 % with 1 % bins; here the bins only widen it.
     let mut hist = LogHist::new();
     for i in 1..=1_000 {
@@ -114,7 +114,7 @@ fn values() -> impl Strategy<Value = Vec<f64>> {
     prop::collection::vec(0.01..100.0_f64, 1..12)
 }
 
-/// Whether a p-value is one; no result is fine too.
+/// Whether a p-value is a probability; no result is also accepted.
 fn is_probability(p: Option<f64>) -> bool {
     p.is_none_or(|p| (0.0..=1.0).contains(&p))
 }

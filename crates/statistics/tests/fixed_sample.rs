@@ -92,9 +92,9 @@ fn what_cannot_be_judged_is_refused_with_a_reason() {
     ));
     assert_eq!(refusal(&[]), Refusal::NoMetric);
     assert_eq!(report(&[metric(&good, &good)], 0.5), Err(Refusal::Alpha(0.5)));
-    let told = refusal(&[metric(&[0.0, 1.0], &[0.0, 1.0])]).to_string();
-    assert!(told.contains("0/1 outcomes") && told.contains("test of proportions"), "{told}");
-    // One refused metric refuses the report: what was not judged is never counted as passed.
+    let message = refusal(&[metric(&[0.0, 1.0], &[0.0, 1.0])]).to_string();
+    assert!(message.contains("0/1 outcomes") && message.contains("test of proportions"), "{message}");
+    // One refused metric refuses the whole report: a metric that was not judged never counts as passed.
     assert!(report(&[metric(&good, &good), metric(&[0.0, 1.0], &[0.0, 1.0])], 0.05).is_err());
     assert_eq!(report(&[metric(&good, &good)], 0.05).unwrap().metrics[0].finding, Finding::Undecided);
 }

@@ -1,4 +1,4 @@
-//! The compatible judge against what Kayenta's own tests assert and its judge printed; the same code as
+//! Our Kayenta judge against the assertions of Kayenta's own tests and the output of its judge, with the same code as
 //! `cargo run --release -p serin-statistics --example kayenta -- FILE.json`.
 
 #[path = "../examples/kayenta/cases.rs"]
@@ -42,7 +42,7 @@ fn errors_and_broken_settings_are_cases_too() {
     };
     let cases = [
         r#"{"kind": "mw_confidence_interval", "control": [1], "experiment": [1], "parameters": {}, "expected": {"error": true}}"#.to_owned(),
-        // A text where a boolean belongs breaks the whole judgement; so does an impossible factor.
+        // Text instead of a boolean makes the whole judgement fail, and so does an invalid factor.
         judge(r#"{"critical": "true"}"#, r#"{"throws": true}"#),
         judge(r#"{"outliers": {"strategy": "remove", "outlierFactor": 0}}"#, r#"{"throws": true}"#),
         judge(r#"{"outliers": {"strategy": "keep", "outlierFactor": 0}}"#, r#"{"classification": "Pass", "score": 100}"#),

@@ -1,4 +1,4 @@
-//! Laws of whole hypotheses: P2 (merge order), P3 (units), P4 (symmetry), P6 (no replay), persistence, nonsense.
+//! Laws of whole hypotheses: P2 (merge order), P3 (units), P4 (symmetry), P6 (no replay), persistence, invalid input.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -42,7 +42,7 @@ fn specs() -> Vec<HypothesisSpec> {
     ]
 }
 
-/// The summary of some values in [0, 9] that a measure needs.
+/// The summary that a measure needs, of values in [0, 9].
 fn summary(measure: Measure, values: &[f64]) -> Summary {
     let hash = |index: usize| hash64(b"test", &index.to_le_bytes());
     match measure.summary() {
@@ -76,7 +76,7 @@ fn summary(measure: Measure, values: &[f64]) -> Summary {
             Summary::Events(Events::new(events, values.len() as u64).unwrap())
         }
         SummaryKind::Pairs => {
-            // Against what control answered on average.
+            // Compared with control's average answer.
             let mut pairs = Pairs::new();
             for (index, value) in values.iter().enumerate() {
                 let difference = (value - 2.05) / 9.0;
@@ -96,7 +96,7 @@ fn log_hist(values: &[f64], unit: f64) -> LogHist {
     hist
 }
 
-/// Values in [0, 9], all different from bin edges, from a seed.
+/// Values in [0, 9], none of them on a bin edge, from a seed.
 fn values(seed: u64, n: usize, shift: f64) -> Vec<f64> {
     let unit =
         |i: usize| (hash64(b"values", &[seed.to_le_bytes(), i.to_le_bytes()].concat()) >> 11) as f64 / 2f64.powi(53);
@@ -120,7 +120,7 @@ fn run(spec: HypothesisSpec, windows: u64, shift: f64) -> Hypothesis {
 }
 
 #[test]
-fn every_measure_sees_harm_and_clears_health() {
+fn every_measure_detects_harm_and_passes_healthy_canaries() {
     for spec in specs() {
         let (healthy, harmful) = (run(spec, 30, 0.0), run(spec, 30, 0.9));
         assert!(harmful.ln_e_fail() > 7.0, "{spec:?}: {}", harmful.ln_e_fail());
@@ -153,9 +153,9 @@ fn there_is_an_interval_from_the_first_answers_on() {
         let mut effect = before;
         hypothesis.bound_early(&mut effect);
         if before.low.is_some() || before.high.is_some() {
-            assert_eq!(effect, before, "{spec:?}: what there is stays");
+            assert_eq!(effect, before, "{spec:?}: an existing interval does not change");
         }
-        // So few answers bound no high quantile, and numbers of events have no known end.
+        // So few answers do not bound a high quantile, and event counts have no known upper end.
         if !matches!(spec.measure, Measure::Quantile { .. } | Measure::Counts { .. }) {
             let (low, high) = effect.low.zip(effect.high).unwrap_or_else(|| panic!("{spec:?}: {effect:?}"));
             assert!(low < high && effect.difference.is_none_or(|value| low <= value && value <= high), "{effect:?}");
@@ -191,7 +191,7 @@ fn a_failure_bounds_the_effect_on_the_bad_side() {
         harmful.bound_by_fail(&mut effect);
         let worse = harmful.beyond(&before).is_some_and(|by| by > 0.0);
         let margin = before.margin.unwrap_or(0.0);
-        // Classes differ either way.
+        // Classes differ in either direction.
         let bounded = effect.low.is_some_and(|low| low >= margin) || effect.high.is_some_and(|high| high <= -margin);
         assert!(if worse { bounded } else { effect == before }, "{spec:?}: {effect:?}");
     }
@@ -210,7 +210,7 @@ fn a_wide_margin_passes_and_a_step_forgets_it() {
 
 #[test]
 fn windows_count_once_and_in_order() {
-    // P6.
+    // Law P6.
     for spec in specs() {
         let mut hypothesis = run(spec, 3, 0.5);
         let before = hypothesis.clone();
@@ -255,7 +255,7 @@ fn nothing_to_judge_is_no_evidence() {
         }
         assert_eq!((bits(&hypothesis), hypothesis.windows()), ([0; 3], 0), "{spec:?}");
         assert_eq!(hypothesis.effect().canary.n, 0);
-        // Nothing known of control yet: the first window only teaches.
+        // Nothing is known about control yet, so the first window adds no evidence.
         let mut hypothesis = Hypothesis::new(spec).unwrap();
         hypothesis.observe(1, &[Stratum { canary: &some, control: &some }]).unwrap();
         let bets_at_once = one_arm || spec.measure == Measure::Count;
@@ -312,7 +312,7 @@ fn impossible_specs_are_named() {
 
 #[test]
 fn strata_of_a_window_multiply() {
-    // Against a limit an e-value depends on the sums alone: two generations give what their sum gives.
+    // Against a limit an e-value depends only on the sums: two generations give the same as their sum.
     let against = Against::limit(0.05);
     let new = || Hypothesis::new(HypothesisSpec { against, ..spec(Measure::Rate, both()) }).unwrap();
     let (mut strata, mut whole) = (new(), new());
@@ -351,10 +351,10 @@ proptest! {
 
     #[test]
     fn merge_order_never_changes_a_bit(which in 0..14_usize, seed: u64, cut in 0..200_usize, swap: bool) {
-        // P2.
+        // Law P2.
         let spec = specs()[which];
         let (c, s) = (values(seed, 200, 0.3), values(seed ^ 1, 900, 0.0));
-        // Dithering hashes the position, so halves keep theirs by being summarised from the whole.
+        // Dithering hashes the position, so the summaries of halves are made from the whole to keep the positions.
         let merged = |all: &[f64]| {
             let (mut one, mut two) = (Summary::decode(&summary(spec.measure, &[]).encode()).unwrap(), summary(spec.measure, &[]));
             let whole = summary(spec.measure, all);
@@ -381,7 +381,7 @@ proptest! {
 
     #[test]
     fn units_do_not_matter(which in 0..2_usize, seed: u64, shift in -1000..1000_i32) {
-        // P3: values scaled by GAMMA^shift move by whole bins.
+        // Law P3: values scaled by GAMMA^shift move by whole bins.
         let measures = [spec(Measure::Quantile { level: 0.9 }, Margin::relative(0.2)), spec(Measure::Distribution, Margin::absolute(0.05))];
         let spec = measures[which];
         // Mid-bin values, so that rounding cannot move them over an edge.
@@ -402,7 +402,7 @@ proptest! {
 
     #[test]
     fn complement_and_direction_cancel(d in 0.0..0.1_f64, windows in prop::collection::vec((1..500_u64, 0.0..1.0_f64, 1..5000_u64, 0.0..1.0_f64), 1..6)) {
-        // P4: for absolute margins, "errors are fewer" and "successes are more" are the same statement.
+        // Law P4: for absolute margins, "errors are fewer" and "successes are more" are the same statement.
         let new = |direction| Hypothesis::new(HypothesisSpec { direction, ..spec(Measure::Rate, Margin::absolute(d)) }).unwrap();
         let (mut errors, mut successes) = (new(Direction::LowerIsBetter), new(Direction::HigherIsBetter));
         let rate = |n, k| Summary::Rate(Rate::new(n, k).unwrap());
@@ -431,7 +431,7 @@ proptest! {
         if let Some((low, high)) = effect.low.zip(effect.high) {
             prop_assert!(low <= high, "{low} {high}");
         }
-        // Nothing is beyond the border, and a second time changes nothing.
+        // Nothing is beyond the border, and applying it again changes nothing.
         let mut again = effect;
         hypothesis.bound_by_pass(&mut again);
         prop_assert_eq!(again, effect);
@@ -444,7 +444,7 @@ proptest! {
     }
 
     #[test]
-    fn any_counts_are_survived(counts in prop::collection::vec((0..50_u64, 0..50_u64, 0..400_u64, 0..400_u64), 0..5)) {
+    fn any_counts_are_handled(counts in prop::collection::vec((0..50_u64, 0..50_u64, 0..400_u64, 0..400_u64), 0..5)) {
         let rate = |n: u64, k: u64| Summary::Rate(Rate::new(n.max(k), n.min(k)).unwrap());
         let data: Vec<_> = counts.into_iter().map(|(a, b, c, d)| (rate(a, b), rate(c, d))).collect();
         let strata: Vec<_> = data.iter().map(|(canary, control)| Stratum { canary, control }).collect();

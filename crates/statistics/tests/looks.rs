@@ -1,6 +1,6 @@
-//! The group-sequential test for PASS: its laws. How often it passes: `examples/gates`, part "looks".
+//! Laws of the group-sequential test for PASS. For how often it passes see `examples/gates`, part "PASS by planned looks".
 
-#![expect(clippy::unwrap_used, reason = "a test may stop here")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use serin_sketches::{LogHist, Rate, Summary};
 use serin_statistics::{
@@ -34,14 +34,14 @@ fn looks_come_at_the_planned_fractions_and_end() {
     let mut test = rate();
     let mut seen = Vec::new();
     for _ in 0..25 {
-        // Exactly at the margin: it never passes.
+        // Exactly at the margin it never passes.
         window(&mut test, (2_000, 30), (20_000, 200));
         seen.push(test.taken());
     }
     assert_eq!(seen[..20], [0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4]);
     assert_eq!(seen[20..], [4; 5]);
     assert!(test.is_over() && !test.passed());
-    // Not even by the best of canaries: the horizon is fixed.
+    // Not even the best canary passes now, because the horizon is fixed.
     window(&mut test, (100_000, 0), (100_000, 1000));
     assert!(!test.passed());
 }
@@ -65,12 +65,12 @@ fn a_large_window_makes_one_look_of_several() {
     let mut test = rate();
     window(&mut test, (23_000, 345), (230_000, 2_300));
     assert_eq!(test.taken(), 1);
-    // 25,000 of 40,000: too near to the last one; 31,000 is the third planned look.
+    // 25,000 of 40,000 is too close to the last look; 31,000 is the third planned look.
     window(&mut test, (2_000, 30), (20_000, 200));
     assert_eq!(test.taken(), 1);
     window(&mut test, (6_000, 90), (60_000, 600));
     assert_eq!(test.taken(), 2);
-    // 38,000: the last one waits for the end.
+    // At 38,000 the last look is still not due.
     window(&mut test, (7_000, 105), (70_000, 700));
     assert_eq!((test.taken(), test.is_over()), (2, false));
     window(&mut test, (3_000, 45), (30_000, 300));
@@ -78,7 +78,7 @@ fn a_large_window_makes_one_look_of_several() {
 }
 
 #[test]
-fn too_few_answers_to_be_normal_are_not_looked_at() {
+fn too_few_answers_for_the_normal_approximation_make_no_look() {
     let plan = LooksPlan { looks: 4, answers: 4_000, alpha: 0.05 };
     let mut test = PlannedLooks::new(&spec(Measure::Rate, Margin::absolute(0.005)), plan).unwrap();
     // At 0.6 % an answer's squared skewness is 164: 4,101 answers are needed.
@@ -89,7 +89,7 @@ fn too_few_answers_to_be_normal_are_not_looked_at() {
 }
 
 #[test]
-fn nonsense_is_no_look() {
+fn invalid_input_makes_no_look() {
     let mut test = rate();
     for (canary, control) in [((0, 0), (0, 0)), ((1, 0), (50_000, 0)), ((50_000, 0), (1, 1)), ((50_000, 0), (0, 0))] {
         window(&mut test, canary, control);
@@ -97,7 +97,7 @@ fn nonsense_is_no_look() {
     let hist = Summary::Log(LogHist::new());
     test.observe(&[Stratum { canary: &hist, control: &hist }]);
     assert_eq!((test.taken(), test.is_over()), (0, false));
-    // No spread at all: nothing to measure by.
+    // The values do not vary at all, so there is no variance to use.
     let mean = spec(Measure::Mean { min: 0.0, max: 1.0 }, Margin::absolute(0.01));
     let mut test = PlannedLooks::new(&mean, PLAN).unwrap();
     let same = Summary::decode(&lin(0.5, 50_000).encode()).unwrap();

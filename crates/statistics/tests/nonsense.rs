@@ -1,4 +1,4 @@
-//! Nonsense in gives no evidence or a clear error, never a verdict, never a panic; and no unit is nonsense.
+//! Invalid input gives no evidence or a clear error, never a verdict and never a panic; and the unit of a metric does not matter.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -13,7 +13,7 @@ fn spec(measure: Measure, against: Against) -> HypothesisSpec {
     HypothesisSpec { measure, direction: Direction::LowerIsBetter, against, horizon: 60, interval_alpha: 0.05 }
 }
 
-/// Every measure for values around 5 units; `unit` is what the metric calls one.
+/// Every measure, for values around 5 units. `unit` is the size of a unit in the metric.
 fn specs(unit: f64) -> Vec<HypothesisSpec> {
     let absolute = |margin: f64| Against::Control(Margin::absolute(margin));
     let relative = |margin: f64| Against::Control(Margin::relative(margin));
@@ -38,7 +38,7 @@ fn specs(unit: f64) -> Vec<HypothesisSpec> {
     ]
 }
 
-/// What a measure sees of values in units.
+/// The summary that a measure gets for values in units.
 fn summary(spec: &HypothesisSpec, unit: f64, values: &[f64]) -> Summary {
     let hash = |index: usize| hash64(b"nonsense", &index.to_le_bytes());
     let numbered = || values.iter().enumerate();
@@ -53,7 +53,7 @@ fn summary(spec: &HypothesisSpec, unit: f64, values: &[f64]) -> Summary {
             Summary::Lin(hist)
         }
         SummaryKind::Capped => {
-            // A number of events has no unit.
+            // A count of events has no unit.
             let unit = if let Measure::Counts { .. } = spec.measure { 1.0 } else { unit };
             let mut hist = CappedHist::new(10.0 * unit).unwrap();
             numbered().for_each(|(index, value)| hist.insert(value * unit, hash(index)).unwrap());
@@ -117,7 +117,7 @@ fn every_unit_gives_the_same_verdicts() {
             assert!(rejects(harmful.ln_e_fail(), 0.01), "{spec:?}: {}", harmful.ln_e_fail());
             assert!(!rejects(harmful.ln_e_pass(), 0.05), "{spec:?}: {}", harmful.ln_e_pass());
             let effect = harmful.effect();
-            // Of a mix, it may be a share that fell.
+            // In a mix, a share may also have fallen.
             let harm = effect.difference.map(|d| if spec.measure == Measure::Classes { d.abs() } else { d });
             assert!(harm.unwrap() > 0.0 && !effect.better, "{spec:?}: {effect:?}");
         }
@@ -147,7 +147,7 @@ fn an_empty_arm_is_never_judged() {
         hypothesis.observe_warmup(&some).unwrap();
         let one_arm = matches!(spec.against, Against::Limit { .. }) || spec.measure.summary() == SummaryKind::Pairs;
         for window in 0..40 {
-            // Against a limit the canary alone counts, so only it is empty.
+            // Against a limit only the canary counts, so only the canary's arm is empty.
             let stratum = if window % 2 == 0 && !one_arm {
                 Stratum { canary: &some, control: &none }
             } else {
@@ -164,7 +164,7 @@ fn an_empty_arm_is_never_judged() {
     }
 }
 
-/// Numbers that somebody may write in a spec.
+/// Numbers that a spec may contain.
 fn number() -> impl Strategy<Value = f64> {
     prop_oneof![
         prop::sample::select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1.0, -1.0, f64::MAX, 5e-324]),
@@ -193,7 +193,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_spec_is_refused_or_survives(
+    fn any_spec_is_refused_or_handled(
         measure in measure(), numbers in (number(), number(), number()), limit: bool, higher: bool, horizon: u32,
         parts in (any::<bool>(), any::<bool>()), phi in number(), seed: u64,
     ) {

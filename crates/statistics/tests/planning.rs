@@ -1,4 +1,4 @@
-//! Planning against the simulated table of detection times, and the laws its numbers must keep.
+//! Planning against the simulated table of detection times, and the laws of its numbers.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -18,8 +18,7 @@ fn rate(control: f64) -> Expected {
     Expected::Rate { control }
 }
 
-/// Seconds until that many canary answers at a weight of 10 000 requests per minute, the rest of the traffic being
-/// control.
+/// Seconds until this many canary answers at a weight of 10 000 requests per minute, with the rest of the traffic as control.
 fn seconds(weight: f64, n_c: f64) -> f64 {
     n_c / (10_000.0 / 60.0 * weight)
 }
@@ -51,14 +50,14 @@ fn forecasts_agree_with_simulated_medians() {
         (rate(0.01), LowerIsBetter, Margin::absolute(0.005), 0.05, [340.0, 190.0]),
         (rate(0.01), LowerIsBetter, Margin::absolute(0.002), 0.05, [1740.0, 960.0]),
         (LATENCY, LowerIsBetter, Margin::relative(0.197), 0.05, [125.0, 70.0]),
-        // The table's form with restarts: half of the prior is on the first window.
+        // With restarts, as in the table: half of the prior is on the first window.
         (conf, HigherIsBetter, Margin::relative(0.01), 0.025, [220.0, 140.0]),
     ];
     for (expected, direction, margin, alpha, medians) in rows {
         for (weight, median) in [(0.05, medians[0]), (0.1, medians[1])] {
             let planned = Planned::against_control(expected, direction, margin, (1.0 - weight) / weight).unwrap();
             let got = seconds(weight, planned.n_to_pass(planned.control(), alpha).unwrap());
-            // A forecast of the mean; medians of skewed times lie below it.
+            // The forecast is a mean; the medians of skewed times are below it.
             let close = (0.8 * median - 20.0..=1.25 * median + 10.0).contains(&got);
             assert!(close, "PASS {expected:?} {margin:?} {weight}: {got:.0} {median}");
         }
@@ -66,7 +65,7 @@ fn forecasts_agree_with_simulated_medians() {
 }
 
 #[test]
-fn what_cannot_be_proven_has_no_number() {
+fn unprovable_claims_have_no_number_of_answers() {
     let zero = Planned::against_control(rate(0.01), LowerIsBetter, Margin::default(), 9.0).unwrap();
     assert_eq!(zero.n_to_pass(0.01, 0.05), None, "nothing proves `not worse at all`");
     assert_eq!(zero.n_to_fail(0.01, 0.01), None);
@@ -84,7 +83,7 @@ fn what_cannot_be_proven_has_no_number() {
 }
 
 #[test]
-fn nonsense_is_named() {
+fn invalid_arguments_are_named() {
     let of = |expected, margin, kappa| Planned::against_control(expected, LowerIsBetter, margin, kappa);
     let range = |planned: Result<Planned, PlanError>| matches!(planned, Err(PlanError::Range { .. }));
     for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
@@ -134,7 +133,7 @@ fn a_harm_beyond_both_margins_is_needed() {
 
 #[test]
 fn risk_of_the_worked_example() {
-    // Section 7: 1 % -> 2 % takes 3 900 to 4 700 canary requests: 39 to 47 extra errors.
+    // Section 7: 1 % -> 2 % takes 3 900 to 4 700 canary requests, which is 39 to 47 extra errors.
     let planned = Planned::against_control(rate(0.01), LowerIsBetter, Margin::absolute(0.002), 19.0).unwrap();
     let n_c = planned.n_to_fail(0.02, ALPHA).unwrap();
     let canary = Canary { per_second: 10_000.0 / 60.0, weight: 0.05, window_seconds: 10.0, react_seconds: 0.0 };
@@ -162,7 +161,7 @@ fn planned() -> impl Strategy<Value = Planned> {
 
 proptest! {
     #[test]
-    fn a_detectable_effect_takes_the_answers_it_was_given(planned in planned(), n in 100.0..1e6_f64) {
+    fn a_detectable_effect_needs_the_given_number_of_answers(planned in planned(), n in 100.0..1e6_f64) {
         if let Some(canary) = planned.detectable(n, ALPHA) {
             let took = planned.n_to_fail(canary, ALPHA).unwrap();
             prop_assert!((took / n - 1.0).abs() < 1e-3, "{took} {n}");
@@ -174,7 +173,7 @@ proptest! {
     }
 
     #[test]
-    fn more_of_everything_sees_more(planned in planned(), n in 100.0..1e5_f64) {
+    fn more_answers_detect_smaller_effects(planned in planned(), n in 100.0..1e5_f64) {
         let border = planned.fail_border();
         let distance =
             |seen: Option<f64>| border.zip(seen).map_or(f64::INFINITY, |(border, seen)| (seen - border).abs());

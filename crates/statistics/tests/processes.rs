@@ -1,6 +1,5 @@
-//! P1 for whole hypotheses: every outcome of several windows is enumerated through all that a hypothesis does (memories,
-//! bets, restarts, newcomers, tempering). At the boundary of the null, `E` of FAIL and of PASS have expectation at most 1
-//! after every window.
+//! Law P1 for whole hypotheses: enumerates every outcome of several windows through everything that a hypothesis does (memories, bets,
+//! restarts, newcomers, tempering). At the boundary of the null, `E` of FAIL and of PASS have expectation at most 1 after every window.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -62,7 +61,7 @@ fn expectations(start: &Hypothesis, canary: &Arm, control: &Arm, windows: i64) -
     sums
 }
 
-/// Checks FAIL and PASS at the boundary, plainly and tempered.
+/// Checks FAIL and PASS at the boundary, with and without tempering.
 fn check(spec: HypothesisSpec, warm_up: &Summary, canary: &Arm, control: &Arm, windows: i64) {
     for phi in [1.0, 1.7] {
         let mut hypothesis = Hypothesis::new(spec).unwrap();
@@ -70,7 +69,7 @@ fn check(spec: HypothesisSpec, warm_up: &Summary, canary: &Arm, control: &Arm, w
         hypothesis.temper(phi);
         let sums = expectations(&hypothesis, canary, control, windows);
         assert!(sums.iter().all(|&[fail, pass, ..]| fail <= SLACK && pass <= SLACK), "{spec:?}: {sums:?}");
-        // What never moves cannot be wrong: both must have gained and lost evidence.
+        // A process that never moves is trivially valid, so both must have gained and lost evidence.
         assert!(sums.last().unwrap()[2..].iter().all(|&moved| moved > 0.01), "{spec:?}: {sums:?}");
     }
 }
@@ -92,7 +91,7 @@ fn rates() {
 
 #[test]
 fn means() {
-    // A grid of five points; values on it are not dithered.
+    // A grid of five points. Values on the grid are not dithered.
     let points = [0.0, 0.25, 0.5, 0.75, 1.0];
     let hist = |counts: &[u64]| {
         let mut hist = LinHist::new();
@@ -152,7 +151,7 @@ fn classes_and_newcomers() {
         }
         Summary::Classes(classes)
     };
-    // "new" is as frequent in both arms, but was never seen before: where only the canary shows it first, it is tested alone.
+    // "new" is equally frequent in both arms but was never seen before. If only the canary shows it first, it is tested separately.
     let arms = (arm(2, &[0.5, 0.3, 0.2], classes), arm(1, &[0.4, 0.4, 0.2], classes));
     let against = Against::Control(Margin::absolute(0.1));
     check(spec(Measure::Classes, against), &classes(&[20, 20]), &arms.0, &arms.1, 3);
@@ -179,7 +178,7 @@ fn pairs() {
 
 #[test]
 fn events_per_exposure() {
-    // Poisson counts, cut far out in the tail: what is cut could only add evidence, so it is bounded by its mass.
+    // Poisson counts, cut off far out in the tail. The missing outcomes could only add evidence, which is bounded by their probability.
     let poisson = |mean: f64, exposure: u64| -> Arm {
         let mut mass = (-mean).exp();
         let mut all = Vec::new();
@@ -196,8 +195,8 @@ fn events_per_exposure() {
 }
 
 #[test]
-fn numbers_of_events_of_any_law() {
-    // Bursts of three; the smallest cap is two, control's past makes it three.
+fn event_counts_of_any_distribution() {
+    // Bursts of three. The smallest cap is two; control's past makes it three.
     let numbers = |counts: &[u64]| {
         let mut hist = CappedHist::new(1e6).unwrap();
         for (&count, number) in counts.iter().zip([0.0, 1.0, 3.0]) {
@@ -211,7 +210,8 @@ fn numbers_of_events_of_any_law() {
         let spec = |against| HypothesisSpec { direction, ..spec(Measure::Counts { most: 1e6 }, against) };
         let (canary, control) = (arm(3, &shares, numbers), arm(4, &shares, numbers));
         check(spec(Against::Control(Margin::default())), &warm_up, &canary, &control, 2);
-        // The mean is the limit; a cap of three leaves it as it is. Numbers are to the width of a bin here, for nothing is dithered.
+        // The mean is the limit, and a cap of three does not change it. Counts are accurate to the width of a bin here,
+        // because nothing is dithered.
         let Summary::Capped(three) = numbers(&[0, 0, 1]) else { panic!("numbers are capped") };
         let three = three.iter().map(|(x, _)| x * three.cap()).sum::<f64>();
         let nothing = arm(0, &shares, numbers);
@@ -221,8 +221,8 @@ fn numbers_of_events_of_any_law() {
 
 #[test]
 fn margins_that_reach_beyond_the_range() {
-    // The past says that control is nearer to the end than the margin is wide. In truth the margin ends at the end, and the canary is
-    // there: the null's only point with this control.
+    // The past shows control closer to the end than the margin is wide. In truth the margin ends at the end and the canary
+    // is there, which is the null's only point with this control.
     let check = |spec: HypothesisSpec, warm_up: &Summary, canary: &Arm, control: &Arm| {
         let mut hypothesis = Hypothesis::new(spec).unwrap();
         hypothesis.observe_warmup(warm_up).unwrap();
@@ -270,7 +270,7 @@ fn margins_that_reach_beyond_the_range() {
         &arm(3, &[1.0, 0.0, 0.0], hist),
         &arm(4, &[0.6, 0.2, 0.2], hist),
     );
-    // Of a quantile no value is below 0, so that PASS is true whatever comes: it only must not fail.
+    // No quantile is below 0, so PASS is always true. Only a FAIL would be wrong.
     let quantile = higher(Measure::Quantile { level: 0.5 }, 9.0);
     let mut hypothesis = Hypothesis::new(quantile).unwrap();
     hypothesis.observe_warmup(&log(&[20, 20])).unwrap();

@@ -1,4 +1,4 @@
-//! P7: the simulations of `examples/gates` in their short form, with the same bounds and fixed seeds.
+//! Law P7: the simulations of `examples/gates` in their short form, with the same bounds and fixed seeds.
 
 #[path = "../examples/gates/suite/mod.rs"]
 mod suite;

@@ -1,6 +1,6 @@
-//! Windows that are stratified further than by generation: laws. What they are for: `examples/gates`, part "Stratified by segment".
+//! Laws of windows that are stratified further than by generation. For the purpose see `examples/gates`, part "Stratified by segment".
 
-#![expect(clippy::unwrap_used, reason = "a test may stop here")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use serin_sketches::{LinHist, Rate, Summary};
 use serin_statistics::{
@@ -40,8 +40,8 @@ fn one_stratum_is_the_plain_test_to_the_bit() {
 
 #[test]
 fn a_window_is_the_product_of_its_strata() {
-    // Two windows that each show one value, or one that shows both: with pasts of their own and no restarts in between the
-    // evidence for PASS is the same.
+    // Two windows that each show one value, or one window that shows both: with a separate past per stratum and no restarts
+    // in between, the evidence for PASS is the same.
     let values = [(rate(1000, 5), rate(300, 1), rate(3000, 15)), (rate(1000, 100), rate(100, 9), rate(1000, 100))];
     let mut pasts = StratumPasts::default();
     let mut both = hypothesis();
@@ -60,7 +60,7 @@ fn a_window_is_the_product_of_its_strata() {
 }
 
 #[test]
-fn nonsense_changes_nothing() {
+fn invalid_input_changes_nothing() {
     let mut pasts = StratumPasts::default();
     let mut one = hypothesis();
     one.observe_warmup(&rate(1000, 10)).unwrap();
@@ -71,7 +71,7 @@ fn nonsense_changes_nothing() {
     assert!(matches!(one.observe_by(1, &wrong, &[0], &mut pasts), Err(ObserveError::Kind { .. })));
     assert!(matches!(one.warm_up_stratum(0, &other, &mut pasts), Err(ObserveError::Kind { .. })));
     assert_eq!((one.clone(), pasts.clone()), before);
-    // A place beyond the bound, or none at all: the past of all has to do.
+    // A place beyond the bound, or no place at all: the common past is used.
     let strata = [Stratum { canary: &control, control: &control }];
     one.observe_by(1, &strata, &[usize::MAX], &mut pasts).unwrap();
     one.observe_by(2, &strata, &[], &mut pasts).unwrap();

@@ -1,4 +1,4 @@
-//! The sample ratio where users are split, not requests: bucket sums instead of a row per user.
+//! The sample ratio if users are split instead of requests: bucket sums instead of a row per user.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
@@ -12,7 +12,7 @@ const WINDOWS: usize = 30;
 struct Dice(ChaCha8Rng);
 
 impl Dice {
-    /// In (0, 1).
+    /// A uniform number in (0, 1).
     fn unit(&mut self) -> f64 {
         ((self.0.next_u64() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
     }
@@ -22,24 +22,24 @@ impl Dice {
     }
 }
 
-/// Users who come and stay, each with requests in every window as often as a log-normal law says; whether the split is found
-/// broken at any window, and the same where each request counts as one.
+/// Users that arrive and stay, with log-normally distributed numbers of requests in every window. Returns whether the split
+/// is found broken in any window, and the same if each request counts as one unit.
 fn run(seed: u64, users: usize, spread: f64, canary: f64, configured: f64) -> (bool, bool) {
     let mut dice = Dice(ChaCha8Rng::seed_from_u64(seed));
     let users: Vec<(usize, usize, bool, f64)> = (0..users)
         .map(|_| {
-            let (begins, bucket) = ((dice.unit() * WINDOWS as f64) as usize, (dice.unit() * 256.0) as usize);
-            (begins, bucket, dice.unit() < canary, 0.5 * (spread * dice.normal() - 0.5 * spread * spread).exp())
+            let (start, bucket) = ((dice.unit() * WINDOWS as f64) as usize, (dice.unit() * 256.0) as usize);
+            (start, bucket, dice.unit() < canary, 0.5 * (spread * dice.normal() - 0.5 * spread * spread).exp())
         })
         .collect();
     let (mut sums, mut arms) = ([0.0; 256], [0_u64; 2]);
     let (mut by_unit, mut by_request) = (false, false);
     for window in 0..WINDOWS {
-        for &(begins, bucket, is_canary, each) in users.iter().filter(|user| user.0 <= window) {
-            // As many as the mean says, one more by chance.
+        for &(start, bucket, is_canary, each) in users.iter().filter(|user| user.0 <= window) {
+            // The mean rounded down, or one more at random.
             let requests = each.floor() + f64::from(u8::from(dice.unit() < each.fract()));
-            // One user in two comes in a window at all.
-            if begins == window || dice.unit() < 0.5 {
+            // One in two users is active in a window.
+            if start == window || dice.unit() < 0.5 {
                 sums[bucket] += requests;
                 arms[usize::from(!is_canary)] += requests as u64;
             }
@@ -54,12 +54,12 @@ fn run(seed: u64, users: usize, spread: f64, canary: f64, configured: f64) -> (b
 }
 
 #[test]
-fn a_right_split_of_users_is_never_held_however_unequal_they_are() {
+fn a_correct_split_of_users_is_never_held_however_unequal_they_are() {
     for (users, spread, share) in [(2000, 1.5, 1.0 / 11.0), (2000, 2.5, 1.0 / 11.0), (2000, 1.5, 0.5), (200, 1.0, 0.01)]
     {
         let runs: Vec<(bool, bool)> = (0..200).map(|seed| run(seed, users, spread, share, share)).collect();
         assert_eq!(runs.iter().filter(|run| run.0).count(), 0, "{users} {spread} {share}");
-        // Counting requests would hold many of them: the test can see it.
+        // Counting requests would hold many of them, so the test can detect the difference.
         if spread > 1.0 {
             assert!(runs.iter().filter(|run| run.1).count() > 20, "{users} {spread} {share}");
         }

@@ -1,5 +1,5 @@
-//! Reference vectors: `data/stats_cases.json`, computed with independent implementations (mpmath, scipy, confseq). All
-//! kinds must pass, and the runner must be able to fail.
+//! Reference vectors: `data/stats_cases.json`, computed with independent implementations (mpmath, scipy, confseq). All kinds
+//! must pass, and the runner must be able to fail.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -28,7 +28,7 @@ fn other_options_of_the_kinds_pass_too() {
 
 #[test]
 fn every_number_counts() {
-    // Each expected number, moved beyond its tolerance, must be missed.
+    // If an expected number is moved beyond its tolerance, the case must fail.
     let file: Value = serde_json::from_str(PUBLIC).unwrap();
     for case in file["cases"].as_array().unwrap() {
         for key in case["expected"].as_object().unwrap().keys() {
@@ -50,7 +50,7 @@ fn spoil(value: &mut Value) {
 }
 
 #[test]
-fn what_is_no_vector_is_named() {
+fn invalid_vectors_are_named() {
     let case = |case: Value| runner::check_file(&json!({"cases": [case]}).to_string()).unwrap().to_string();
     assert_eq!(
         case(json!({"id": "a-1", "kind": "magic", "input": {}, "expected": {}, "rtol": 0, "atol": 0})),

@@ -1,4 +1,4 @@
-//! Measures a log: how long a commit takes, and how soon a waiting reader has a record.
+//! Measures a log: the duration of a commit, and how soon a waiting reader receives a record.
 //!
 //! `cargo run --release -p serin-stream --features embedded,kafka --example latency -- embedded FOLDER`
 //! `cargo run --release -p serin-stream --features embedded,kafka --example latency -- kafka HOST:PORT`
@@ -21,7 +21,7 @@ use serin_stream::{
 use serin_topology::{Cleanup, TopicSpec};
 
 const ROUNDS: usize = 500;
-/// Between two rounds: the case of interest is a quiet log.
+/// Pause between two rounds, because a quiet log is the case of interest.
 const PAUSE: Duration = Duration::from_millis(5);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -66,27 +66,27 @@ fn commits(log: &dyn Log) -> Result<(), Box<dyn Error>> {
     owner.commit(&records, &[], None)?;
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
-        let begun = Instant::now();
+        let started = Instant::now();
         owner.commit(&records, &[], None)?;
-        times.push(begun.elapsed());
+        times.push(started.elapsed());
         thread::sleep(PAUSE);
     }
     report("commit of 10 records of 200 bytes in 4 partitions", times);
     Ok(())
 }
 
-/// What a task does when it opens: take over its id, read a topic to its end.
+/// The log operations of an opening task: take over its id, and read a topic to its end.
 fn openings(log: &dyn Log) -> Result<(), Box<dyn Error>> {
     let (mut takes, mut reads) = (Vec::new(), Vec::new());
     for _ in 0..10 {
-        let begun = Instant::now();
+        let started = Instant::now();
         let _owner = log.transactional("latency")?;
-        takes.push(begun.elapsed());
-        let begun = Instant::now();
+        takes.push(started.elapsed());
+        let started = Instant::now();
         let place = TopicPartition { topic: log.full_name("t"), partition: 0 };
         let mut reader = log.reader(&[(place, Start::Beginning)])?;
         while reader.poll(10_000, Duration::from_secs(1), &mut Vec::new())? != Polled::AtEnd {}
-        reads.push(begun.elapsed());
+        reads.push(started.elapsed());
     }
     report("taking over a transactional id", takes);
     report("opening a reader and reading to the end", reads);
@@ -95,11 +95,11 @@ fn openings(log: &dyn Log) -> Result<(), Box<dyn Error>> {
 
 fn wake_ups(log: &Arc<dyn Log>) -> Result<(), Box<dyn Error>> {
     let mut reader = log.reader(&[(TopicPartition { topic: log.full_name("t"), partition: 0 }, Start::End)])?;
-    let (tell, told) = mpsc::channel();
+    let (send, received) = mpsc::channel();
     thread::spawn(move || {
         let mut records = Vec::new();
         while let Ok(polled) = reader.poll(100, Duration::from_secs(10), &mut records) {
-            if polled == Polled::Records && tell.send(Instant::now()).is_err() {
+            if polled == Polled::Records && send.send(Instant::now()).is_err() {
                 return;
             }
             records.clear();
@@ -107,13 +107,13 @@ fn wake_ups(log: &Arc<dyn Log>) -> Result<(), Box<dyn Error>> {
     });
     let writer = log.writer(1000)?;
     writer.send(record(200, 0))?;
-    told.recv()?;
+    received.recv()?;
     let mut plain = Vec::new();
     for _ in 0..ROUNDS {
         thread::sleep(PAUSE);
-        let begun = Instant::now();
+        let started = Instant::now();
         writer.send(record(200, 0))?;
-        plain.push(told.recv()?.duration_since(begun));
+        plain.push(received.recv()?.duration_since(started));
     }
     report("plain send to a waiting reader", plain);
     let mut owner = log.transactional("latency")?;
@@ -121,11 +121,11 @@ fn wake_ups(log: &Arc<dyn Log>) -> Result<(), Box<dyn Error>> {
     let mut after = Vec::new();
     for _ in 0..ROUNDS {
         thread::sleep(PAUSE);
-        let begun = Instant::now();
+        let started = Instant::now();
         owner.commit(&[record(200, 0)], &[], None)?;
         let committed = Instant::now();
-        let seen = told.recv()?;
-        times.push(seen.duration_since(begun));
+        let seen = received.recv()?;
+        times.push(seen.duration_since(started));
         after.push(seen.saturating_duration_since(committed));
     }
     report("transaction to a waiting reader", times);
@@ -136,16 +136,16 @@ fn wake_ups(log: &Arc<dyn Log>) -> Result<(), Box<dyn Error>> {
 fn throughput(log: &dyn Log) -> Result<(), Box<dyn Error>> {
     const RECORDS: usize = 200_000;
     let writer = log.writer(RECORDS)?;
-    let begun = Instant::now();
+    let started = Instant::now();
     for n in 0..RECORDS {
         writer.send(record(200, (n % 4) as i32))?;
     }
     writer.flush(Duration::from_mins(1))?;
-    let written = begun.elapsed();
+    let written = started.elapsed();
     let places: Vec<_> =
         (0..4).map(|partition| (TopicPartition { topic: log.full_name("t"), partition }, Start::Beginning)).collect();
     let mut reader = log.reader(&places)?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let (mut count, mut records) = (0, Vec::new());
     while reader.poll(1000, Duration::from_secs(1), &mut records)? != Polled::AtEnd {
         count += records.len();
@@ -155,7 +155,7 @@ fn throughput(log: &dyn Log) -> Result<(), Box<dyn Error>> {
     println!(
         "plain writes: {:.0} records/s; reads: {:.0} records/s",
         rate(RECORDS, written),
-        rate(count, begun.elapsed())
+        rate(count, started.elapsed())
     );
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! Where a task stands: written with each commit, to the changelog and to the store.
+//! The position of a task, written with each commit to the changelog and to the store.
 //!
 //! | writer | reader | outcome |
 //! |---|---|---|
 //! | version 2 | version 2 | read |
-//! | version 1, which knew no number of partitions | version 2 | [`FormatError`]: the task refuses to open, the state stays as it is |
+//! | version 1, without the number of partitions | version 2 | [`FormatError`]: the task refuses to open and leaves the state unchanged |
 //! | newer | version 2 | the same |
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -15,32 +15,32 @@ pub const KEY: &[u8] = b"\0ckpt";
 /// Version of the layout that this build writes, and the only one it reads.
 const FORMAT: u8 = 2;
 
-/// A checkpoint of another version, or damaged.
+/// A checkpoint that is damaged or has another format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// Another version wrote it.
+    /// Another version of Serin wrote the checkpoint.
     #[error(
-        "the checkpoint has format {0}, this build reads {FORMAT}: run the version that wrote it, or one that reads both"
+        "the checkpoint has format {0}, this build reads {FORMAT}; run the version that wrote it, or one that reads both"
     )]
     Unknown(u8),
-    /// It ends too early.
+    /// The checkpoint is truncated or malformed.
     #[error("the checkpoint is damaged")]
     Damaged,
 }
 
-/// A consistent point: the rows are what the inputs before these positions make of them.
+/// A consistent point: the rows are the result of the inputs before these positions.
 ///
-/// Layout, big endian: format `u8`, `commit_seq` `u64`, `written_at_ms` `i64`, `partitions` `i32`, number of inputs `u16`, then
+/// Layout, big-endian: format `u8`, `commit_seq` `u64`, `written_at_ms` `i64`, `partitions` `i32`, number of inputs `u16`, then
 /// for each input the length of its name `u16`, the name, `next` `i64`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Number of this commit; grows by one each time.
+    /// Number of this commit. It grows by one with each commit.
     pub commit_seq: u64,
-    /// Wall clock of the commit, in milliseconds since the Unix epoch.
+    /// Wall-clock time of the commit, in milliseconds since the Unix epoch.
     pub written_at_ms: i64,
-    /// How many partitions each input had: with another number keys are elsewhere, and their rows are not.
+    /// Number of partitions of each input. With another number, keys map to other partitions than their rows.
     pub partitions: i32,
-    /// For each input topic, by its name without prefix, the offset to go on from.
+    /// The next offset of each input topic, by its name without prefix.
     pub inputs: Vec<(String, NextOffset)>,
 }
 
@@ -50,7 +50,7 @@ impl Checkpoint {
         self.inputs.iter().find(|(name, _)| name == input).map(|(_, next)| *next)
     }
 
-    /// As bytes.
+    /// Encodes the checkpoint.
     pub fn encode(&self) -> Bytes {
         let mut bytes = BytesMut::new();
         bytes.put_u8(FORMAT);
@@ -66,7 +66,7 @@ impl Checkpoint {
         bytes.freeze()
     }
 
-    /// From bytes.
+    /// Decodes a checkpoint.
     pub fn decode(mut bytes: &[u8]) -> Result<Self, FormatError> {
         let damaged = |_| FormatError::Damaged;
         let format = bytes.try_get_u8().map_err(damaged)?;
@@ -93,19 +93,19 @@ impl Checkpoint {
     }
 }
 
-/// The checkpoint as the store keeps it: with the position in the changelog from which the store lacks rows.
+/// The checkpoint in the store, together with the changelog position up to which the store is complete.
 ///
-/// Layout: format `u8`, `changelog_next` `i64`, then the [`Checkpoint`], left out if there was none yet.
+/// Layout: format `u8`, `changelog_next` `i64`, then the [`Checkpoint`], which is absent before the first commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredCheckpoint {
-    /// The changelog is in the store up to here.
+    /// The store contains the changelog up to this position.
     pub changelog_next: NextOffset,
-    /// The newest checkpoint before that.
+    /// The newest checkpoint before that position.
     pub checkpoint: Option<Checkpoint>,
 }
 
 impl StoredCheckpoint {
-    /// As bytes.
+    /// Encodes the checkpoint.
     pub fn encode(&self) -> Bytes {
         let mut bytes = BytesMut::new();
         bytes.put_u8(FORMAT);
@@ -116,7 +116,7 @@ impl StoredCheckpoint {
         bytes.freeze()
     }
 
-    /// From bytes.
+    /// Decodes a checkpoint.
     pub fn decode(mut bytes: &[u8]) -> Result<Self, FormatError> {
         match bytes.try_get_u8() {
             Ok(FORMAT) => {}

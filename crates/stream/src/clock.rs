@@ -1,4 +1,4 @@
-//! Time as an argument: the shells take a clock, so that tests decide what time it is.
+//! Time as an argument: runtimes take a clock, so that tests control the time.
 
 use std::{
     sync::{
@@ -8,16 +8,16 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Tells the time.
+/// A source of time.
 pub trait Clock: Send + Sync + 'static {
-    /// Wall clock, in milliseconds since the Unix epoch.
+    /// Wall-clock time in milliseconds since the Unix epoch.
     fn now_ms(&self) -> i64;
 
-    /// Time since some fixed moment; never goes back. For intervals.
+    /// Time since a fixed moment, for intervals. It never goes back.
     fn elapsed(&self) -> Duration;
 }
 
-/// The clock of the machine.
+/// The system clock.
 #[derive(Debug)]
 pub struct SystemClock(Instant);
 
@@ -37,16 +37,16 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock whose wall time never goes back and never stands still: while the machine's wall clock shows less than it did before, time
-/// goes on at the steady clock's pace. For the timestamps of a log.
+/// A clock whose wall-clock time never goes back and never stops, for the timestamps of a log. While the system's
+/// wall clock is behind the last time shown, time advances at the pace of the steady clock.
 pub struct ForwardClock {
     clock: Arc<dyn Clock>,
-    /// The last time shown, and what the steady clock showed then.
+    /// The last time shown, and the steady clock's time at that moment.
     last: Mutex<(i64, Duration)>,
 }
 
 impl ForwardClock {
-    /// Goes on from what `clock` shows.
+    /// Starts at the time of `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let last = Mutex::new((clock.now_ms(), clock.elapsed()));
         Self { clock, last }
@@ -55,7 +55,7 @@ impl ForwardClock {
 
 impl Clock for ForwardClock {
     fn now_ms(&self) -> i64 {
-        // Plain values are whole even if a thread died while it held the lock.
+        // Plain values are consistent even if a thread panicked while it held the lock.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (wall, steady) = (self.clock.now_ms(), self.clock.elapsed());
         let gone = i64::try_from(steady.saturating_sub(last.1).as_millis()).unwrap_or(0);
@@ -72,12 +72,12 @@ impl Clock for ForwardClock {
     }
 }
 
-/// A clock that stands still until it is moved.
+/// A clock that moves only when it is advanced.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// A clock that shows `now_ms`.
+    /// Creates a clock that shows `now_ms`.
     pub fn at(now_ms: i64) -> Self {
         Self(AtomicI64::new(now_ms))
     }
@@ -102,7 +102,7 @@ impl Clock for ManualClock {
 mod tests {
     use super::*;
 
-    /// A wall clock that is set by hand beside a steady one.
+    /// A wall clock and a steady clock that are set by hand.
     struct Set {
         wall: AtomicI64,
         steady: AtomicI64,
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forward_clock_follows_the_wall_forward_and_the_steady_clock_while_the_wall_is_behind() {
+    fn a_forward_clock_follows_the_steady_clock_while_the_wall_clock_is_behind() {
         let set = Arc::new(Set { wall: AtomicI64::new(1000), steady: AtomicI64::new(7) });
         let clock = ForwardClock::new(Arc::clone(&set) as _);
         let mut shown = Vec::new();

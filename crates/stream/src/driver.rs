@@ -1,4 +1,4 @@
-//! Drives one fold by hand, without a log, a thread or a clock: in tests, and where Serin folds what it has in hand.
+//! Drives one fold without a log, a thread or a clock, for tests and for folding records that are already in memory.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,18 +11,18 @@ use crate::{
     store::{MemoryStore, Store},
 };
 
-/// What came of one record.
+/// The result of applying one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// Why the record could not be used.
+    /// The reason why the record could not be used, if it could not.
     pub poison: Option<Poison>,
-    /// Whether the fold asked for a commit right after it.
+    /// Whether the fold asked for a commit right after the record.
     pub commit_now: bool,
 }
 
-/// A fold with its rows: feed records, commit, crash, look.
+/// A fold with its rows: feed records, commit, crash, inspect.
 ///
-/// Nothing is committed by itself, not even when the fold asks for it.
+/// Nothing is committed automatically, even when the fold asks for a commit.
 pub struct FoldDriver {
     make: Box<dyn Fn() -> Box<dyn Fold>>,
     fold: Box<dyn Fold>,
@@ -33,7 +33,7 @@ pub struct FoldDriver {
 }
 
 impl FoldDriver {
-    /// Opens the fold that `make` makes on empty rows.
+    /// Opens the fold that `make` creates on empty rows.
     pub fn new(make: impl Fn() -> Box<dyn Fold> + 'static) -> Result<Self, FoldError> {
         let store = MemoryStore::default();
         let mut rows = Overlay::new(Box::new(store.clone()));
@@ -42,7 +42,7 @@ impl FoldDriver {
         Ok(Self { make: Box::new(make), fold, store, rows, out: Vec::new(), offsets: HashMap::new() })
     }
 
-    /// A record at the next offset of `topic[partition]`, with the log's timestamp `timestamp_ms`.
+    /// Creates a record at the next offset of `topic[partition]` with the log timestamp `timestamp_ms`.
     pub fn record(
         &mut self,
         topic: &str,
@@ -66,14 +66,14 @@ impl FoldDriver {
         Ok(Applied { poison, commit_now: context.commit_now })
     }
 
-    /// Lets time pass: `now_ms` is the wall clock. Returns whether the fold asked for a commit.
+    /// Advances the wall clock to `now_ms`. Returns whether the fold asked for a commit.
     pub fn tick(&mut self, now_ms: i64) -> Result<bool, FoldError> {
         let mut context = Context { rows: &mut self.rows, out: &mut self.out, commit_now: false };
         self.fold.tick(now_ms, &mut context)?;
         Ok(context.commit_now)
     }
 
-    /// Commits: what changed becomes part of the rows. Returns the records of the transaction, in order.
+    /// Commits the changes into the rows. Returns the records of the transaction in order.
     pub fn commit(&mut self) -> Result<Vec<Outgoing>, FoldError> {
         let mut context = Context { rows: &mut self.rows, out: &mut self.out, commit_now: false };
         self.fold.before_commit(&mut context)?;
@@ -84,7 +84,7 @@ impl FoldDriver {
         Ok(std::mem::take(&mut self.out))
     }
 
-    /// Crashes: what was not committed is forgotten, and a new fold is opened from the rows.
+    /// Crashes: drops everything that was not committed, and opens a new fold from the rows.
     pub fn crash(&mut self) -> Result<(), FoldError> {
         self.out.clear();
         self.rows = Overlay::new(Box::new(self.store.clone()));
@@ -92,7 +92,7 @@ impl FoldDriver {
         self.fold.open(&mut self.rows)
     }
 
-    /// Records that wait for the next commit.
+    /// Records that will be written with the next commit.
     pub fn pending(&self) -> &[Outgoing] {
         &self.out
     }
@@ -102,7 +102,7 @@ impl FoldDriver {
         self.store.rows()
     }
 
-    /// Replaces the committed rows and re-opens: for tests of state that older versions wrote.
+    /// Replaces the committed rows and reopens the fold, for tests of state that older versions wrote.
     pub fn reset(&mut self, rows: BTreeMap<Bytes, Bytes>) -> Result<(), FoldError> {
         let changes = rows.into_iter().map(|(key, value)| (key, Some(value))).collect();
         self.store.clear().and_then(|()| self.store.write(changes))?;
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::record::Target;
 
-    /// Counts records in a row and says the count.
+    /// Counts records in a row and outputs the count.
     struct Count(u64);
 
     impl Fold for Count {

@@ -1,7 +1,8 @@
-//! Gauges of what comes and goes: a series is there for as long as its [`Series`] is held.
+//! Gauges whose series can disappear: a series exists for as long as its [`Series`] is held.
 //!
-//! What an ordinary gauge was once given stays in it until the process ends: a version that has left the routing table would keep
-//! its share, a partition that went to another process its lag. Here the owner of the thing holds the series, and both leave together.
+//! A value in an ordinary gauge stays until the process ends: a version that has left the routing table would keep
+//! its share, and a partition that moved to another process would keep its lag. Here the owner of the measured object
+//! holds the series, so both disappear together.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +11,8 @@ use std::{
 
 use opentelemetry::{KeyValue, global};
 
-/// A gauge whose series are held by others. One per name and process, as each asks its callback when somebody scrapes.
+/// A gauge whose series are held by their owners. There must be one per name and process, because each calls its
+/// callback on every scrape.
 #[derive(Clone, Debug)]
 pub struct PresentGauge(Arc<Mutex<Held>>);
 
@@ -21,7 +23,7 @@ struct Held {
 }
 
 impl PresentGauge {
-    /// A gauge without any series.
+    /// Creates a gauge without series.
     pub fn new(name: &'static str, description: &'static str) -> Self {
         let gauge = Self(Arc::default());
         let held = Arc::clone(&gauge.0);
@@ -29,7 +31,7 @@ impl PresentGauge {
             .f64_observable_gauge(name)
             .with_description(description)
             .with_callback(move |observer| {
-                // Of two series with the same labels the newer one counts: it is observed last.
+                // Of two series with the same labels the newer one wins, because it is observed last.
                 for (labels, value) in lock(&held).series.values() {
                     observer.observe(*value, labels);
                 }
@@ -38,8 +40,8 @@ impl PresentGauge {
         gauge
     }
 
-    /// A series with these labels, until it is dropped.
-    #[must_use = "the series leaves when it is dropped"]
+    /// Adds a series with these labels. It exists until the returned value is dropped.
+    #[must_use = "the series disappears when it is dropped"]
     pub fn hold(&self, labels: Vec<KeyValue>, value: f64) -> Series {
         let mut held = lock(&self.0);
         let id = held.next;
@@ -57,7 +59,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// Its value from now on.
+    /// Sets the current value.
     pub fn set(&self, value: f64) {
         if let Some(series) = lock(&self.gauge).series.get_mut(&self.id) {
             series.1 = value;
@@ -86,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_leaves_with_its_holder() {
+    fn a_series_disappears_with_its_holder() {
         let gauge = PresentGauge::new("serin_test", "A test");
         let stable = gauge.hold(vec![KeyValue::new("version", "1")], 0.8);
         let canary = gauge.hold(vec![KeyValue::new("version", "2")], 0.2);

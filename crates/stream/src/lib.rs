@@ -1,9 +1,10 @@
-//! How a stage runs: the log, the task, the state.
+//! The stream processing runtime of a stage: log, task and state.
 //!
-//! A stage's logic is a [`fold::Fold`]. A [`log::Log`] carries its input, its output and its changelog.
+//! A stage's logic is a [`fold::Fold`]. A [`log::Log`] stores its input, its output and its changelog.
 //!
-//! Features: none gives the traits, the log in memory and the test harness, all pure Rust. `embedded` and `kafka` add the
-//! logs for production, `store` the persistent rows, `conformance` the tools of tests: the suite of logs and the simulation.
+//! Features: without features the crate contains the traits, the in-memory log and the test harness, all in pure
+//! Rust. `embedded` and `kafka` add the production logs, `store` adds persistent rows, and `conformance` adds the
+//! test tools: the conformance suite for logs, and the simulation.
 
 pub mod checkpoint;
 pub mod clock;
@@ -18,13 +19,13 @@ pub mod gauge;
 pub mod kafka;
 pub mod local;
 pub mod log;
+pub mod log_limit;
 pub mod metrics;
 #[cfg(any(feature = "embedded", feature = "store"))]
 pub mod native;
 mod partition;
 pub mod record;
 pub mod rows;
-pub mod seldom;
 pub mod sim;
 #[cfg(feature = "conformance")]
 pub mod simulation;

@@ -1,4 +1,4 @@
-//! What a stage measures about itself. Labels: `stage`, and `partition` where it says so.
+//! Metrics of a stage. All have the label `stage`, and `partition` where noted.
 
 use serin_schemas::Code;
 use std::{
@@ -16,35 +16,39 @@ use crate::{
     local::lock,
 };
 
-/// Records that a task has taken from its inputs.
+/// Records that a task has consumed from its inputs.
 pub const RECORDS_CONSUMED: &str = "serin_stream_records_consumed_total";
 /// Transactions that a task has committed.
 pub const COMMITS: &str = "serin_stream_commits_total";
-/// How long a commit took, from the fold's last word to the rows in the store.
+/// Duration of a commit, from the end of the fold's work to the rows in the store.
 pub const COMMIT_DURATION: &str = "serin_stream_commit_duration_seconds";
-/// Records that could not be used and went to `dead-letters`.
+/// Records that could not be used and were dead-lettered.
 pub const DEAD_LETTERS: &str = "serin_stream_dead_letters_total";
-/// The same by `code`. A code is there from its first dead letter on, at 1: an alert takes [`DEAD_LETTERS`].
+/// Dead-lettered records by `code`. The series of a code starts at 1 with its first dead letter, so alerts should use
+/// [`DEAD_LETTERS`].
 pub const DEAD_LETTER_CODES: &str = "serin_stream_dead_letter_codes_total";
-/// How often a task was opened again after an error.
+/// How often a task was reopened after an error.
 pub const REOPENS: &str = "serin_stream_reopens_total";
 /// Changelog records that were read to restore rows.
 pub const RESTORED: &str = "serin_stream_restored_records_total";
 /// Records between a task's position and the end of an input, by `partition` and `topic`.
 pub const LAG: &str = "serin_stream_lag_records";
-/// State of a task by `partition`: 1 opening, 2 restoring, 3 running, 4 draining, 5 closed, 6 waiting to re-open, 7 failed.
+/// State of a task by `partition`: 1 opening, 2 restoring, 3 running, 4 draining, 5 closed, 6 waiting to reopen, 7
+/// failed.
 pub const TASK_STATE: &str = "serin_stream_task_state";
-/// Memory of a task by `partition` and `map`, in bytes, by estimate: what the fold holds, and `uncommitted_rows` and
+/// Estimated memory of a task by `partition` and `map`, in bytes: the maps of the fold, `uncommitted_rows` and
 /// `uncommitted_outputs`. The bounds are in `docs/limits.md`.
 pub const MEMORY: &str = "serin_stream_memory_bytes";
-/// Memory of all stores of a process by `part`, in bytes: `cache` (write buffers are charged to it) and `write_buffers` of it.
+/// Memory of all stores of a process by `part`, in bytes: `cache`, which includes the write buffers, and
+/// `write_buffers`.
 pub const STORE_MEMORY: &str = "serin_store_memory_bytes";
 
-/// Shows how full the cache and the write buffers of the stores are.
+/// Exports the memory of the stores' cache and write buffers.
 #[cfg(feature = "store")]
 pub(crate) fn observe_store(cache: rocksdb::Cache, buffers: rocksdb::WriteBufferManager) {
     let meter = global::meter("serin");
-    let gauge = meter.u64_observable_gauge(STORE_MEMORY).with_description("Memory of the stores");
+    let gauge =
+        meter.u64_observable_gauge(STORE_MEMORY).with_description("Memory of the stores of this process, by part");
     gauge
         .with_callback(move |observer| {
             observer.observe(cache.get_usage() as u64, &[KeyValue::new("part", "cache")]);
@@ -53,17 +57,17 @@ pub(crate) fn observe_store(cache: rocksdb::Cache, buffers: rocksdb::WriteBuffer
         .build();
 }
 
-/// Bounds of the commit histogram in seconds: a commit takes 1 ms on a fast disk and seconds on a sick one.
+/// Bounds of the commit histogram in seconds. A commit takes 1 ms on a fast disk and seconds on a failing one.
 const COMMIT_BOUNDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 
 static LAGS: LazyLock<PresentGauge> =
-    LazyLock::new(|| PresentGauge::new(LAG, "Records between a task and the end of its input"));
+    LazyLock::new(|| PresentGauge::new(LAG, "Records between a task's position and the end of its input"));
 static STATES: LazyLock<PresentGauge> =
-    LazyLock::new(|| PresentGauge::new(TASK_STATE, "State of a task, 3 is running"));
+    LazyLock::new(|| PresentGauge::new(TASK_STATE, "State of a task; 3 is running"));
 static MEMORIES: LazyLock<PresentGauge> =
-    LazyLock::new(|| PresentGauge::new(MEMORY, "Memory of a task by what it is for"));
+    LazyLock::new(|| PresentGauge::new(MEMORY, "Estimated memory of a task, by map"));
 
-/// The instruments of one task. Its gauges leave with it.
+/// The instruments of one task. Its gauges disappear with it.
 #[derive(Debug)]
 pub(crate) struct TaskMetrics {
     stage: [KeyValue; 1],
@@ -76,9 +80,9 @@ pub(crate) struct TaskMetrics {
     reopens: Counter<u64>,
     restored: Counter<u64>,
     state: Series,
-    /// By topic.
+    /// Lag series by topic.
     lag: Mutex<BTreeMap<&'static str, Series>>,
-    /// By map.
+    /// Memory series by map.
     memory: Mutex<BTreeMap<&'static str, Series>>,
 }
 
@@ -92,17 +96,21 @@ impl TaskMetrics {
             stage: [KeyValue::new("stage", stage)],
             state: STATES.hold(task.to_vec(), 0.0),
             task,
-            consumed: counter(RECORDS_CONSUMED, "Records taken from the inputs"),
+            consumed: counter(RECORDS_CONSUMED, "Records consumed from the inputs"),
             commits: counter(COMMITS, "Transactions committed"),
             commit_duration: duration.with_description("Duration of a commit").build(),
-            dead_letters: counter(DEAD_LETTERS, "Records that could not be used"),
-            dead_letter_codes: counter(DEAD_LETTER_CODES, "Records that could not be used, by code"),
-            reopens: counter(REOPENS, "Tasks opened again after an error"),
+            dead_letters: counter(DEAD_LETTERS, "Records that could not be used and were dead-lettered"),
+            dead_letter_codes: counter(
+                DEAD_LETTER_CODES,
+                "Records that could not be used and were dead-lettered, by code",
+            ),
+            reopens: counter(REOPENS, "Tasks reopened after an error"),
             restored: counter(RESTORED, "Changelog records read to restore rows"),
             lag: Mutex::default(),
             memory: Mutex::default(),
         };
-        // A counter that is not there yet cannot be told from one that nobody scrapes, and its first step is no increase.
+        // Start all counters at 0: a missing counter cannot be distinguished from a missing scrape, and its first
+        // step would not count as an increase.
         let Self { consumed, commits, dead_letters, reopens, restored, .. } = &metrics;
         for counter in [consumed, commits, dead_letters, reopens, restored] {
             counter.add(0, &metrics.stage);

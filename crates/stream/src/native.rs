@@ -1,8 +1,8 @@
 //! Counts the native databases that are open in this process.
 //!
-//! A process must not end before they are closed: `RocksDB`'s static objects are destroyed when it does, and a thread that is
-//! still closing one then aborts it. The last holder of a log or store is often a thread that has just been told to end, so
-//! the binary waits here before it returns.
+//! A process must not exit before they are closed: the exit destroys `RocksDB`'s static objects, and a thread that is
+//! still closing a database then aborts the process. The last holder of a log or store is often a thread that was
+//! just asked to end, so the binary waits here before it returns.
 
 use std::{
     sync::{Condvar, Mutex},
@@ -14,7 +14,7 @@ use crate::local::lock;
 static OPEN: Mutex<usize> = Mutex::new(0);
 static CLOSED: Condvar = Condvar::new();
 
-/// Stands for one open database. A holder's field of this type comes after the database's, so that it is dropped later.
+/// Represents one open database. In a struct, this field must come after the database, so that it is dropped later.
 #[derive(Debug)]
 pub(crate) struct Open(());
 
@@ -32,10 +32,10 @@ impl Drop for Open {
     }
 }
 
-/// Waits until every database of this process is closed; false if one is still open after `patience`.
-pub fn wait_until_closed(patience: Duration) -> bool {
-    let waited = CLOSED.wait_timeout_while(lock(&OPEN), patience, |open| *open > 0);
-    waited.is_ok_and(|(_, timeout)| !timeout.timed_out())
+/// Waits until every database of this process is closed. Returns false if one is still open after `timeout`.
+pub fn wait_until_closed(timeout: Duration) -> bool {
+    let waited = CLOSED.wait_timeout_while(lock(&OPEN), timeout, |open| *open > 0);
+    waited.is_ok_and(|(_, result)| !result.timed_out())
 }
 
 #[cfg(test)]

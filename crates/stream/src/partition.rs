@@ -1,4 +1,4 @@
-//! Which partition a key belongs to: Kafka's own rule, so that every client agrees without asking.
+//! Maps keys to partitions with Kafka's own hash, so that every client agrees without coordination.
 
 /// Seed of Kafka's murmur2 (`org.apache.kafka.common.utils.Utils.murmur2`).
 const SEED: u32 = 0x9747_b28c;
@@ -7,7 +7,7 @@ const M: u32 = 0x5bd1_e995;
 
 /// The partition of `key` among `partitions`: `(murmur2(key) & 0x7fff_ffff) % partitions`, as Kafka's Java client computes it.
 ///
-/// An empty key is hashed like any other; there is no random spreading. With no partitions it is 0.
+/// An empty key is hashed like any other key; there is no random spreading. Without partitions the result is 0.
 pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
     let hash = (murmur2(key) & 0x7fff_ffff) as i32;
     hash.checked_rem(partitions).unwrap_or(0)

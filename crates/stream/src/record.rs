@@ -1,4 +1,4 @@
-//! Records as a stage sees them, whatever the log.
+//! Records as stages see them, independent of the log.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use serin_schemas::{
 
 pub use serin_schemas::headers::{Headers, Packing};
 
-/// One partition of one topic. `topic` is the full name on the log, prefix included.
+/// One partition of one topic. `topic` is the full name on the log, including the prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
     /// Full topic name.
@@ -21,7 +21,7 @@ pub struct TopicPartition {
 }
 
 impl TopicPartition {
-    /// Partition `partition` of `topic`.
+    /// Creates the partition `partition` of `topic`.
     pub fn new(topic: &str, partition: i32) -> Self {
         Self { topic: topic.into(), partition }
     }
@@ -30,13 +30,13 @@ impl TopicPartition {
 /// A record read from a log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// Where it was read.
+    /// The partition that the record was read from.
     pub at: TopicPartition,
-    /// Its offset there.
+    /// The record's offset in the partition.
     pub offset: i64,
-    /// The log's timestamp, in milliseconds since the epoch.
+    /// The log timestamp, in milliseconds since the epoch.
     pub timestamp_ms: i64,
-    /// The key; empty when there is none.
+    /// The key, which is empty if there is none.
     pub key: Bytes,
     /// The value; `None` is a tombstone.
     pub value: Option<Bytes>,
@@ -45,7 +45,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The value of the header `name`, matched without case.
+    /// The value of the header `name`. Names are case-insensitive.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.get(name)
     }
@@ -61,7 +61,7 @@ impl Record {
 pub enum Target {
     /// The partition of its key: `murmur2(key) % partitions`, as Kafka's own clients compute it.
     ByKey,
-    /// This one.
+    /// The given partition.
     Partition(i32),
     /// A copy to every partition of the topic.
     EveryPartition,
@@ -70,9 +70,9 @@ pub enum Target {
 /// A record to write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outgoing {
-    /// The topic: name without the prefix, as in `serin_topology`.
+    /// The topic's name without the prefix, as in `serin_topology`.
     pub topic: &'static str,
-    /// Where in it.
+    /// The target partitions.
     pub target: Target,
     /// The key.
     pub key: Bytes,
@@ -80,12 +80,12 @@ pub struct Outgoing {
     pub value: Option<Bytes>,
     /// The headers.
     pub headers: Headers,
-    /// The log's timestamp, in milliseconds since the epoch; `None`: the time of writing.
+    /// The log timestamp in milliseconds since the epoch. `None`: the time of the write.
     pub timestamp_ms: Option<i64>,
 }
 
 impl Outgoing {
-    /// A record of Serin's own, with the headers that say what it is.
+    /// Creates a record of one of Serin's types, with the headers that describe it.
     pub fn record<R: codec::Record>(
         topic: &'static str,
         target: Target,
@@ -97,7 +97,7 @@ impl Outgoing {
         Ok(Self { topic, target, key, value, headers: envelope::headers::<R>(envelope), timestamp_ms: None })
     }
 
-    /// Bytes of key and value: what a queue of records is bounded by.
+    /// Bytes of key and value, which count against the bounds of queues.
     pub fn size(&self) -> usize {
         self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
     }

@@ -1,4 +1,4 @@
-//! What a fold sees as its rows: committed ones from the store, overlaid with what changed since the last commit.
+//! The rows of a fold: the committed rows from the store, overlaid with the changes since the last commit.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use crate::{
     store::{Changes, Store},
 };
 
-/// First byte of the keys that belong to the task itself. A fold's keys never begin with it.
+/// First byte of the keys that belong to the task itself. A fold's keys never start with it.
 pub const RESERVED: u8 = 0;
 
-/// Rows of a task with the changes that are not committed yet.
+/// The rows of a task with uncommitted changes.
 pub struct Overlay {
     store: Box<dyn Store>,
     dirty: BTreeMap<Bytes, Option<Bytes>>,
@@ -21,7 +21,7 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// The rows of `store`, unchanged.
+    /// Creates an overlay of `store` without changes.
     pub fn new(store: Box<dyn Store>) -> Self {
         Self { store, dirty: BTreeMap::new(), bytes: 0, misused: None }
     }
@@ -31,31 +31,31 @@ impl Overlay {
         self.store.as_mut()
     }
 
-    /// Bytes of keys and values that wait for the next commit.
+    /// Bytes of keys and values that the next commit writes.
     pub fn dirty_bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether nothing changed since the last commit.
+    /// Whether nothing has changed since the last commit.
     pub fn is_clean(&self) -> bool {
         self.dirty.is_empty()
     }
 
-    /// What changed since the last commit, in key order; an error if the fold used a reserved key.
+    /// The changes since the last commit, in key order. Fails if the fold used a reserved key.
     pub fn changes(&self) -> Result<Changes, FoldError> {
         match &self.misused {
-            Some(key) => Err(FoldError::State(format!("row key {key:?} begins with the reserved byte {RESERVED}"))),
+            Some(key) => Err(FoldError::State(format!("row key {key:?} starts with the reserved byte {RESERVED}"))),
             None => Ok(self.dirty.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),
         }
     }
 
-    /// The changes are in the store now.
+    /// Clears the changes after they were written to the store.
     pub fn committed(&mut self) {
         self.dirty.clear();
         self.bytes = 0;
     }
 
-    /// Gives the store back and forgets what was not committed.
+    /// Returns the store and drops uncommitted changes.
     pub fn into_store(self) -> Box<dyn Store> {
         self.store
     }
@@ -86,7 +86,7 @@ impl Rows for Overlay {
         let mut dirty = dirty.take_while(|(key, _)| key.starts_with(prefix)).peekable();
         let mut goes_on = true;
         self.store.visit(prefix, &mut |key, value| {
-            // What changed and sorts before this row.
+            // Changed rows that sort before this row.
             while goes_on && let Some((changed, value)) = dirty.next_if(|(changed, _)| **changed < key) {
                 goes_on = value.as_ref().is_none_or(|value| row(changed.clone(), value.clone()));
             }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     proptest! {
-        /// Rows behave like a map, wherever the commits fall.
+        /// Rows behave like a map, wherever commits happen.
         #[test]
         fn behaves_like_a_map(steps in prop::collection::vec((0_u8..4, "[ab]{1,3}", "[a-z]{0,4}"), 0..60)) {
             let mut rows = Overlay::new(Box::new(MemoryStore::default()));

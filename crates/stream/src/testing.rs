@@ -1,5 +1,5 @@
-//! For tests: a log that forwards to another one, and a log and stores that fail on request, as a crash or a bad network makes them fail at
-//! each step of a commit.
+//! Test doubles: a log that forwards to another one, and a log and stores that fail on request, like a crash or a
+//! network error at each step of a commit.
 
 use std::{
     any::Any,
@@ -19,32 +19,32 @@ use crate::{
     store::{Changes, Store, StoreError, Stores},
 };
 
-/// A log that forwards to another one, but for what it overrides.
+/// A log that forwards to another one, except for overridden methods.
 pub trait Forward: Send + Sync + 'static {
-    /// The other one.
+    /// The other log.
     fn inner(&self) -> &dyn Log;
 
-    /// As [`Log::partitions`].
+    /// See [`Log::partitions`].
     fn partitions(&self, topic: &str) -> Result<i32, LogError> {
         self.inner().partitions(topic)
     }
 
-    /// As [`Log::reader`].
+    /// See [`Log::reader`].
     fn reader(&self, from: &[(TopicPartition, Start)]) -> Result<Box<dyn Reader>, LogError> {
         self.inner().reader(from)
     }
 
-    /// As [`Log::transactional`].
+    /// See [`Log::transactional`].
     fn transactional(&self, id: &str) -> Result<Box<dyn Transactional>, LogError> {
         self.inner().transactional(id)
     }
 
-    /// As [`Log::writer`].
+    /// See [`Log::writer`].
     fn writer(&self, queue: usize) -> Result<Arc<dyn Writer>, LogError> {
         self.inner().writer(queue)
     }
 
-    /// As [`Log::join`].
+    /// See [`Log::join`].
     fn join(&self, group: &str, topics: &[&str]) -> Result<Box<dyn Membership>, LogError> {
         self.inner().join(group, topics)
     }
@@ -92,22 +92,23 @@ impl<F: Forward> Log for F {
     }
 }
 
-/// What goes wrong with the next commit.
+/// A fault of the next commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The process dies before the transaction begins; also stands for an abort. Nothing is written.
+    /// The process dies before the transaction begins, or the transaction is aborted. Nothing is written.
     BeforeBegin,
-    /// The process or the network dies after the records were produced, before the commit: nothing becomes visible.
+    /// The process or the network dies after the records were produced and before the commit. No record becomes
+    /// visible.
     AfterProduce,
-    /// The transaction is committed, but nobody hears of it.
+    /// The transaction is committed, but the response is lost.
     ReplyLost,
-    /// The process dies after the commit, before the rows are in the store.
+    /// The process dies after the commit and before the rows are in the store.
     BeforeStore,
-    /// The same, and the store is lost too.
+    /// The process dies after the commit and before the rows are in the store, and the store is lost.
     StoreLost,
 }
 
-/// The faults to come. Clones share them.
+/// The scheduled faults. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<State>>);
 
@@ -118,20 +119,20 @@ struct State {
     membership: Group,
 }
 
-/// What a member of a group hears.
+/// What a group member receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Group {
-    /// What the group says.
+    /// The changes of the assignment.
     #[default]
     Heard,
-    /// That it is no member any more, once; then [`Group::Silent`].
+    /// An error that it was expelled, once; then [`Group::Silent`].
     Expelled,
-    /// Nothing.
+    /// No changes.
     Silent,
 }
 
 impl Faults {
-    /// The next commit meets `fault`.
+    /// Schedules `fault` for the next commit.
     pub fn add(&self, fault: Fault) {
         let mut state = lock(&self.0);
         match fault {
@@ -140,12 +141,12 @@ impl Faults {
         }
     }
 
-    /// From now on members hear this of their group.
+    /// Sets what members receive from now on.
     pub fn set_group(&self, group: Group) {
         lock(&self.0).membership = group;
     }
 
-    /// Whether all of them happened.
+    /// Whether all scheduled faults have happened.
     pub fn are_over(&self) -> bool {
         let state = lock(&self.0);
         state.commits.is_empty() && state.writes.is_empty()
@@ -160,7 +161,7 @@ impl Faults {
     }
 }
 
-/// A log whose commits fail when told to.
+/// A log whose commits fail on request.
 #[derive(Clone)]
 pub struct FaultyLog {
     log: Arc<dyn Log>,
@@ -168,7 +169,7 @@ pub struct FaultyLog {
 }
 
 impl FaultyLog {
-    /// `log` with `faults`.
+    /// Adds `faults` to `log`.
     pub fn new(log: Arc<dyn Log>, faults: Faults) -> Self {
         Self { log, faults }
     }
@@ -207,7 +208,7 @@ impl Membership for FaultyMembership {
         };
         match group {
             Group::Heard => self.inner.poll(wait),
-            Group::Expelled => Err(failed("being a member of a group", &"told to")),
+            Group::Expelled => Err(failed("polling the group membership", &"an injected fault")),
             Group::Silent => Ok(None),
         }
     }
@@ -234,25 +235,25 @@ impl Transactional for FaultyTransactional {
         group: Option<&dyn Membership>,
     ) -> Result<Written, CommitError> {
         match self.faults.commit() {
-            Some(Fault::BeforeBegin) => Err(CommitError::Aborted("told to".into())),
-            Some(Fault::AfterProduce) => Err(CommitError::Unknown("told to, nothing was written".into())),
+            Some(Fault::BeforeBegin) => Err(CommitError::Aborted("an injected fault".into())),
+            Some(Fault::AfterProduce) => Err(CommitError::Unknown("an injected fault; nothing was written".into())),
             Some(Fault::ReplyLost) => {
                 self.inner.commit(records, positions, group)?;
-                Err(CommitError::Unknown("told to, all was written".into()))
+                Err(CommitError::Unknown("an injected fault; everything was written".into()))
             }
             _ => self.inner.commit(records, positions, group),
         }
     }
 }
 
-/// Stores whose writes fail when told to.
+/// Stores whose writes fail on request.
 pub struct FaultyStores {
     stores: Arc<dyn Stores>,
     faults: Faults,
 }
 
 impl FaultyStores {
-    /// `stores` with `faults`.
+    /// Adds `faults` to `stores`.
     pub fn new(stores: Arc<dyn Stores>, faults: Faults) -> Self {
         Self { stores, faults }
     }
@@ -284,7 +285,7 @@ impl Store for FaultyStore {
         if fault == Fault::StoreLost {
             self.inner.clear()?;
         }
-        Err(StoreError { doing: "writing rows", cause: "told to".into() })
+        Err(StoreError { doing: "writing rows", cause: "an injected fault".into() })
     }
 
     fn clear(&mut self) -> Result<(), StoreError> {

@@ -1,5 +1,5 @@
-//! The conformance suite of logs, on the two that need no broker. Kafka's run is in the workspace's `tests` crate, beside the
-//! broker.
+//! The conformance suite for the two logs that need no broker. Kafka's run is in the workspace's `tests` crate, next
+//! to the broker.
 #![cfg(feature = "conformance")]
 
 use std::{any::Any, sync::Arc};
@@ -18,7 +18,7 @@ mod sim {
 
     struct Sim(SimLog);
 
-    /// Dies before it commits: the transaction stays open.
+    /// Dies before the commit, so the transaction stays open.
     struct DiesBeforeCommit;
 
     impl World for DiesBeforeCommit {
@@ -40,7 +40,7 @@ mod sim {
         fn open_transaction(&self, id: &str, topic: &str, value: &str) -> Option<Box<dyn Any>> {
             assert_eq!(topic, "t");
             let log = self.0.seen_by("dying", Arc::new(DiesBeforeCommit));
-            let mut owner = log.transactional(id).expect("the id is ours");
+            let mut owner = log.transactional(id).expect("the id can be taken over");
             let died = owner.commit(&[outgoing("t", Target::Partition(0), "k", value)], &[], None);
             assert!(matches!(died, Err(CommitError::Unknown(_))), "{died:?}");
             Some(Box::new(owner))
@@ -77,12 +77,12 @@ mod embedded {
 
     impl Bench for Embedded {
         fn log(&self) -> Arc<dyn Log> {
-            Arc::new(self.log.clone().expect("it is open between restarts"))
+            Arc::new(self.log.clone().expect("the log is open between restarts"))
         }
 
         fn restart(&mut self) -> bool {
             self.log = None;
-            // The writers' threads let go of the log a moment after their handles are dropped.
+            // The writers' threads release the log a moment after their handles were dropped.
             let open = || EmbeddedLog::open(self.folder.path(), options());
             serin_stream::conformance::until("the directory is free", || {
                 self.log = open().ok();

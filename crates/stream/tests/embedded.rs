@@ -1,4 +1,4 @@
-//! What only the embedded log does: one owner of a directory, and getting rid of old records.
+//! Behavior that only the embedded log has: one owner per directory, and removal of old records.
 #![cfg(all(feature = "conformance", feature = "embedded"))]
 
 use std::{sync::Arc, time::Duration};
@@ -20,17 +20,17 @@ fn options(clock: &Arc<ManualClock>) -> EmbeddedOptions {
 }
 
 #[test]
-fn a_second_process_is_told_who_is_in_the_way() -> Outcome {
+fn a_directory_in_use_is_reported() -> Outcome {
     let folder = tempfile::tempdir()?;
     let _first = EmbeddedLog::open(folder.path(), EmbeddedOptions::default())?;
     let error = EmbeddedLog::open(folder.path(), EmbeddedOptions::default()).err().ok_or("it opened twice")?;
     let text = error.to_string();
-    assert!(text.contains("in use by another process") && text.contains("a directory of its own"), "{text}");
+    assert!(text.contains("in use by another process") && text.contains("a different directory"), "{text}");
     Ok(())
 }
 
 #[test]
-fn records_expire_and_who_stands_there_gets_an_error() -> Outcome {
+fn records_expire_and_readers_behind_them_get_an_error() -> Outcome {
     let folder = tempfile::tempdir()?;
     let clock = Arc::new(ManualClock::at(1_700_000_000_000));
     let log = EmbeddedLog::open(folder.path(), options(&clock))?;
@@ -49,7 +49,7 @@ fn records_expire_and_who_stands_there_gets_an_error() -> Outcome {
     assert!(matches!(error, Some(LogError::OutOfRange { wanted: 0, start: 1, end: 2, .. })), "{error:?}");
     drop((slow, log));
     let mut log = None;
-    until("the writers' threads to let go", || {
+    until("the writers' threads to release the log", || {
         log = EmbeddedLog::open(folder.path(), options(&clock)).ok();
         log.is_some()
     })?;
@@ -75,18 +75,18 @@ fn compaction_keeps_the_newest_and_young_tombstones() -> Outcome {
     assert_eq!(values(&records[..2]), ["11990", "11993"]);
     assert_eq!(values(&records[8..]), ["-"]);
     let mut reader = log.reader(&[(at(&log, "t", 0), Start::At(NextOffset(5)))])?;
-    assert_eq!(read_to_end(reader.as_mut())?.len(), 9, "reading on from a removed place");
+    assert_eq!(read_to_end(reader.as_mut())?.len(), 9, "reading from a removed offset");
     Ok(())
 }
 
 #[test]
-fn a_log_over_its_size_drops_the_oldest_early() -> Outcome {
+fn a_log_over_its_size_limit_drops_the_oldest_records() -> Outcome {
     let folder = tempfile::tempdir()?;
     let clock = Arc::new(ManualClock::at(1_700_000_000_000));
     let small = EmbeddedOptions { max_bytes: 1 << 20, ..options(&clock) };
     let log = EmbeddedLog::open(folder.path(), small.clone())?;
     log.create(&[topic("t", 1, DELETE), topic("c", 1, Cleanup::Compact)])?;
-    // More than a write buffer, and nothing that compresses: a counter mixed well.
+    // More than a write buffer of incompressible data: a well-mixed counter.
     let noise = |n: u64| (0..512_u64).map(move |k| (n * 512 + k).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
     let record = |n: u64| {
         let value: Vec<u8> = noise(n).flatten().collect();
@@ -100,7 +100,7 @@ fn a_log_over_its_size_drops_the_oldest_early() -> Outcome {
     log.tidy(&small)?;
     let (start, end) = log.bounds(&at(&log, "t", 0))?;
     assert_eq!(end, NextOffset(10_000));
-    assert_eq!(start, NextOffset(1000), "a tenth went");
+    assert_eq!(start, NextOffset(1000), "a tenth was removed");
     assert_eq!(read_all(&log, "t", 0)?.len(), 9000);
     Ok(())
 }

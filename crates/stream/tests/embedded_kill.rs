@@ -1,4 +1,4 @@
-//! `kill -9` in the middle of commits: nothing that was acknowledged is lost, nothing is there twice, nothing is there in part.
+//! `kill -9` during commits: no acknowledged record is lost, none is duplicated, and no transaction is partial.
 #![cfg(all(feature = "conformance", feature = "embedded"))]
 
 use std::{
@@ -17,8 +17,8 @@ use serin_stream::{
 /// Set for the process that is killed: the folder of its log.
 const CHILD: &str = "SERIN_STREAM_KILLED_LOG";
 
-/// Commits numbers to two topics for ever, and says each number once it is committed.
-fn commit_for_ever(folder: &Path) -> Outcome {
+/// Commits numbers to two topics forever, and prints each number after its commit.
+fn commit_forever(folder: &Path) -> Outcome {
     let log = EmbeddedLog::open(folder, EmbeddedOptions::default())?;
     log.create(&[topic("a", 1, DELETE), topic("b", 1, DELETE)])?;
     let next = read_all(&log, "a", 0)?.len();
@@ -37,17 +37,17 @@ fn commit_for_ever(folder: &Path) -> Outcome {
     Ok(())
 }
 
-/// The same binary is both: the test, and the process that it kills.
+/// The same binary is both the test and the process that it kills.
 #[test]
-fn kill_9_loses_and_doubles_nothing() -> Outcome {
+fn kill_9_loses_and_duplicates_nothing() -> Outcome {
     if let Some(folder) = std::env::var_os(CHILD) {
-        return commit_for_ever(Path::new(&folder));
+        return commit_forever(Path::new(&folder));
     }
     let folder = tempfile::tempdir()?;
     let mut acknowledged = 0;
     for round in 1..=4 {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["kill_9_loses_and_doubles_nothing", "--exact", "--nocapture"])
+            .args(["kill_9_loses_and_duplicates_nothing", "--exact", "--nocapture"])
             .env(CHILD, folder.path())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -55,7 +55,7 @@ fn kill_9_loses_and_doubles_nothing() -> Outcome {
         let mut committed = lines.map_while(Result::ok).filter_map(|line| {
             line.split_once("committed ").and_then(|(_, number)| number.trim().parse::<usize>().ok())
         });
-        // Kills in the middle of the work, at another place each time.
+        // Kill the process during its work, at a different point each time.
         acknowledged = committed.nth(20 + 37 * round).ok_or("the child ended by itself")?;
         child.kill()?;
         acknowledged = committed.last().unwrap_or(acknowledged);
@@ -71,10 +71,10 @@ fn kill_9_loses_and_doubles_nothing() -> Outcome {
             Ok(values.into_iter().filter_map(|value| value.parse().ok()).collect())
         };
         let (a, b) = (numbers("a")?, numbers("b")?);
-        assert_eq!(a, (0..a.len()).collect::<Vec<_>>(), "in order, without holes, each once");
-        assert_eq!(a, b, "a transaction is whole");
+        assert_eq!(a, (0..a.len()).collect::<Vec<_>>(), "in order, without gaps, each once");
+        assert_eq!(a, b, "a transaction is atomic");
         assert!(a.len() > acknowledged, "{acknowledged} was acknowledged, {} are there", a.len());
-        // At most the one that was being written was not acknowledged.
+        // At most the commit that was being written is not acknowledged.
         assert!(a.len() <= acknowledged + 2, "{acknowledged} was acknowledged, {} are there", a.len());
     }
     assert!(acknowledged > 100);

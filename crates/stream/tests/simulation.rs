@@ -1,7 +1,7 @@
-//! Thousands of seeds of machines that crash, pause, lose their disks and their network: what comes out is what an undisturbed
-//! run makes of the same inputs, each record once.
+//! Thousands of seeds with machines that crash, pause, and lose their disks and network. The outputs must equal those
+//! of an undisturbed run on the same inputs, each record exactly once.
 #![cfg(feature = "conformance")]
-#![expect(clippy::unwrap_used, reason = "a test: it fails where it would panic")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +28,7 @@ use serin_topology::Cleanup;
 
 const PARTITIONS: i32 = 2;
 const MACHINES: usize = 3;
-/// Turns of a run in which things go wrong.
+/// Turns with faults in one run.
 const TURNS: usize = 1000;
 
 fn simulation(seed: u64, rates: Rates, flaw: Flaw) -> Simulation {
@@ -45,10 +45,10 @@ fn simulation(seed: u64, rates: Rates, flaw: Flaw) -> Simulation {
     Simulation::new(Setup { seed, topics, machines: vec![program; MACHINES], task, rates, flaw })
 }
 
-/// What was written to `in`, by partition.
+/// The records written to `in`, by partition.
 type Fed = BTreeMap<i32, Vec<(String, String)>>;
 
-/// Some more records.
+/// Writes some more records.
 fn feed(simulation: &Simulation, fed: &mut Fed) {
     let (partition, pairs, trim) = simulation.dice(|dice| {
         let value = |dice: &mut Dice| dice.one_of(&["v", "v", "v", "v", "v", "now", "forget", "!"]);
@@ -62,12 +62,12 @@ fn feed(simulation: &Simulation, fed: &mut Fed) {
     fed.entry(partition).or_default().extend(pairs);
     let place = at(log, "in", partition);
     if let Some(next) = log.committed("counter", &place).unwrap().filter(|_| trim) {
-        // What every reader has committed may expire.
+        // Records that every reader has committed may expire.
         log.trim(&place, next).unwrap();
     }
 }
 
-/// Compares everything on the log with what must be there.
+/// Compares the contents of the log with the expected ones.
 fn check(simulation: &Simulation, fed: &Fed) -> Result<(), String> {
     let log = simulation.log();
     let text = |error: Box<dyn std::error::Error>| error.to_string();
@@ -80,10 +80,12 @@ fn check(simulation: &Simulation, fed: &Fed) -> Result<(), String> {
         })
     })?;
     for partition in 0..PARTITIONS {
-        let said = values(&read_all(log, "out", partition).map_err(text)?);
+        let outputs = values(&read_all(log, "out", partition).map_err(text)?);
         let wanted = expected(fed.get(&partition).map_or(&[], Vec::as_slice));
-        if let Some(place) = (0..said.len().max(wanted.len())).find(|place| said.get(*place) != wanted.get(*place)) {
-            let (found, wanted) = (said.get(place), wanted.get(place));
+        if let Some(place) =
+            (0..outputs.len().max(wanted.len())).find(|place| outputs.get(*place) != wanted.get(*place))
+        {
+            let (found, wanted) = (outputs.get(place), wanted.get(place));
             return Err(format!("out[{partition}], record {place}: {found:?} instead of {wanted:?}"));
         }
         checkpoints_grow(log, partition)?;
@@ -96,7 +98,7 @@ fn check(simulation: &Simulation, fed: &Fed) -> Result<(), String> {
     if different.len() == bad { Ok(()) } else { Err("a dead letter twice".to_owned()) }
 }
 
-/// Numbers of commits only grow on a changelog, and positions never go back.
+/// Commit numbers on a changelog only grow, and positions never go back.
 fn checkpoints_grow(log: &SimLog, partition: i32) -> Result<(), String> {
     let (mut seq, mut next) = (0, NextOffset(0));
     for record in read_all(log, "counter-changelog", partition).map_err(|error| error.to_string())? {
@@ -123,7 +125,7 @@ fn play(seed: u64, turns: usize, flaw: Flaw) -> Result<Simulation, String> {
     Ok(simulation)
 }
 
-/// Everything that can go wrong does, in thousands of runs.
+/// Injects every possible fault, in thousands of runs.
 #[test]
 fn exactly_once_whatever_happens() {
     let happened = Mutex::new(BTreeMap::new());
@@ -141,7 +143,7 @@ fn exactly_once_whatever_happens() {
     }
 }
 
-/// The seed decides everything.
+/// The seed determines everything.
 #[test]
 fn a_seed_gives_the_same_run_again() {
     let log = |seed| {
@@ -156,15 +158,15 @@ fn a_seed_gives_the_same_run_again() {
     assert_ne!(log(7).1, log(8).1);
 }
 
-/// A simulation that notices nothing would prove nothing: on a cluster with a flaw some seed fails soon.
+/// A simulation that detects nothing would prove nothing: with a defective cluster, some seed must fail soon.
 #[test]
-fn flaws_of_the_cluster_are_noticed() {
+fn flaws_of_the_cluster_are_detected() {
     for flaw in [Flaw::ServesZombies, Flaw::ShowsUncommitted, Flaw::AddsRepeated, Flaw::NoTakeOver] {
         let caught = (0..200).find_map(|seed| {
             let played = std::panic::catch_unwind(|| play(seed, TURNS, flaw).map(drop));
             played.unwrap_or_else(|_| Err("a panic".into())).err().map(|error| (seed, error))
         });
-        let (seed, error) = caught.unwrap_or_else(|| panic!("{flaw:?} was not noticed"));
+        let (seed, error) = caught.unwrap_or_else(|| panic!("{flaw:?} was not detected"));
         println!("{flaw:?}: seed {seed}: {error}");
     }
 }

@@ -1,11 +1,11 @@
-//! Serialises `Vec<u8>` as Avro `bytes`, and as base64 text where people read it (JSON).
+//! Serializes `Vec<u8>` as Avro `bytes`, and as base64 text in human-readable formats (JSON).
 
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserializer, Serializer, de::Visitor};
 
-/// As bytes; as base64 in formats for people.
+/// Serializes as bytes, or as base64 in human-readable formats.
 pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     if serializer.is_human_readable() {
         serializer.serialize_str(&STANDARD.encode(bytes))
@@ -14,7 +14,7 @@ pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S:
     }
 }
 
-/// From bytes; from base64 in formats for people.
+/// Deserializes from bytes, or from base64 in human-readable formats.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     if deserializer.is_human_readable() {
         deserializer.deserialize_str(Base64)

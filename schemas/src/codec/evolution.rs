@@ -1,4 +1,4 @@
-//! Versions side by side: an old build reads what a new one wrote, and the reverse. The new version is made up here.
+//! Schema evolution: an old build reads records of a new build, and vice versa. The new version only exists in this test.
 
 use std::sync::LazyLock;
 
@@ -13,7 +13,7 @@ use crate::{
 
 const NOW: &str = include_str!("../../avro/heartbeat.v2.avsc");
 
-/// The present version and one more field with a default.
+/// The current version with one additional field that has a default.
 static NEXT: LazyLock<String> = LazyLock::new(|| {
     let mut schema: serde_json::Value = serde_json::from_str(NOW).unwrap();
     let added = serde_json::json!({"name": "zone", "type": "string", "doc": "Where it runs.", "default": "unknown"});
@@ -21,7 +21,7 @@ static NEXT: LazyLock<String> = LazyLock::new(|| {
     schema.to_string()
 });
 
-/// A heartbeat as a newer build has it.
+/// A heartbeat of a newer build.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "Heartbeat")]
 struct NewHeartbeat {
@@ -61,13 +61,13 @@ fn new(zone: &str) -> NewHeartbeat {
 }
 
 #[test]
-fn a_new_reader_fills_in_what_an_old_writer_did_not_know() {
+fn a_new_reader_uses_defaults_for_fields_of_an_old_writer() {
     let body = encode(&old()).unwrap();
     assert_eq!(decode::<NewHeartbeat>(2, &body).unwrap(), new("unknown"));
 }
 
 #[test]
-fn an_old_reader_drops_what_it_does_not_know() {
+fn an_old_reader_drops_unknown_fields() {
     let body = encode(&new("eu-west-1a")).unwrap();
     let schema = Schema::parse_str(&NEXT).unwrap();
     assert_eq!(decode_written_by::<Heartbeat>(3, &schema, &body).unwrap(), old());
@@ -80,10 +80,10 @@ fn an_old_reader_without_the_new_schema_refuses() {
 }
 
 #[test]
-fn a_symbol_that_the_reader_does_not_know_is_garbage_and_the_others_are_read() {
+fn an_unknown_symbol_is_garbage_and_known_symbols_are_read() {
     let schema = Schema::parse_str(&NOW.replace(r#""symbols": ["#, r#""symbols": ["ghost", "#)).unwrap();
     let read = |bytes: &[u8]| decode_written_by::<Heartbeat>(3, &schema, bytes);
-    // writer "", 0, 0; watermark 0; one drop of model "" by the arm of this index; not leaving, no time, no relay.
+    // writer "", 0, 0; watermark 0; one drop of model "" and the arm with this index; not leaving, no time, no relay.
     let body = |arm: u8| [0, 0, 0, 0, 2, 0, arm << 1, 0, 0, 0, 0, 0];
     assert_eq!(read(&body(0)).unwrap_err().code().as_str(), "garbage");
     assert_eq!(read(&body(1)).unwrap().drops[0].arm, crate::records::Arm::Stable);

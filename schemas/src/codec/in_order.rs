@@ -1,9 +1,9 @@
-//! Structs by the order of their fields, for a writer that would look up each of them by its name.
+//! Serializes structs as tuples, so that the Avro writer does not look up each field by its name.
 //!
-//! The Avro library looks up every field of a struct by its name in a tree, and after it asks a hash map for fields that came too
-//! early; of a tuple it writes one field after the other. A record of ours has its fields in the order of its schema (the tests of
-//! this crate hold every record against its schema), so [`InOrder`] hands it over as a tuple of the same name and length. The
-//! bytes are the same, in less than half the time.
+//! The Avro library looks up every field of a struct by its name in a tree, and then checks a hash map for fields that came too
+//! early. For a tuple it writes one field after the other. Our records have their fields in the order of their schemas (the tests of
+//! this crate compare every record with its schema), so [`InOrder`] serializes them as tuples of the same name and length. The bytes
+//! are the same, in less than half the time.
 
 use serde::{
     Serialize, Serializer,
@@ -13,7 +13,7 @@ use serde::{
     },
 };
 
-/// A value, or what writes one, with structs as tuples.
+/// Wraps a value or a serializer, and serializes structs as tuples.
 pub(super) struct InOrder<T>(pub(super) T);
 
 impl<T: Serialize + ?Sized> Serialize for InOrder<&T> {
@@ -22,8 +22,8 @@ impl<T: Serialize + ?Sized> Serialize for InOrder<&T> {
     }
 }
 
-/// Values without parts go through as they are.
-macro_rules! as_they_are {
+/// Forwards values without parts unchanged.
+macro_rules! forward {
     ($($method:ident($type:ty))*) => {
         $(fn $method(self, value: $type) -> Result<S::Ok, S::Error> {
             self.0.$method(value)
@@ -42,7 +42,7 @@ impl<S: Serializer> Serializer for InOrder<S> {
     type SerializeStruct = InOrder<S::SerializeTupleStruct>;
     type SerializeStructVariant = InOrder<S::SerializeStructVariant>;
 
-    as_they_are! {
+    forward! {
         serialize_bool(bool) serialize_char(char) serialize_str(&str) serialize_bytes(&[u8])
         serialize_i8(i8) serialize_i16(i16) serialize_i32(i32) serialize_i64(i64) serialize_i128(i128)
         serialize_u8(u8) serialize_u16(u16) serialize_u32(u32) serialize_u64(u64) serialize_u128(u128)
@@ -124,7 +124,7 @@ impl<S: Serializer> Serializer for InOrder<S> {
     }
 }
 
-/// Parts of a whole, each of them in order again.
+/// Wraps each part of a compound value in [`InOrder`].
 macro_rules! parts {
     ($($of:ident::$method:ident)*) => {
         $(impl<S: $of> $of for InOrder<S> {
@@ -172,7 +172,7 @@ impl<S: SerializeTupleStruct> SerializeStruct for InOrder<S> {
         self.0.serialize_field(&InOrder(value))
     }
 
-    /// A place cannot be left out.
+    /// A field of a tuple cannot be left out.
     fn skip_field(&mut self, name: &'static str) -> Result<(), S::Error> {
         Err(S::Error::custom(format!("the field {name} is left out")))
     }
@@ -215,25 +215,25 @@ mod tests {
         b: Vec<Inner>,
         m: BTreeMap<&'static str, Inner>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        may_be_left_out: Option<u8>,
+        optional: Option<u8>,
     }
 
     fn json(value: &Outer) -> Result<String, serde_json::Error> {
         serde_json::to_string(&InOrder(value))
     }
 
-    fn outer(may_be_left_out: Option<u8>) -> Outer {
-        Outer { a: Some(Inner { c: 1 }), b: vec![Inner { c: 2 }], m: [("k", Inner { c: 3 })].into(), may_be_left_out }
+    fn outer(optional: Option<u8>) -> Outer {
+        Outer { a: Some(Inner { c: 1 }), b: vec![Inner { c: 2 }], m: [("k", Inner { c: 3 })].into(), optional }
     }
 
     #[test]
-    fn structs_are_tuples_at_every_depth() {
+    fn structs_become_tuples_at_every_depth() {
         assert_eq!(json(&outer(Some(4))).unwrap(), r#"[[1],[[2]],{"k":[3]},4]"#);
     }
 
     #[test]
     fn a_field_that_is_left_out_is_an_error() {
         let error = json(&outer(None)).unwrap_err().to_string();
-        assert!(error.contains("may_be_left_out"), "{error}");
+        assert!(error.contains("optional"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! `CloudEvents` in structured mode: the envelope and the body in one JSON object.
+//! `CloudEvents` in structured mode: envelope and body in one JSON object.
 
 use crate::Code;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::{Attributes, Kind, Refusal, json};
 use crate::ids::EventTime;
 
-/// The newest version of the JSON bodies that is understood.
+/// Newest supported version of the JSON bodies.
 pub const JSON_VERSION: u32 = 1;
 
-/// What a structured event carries.
+/// The body of a structured event.
 #[derive(Debug, PartialEq)]
 pub enum Data {
     /// A JSON body.
@@ -22,29 +22,29 @@ pub enum Data {
 /// An opened event.
 #[derive(Debug, PartialEq)]
 pub struct Opened {
-    /// What it is about.
+    /// Kind of the event.
     pub kind: Kind,
-    /// Version of its type; 1 where it names no type.
+    /// Version of the event's type; 1 if the event has no type.
     pub version: u32,
-    /// What the envelope says.
+    /// Attributes of the envelope.
     pub about: Attributes,
-    /// The body.
+    /// Body of the event.
     pub data: Data,
 }
 
-/// Whether a JSON object is an event with its envelope.
+/// Whether a JSON object is an event with an envelope.
 pub fn is_structured(value: &Value) -> bool {
     value.get("specversion").is_some()
 }
 
-/// Opens a structured event; `expected` is what an event without a type is.
+/// Opens a structured event. `expected` is the kind of an event without a type.
 ///
 /// # Errors
-/// What is wrong with the envelope.
+/// Returns what is wrong with the envelope.
 pub fn open(mut event: Value, expected: Kind) -> Result<Opened, Refusal> {
     let text = |name: &str| event.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     if !matches!(text("specversion"), Some("1.0" | "0.3")) {
-        return Err(Refusal::new(Code::UnknownSchemaVersion, "specversion: CloudEvents 1.0 and 0.3 are understood"));
+        return Err(Refusal::new(Code::UnknownSchemaVersion, "specversion: CloudEvents 1.0 and 0.3 are supported"));
     }
     let (kind, version) = text("type").map_or(Ok((expected, JSON_VERSION)), kind_of)?;
     let about = Attributes {
@@ -67,10 +67,10 @@ pub fn open(mut event: Value, expected: Kind) -> Result<Opened, Refusal> {
     Ok(Opened { kind, version, about, data })
 }
 
-/// What a type names: the record and its version.
+/// Returns the kind and the version of an event type.
 ///
 /// # Errors
-/// A type that is none of Serin's for others.
+/// Returns an error for a type that external systems may not send.
 pub fn kind_of(event_type: &str) -> Result<(Kind, u32), Refusal> {
     let known = event_type.strip_prefix("dev.serin.").and_then(|rest| rest.rsplit_once(".v"));
     let kind = match known {

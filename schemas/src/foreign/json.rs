@@ -1,4 +1,4 @@
-//! JSON bodies as predictions and feedback. Unknown members are ignored; a known one with a wrong type is refused.
+//! Parses JSON bodies into predictions and feedback. Unknown members are ignored. A known member with a wrong type is refused.
 
 use crate::Code;
 use std::collections::BTreeMap;
@@ -11,13 +11,13 @@ use crate::{
     records::{Arm, Assignment, Feedback, Origin, Prediction, Writer},
 };
 
-/// Most problems of one body that are kept.
+/// Maximum number of reported problems per body.
 const MOST_PROBLEMS: usize = 20;
 
-/// Parses a body. Python writes NaN and infinities as bare words, which JSON does not have: they are read as null.
+/// Parses a body. Python writes NaN and infinities as bare words, which are not JSON. They are read as null.
 ///
 /// # Errors
-/// What is wrong with the JSON, and where.
+/// Returns what is wrong with the JSON, and where.
 pub fn parse(body: &[u8]) -> Result<Value, Refusal> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let parsed = serde_json::from_slice(body).or_else(|error| match without_nan(body) {
@@ -25,7 +25,7 @@ pub fn parse(body: &[u8]) -> Result<Value, Refusal> {
         None => Err(error),
     });
     parsed.map_err(|error| {
-        let mut message = format!("the body is no JSON: {error}");
+        let mut message = format!("the body is not JSON: {error}");
         if let Some(confluent) = confluent(body) {
             message = confluent;
         }
@@ -33,17 +33,17 @@ pub fn parse(body: &[u8]) -> Result<Value, Refusal> {
     })
 }
 
-/// What there is to say about a body that begins as Confluent's serializers write it: a zero byte and the id of a schema.
+/// Returns a message if the body starts as Confluent's serializers write it: with a zero byte and the id of a schema.
 pub fn confluent(body: &[u8]) -> Option<String> {
     let [0, id @ ..] = body.get(..5)? else { return None };
     let id = u32::from_be_bytes(id.try_into().ok()?);
     Some(format!(
-        "the body begins with the five bytes of Confluent's serializers (a zero byte and schema id {id}); send the body \
-         alone, with a serializer that knows no schema registry"
+        "the body starts with the five bytes of Confluent's serializers (a zero byte and schema id {id}); send only the \
+         body, with a serializer that does not use a schema registry"
     ))
 }
 
-/// The body with `NaN` and `Infinity` outside of strings replaced by null; `None` when there are none.
+/// Replaces `NaN` and `Infinity` outside of strings by null. Returns `None` if there are none.
 fn without_nan(body: &[u8]) -> Option<Vec<u8>> {
     const WORDS: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
     let (mut out, mut found, mut in_string, mut at) = (Vec::with_capacity(body.len()), false, false, 0);
@@ -64,10 +64,10 @@ fn without_nan(body: &[u8]) -> Option<Vec<u8>> {
     found.then_some(out)
 }
 
-/// Reads a prediction. A body that names no time gets the envelope's, or that of the door.
+/// Reads a prediction. A body without a time gets the time of the envelope, or the time of the door.
 ///
 /// # Errors
-/// Every problem, at least one.
+/// Returns all problems, at least one.
 pub fn prediction(value: &Value, about: &Attributes, bounds: &Bounds) -> Result<Prediction, Vec<Refusal>> {
     let mut body = Body::of(value)?;
     let mirror_of = body.text(&["mirror_of"]);
@@ -128,10 +128,10 @@ pub fn prediction(value: &Value, about: &Attributes, bounds: &Bounds) -> Result<
     body.finish(bounds.check_prediction(&prediction)).map(|()| prediction)
 }
 
-/// Reads feedback. What is not named otherwise is `truth`, `reward` or `label`.
+/// Reads feedback. Values without their own name are named `truth`, `reward` or `label`.
 ///
 /// # Errors
-/// Every problem, at least one.
+/// Returns all problems, at least one.
 pub fn feedback(value: &Value, about: &Attributes, bounds: &Bounds) -> Result<Feedback, Vec<Refusal>> {
     let mut body = Body::of(value)?;
     let request_id = body.id(about.correlation.as_deref());
@@ -164,26 +164,26 @@ pub fn feedback(value: &Value, about: &Attributes, bounds: &Bounds) -> Result<Fe
     body.finish(bounds.check_feedback(&feedback)).map(|()| feedback)
 }
 
-/// The finite number that a text is, written as JSON writes numbers or nearly so.
+/// Parses a finite number, written as in JSON or nearly so.
 fn number_in(text: &str) -> Option<f64> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    // `inf`, `nan` and the like are words.
+    // `inf`, `nan` and the like are texts.
     let is_number = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
     text.parse().ok().filter(|number: &f64| is_number && number.is_finite())
 }
 
-/// The members of a body, and what is wrong with them so far.
+/// The members of a body, and the problems found so far.
 struct Body<'a> {
     members: &'a Map<String, Value>,
     problems: Vec<Refusal>,
 }
 
-/// Numbers and texts by name, as they come.
+/// Numbers and texts by name.
 #[derive(Default)]
 struct Values {
     numbers: BTreeMap<String, f64>,
     texts: BTreeMap<String, String>,
-    /// A null where a value belongs: nobody can use it.
+    /// Whether one of the values is null, and so cannot be used.
     null: bool,
 }
 
@@ -202,7 +202,7 @@ impl<'a> Body<'a> {
         self.problems.push(Refusal::new(Code::BadValue, format!("{member}: expected {expected}")));
     }
 
-    /// All that is wrong: first what could not be read, then what was found in the record that was read, once per member.
+    /// Returns all problems, one per member: first those of members that could not be read, then `found` in the record.
     fn finish(self, found: Vec<Refusal>) -> Result<(), Vec<Refusal>> {
         let mut problems = self.problems;
         let member = |problem: &Refusal| problem.message.split([':', '.']).next().unwrap_or_default().to_owned();
@@ -211,12 +211,12 @@ impl<'a> Body<'a> {
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
-    /// The first of these members that is there and not null.
+    /// The first of these members that is present and not null.
     fn get(&self, names: &[&str]) -> Option<&'a Value> {
         names.iter().filter_map(|name| self.members.get(*name)).find(|value| !value.is_null())
     }
 
-    /// A text; a whole number is taken as its digits.
+    /// A text. A whole number is read as its digits.
     fn text(&mut self, names: &[&str]) -> Option<String> {
         let text = match self.get(names)? {
             Value::String(text) => text.clone(),
@@ -229,11 +229,11 @@ impl<'a> Body<'a> {
         Some(text).filter(|text| !text.is_empty())
     }
 
-    /// Who asked (user, session, account): the hash of a text or a number. A whole number is the same unit however it is
-    /// written: `7`, `7.0`, `"7"`.
+    /// The unit (user, session, account): the hash of a text or a number. A whole number is the same unit in every spelling: `7`,
+    /// `7.0`, `"7"`.
     fn unit(&mut self, model: &str) -> Option<i64> {
         let unit = match self.get(&["unit"])? {
-            // As everywhere, an empty text says nothing.
+            // An empty text counts as missing, as for all members.
             Value::String(text) if text.is_empty() => return None,
             Value::String(text) if text.len() > LONGEST_TEXT => None,
             Value::String(text) => Some(text.clone()),
@@ -251,7 +251,7 @@ impl<'a> Body<'a> {
         unit.map(|unit| serin_sketches::hash::unit(model, &unit))
     }
 
-    /// The id of the prediction; without one, what the envelope names.
+    /// The id of the prediction, or else the id in the envelope.
     fn id(&mut self, from_envelope: Option<&str>) -> String {
         let known = self.problems.len();
         let own = self.text(&["prediction_id", "request_id"]);
@@ -301,15 +301,15 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// Takes one value; `place` names it in a problem.
+    /// Adds one value. `place` is its name in a problem.
     fn add(&mut self, place: &str, name: &str, value: &Value, to: &mut Values) {
         match value {
             Value::Null => to.null = true,
             Value::Bool(yes) => drop(to.numbers.insert(name.to_owned(), f64::from(u8::from(*yes)))),
-            // Every JSON number converts.
+            // Every JSON number can be converted.
             Value::Number(number) => drop(to.numbers.insert(name.to_owned(), number.as_f64().unwrap_or(f64::NAN))),
             Value::String(text) => {
-                // As in a router's answers, a number may be written as a text; which of the two is meant, the metric knows.
+                // As in answers that a router reads, a number may be written as a text. The metric determines which one is used.
                 if let Some(number) = number_in(text) {
                     to.numbers.insert(name.to_owned(), number);
                 }
@@ -319,7 +319,7 @@ impl<'a> Body<'a> {
                 let place: String = place.chars().take(100).collect();
                 let found = if value.is_array() { "a list" } else { "an object" };
                 let expected =
-                    format!("a number, a text or a truth value, not {found}; send each value under a name of its own");
+                    format!("a number, a text or a truth value, not {found}; send each value under its own name");
                 self.bad(&place, &expected);
             }
         }
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn bare_nan_is_null_and_strings_are_left_alone() {
+    fn bare_nan_is_null_and_strings_are_unchanged() {
         let value = parse(br#"{"a": NaN, "b": [-Infinity, 1], "NaN\" ": "Infinity NaN \\"}"#).unwrap();
         assert_eq!(value, json!({"a": null, "b": [null, 1], "NaN\" ": "Infinity NaN \\"}));
         assert_eq!(parse(b"[NaN]").unwrap(), json!([null]));
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_of_confluents_serializers_are_named() {
+    fn the_bytes_of_confluents_serializers_are_reported() {
         let found = parse(b"\0\0\0\0\x2a{\"prediction_id\":\"a\"}").unwrap_err();
         assert!(found.message.contains("Confluent") && found.message.contains("schema id 42"), "{found}");
         assert_eq!((confluent(b"\0\0\0"), confluent(b"{\"a\":1}")), (None, None));
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_prediction_is_taken() {
+    fn every_form_of_a_prediction_is_accepted() {
         let read = predict(&json!({
             "prediction_id": 17, "model": "m", "version": 2, "arm": "pinned", "latency_ms": 1.5, "status": 200,
             "outputs": {"p": true, "q": null, "r": 0.5, "c": "x"}, "segments": {"n": 3, "o": null},
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_feedback_is_taken() {
+    fn every_form_of_feedback_is_accepted() {
         for (body, name, value) in [
             (json!({"label": true}), "label", 1.0),
             (json!({"reward": 0.5}), "reward", 0.5),
@@ -440,41 +440,41 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_is_named_with_its_key_and_a_way_out() {
+    fn an_invalid_value_is_reported_with_its_name_and_how_to_fix_it() {
         let of = |value: Value| reasons(label(&json!({"prediction_id": "a", "values": {"fraud": value}}))).concat();
         for (value, found) in [(json!([1]), "a list"), (json!([]), "a list"), (json!({"is": 1}), "an object")] {
             let expected = format!(
-                "bad_value values.fraud: expected a number, a text or a truth value, not {found}; send each value under a \
-                 name of its own"
+                "bad_value values.fraud: expected a number, a text or a truth value, not {found}; send each value under its \
+                 own name"
             );
             assert!(of(value).starts_with(&expected));
         }
         assert!(of(json!(null)).ends_with("send values, classes, truth, reward, label or score, and not null"));
-        for taken in [json!(true), json!(false), json!(1e300), json!(u64::MAX), json!(-0.0), json!("1")] {
-            assert_eq!(of(taken), "");
+        for valid in [json!(true), json!(false), json!(1e300), json!(u64::MAX), json!(-0.0), json!("1")] {
+            assert_eq!(of(valid), "");
         }
         let huge = parse(br#"{"prediction_id": "a", "values": {"fraud": 1e999}}"#).unwrap_err();
-        assert_eq!(huge.message, "the body is no JSON: number out of range at line 1 column 48");
+        assert_eq!(huge.message, "the body is not JSON: number out of range at line 1 column 48");
     }
 
     #[test]
-    fn an_id_that_none_can_have_is_refused_with_one_that_it_could_be() {
+    fn an_impossible_id_is_refused_with_an_example() {
         let of = |id: &str| reasons(label(&json!({"prediction_id": id, "label": 1}))).concat();
         for (id, why) in [
             (
                 "...",
-                "prediction_id: \"...\" has no letter and no digit; send the `x-prediction-id` of the answer, such as 01a1",
+                "prediction_id: \"...\" has no letter or digit; send the `x-prediction-id` of the answer, such as 01a1",
             ),
             ("<>", "\"<>\" has no letter"),
             ("\u{2026}", "has no letter"),
             (" ", "has no letter"),
-            ("p-1\r", "\"p-1\\r\" has a control character, such as the end of a line"),
+            ("p-1\r", "\"p-1\\r\" has a control character, such as a line break"),
             ("p\u{0}1", "has a control character"),
-            (" p-1", "begins or ends with a space"),
-            ("p-1 ", "begins or ends with a space"),
+            (" p-1", "starts or ends with a space"),
+            ("p-1 ", "starts or ends with a space"),
         ] {
-            let said = of(id);
-            assert!(said.starts_with("bad_id prediction_id: ") && said.contains(why), "{id:?}: {said}");
+            let problem = of(id);
+            assert!(problem.starts_with("bad_id prediction_id: ") && problem.contains(why), "{id:?}: {problem}");
         }
         for id in ["p-1", "7", "a b", "Zoë", "01a1fdf2-e203-7756-a29c-be600cee7e09", "$ID", "{id}"] {
             assert_eq!(of(id), "", "{id}");
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_is_told_and_begins_with_its_member() {
+    fn every_problem_is_reported_and_starts_with_its_member() {
         let read = predict(&json!({
             "prediction_id": [1], "model": "m".repeat(300), "arm": "blue", "latency_ms": -1.0, "status": 1000,
             "outputs": {"p": [1]}, "classes": 3, "completed_at": "soon", "generation": 0.5
@@ -494,11 +494,11 @@ mod tests {
                 "bad_value arm: expected stable, control, canary, shadow or pinned",
                 "negative_latency latency_ms: -1; a latency cannot be negative",
                 "bad_value completed_at: expected microseconds since 1970 as a whole number, or an RFC 3339 time",
-                "bad_value outputs.p: expected a number, a text or a truth value, not a list; send each value under a name \
-                 of its own",
+                "bad_value outputs.p: expected a number, a text or a truth value, not a list; send each value under its \
+                 own name",
                 "bad_value classes: expected an object",
                 "bad_value generation: expected a whole number",
-                "bad_value model: has 300 bytes; at most 256 are taken",
+                "bad_value model: has 300 bytes; the maximum is 256",
                 "missing_version version: is missing",
                 "bad_value status: expected 0 to 999",
             ]
@@ -506,8 +506,8 @@ mod tests {
         assert_eq!(
             reasons(label(&json!({"values": {"a": null}}))),
             [
-                "missing_id prediction_id: is missing; nothing could be joined to it",
-                "no_truth values: there is no truth in it; send values, classes, truth, reward, label or score, and not null",
+                "missing_id prediction_id: is missing; the record cannot be joined without it",
+                "no_truth values: the feedback has no value; send values, classes, truth, reward, label or score, and not null",
             ]
         );
         for latency in [1e300, 1e9 + 1.0] {
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_in_another_unit_is_refused_by_its_name() {
+    fn a_time_in_another_unit_is_refused_with_the_likely_unit() {
         let seconds = NOW.0 / 1_000_000;
         let of = |time: Value| {
             let event =
@@ -531,7 +531,7 @@ mod tests {
         assert_eq!(of(json!(NOW.0)), "");
         assert_eq!(
             of(json!(seconds * 1000)),
-            "bad_time completed_at: 1764480000000 is 1970-01-21T10:08:00Z when read as microseconds, so it looks like \
+            "bad_time completed_at: 1764480000000 is 1970-01-21T10:08:00Z in microseconds, so it looks like \
              milliseconds; send microseconds since 1970, or an RFC 3339 time"
         );
         assert!(of(json!(seconds)).contains("looks like seconds"));
@@ -547,19 +547,19 @@ mod tests {
             of(json!(NOW.0 + MINUTES.0 + 1))
                 .starts_with("far_future completed_at: 2025-11-30T05:30:00.000001Z is more")
         );
-        // A backfill of years ago is in microseconds all right.
+        // A backfill from years ago is accepted.
         assert_eq!(of(json!("2013-01-01T00:00:00Z")), "");
     }
 
     #[test]
-    fn a_simulated_clock_may_stand_in_1970() {
+    fn a_simulated_clock_may_be_in_1970() {
         let bounds = Bounds::new(Some(EventTime(5_000_000)), EventTime(5_000_000), MINUTES);
         let body = json!({"prediction_id": "a", "label": 1, "observed_at": 7, "revision": 3});
         assert!(feedback(&body, &Attributes::default(), &bounds).is_ok());
     }
 
     #[test]
-    fn no_revision_locks_a_label() {
+    fn every_revision_can_be_exceeded_later() {
         let of =
             |revision: Value| reasons(label(&json!({"prediction_id": "a", "label": 1, "revision": revision}))).concat();
         for revision in [0, 1, 1_764_480_000, 1_764_480_000_000, NOW.0] {
@@ -574,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn one_feedback_carries_what_the_aggregator_takes() {
+    fn one_feedback_has_at_most_the_values_that_the_aggregator_accepts() {
         let of = |values: usize, classes: usize| {
             let values: Map<String, Value> = (0..values).map(|n| (format!("v{n}"), json!(n))).collect();
             let classes: Map<String, Value> = (0..classes).map(|n| (format!("c{n}"), json!("x"))).collect();
@@ -587,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_fills_in_what_the_body_leaves_out() {
+    fn the_envelope_provides_what_the_body_leaves_out() {
         let about = Attributes {
             id: Some("e".to_owned()),
             subject: Some("m".to_owned()),

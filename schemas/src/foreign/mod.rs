@@ -1,8 +1,8 @@
-//! Predictions and feedback that others write, and what every door asks of them.
+//! Predictions and feedback from external systems, and the checks of every door.
 //!
-//! A door is a way in: `POST /v1/feedback` and `POST /v1/events` of the router, the topics `feedback` and `predictions` of the
-//! intake. All of them read with [`json`] and check with [`Bounds`], so they take and refuse the same things with the same
-//! reasons. Each reason begins with the member that it is about.
+//! A door is an entry point: `POST /v1/feedback` and `POST /v1/events` of the router, and the topics `feedback` and `predictions` of
+//! the intake. All doors parse with [`json`] and check with [`Bounds`], so they accept and refuse the same input for the same reasons.
+//! Each message starts with the name of the member that it is about.
 
 pub mod cloud;
 pub mod json;
@@ -15,34 +15,34 @@ use crate::{
     records::{Feedback, Prediction},
 };
 
-/// Most entries of one map of a prediction, and most values and classes of one feedback together.
+/// Maximum number of entries in a map of a prediction, and of values and classes together in one feedback.
 pub const MOST_VALUES: usize = 64;
-/// Longest id, name, class or segment, in bytes.
+/// Maximum length of an id, name, class or segment, in bytes.
 pub const LONGEST_TEXT: usize = 256;
-/// Longest latency, in milliseconds: 11 days.
+/// Maximum latency, in milliseconds: 11 days.
 const LONGEST_LATENCY_MS: f64 = 1e9;
-/// Most names of one map that are named as wrong.
+/// Maximum number of reported names per map.
 const MOST_NAMED: usize = 5;
-/// Most characters of a wrong value that are shown.
+/// Maximum number of characters of an invalid value in a message.
 const MOST_SHOWN: usize = 40;
-/// The first time that is believed, in microseconds: March 1973. Earlier ones are milliseconds or seconds of today.
+/// First accepted time, in microseconds: March 1973. Earlier values are current times in seconds or milliseconds.
 const FIRST_TIME: i64 = 100_000_000_000_000;
-/// The first time that is not believed, in microseconds: the year 5138. Later ones are nanoseconds of today.
+/// End of the accepted times, in microseconds: the year 5138. Later values are current times in nanoseconds.
 const END_OF_TIME: i64 = 100_000_000_000_000_000;
-/// The largest revision where the door has no clock.
+/// Maximum revision if the door has no clock.
 const LARGEST_REVISION: i64 = 1 << 53;
 
-/// Why something is not taken.
+/// Why a record or an entry is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Stable code, such as `bad_value`.
     pub code: Code,
-    /// What is wrong, for people; it begins with the member.
+    /// What is wrong. The message starts with the name of the member.
     pub message: String,
 }
 
 impl Refusal {
-    /// A reason with its code.
+    /// Creates a refusal with its code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
@@ -54,53 +54,55 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What a body is about.
+/// Kind of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// One answer of a model.
     Prediction,
-    /// What a prediction led to.
+    /// The outcome of a prediction, such as a label.
     Feedback,
 }
 
-/// What an envelope says about a JSON body.
+/// Attributes of the envelope of a JSON body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// Id of the event.
     pub id: Option<String>,
-    /// What it is about: the model.
+    /// Subject of the event: the model.
     pub subject: Option<String>,
-    /// When it happened.
+    /// Time of the event.
     pub time: Option<EventTime>,
-    /// The prediction that feedback is about.
+    /// Id of the prediction that the feedback is about.
     pub correlation: Option<String>,
 }
 
-/// What a door compares times and revisions with.
+/// Limits of a door for times and revisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// The door's clock in event time; `None` when it has none yet.
+    /// The door's clock in event time; `None` if it has no clock yet.
     pub now: Option<EventTime>,
-    /// How far ahead of it a time may be.
+    /// How far a time may be ahead of the door's clock.
     pub ahead: Span,
-    /// The largest revision that is taken.
+    /// Maximum revision.
     pub largest_revision: i64,
 }
 
 impl Bounds {
-    /// Bounds by a clock. A revision is a count from 0, or a time in microseconds or a coarser unit: nobody can send one that
-    /// the time of tomorrow does not exceed, so no label is locked for ever. `wall` is the time of the machine or the log.
+    /// Creates the limits for a clock. `wall` is the time of the machine or of the log.
+    ///
+    /// A revision is a count from 0, or a time in microseconds or a coarser unit. Later times always exceed the maximum revision of
+    /// today, so a label can always be corrected.
     pub fn new(now: Option<EventTime>, wall: EventTime, ahead: Span) -> Self {
         let largest_revision = if wall.0 > 0 { wall.plus(ahead).0 } else { LARGEST_REVISION };
         Self { now, ahead, largest_revision: largest_revision.max(1 << 32) }
     }
 
-    /// The time that was sent, or now.
+    /// The time in the body, or the current time if there is none.
     pub fn or_now(&self, time: Option<EventTime>) -> EventTime {
         time.or(self.now).unwrap_or_default()
     }
 
-    /// Finds all that is wrong with a prediction.
+    /// Returns all problems of a prediction.
     pub fn check_prediction(&self, prediction: &Prediction) -> Vec<Refusal> {
         let mut problems = Vec::new();
         check_id(prediction.request_id.as_str(), &mut problems);
@@ -128,18 +130,18 @@ impl Bounds {
         problems
     }
 
-    /// Finds all that is wrong with feedback.
+    /// Returns all problems of feedback.
     pub fn check_feedback(&self, feedback: &Feedback) -> Vec<Refusal> {
         let mut problems = Vec::new();
         check_id(feedback.request_id.as_str(), &mut problems);
         let count = feedback.values.len() + feedback.classes.len();
         if count == 0 {
             let message =
-                "values: there is no truth in it; send values, classes, truth, reward, label or score, and not null";
+                "values: the feedback has no value; send values, classes, truth, reward, label or score, and not null";
             problems.push(Refusal::new(Code::NoTruth, message));
         }
         if count > MOST_VALUES {
-            let message = format!("values: {count} values and classes; one feedback may carry {MOST_VALUES}");
+            let message = format!("values: {count} values and classes; one feedback may have at most {MOST_VALUES}");
             problems.push(Refusal::new(Code::TooManyValues, message));
         }
         check_names("values", feedback.values.keys(), &mut problems);
@@ -147,7 +149,7 @@ impl Bounds {
         self.check_time("observed_at", feedback.observed_at, &mut problems);
         if !(0..=self.largest_revision).contains(&feedback.revision) {
             let message = format!(
-                "revision: {} is not from 0 to the present time in microseconds; count revisions from 0, or send their \
+                "revision: {} is not between 0 and the current time in microseconds; count revisions from 0, or send their \
                  time in microseconds or a coarser unit",
                 feedback.revision
             );
@@ -156,15 +158,15 @@ impl Bounds {
         problems
     }
 
-    /// Checks the unit of a time, and that it is not in the future. Where the clock itself stands before 1973 (a simulated
-    /// one) every unit is possible.
+    /// Checks the unit of a time, and that it is not in the future. If the clock itself is before 1973 (in a simulation), every
+    /// unit is accepted.
     fn check_time(&self, member: &str, time: EventTime, problems: &mut Vec<Refusal>) {
         let clock_is_real = self.now.is_some_and(|now| (FIRST_TIME..END_OF_TIME).contains(&now.0));
         if clock_is_real && !(FIRST_TIME..END_OF_TIME).contains(&time.0) {
             let read = time.to_rfc3339().unwrap_or_else(|| "outside of the years 0 to 9999".to_owned());
             let looks = looks_like(time.0).map_or_else(String::new, |unit| format!(", so it looks like {unit}"));
             let message = format!(
-                "{member}: {} is {read} when read as microseconds{looks}; send microseconds since 1970, or an RFC 3339 time",
+                "{member}: {} is {read} in microseconds{looks}; send microseconds since 1970, or an RFC 3339 time",
                 time.0
             );
             problems.push(Refusal::new(Code::BadTime, message));
@@ -177,7 +179,7 @@ impl Bounds {
     }
 }
 
-/// The unit that a time of the present has, if it has this number.
+/// The unit in which this number is a current time.
 fn looks_like(time: i64) -> Option<&'static str> {
     match time {
         100_000_000..100_000_000_000 => Some("seconds"),
@@ -187,19 +189,20 @@ fn looks_like(time: i64) -> Option<&'static str> {
     }
 }
 
-/// Finds what no router could have given out or taken from a caller, such as the `...` of an example or the end of a line.
+/// Checks for ids that no router creates or accepts, such as the `...` of an example, or an id with a line break.
 fn check_id(id: &str, problems: &mut Vec<Refusal>) {
     if id.is_empty() {
-        problems.push(Refusal::new(Code::MissingId, "prediction_id: is missing; nothing could be joined to it"));
+        problems
+            .push(Refusal::new(Code::MissingId, "prediction_id: is missing; the record cannot be joined without it"));
         return;
     }
     check_text("prediction_id", id, problems);
     let wrong = if !id.chars().any(char::is_alphanumeric) {
-        "has no letter and no digit"
+        "has no letter or digit"
     } else if id.chars().any(char::is_control) {
-        "has a control character, such as the end of a line"
+        "has a control character, such as a line break"
     } else if id.trim() != id {
-        "begins or ends with a space"
+        "starts or ends with a space"
     } else {
         return;
     };
@@ -224,7 +227,7 @@ fn check_latency(latency_ms: Option<f64>, problems: &mut Vec<Refusal>) {
 
 fn check_text(member: &str, text: &str, problems: &mut Vec<Refusal>) {
     if text.len() > LONGEST_TEXT {
-        let message = format!("{member}: has {} bytes; at most {LONGEST_TEXT} are taken", text.len());
+        let message = format!("{member}: has {} bytes; the maximum is {LONGEST_TEXT}", text.len());
         problems.push(Refusal::new(Code::BadValue, message));
     }
 }
@@ -239,7 +242,7 @@ fn check_texts(member: &str, texts: &BTreeMap<String, String>, problems: &mut Ve
 
 fn check_names<'a>(member: &str, names: impl ExactSizeIterator<Item = &'a String>, problems: &mut Vec<Refusal>) {
     if names.len() > MOST_VALUES {
-        let message = format!("{member}: has {} entries; at most {MOST_VALUES} are taken", names.len());
+        let message = format!("{member}: has {} entries; the maximum is {MOST_VALUES}", names.len());
         problems.push(Refusal::new(Code::TooManyValues, message));
     }
     for name in names.filter(|name| name.is_empty() || name.len() > LONGEST_TEXT).take(MOST_NAMED) {

@@ -1,14 +1,14 @@
-//! Examples of what two versions answered to the same call (topic `captures`, key = model).
+//! Examples of two versions' answers to the same call (topic `captures`, key = model).
 
 use serde::{Deserialize, Serialize};
 
 use super::Arm;
 use crate::ids::{EventTime, Generation, ModelName, RequestId, RolloutId, Version};
 
-/// A live answer and that of a mirror to the same call, kept as an example.
+/// A live answer and a mirrored answer to the same call, kept as an example.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
-    /// The call.
+    /// Id of the call.
     pub request_id: RequestId,
     /// The model.
     pub model: ModelName,
@@ -16,37 +16,37 @@ pub struct Capture {
     pub rollout: Option<RolloutId>,
     /// The routing table in force.
     pub generation: Generation,
-    /// When both answers were there.
+    /// Time at which both answers were complete.
     pub at: EventTime,
     /// `disagreement` or `sample`.
     pub reason: String,
-    /// How the answers differ, a sentence each.
+    /// How the answers differ, one sentence per difference.
     pub differences: Vec<String>,
-    /// Body of the request, redacted and cut; `None` when it must not be kept.
+    /// Body of the request, redacted and truncated; `None` if it must not be kept.
     pub request: Option<String>,
-    /// Its length as it came.
+    /// Original length of the request body.
     pub request_bytes: i64,
-    /// What the caller got.
+    /// The answer that the caller got.
     pub live: CapturedAnswer,
-    /// What the mirror answered.
+    /// The answer of the mirrored version.
     pub shadow: CapturedAnswer,
 }
 
 /// One answer of a captured pair.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapturedAnswer {
-    /// Who answered.
+    /// The version that answered.
     pub version: Version,
-    /// The part it played.
+    /// The arm of the version.
     pub arm: Arm,
-    /// HTTP status; `None` when none came.
+    /// HTTP status of the answer; `None` if there was no answer.
     pub status: Option<i32>,
     /// Why there is no good answer, as in a prediction.
     pub error: Option<String>,
-    /// How long it took, in microseconds.
+    /// Latency of the answer, in microseconds.
     pub latency_us: Option<i64>,
-    /// Its body, redacted and cut; `None` when it must not be kept.
+    /// Body of the answer, redacted and truncated; `None` if it must not be kept.
     pub body: Option<String>,
-    /// Length of the body as it came.
+    /// Original length of the body.
     pub bytes: i64,
 }

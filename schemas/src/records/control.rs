@@ -1,40 +1,40 @@
-//! What the controller tells the folds (`Control`) and the routers (`RoutingTable`), and what routers answer.
+//! Records from the controller to the folds (`Control`) and to the routers (`RoutingTable`), and the routers' reports.
 
 use serde::{Deserialize, Serialize};
 
 use super::Arm;
 use crate::ids::{EventTime, Generation, ModelName, RolloutId, Version};
 
-/// Where a rollout stands.
+/// Phase of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Waits for another rollout of the same model to end.
+    /// The rollout waits for another rollout of the same model to end.
     Pending,
-    /// Learns base rates and segments from stable traffic; the canary gets nothing.
+    /// Warm-up learns base rates and segments from stable traffic. The canary gets no calls.
     Warming,
-    /// Mirrors traffic to the canary.
+    /// Traffic is mirrored to the canary.
     Shadowing,
-    /// Bakes one step of the ramp.
+    /// A step of the ramp is baking.
     Baking,
-    /// Waits at its weight for a person or for data.
+    /// The rollout waits at its weight for an operator or for data.
     Held,
-    /// A person stopped the clock.
+    /// An operator paused the rollout.
     Paused,
-    /// The canary serves everything; the monitor still compares it with the holdback.
+    /// The canary is promoted, and the monitor compares it with the holdback.
     Promoted,
-    /// Ended well: the canary is the new stable.
+    /// The rollout has succeeded: the canary is the new stable.
     Completed,
-    /// Ended: all traffic is back on stable.
+    /// The rollout has been rolled back: all traffic is on stable.
     RolledBack,
-    /// Ended by a person.
+    /// An operator ended the rollout.
     Aborted,
-    /// Ended by a newer rollout of the same model.
+    /// A newer rollout of the same model ended this one.
     Superseded,
 }
 
 impl Phase {
-    /// The name used on the wire and in metrics.
+    /// Name of the phase on the wire and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -57,9 +57,9 @@ impl Phase {
     }
 }
 
-/// Number of the rules under which this build begins rollouts: what counts and verdicts mean, and when a step is taken.
+/// Number of the rules under which this build starts rollouts. Rules define what counts and verdicts mean, and when a step is taken.
 ///
-/// 1: the rules before outcomes had names. 2: outcomes, see [`Outcome`](super::Outcome).
+/// 1: the rules from before outcomes had names. 2: outcomes, see [`Outcome`](super::Outcome).
 pub const RULES: i32 = 2;
 
 /// Number of the rules of records that were written before rules had numbers.
@@ -69,37 +69,38 @@ pub(super) fn first_rules() -> i32 {
 
 /// The state of one rollout, written to every partition of `events` and `windows` in the transaction that changes it.
 ///
-/// Every event of a generation follows its `Control` in the partition, so a fold never reads a side table.
+/// Every event of a generation follows its `Control` in the partition, so a fold never needs a side table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Control {
     /// The model.
     pub model: ModelName,
     /// The rollout.
     pub rollout: RolloutId,
-    /// The generation that begins with this record.
+    /// The generation that starts with this record.
     pub generation: Generation,
-    /// Phase from here on.
+    /// Phase of the rollout from this record on.
     pub phase: Phase,
-    /// Index of the step being baked, from 0; -1 before the first.
+    /// Index of the current step, from 0; -1 before the first step.
     pub step: i32,
-    /// The version that serves when nothing else does.
+    /// The stable version.
     pub stable: Version,
-    /// The version on trial.
+    /// The canary version.
     pub canary: Version,
     /// Share of the canary, in 1/10000.
     pub canary_share: i32,
     /// Share of the control arm, in 1/10000.
     pub control_share: i32,
-    /// When the controller decided, in event time.
+    /// Time of the controller's decision, in event time.
     pub decided_at: EventTime,
-    /// The rollout spec, normalised, as JSON (`serin_spec::RolloutSpec`).
+    /// The rollout spec, normalized, as JSON (`serin_spec::RolloutSpec`).
     pub spec: String,
     /// What warm-up froze, as JSON (`serin_spec::Frozen`); `None` while warming.
     pub frozen: Option<String>,
-    /// Number of the rules under which the rollout began, see [`RULES`].
+    /// Number of the rules under which the rollout started, see [`RULES`].
     #[serde(default = "first_rules")]
     pub rules: i32,
-    /// A person who resumed had seen the verdict as of this time: what it holds for, holds no more. `None`: nobody has.
+    /// `as_of` of the verdict that the operator had seen when they resumed the rollout. The reasons for which that verdict holds no
+    /// longer hold it. `None` if no operator has resumed it.
     #[serde(default)]
     pub acknowledged: Option<EventTime>,
 }
@@ -109,11 +110,11 @@ pub struct Control {
 pub struct Route {
     /// The version to call.
     pub version: Version,
-    /// The part it plays.
+    /// The arm of the version.
     pub arm: Arm,
-    /// Share in 1/10000. The shares of stable, control and canary add up to 10000; a shadow's is its mirror share.
+    /// Share in 1/10000. The shares of stable, control and canary add up to 10000. The share of a shadow is its mirror share.
     pub share: i32,
-    /// Base URL of the version's servers; `None`: the router's configuration knows it.
+    /// Base URL of the version's servers; `None` if the URL in the router's configuration is used.
     pub url: Option<String>,
 }
 
@@ -122,17 +123,17 @@ pub struct Route {
 pub struct RoutingTable {
     /// The model.
     pub model: ModelName,
-    /// Number of this table; a router ignores anything older.
+    /// Number of the table. Routers ignore older tables.
     pub generation: Generation,
-    /// Renewal of the lease of the same generation; only grows within it.
+    /// Number of the lease's renewal. It only grows within a generation.
     pub lease_seq: i64,
-    /// How long the table holds without renewal, in milliseconds; 0 = for ever (no canary in it).
+    /// Lease of the table in milliseconds. 0 means that the table does not expire, because it has no canary.
     pub lease_ms: i64,
-    /// The rollout it belongs to, if any.
+    /// The rollout that the table belongs to, if any.
     pub rollout: Option<RolloutId>,
-    /// Salt of the split; another one for each rollout.
+    /// Salt of the split. Each rollout has its own salt.
     pub salt: String,
-    /// Sticky key as JSON (`serin_spec::StickyKey`); `None`: by chance per request.
+    /// Sticky key as JSON (`serin_spec::StickyKey`); `None` if each request is assigned at random.
     pub sticky: Option<String>,
     /// Stable, control, canary and shadows. Stable is always there.
     pub routes: Vec<Route>,
@@ -140,14 +141,14 @@ pub struct RoutingTable {
     pub segments: String,
     /// Output rules, as JSON (`Vec<serin_spec::OutputRule>`).
     pub outputs: String,
-    /// Whether a failed canary call may be answered by stable before the first byte.
+    /// Whether stable may answer a canary call that fails before the first byte.
     pub fallback: bool,
-    /// Targets, mirrors, features, examples and the time to drain, as JSON (`serin_spec::TrafficPolicy`); empty: none.
+    /// Targets, mirrors, features, examples and the drain time, as JSON (`serin_spec::TrafficPolicy`). It can be empty.
     #[serde(default)]
     pub policy: String,
-    /// Why it was written, for people.
+    /// Why the table was written, for display.
     pub reason: String,
-    /// When it was decided, in event time.
+    /// Time of the controller's decision, in event time.
     pub decided_at: EventTime,
 }
 
@@ -156,40 +157,40 @@ pub struct RoutingTable {
 pub struct TableApplied {
     /// The model.
     pub model: ModelName,
-    /// Its generation.
+    /// Generation of the table.
     pub generation: Generation,
-    /// Its lease renewal.
+    /// Number of the lease's renewal.
     pub lease_seq: i64,
-    /// Microseconds between the record's arrival on the log and its use, as the router saw it.
+    /// Microseconds from the record's arrival on the log until the router used it, measured by the router.
     pub apply_us: i64,
 }
 
-/// A version whose servers a router does not call for a while, because they failed.
+/// A version that a router temporarily does not call, because its servers failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shed {
     /// The model.
     pub model: ModelName,
     /// The version.
     pub version: Version,
-    /// When the router stopped calling it.
+    /// Time at which the router stopped calling the version.
     pub since: EventTime,
-    /// Why, for people.
+    /// Why the router stopped, for display.
     pub cause: String,
 }
 
-/// Calls of a model that a router could not decide as its rollout asks.
+/// Calls of a model that a router could not assign as its rollout specifies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undecided {
     /// The model.
     pub model: ModelName,
-    /// What the decision needed: `sticky`, `target` or `segment`.
+    /// The value that the assignment needed: `sticky`, `target` or `segment`.
     pub needed: String,
-    /// Why it could not be read, such as `too_large`: these calls went to stable and enter no comparison. `absent`: the request has no
-    /// sticky key, and was split by chance.
+    /// Why the value could not be read, such as `too_large`. These calls went to stable and are not compared. `absent` means that the
+    /// request has no sticky key and was assigned at random.
     pub reason: String,
-    /// How many calls.
+    /// Number of such calls.
     pub calls: i64,
-    /// Of how many calls of the model since its rollout began at this router.
+    /// Number of all calls of the model since its rollout started at this router.
     pub of: i64,
 }
 
@@ -198,60 +199,60 @@ pub struct Undecided {
 pub struct TableRefused {
     /// The model.
     pub model: ModelName,
-    /// Its generation; 0: the record could not be read, so it is not known.
+    /// Generation of the table; 0 if it is unknown because the record could not be read.
     pub generation: Generation,
-    /// Why, for people.
+    /// Why the router cannot use the table, for display.
     pub reason: String,
 }
 
-/// What a router's own configuration says of a version.
+/// A version in a router's own configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configured {
     /// The model.
     pub model: ModelName,
     /// The version.
     pub version: Version,
-    /// Whether it serves the model while there is no routing table.
+    /// Whether the version serves the model while there is no routing table.
     pub stable: bool,
-    /// Base URLs of its servers, with commas between them.
+    /// Base URLs of the version's servers, separated by commas.
     pub url: String,
-    /// Base URL for gRPC; `None`: `url`.
+    /// Base URL for gRPC; `None` if it is `url`.
     #[serde(default)]
     pub grpc_url: Option<String>,
-    /// The servers' own name for the version; `None`: they want none.
+    /// The servers' own name for the version; `None` if they do not expect one.
     #[serde(default)]
     pub path_version: Option<String>,
 }
 
-/// A router's report of what it applied (topic `router-status`).
+/// A router's status report (topic `router-status`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RouterStatus {
     /// Name of the router.
     pub router: String,
-    /// Its incarnation.
+    /// Incarnation of the router.
     pub incarnation: i64,
-    /// The router's clock.
+    /// Time of the report by the router's clock.
     pub at: EventTime,
-    /// All tables in use of the models of this partition.
+    /// All tables in use for the models of this partition.
     pub applied: Vec<TableApplied>,
-    /// Versions that get no calls now.
+    /// Versions that currently get no calls.
     #[serde(default)]
     pub shed: Vec<Shed>,
-    /// Calls that were not decided as their rollout asks.
+    /// Calls that could not be assigned as their rollout specifies.
     #[serde(default)]
     pub undecided: Vec<Undecided>,
-    /// Newest tables that it cannot use, of the models of this partition. It goes on with the tables before them.
+    /// The newest tables of this partition's models that the router cannot use. It continues with the previous tables.
     #[serde(default)]
     pub refused: Vec<TableRefused>,
-    /// What its own configuration says of the models of this partition; `None`: an older router did not say.
+    /// Versions of this partition's models in the router's own configuration; `None` if an older router does not report them.
     #[serde(default)]
     pub configured: Option<Vec<Configured>>,
     /// True on a clean shutdown.
     pub leaving: bool,
-    /// What answers carry where an output rule found nothing.
+    /// Names of outputs in answers in which an output rule found nothing.
     #[serde(default)]
     pub seen_outputs: Vec<SeenOutputs>,
-    /// Names of the labels in feedback that came over HTTP; 32 at most.
+    /// Names of the labels in feedback that arrived over HTTP; at most 32.
     #[serde(default)]
     pub seen_labels: Vec<String>,
 }
@@ -261,6 +262,6 @@ pub struct RouterStatus {
 pub struct SeenOutputs {
     /// The model.
     pub model: ModelName,
-    /// Names of tensors, or JSON pointers; 32 at most.
+    /// Names of tensors, or JSON pointers; at most 32.
     pub names: Vec<String>,
 }

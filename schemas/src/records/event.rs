@@ -1,4 +1,4 @@
-//! What happens at the routers: predictions, feedback, heartbeats (topic `events`, key = request id).
+//! Events of the routers: predictions, feedback and heartbeats (topic `events`, key = request id).
 
 use std::collections::BTreeMap;
 
@@ -7,41 +7,41 @@ use serde::{Deserialize, Serialize};
 use super::Arm;
 use crate::ids::{EventTime, Generation, ModelName, RequestId, RolloutId, Version};
 
-/// Who wrote a record, and its place in that writer's sequence for one partition.
+/// The writer of a record, and the record's number in that writer's sequence for one partition.
 ///
-/// `seq` counts from 1 within (writer, incarnation, partition): a repeated number is a duplicate, a gap is a loss.
+/// `seq` counts from 1 within (writer, incarnation, partition). A repeated number is a duplicate, and a gap is a loss.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Writer {
     /// Stable name of the writer, such as `router-0`.
     pub name: String,
-    /// Start time of the writer's process in microseconds; a restart is a new incarnation.
+    /// Start time of the writer's process in microseconds. Each restart is a new incarnation.
     pub incarnation: i64,
     /// Number of the record in this partition, from 1.
     pub seq: i64,
 }
 
 /// How the arm of a prediction was chosen. Only [`Assignment::Random`], [`Assignment::Sticky`] and
-/// [`Assignment::External`] enter a comparison.
+/// [`Assignment::External`] are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Assignment {
-    /// By chance, per request.
+    /// At random, for each request.
     Random,
     /// By the salted hash of a key.
     Sticky,
-    /// The caller asked for this version.
+    /// The caller requested this version.
     Pinned,
-    /// A targeting rule sent it.
+    /// A target of the rollout matched.
     Targeted,
-    /// Stable answered because the canary could not.
+    /// Stable answered because the canary failed.
     Fallback,
-    /// The table had no lease: all went to stable.
+    /// The lease of the table had expired, so all calls went to stable.
     LeaseExpired,
     /// The local switch "all stable" was on.
     SwitchedOff,
-    /// Somebody else's router chose (`mode: observe`).
+    /// A foreign router assigned the call (`mode: observe`).
     External,
-    /// Something that decides was there and could not be read: stable answered.
+    /// A value that the assignment needed could not be read, so stable answered.
     Unreadable,
 }
 
@@ -56,39 +56,39 @@ impl Assignment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// Serin's router: this event counts the call.
+    /// Serin's router. The event counts the call.
     Router,
-    /// A model server or foreign log, through intake: adds outputs to a routed call, or counts a call that no
-    /// Serin router saw.
+    /// A model server or a foreign log, through the intake. The event adds outputs to a routed call, or counts a call that no Serin
+    /// router has seen.
     Intake,
 }
 
-/// What became of a call. Every call has exactly one outcome.
+/// The outcome of a call. Every call has exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The answer was understood as good.
+    /// The answer was read and is good.
     Ok,
     /// Status 4xx: the version refused the request.
     Refused,
     /// Status 3xx.
     Redirected,
-    /// Status 5xx, no answer, an answer that broke off, or an error inside an answer whose status is good.
+    /// Status 5xx, no answer, an incomplete answer, or an error inside an answer with a good status.
     Failed,
-    /// Status 2xx with an answer that cannot be used: NaN, null, empty, out of range, not of its schema.
+    /// Status 2xx with an answer that cannot be used: NaN, null, empty, out of range, or not matching its schema.
     Unusable,
-    /// Status 2xx with an answer that was not looked into: too large, or in an encoding that is not known.
+    /// Status 2xx with an answer whose body was not read, because it is too large or has an unknown encoding.
     Unread,
-    /// The caller left before the answer was complete.
+    /// The caller cancelled the call before the answer was complete.
     Cancelled,
 }
 
 impl Outcome {
-    /// All of them, in the order of the schema.
+    /// All outcomes, in the order of the schema.
     pub const ALL: [Self; 7] =
         [Self::Ok, Self::Refused, Self::Redirected, Self::Failed, Self::Unusable, Self::Unread, Self::Cancelled];
 
-    /// The name used on the wire, in metrics and in texts.
+    /// Name of the outcome on the wire, in metrics and in texts.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -101,10 +101,10 @@ impl Outcome {
         }
     }
 
-    /// The outcome of an event that does not state one: an event of version 1, or one that a foreign writer sent.
+    /// The outcome of an event that does not contain one: an event of version 1, or one from a foreign writer.
     ///
-    /// A status of 400 to 499 says more than the error beside it. 499 is what proxies write when the caller has closed the
-    /// connection. A router always has a status unless the call failed; a foreign writer may leave it out.
+    /// A status of 400 to 499 takes precedence over the error. Proxies write 499 when the caller has closed the connection. A router
+    /// always has a status unless the call failed. A foreign writer may leave the status out.
     pub fn derived(origin: Origin, status: Option<i32>, error: Option<&str>, invalid_output: Option<&str>) -> Self {
         match (status, error) {
             (Some(499), _) | (_, Some("client_closed" | "cancelled")) => Self::Cancelled,
@@ -119,35 +119,35 @@ impl Outcome {
     }
 }
 
-/// One answer of one version to one call.
+/// One version's answer to one call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// Joins the live call, its mirrors and its feedback.
+    /// Id that joins the live call, its mirrors and its feedback.
     pub request_id: RequestId,
-    /// The model that was asked.
+    /// The model that was called.
     pub model: ModelName,
     /// The version that answered.
     pub version: Version,
-    /// The part it played.
+    /// The arm of the version.
     pub arm: Arm,
     /// How the arm was chosen.
     pub assignment: Assignment,
-    /// Who reported it.
+    /// Which side reported the prediction.
     pub origin: Origin,
     /// The rollout in force, if any.
     pub rollout: Option<RolloutId>,
     /// The routing table in force.
     pub generation: Generation,
-    /// Event time: when the answer was complete (a timeout completes at the timeout).
+    /// Event time: the time at which the answer was complete. A call that timed out is complete at its timeout.
     pub completed_at: EventTime,
     /// Time from the last byte of the request to the last byte of the answer, in microseconds.
     pub latency_us: Option<i64>,
-    /// HTTP status of the answer; `None` when none came.
+    /// HTTP status of the answer; `None` if there was no answer.
     pub status: Option<i32>,
-    /// The cause of [`Outcome::Failed`] and [`Outcome::Cancelled`]: `connect`, `timeout`, `truncated`, `status_503` ...; else
-    /// `None`.
+    /// The cause of [`Outcome::Failed`] and [`Outcome::Cancelled`]: `connect`, `timeout`, `truncated`, `status_503` ... `None` for
+    /// other outcomes.
     pub error: Option<String>,
-    /// The cause of [`Outcome::Unusable`] (`nan`, `null`, `empty`, `out_of_range`, `unparsable` ...); else `None`.
+    /// The cause of [`Outcome::Unusable`]: `nan`, `null`, `empty`, `out_of_range`, `unparsable` ... `None` for other outcomes.
     pub invalid_output: Option<String>,
     /// Salted hash of the sticky key, if assignment was sticky.
     pub unit: Option<i64>,
@@ -157,18 +157,18 @@ pub struct Prediction {
     pub classes: BTreeMap<String, String>,
     /// Value of each segment dimension.
     pub segments: BTreeMap<String, String>,
-    /// Who wrote it.
+    /// The writer of the record.
     pub writer: Writer,
-    /// What became of the call; `None`: derived from status, error and `invalid_output`, see [`Self::outcome`].
+    /// The outcome of the call; `None` if it is derived from status, error and `invalid_output`, see [`Self::outcome`].
     #[serde(default)]
     pub outcome: Option<Outcome>,
-    /// The cause of [`Outcome::Unread`] (`too_large`, `encoding`, `content_type` ...); else `None`.
+    /// The cause of [`Outcome::Unread`]: `too_large`, `encoding`, `content_type` ... `None` for other outcomes.
     #[serde(default)]
     pub unread: Option<String>,
 }
 
 impl Prediction {
-    /// What became of the call: as stated, else [derived](Outcome::derived).
+    /// The outcome of the call: the one in the record, or else the [derived](Outcome::derived) one.
     pub fn outcome(&self) -> Outcome {
         self.outcome.unwrap_or_else(|| {
             Outcome::derived(self.origin, self.status, self.error.as_deref(), self.invalid_output.as_deref())
@@ -176,63 +176,63 @@ impl Prediction {
     }
 }
 
-/// Who put a label on the log, as the door checked it, and which models that writer may judge.
+/// The writer of a label, as checked by the door, and the models that it may label.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credential {
     /// Name of the writer in the configuration of the door.
     pub writer: String,
-    /// Patterns of the models that it may judge; `*` stands for any characters.
+    /// Patterns of the models that the writer may label; `*` matches any characters.
     pub models: Vec<String>,
 }
 
-/// What a prediction led to: a label, a click, an amount. Its sender needs to know only the request id.
+/// Feedback on a prediction: a label, a click or an amount. Its sender only needs the request id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Feedback {
-    /// The prediction it speaks of.
+    /// Id of the prediction that the feedback is about.
     pub request_id: RequestId,
-    /// When the truth was observed.
+    /// Time at which the label was observed.
     pub observed_at: EventTime,
-    /// A later revision replaces an earlier one.
+    /// Revision of the feedback. A higher revision replaces a lower one.
     pub revision: i64,
-    /// Numeric truths by name; a yes/no label is 1 or 0.
+    /// Numeric labels by name. A yes/no label is 1 or 0.
     pub values: BTreeMap<String, f64>,
-    /// Categorical truths by name.
+    /// Categorical labels by name.
     pub classes: BTreeMap<String, String>,
-    /// Who wrote it.
+    /// The writer of the record.
     pub writer: Writer,
-    /// The door's stamp; `None`: the door asked for no credential.
+    /// The credential that the door checked; `None` if the door did not require one.
     #[serde(default)]
     pub credential: Option<Credential>,
 }
 
-/// Events of one arm that a writer had to drop.
+/// Number of events of one arm that a writer had to drop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArmDrops {
     /// The model.
     pub model: ModelName,
     /// The arm.
     pub arm: Arm,
-    /// Events dropped since this incarnation began, over all partitions.
+    /// Events dropped since the start of this incarnation, over all partitions.
     pub dropped: i64,
 }
 
-/// A writer's promise, written to every partition of `events`: nothing older than `low_watermark` will follow here.
+/// A writer's low watermark, written to every partition of `events`: the writer will not write an older event to this partition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Heartbeat {
-    /// The writer; `seq` is the number of the last prediction or feedback it wrote to this partition.
+    /// The writer. `seq` is the number of the last prediction or feedback that it wrote to this partition.
     pub writer: Writer,
     /// No later event of this writer in this partition has an earlier event time.
     pub low_watermark: EventTime,
-    /// What the writer's bounded queue had to drop so far.
+    /// Events that the writer's bounded queue has dropped so far.
     pub drops: Vec<ArmDrops>,
-    /// True on the last heartbeat of a writer that shuts down: it no longer holds the watermark back.
+    /// True on the last heartbeat of a writer that shuts down. From then on it does not hold the watermark back.
     pub leaving: bool,
-    /// What the writer's own clock showed when it sent this; `None` under a replay clock. Compared with the log's timestamp, it
-    /// shows a clock that is off.
+    /// Time of the heartbeat by the writer's own clock; `None` under a replay clock. Comparing it with the log's timestamp reveals a
+    /// wrong clock.
     #[serde(default)]
     pub sent_at: Option<EventTime>,
-    /// True for a relay of what others write: its watermark follows their clocks, so it holds event time only while no router is
-    /// heard.
+    /// True for a relay of external events. Its watermark follows the clocks of external systems, so it only holds event time back
+    /// while no router sends heartbeats.
     #[serde(default)]
     pub relay: bool,
 }

@@ -1,7 +1,7 @@
 //! Every record that Serin writes to a topic, as Rust types.
 //!
-//! Field names and order are the wire contract: they equal the Avro schemas in `schemas/avro/`. A new field gets a
-//! default there and here, a removed one stays reserved.
+//! Names and order of the fields are the wire contract and equal those in the Avro schemas in `schemas/avro/`. A new field gets a
+//! default there and here. The name of a removed field stays reserved.
 
 mod capture;
 mod control;
@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{Codec, Record};
 
-/// Names every record with the schema files of all versions that can be read; the last is the one that is written.
+/// Defines the name of every record and its schema files for all versions that can be read. The last version is written.
 macro_rules! records {
     ($($(#[$condition:meta])* $record:ident = $name:literal { $($version:literal),+ })+) => {
         $($(#[$condition])* impl Record for $record {
@@ -49,7 +49,7 @@ macro_rules! records {
             }
         })+
 
-        /// Calls `visitor` with every record type: for tables, tools and tests.
+        /// Calls `visitor` with every record type, for tables, tools and tests.
         pub fn visit_all(visitor: &mut impl RecordVisitor) {
             $($(#[$condition])* visitor.visit::<$record>();)+
         }
@@ -60,7 +60,7 @@ const fn last(versions: &[u32]) -> u32 {
     versions[versions.len() - 1]
 }
 
-/// Something done for every record type, by [`visit_all`].
+/// An operation on every record type, for [`visit_all`].
 pub trait RecordVisitor {
     /// Called once for each record.
     fn visit<R: Record + std::fmt::Debug + PartialEq>(&mut self);
@@ -83,22 +83,22 @@ records! {
     Capture = "capture" { 1 }
 }
 
-/// The part a version plays in a rollout.
+/// Role of a version in a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arm {
-    /// Serves what no other arm serves; counted, not sketched.
+    /// The rest of stable's traffic. Its answers are counted but not summarized.
     Stable,
-    /// Stable answers drawn like the canary's: what the canary is compared with.
+    /// Stable's answers that are sampled in the same way as the canary's, and that the canary is compared with.
     Control,
-    /// The version on trial.
+    /// The version under test.
     Canary,
-    /// Answers mirrored calls; nobody sees its answers.
+    /// A version that answers mirrored calls. Callers do not see its answers.
     Shadow,
 }
 
 impl Arm {
-    /// The name used on the wire, in metrics and in texts.
+    /// Name of the arm on the wire, in metrics and in texts.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stable => "stable",
@@ -109,12 +109,12 @@ impl Arm {
     }
 }
 
-/// One value of one configured dimension, or everything.
+/// One value of a segment dimension, or all traffic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Segment {
     /// Name of the dimension, such as `origin`; empty for the segment of all traffic.
     pub dimension: String,
-    /// Its value, such as `LGA`, or `other`; empty for the segment of all traffic.
+    /// Value of the dimension, such as `LGA`, or `other`; empty for the segment of all traffic.
     pub value: String,
 }
 
@@ -124,12 +124,12 @@ impl Segment {
         Self::default()
     }
 
-    /// One value of a dimension.
+    /// The segment of one value of a dimension.
     pub fn of(dimension: impl Into<String>, value: impl Into<String>) -> Self {
         Self { dimension: dimension.into(), value: value.into() }
     }
 
-    /// In `WindowClosed::population`: the answers that name no unit although arms are assigned by one. No dimension has an empty name.
+    /// In `WindowClosed::population`: the answers without a unit although arms are assigned by unit. No dimension has an empty name.
     pub fn no_unit() -> Self {
         Self::of("", "no_unit")
     }

@@ -1,6 +1,6 @@
-//! `window_closed` as a build of tomorrow might have it: version 4, with one optional field more. For the test of a rolling upgrade.
+//! A possible future `window_closed`: version 4, with one additional optional field. For the test of a rolling upgrade.
 //!
-//! Invariant: version 4 is version 3 and a field with a default, as docs/records.md says a change must be.
+//! Invariant: version 4 is version 3 plus a field with a default, as docs/records.md requires for a change.
 
 use std::sync::LazyLock;
 

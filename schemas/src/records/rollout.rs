@@ -1,83 +1,83 @@
-//! What people and systems ask for (`commands`), what became of it (`audit`), and what could not be read (`dead-letters`).
+//! Requests to the controller (`commands`), their results (`audit`), and records that could not be used (`dead-letters`).
 
 use serde::{Deserialize, Serialize};
 
 use super::Phase;
 use crate::ids::{EventTime, Generation, ModelName, RolloutId};
 
-/// What somebody wants done.
+/// What a command requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Start a rollout from a spec.
     Apply,
-    /// Go to the next step, or with `full` to the end.
+    /// Go to the next step.
     Promote,
-    /// Promote fully, at once.
+    /// Promote the canary fully, at once.
     PromoteFull,
-    /// Stop the clock at the present weight.
+    /// Pause the rollout at its current weight.
     Pause,
-    /// Let the clock run again.
+    /// Resume a paused rollout.
     Resume,
-    /// End it: all traffic to stable.
+    /// End the rollout and send all traffic to stable.
     Abort,
-    /// Every model to stable, now.
+    /// Send the traffic of every model to stable, at once.
     StopAll,
 }
 
 /// A request to the controller (topic `commands`, key = model).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Command {
-    /// `UUIDv7`; the same id is done once.
+    /// `UUIDv7` of the command. A command with the same id is executed once.
     pub id: String,
-    /// What to do.
+    /// What the command requests.
     pub action: Action,
-    /// The model it is about.
+    /// The model of the rollout.
     pub model: ModelName,
-    /// The rollout to start (`apply`) or the one meant; `None`: the model's active one.
+    /// The rollout to start (`apply`) or to change; `None` for the model's active rollout.
     pub rollout: Option<RolloutId>,
     /// The rollout spec as JSON, for `apply`.
     pub spec: Option<String>,
-    /// Who asks: a user, `mlflow`, `cli`.
+    /// Sender of the command: a user, `mlflow`, `cli`.
     pub actor: String,
-    /// Why, in their words.
+    /// Reason that the sender gave.
     pub reason: String,
-    /// When it was asked, wall clock.
+    /// Time of the command, by the wall clock.
     pub at: EventTime,
 }
 
-/// What kind of thing happened to a rollout.
+/// Kind of an event of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// A rollout was accepted.
     Started,
-    /// A command could not be done.
+    /// A command was refused.
     Refused,
     /// The phase or the step changed.
     Advanced,
-    /// It waits.
+    /// The rollout was held.
     Held,
-    /// It goes on.
+    /// The rollout continues.
     Resumed,
-    /// A person paused it.
+    /// An operator paused the rollout.
     Paused,
-    /// The canary serves everything.
+    /// The canary was promoted.
     Promoted,
-    /// Ended well.
+    /// The rollout succeeded.
     Completed,
-    /// Back to stable.
+    /// The rollout was rolled back to stable.
     RolledBack,
-    /// Ended by a person.
+    /// An operator ended the rollout.
     Aborted,
-    /// Ended by a newer rollout.
+    /// A newer rollout ended this one.
     Superseded,
-    /// Something to look at that changed nothing.
+    /// A warning that did not change the rollout.
     Warned,
 }
 
 impl EventKind {
-    /// All of them, in the order of the schema.
+    /// All kinds, in the order of the schema.
     pub const ALL: [Self; 12] = [
         Self::Started,
         Self::Refused,
@@ -93,7 +93,7 @@ impl EventKind {
         Self::Warned,
     ];
 
-    /// The name used on the wire and in metrics.
+    /// Name of the kind on the wire and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Started => "started",
@@ -112,58 +112,58 @@ impl EventKind {
     }
 }
 
-/// Something that happened to a rollout (topic `audit`, key = model).
+/// An event of a rollout (topic `audit`, key = model).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RolloutEvent {
-    /// `UUIDv7` or a hash of the cause: the same cause has the same id.
+    /// `UUIDv7`, or a hash of the cause, so that the same cause has the same id.
     pub id: String,
     /// The model.
     pub model: ModelName,
     /// The rollout; `None` for a refused command without one.
     pub rollout: Option<RolloutId>,
-    /// What happened.
+    /// Kind of the event.
     pub kind: EventKind,
-    /// Phase after it.
+    /// Phase after the event.
     pub phase: Phase,
-    /// Step after it; -1 before the first.
+    /// Step after the event; -1 before the first step.
     pub step: i32,
-    /// Share of the canary after it, in 1/10000.
+    /// Share of the canary after the event, in 1/10000.
     pub canary_share: i32,
-    /// Generation after it.
+    /// Generation after the event.
     pub generation: Generation,
-    /// Event time of it.
+    /// Event time of the event.
     pub at: EventTime,
-    /// Wall clock of it.
+    /// Wall clock time of the event.
     pub recorded_at: EventTime,
-    /// Who or what caused it: `analyzer`, a user's name.
+    /// Cause of the event: `analyzer`, or the name of a user.
     pub actor: String,
     /// One plain sentence with the evidence.
     pub sentence: String,
-    /// Id of the verdict or command behind it.
+    /// Id of the verdict or command that caused the event.
     pub cause: Option<String>,
-    /// The rollout's whole state after it, as JSON (`serin_rollout::RolloutState`).
+    /// The whole state of the rollout after the event, as JSON (`serin_rollout::RolloutState`).
     pub state: Option<String>,
 }
 
-/// A record that could not be used (topic `dead-letters`): nothing is lost, nothing crashes.
+/// A record that could not be used (topic `dead-letters`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
-    /// The stage that could not use it.
+    /// The stage that could not use the record.
     pub stage: String,
-    /// Where it came from.
+    /// Topic of the original record.
     pub topic: String,
-    /// Partition it came from.
+    /// Partition of the original record.
     pub partition: i32,
-    /// Offset it has there.
+    /// Offset of the original record.
     pub offset: i64,
     /// Stable code: `garbage`, `unknown_schema_version`, `far_future`, `negative_latency`, `too_large` ...
     pub code: String,
-    /// What is wrong, for people.
+    /// What is wrong with the record, for display.
     pub message: String,
     /// The original key.
     #[serde(with = "crate::codec::avro_bytes")]
     pub key: Vec<u8>,
-    /// The original value, cut at 1 MiB.
+    /// The original value, truncated at 1 MiB.
     #[serde(with = "crate::codec::avro_bytes")]
     pub value: Vec<u8>,
 }

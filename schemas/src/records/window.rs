@@ -1,4 +1,4 @@
-//! What the aggregator closed (topic `windows`, key = model).
+//! Windows that the aggregator closed (topic `windows`, key = model).
 
 use serde::{Deserialize, Serialize};
 
@@ -19,44 +19,45 @@ pub struct Cell {
     pub summary: Vec<u8>,
 }
 
-/// Plain counts of one arm in one window.
+/// Counts of one arm in one window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArmCounts {
     /// The arm.
     pub arm: Arm,
-    /// Answers that enter the comparison.
+    /// Number of answers that are compared.
     pub predictions: i64,
-    /// Answers left out of it (pinned, fallback, lease expired ...).
+    /// Number of answers that are left out of the comparison (pinned, fallback, lease expired ...).
     pub excluded: i64,
-    /// Outcome `failed` among `predictions` (rules 1: any error).
+    /// Number of answers among `predictions` with outcome `failed` (rules 1: any error).
     pub errors: i64,
-    /// Outcome `unusable` among `predictions`.
+    /// Number of answers among `predictions` with outcome `unusable`.
     pub invalid: i64,
-    /// Events that came after their window had closed.
+    /// Number of events that arrived after their window had closed.
     pub late: i64,
-    /// Events that a writer dropped, as its heartbeats say.
+    /// Number of events that a writer dropped, according to its heartbeats.
     pub lost: i64,
-    /// Predictions whose label had come in time (label streams only).
+    /// Number of predictions whose label arrived in time (label streams only).
     pub labelled: i64,
-    /// Outcome `refused` among `predictions`.
+    /// Number of answers among `predictions` with outcome `refused`.
     #[serde(default)]
     pub refused: i64,
-    /// Outcome `redirected` among `predictions`.
+    /// Number of answers among `predictions` with outcome `redirected`.
     #[serde(default)]
     pub redirected: i64,
-    /// Outcome `unread` among `predictions`.
+    /// Number of answers among `predictions` with outcome `unread`.
     #[serde(default)]
     pub unread: i64,
-    /// Outcome `cancelled`: the caller left. Not among `predictions`.
+    /// Number of calls with outcome `cancelled`. They are not among `predictions`.
     #[serde(default)]
     pub cancelled: i64,
-    /// Of `cancelled`: the caller left after the head of the answer had reached it, so it could know the version.
+    /// Number of `cancelled` calls that were cancelled after the head of the answer had reached the caller, which could then know the
+    /// version.
     #[serde(default)]
     pub left: i64,
 }
 
 impl ArmCounts {
-    /// Counts of an arm that has had nothing.
+    /// Counts of an arm without events.
     pub fn none(arm: Arm) -> Self {
         Self {
             arm,
@@ -76,14 +77,14 @@ impl ArmCounts {
     }
 }
 
-/// How many of an arm's compared answers had one segment value.
+/// Number of an arm's compared answers with one segment value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Population {
     /// The arm.
     pub arm: Arm,
     /// The value of a dimension, or `other`.
     pub segment: Segment,
-    /// Answers that enter the comparison.
+    /// Number of answers that are compared.
     pub predictions: i64,
 }
 
@@ -94,71 +95,72 @@ pub struct WindowClosed {
     pub model: ModelName,
     /// The rollout.
     pub rollout: RolloutId,
-    /// The generation whose events these are.
+    /// The generation of the window's events.
     pub generation: Generation,
-    /// Partition of `events` it was folded from.
+    /// Partition of `events` that the window was folded from.
     pub partition: i32,
-    /// End of the window; it covers `[end - length, end)`.
+    /// End of the window, which covers `[end - length, end)`.
     pub end: EventTime,
     /// Length of the window.
     pub length: Span,
-    /// Maturity of the metrics inside: 0 for what is known at completion, else the wait for labels. Each maturity is a
-    /// stream of windows with its own progress.
+    /// Maturity of the metrics in the window: 0 for values that are known at completion, otherwise the wait for labels. Each maturity
+    /// is a stream of windows with its own progress.
     pub maturity: Span,
     /// One entry per arm, metric and segment that had data.
     pub cells: Vec<Cell>,
     /// One entry per arm that had events.
     pub arms: Vec<ArmCounts>,
-    /// One entry per arm and frozen segment value that had answers; windows of maturity 0 only.
+    /// One entry per arm and frozen segment value that had answers, only in windows of maturity 0.
     #[serde(default)]
     pub population: Vec<Population>,
-    /// Number of the rules under which it was counted, see [`RULES`](super::RULES).
+    /// Number of the rules under which the window was counted, see [`RULES`](super::RULES).
     #[serde(default = "super::control::first_rules")]
     pub rules: i32,
-    /// What closed it: the field of a made-up version 4.
+    /// What closed the window: the additional field of the test's version 4.
     #[cfg(feature = "next-schema")]
     #[serde(default)]
     pub closed_by: Option<String>,
 }
 
-/// A partition's promise: a window of maturity `m` of a rollout with grace `g` has been written when `end + m + g` is at or
-/// before `through`.
+/// How far a partition has closed its windows: it has written every window with `end + m + g` at or before `through`, where `m` is the
+/// window's maturity and `g` the grace of its rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosedThrough {
     /// Partition of `events`.
     pub partition: i32,
-    /// How many partitions `events` has: a window is complete when all have passed it.
+    /// Number of partitions of `events`. A window is complete when all of them have passed it.
     pub partitions: i32,
-    /// The watermark.
+    /// The watermark of the partition.
     pub through: EventTime,
-    /// The same for rollouts of models whose calls others report (`traffic: external`); `None`: that is [`through`](Self::through).
+    /// The watermark for rollouts of models whose calls external systems report (`traffic: external`); `None` if it equals
+    /// [`through`](Self::through).
     #[serde(default)]
     pub relayed_through: Option<EventTime>,
-    /// The lowest watermark of all writers that have neither left nor been silent for `writer_ttl`; `None`: that is
+    /// The lowest watermark of all writers that have neither left nor been silent for `writer_ttl`; `None` if it equals
     /// [`through`](Self::through).
     #[serde(default)]
     pub heard_through: Option<EventTime>,
-    /// Writers that were not heard in time: event time went on without them.
+    /// Writers that sent no heartbeat in time. Event time no longer waits for them.
     #[serde(default)]
     pub silent: Vec<String>,
-    /// Writers whose clocks are off by more than what is tolerated; they do not hold event time.
+    /// Writers whose clocks are off by more than the tolerance. They do not hold event time back.
     #[serde(default)]
     pub skewed: Vec<ClockOffset>,
 }
 
 impl ClosedThrough {
-    /// A promise of a partition whose writers are all heard and whose clocks agree with the log's.
+    /// Creates the record for a partition with neither silent writers nor writers with wrong clocks.
     pub fn heard(partition: i32, partitions: i32, through: EventTime) -> Self {
         let (relayed_through, heard_through) = (None, None);
         Self { partition, partitions, through, relayed_through, heard_through, silent: Vec::new(), skewed: Vec::new() }
     }
 }
 
-/// A writer whose clock is off.
+/// A writer with a wrong clock.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ClockOffset {
     /// Name of the writer.
     pub writer: String,
-    /// Its clock less the log's: negative when it is behind.
+    /// The writer's clock minus the log's clock; negative if the writer's clock is behind.
     pub offset: Span,
 }

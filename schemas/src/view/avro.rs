@@ -1,25 +1,25 @@
-//! Avro's binary form, read in place. Source: Apache Avro 1.12 specification, "Binary Encoding".
+//! Reads Avro's binary encoding in place. Source: Apache Avro 1.12 specification, "Binary Encoding".
 
 use std::marker::PhantomData;
 
 use crate::codec::MAX_RECORD_BYTES;
 
-/// Most bytes of a number.
+/// Maximum number of bytes of an encoded number.
 const MAX_NUMBER_BYTES: u32 = 10;
 
-/// What stands there is something else.
+/// The bytes are not a valid encoding of the expected value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// What was read.
+/// Result of reading a value.
 pub(super) type Read<T> = Result<T, Malformed>;
 
-/// Reads from the front of a body.
+/// Reads values from the front of a body.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
-    /// At the beginning of a body that is not too large.
+    /// Starts to read a body. Bodies that are too large are refused.
     pub(super) fn new(body: &'a [u8]) -> Read<Self> {
         if body.len() <= MAX_RECORD_BYTES { Ok(Self(body)) } else { Err(Malformed) }
     }
@@ -28,7 +28,7 @@ impl<'a> Cursor<'a> {
         self.0.is_empty()
     }
 
-    /// Seven bits a byte, the lowest first, zigzag. Bits beyond the 64th are dropped, as the library does.
+    /// Reads a zigzag number with seven bits per byte, lowest bits first. Bits beyond the 64th are dropped, as the library does.
     #[inline]
     pub(super) fn long(&mut self) -> Read<i64> {
         let mut bits = 0;
@@ -48,7 +48,7 @@ impl<'a> Cursor<'a> {
         self.long()?.try_into().map_err(|_| Malformed)
     }
 
-    /// Of a symbol or of a branch of a union.
+    /// Reads the index of a symbol or of a branch of a union.
     #[inline]
     pub(super) fn index(&mut self) -> Read<usize> {
         self.int()?.try_into().map_err(|_| Malformed)
@@ -67,7 +67,7 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(self.bytes(length)?).map_err(|_| Malformed)
     }
 
-    /// A union of null and something.
+    /// Reads a union of null and another type.
     #[inline]
     pub(super) fn option<T>(&mut self, some: impl FnOnce(&mut Self) -> Read<T>) -> Read<Option<T>> {
         match self.index()? {
@@ -77,7 +77,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// An array of texts. Its length is not believed: it grows by what is there.
+    /// Reads an array of texts. The list is not allocated by the encoded length, which can be wrong, but grows with each entry.
     pub(super) fn texts(&mut self) -> Read<Vec<&'a str>> {
         let mut texts = Vec::new();
         while let Some(count) = self.block()? {
@@ -88,8 +88,8 @@ impl<'a> Cursor<'a> {
         Ok(texts)
     }
 
-    /// The head of a block of an array or a map: how many entries follow; a negative number is followed by the size of the
-    /// block. `None`: the end.
+    /// Reads the head of a block of an array or a map, and returns the number of its entries; `None` at the end. A negative number is
+    /// followed by the size of the block.
     #[inline]
     fn block(&mut self) -> Read<Option<u64>> {
         let count = self.long()?;
@@ -99,19 +99,19 @@ impl<'a> Cursor<'a> {
         Ok((count != 0).then_some(count.unsigned_abs()))
     }
 
-    /// A map, gone through once: what a [`MapView`] holds is known to be readable.
+    /// Reads a map. Reading all its entries here once guarantees that those of the [`MapView`] can be read.
     pub(super) fn map<V: Datum<'a>>(&mut self) -> Read<MapView<'a, V>> {
-        let begin = self.0;
+        let start = self.0;
         let mut entries = Entries::<V>::over(self.0);
         while entries.next_entry()?.is_some() {}
         self.0 = entries.rest.0;
-        Ok(MapView { bytes: &begin[..begin.len() - self.0.len()], values: PhantomData })
+        Ok(MapView { bytes: &start[..start.len() - self.0.len()], values: PhantomData })
     }
 }
 
-/// A value of a map.
+/// A type of the values of a map.
 pub trait Datum<'a>: Sized {
-    /// Reads it.
+    /// Reads a value.
     fn read(from: &mut Cursor<'a>) -> Result<Self, Malformed>;
 }
 
@@ -129,10 +129,10 @@ impl<'a> Datum<'a> for &'a str {
     }
 }
 
-/// A map in place: names and values in the order of the body. A name may stand there twice; the last one counts.
+/// A map that is read in place: names and values in the order of the body. If a name is repeated, its last value counts.
 #[derive(Clone, Copy, Debug)]
 pub struct MapView<'a, V> {
-    /// From the first block to the end of the map.
+    /// Bytes of the map, from its first block to its end.
     bytes: &'a [u8],
     values: PhantomData<V>,
 }
@@ -148,10 +148,10 @@ impl<'a, V: Datum<'a>> MapView<'a, V> {
         Entries::over(self.bytes)
     }
 
-    /// Names, each once, and their values, in the order of the names.
+    /// Names and values, sorted by name, without repeated names.
     pub fn sorted(&self) -> Vec<(&'a str, V)> {
         let mut entries: Vec<(&str, V)> = self.entries().collect();
-        // Stable: of those with one name the last of the body stands last.
+        // The sort is stable, so the last value of a repeated name stays last.
         entries.sort_by_key(|(name, _)| *name);
         entries.reverse();
         entries.dedup_by_key(|(name, _)| *name);
@@ -159,13 +159,13 @@ impl<'a, V: Datum<'a>> MapView<'a, V> {
         entries
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.entries().next().is_none()
     }
 }
 
-/// Equal when the same names have the same values; how they stand in the body does not matter.
+/// Maps are equal if the same names have the same values. Their encoding does not matter.
 impl<'a, V: Datum<'a> + PartialEq> PartialEq for MapView<'a, V> {
     fn eq(&self, other: &Self) -> bool {
         self.sorted() == other.sorted()
@@ -176,22 +176,22 @@ impl<'a, V: Datum<'a> + PartialEq> PartialEq for MapView<'a, V> {
 #[derive(Clone, Debug)]
 pub struct Entries<'a, V> {
     rest: Cursor<'a>,
-    /// Entries left in this block; `None` behind the last block.
+    /// Number of entries left in the current block; `None` after the last block.
     left: Option<u64>,
-    begun: bool,
+    started: bool,
     values: PhantomData<V>,
 }
 
 impl<'a, V: Datum<'a>> Entries<'a, V> {
     fn over(bytes: &'a [u8]) -> Self {
-        Self { rest: Cursor(bytes), left: None, begun: false, values: PhantomData }
+        Self { rest: Cursor(bytes), left: None, started: false, values: PhantomData }
     }
 
     /// The next entry, if there is one.
     #[inline]
     fn next_entry(&mut self) -> Read<Option<(&'a str, V)>> {
-        if !self.begun {
-            self.begun = true;
+        if !self.started {
+            self.started = true;
             self.left = self.rest.block()?;
         }
         let Some(left) = self.left else { return Ok(None) };

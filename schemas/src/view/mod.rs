@@ -1,8 +1,8 @@
-//! Predictions and feedback read in place: texts and maps stay in the body, nothing is allocated.
+//! Reads predictions and feedback in place, without allocation: texts and maps stay in the body.
 //!
-//! Most events are only counted, so the Avro library's way (a `String` per text, a tree per map) would be most of what an event
-//! costs. [`EventView`] reads the current version by hand and everything else with the library. What a view says is what the
-//! library would read, and what the library refuses is refused: `schemas/tests/view.rs` holds both to that, for any bytes.
+//! Most events are only counted. The Avro library's allocations (a `String` per text, a tree per map) would be most of the cost of an
+//! event. [`EventView`] reads the current version itself, and everything else with the library. A view has the same content as the
+//! library's record, and both refuse the same bytes. `schemas/tests/view.rs` checks this for any bytes.
 
 mod avro;
 
@@ -20,18 +20,18 @@ use crate::{
 /// A record of `events`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventView<'a> {
-    /// One answer, in the current version.
+    /// A prediction in the current version.
     Prediction(PredictionView<'a>),
-    /// What a prediction led to, in the current version.
+    /// Feedback in the current version.
     Feedback(FeedbackView<'a>),
-    /// Any other record, and any older version.
+    /// Any other record, or an older version.
     Other(Box<EventRecord>),
 }
 
 impl<'a> EventView<'a> {
     /// Reads the record that the headers name.
     pub fn decode(headers: &Headers, body: &'a [u8]) -> Result<Self, DecodeError> {
-        // Only what is certain is read by hand: the library says what is wrong with the rest.
+        // A view is only used if the body is valid. The library reports what is wrong with the rest.
         let view = match envelope::record_type(headers) {
             Ok((Prediction::NAME, Prediction::VERSION)) => PredictionView::read(body).map(Self::Prediction),
             Ok((Feedback::NAME, Feedback::VERSION)) => FeedbackView::read(body).map(Self::Feedback),
@@ -44,7 +44,7 @@ impl<'a> EventView<'a> {
     }
 }
 
-/// A [`Writer`], in place.
+/// A [`Writer`] that is read in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriterView<'a> {
     /// See [`Writer::name`].
@@ -62,13 +62,13 @@ impl<'a> From<&'a Writer> for WriterView<'a> {
 }
 
 impl WriterView<'_> {
-    /// The record.
+    /// Converts the view to a record.
     pub fn to_record(self) -> Writer {
         Writer { name: self.name.to_owned(), incarnation: self.incarnation, seq: self.seq }
     }
 }
 
-/// A [`Prediction`], in place. Its fields mean what they mean there.
+/// A [`Prediction`] that is read in place, with the same fields.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the record has them")]
 pub struct PredictionView<'a> {
@@ -95,12 +95,12 @@ pub struct PredictionView<'a> {
 }
 
 impl<'a> PredictionView<'a> {
-    /// What became of the call: as stated, else [derived](Outcome::derived).
+    /// The outcome of the call: the one in the record, or else the [derived](Outcome::derived) one.
     pub fn outcome(&self) -> Outcome {
         self.outcome.unwrap_or_else(|| Outcome::derived(self.origin, self.status, self.error, self.invalid_output))
     }
 
-    /// Reads a body of the current version; `None`: it is not one.
+    /// Reads a body of the current version. Returns `None` if the body is invalid.
     pub fn read(body: &'a [u8]) -> Option<Self> {
         Self::parse(body).ok()
     }
@@ -132,7 +132,7 @@ impl<'a> PredictionView<'a> {
         if from.is_at_end() { Ok(view) } else { Err(Malformed) }
     }
 
-    /// The record.
+    /// Converts the view to a record.
     pub fn to_record(&self) -> Prediction {
         Prediction {
             request_id: self.request_id.into(),
@@ -159,7 +159,7 @@ impl<'a> PredictionView<'a> {
     }
 }
 
-/// A [`Credential`], in place but for the list of its patterns.
+/// A [`Credential`] that is read in place. Only the list of its patterns is allocated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialView<'a> {
     /// See [`Credential::writer`].
@@ -169,7 +169,7 @@ pub struct CredentialView<'a> {
 }
 
 impl CredentialView<'_> {
-    /// The record.
+    /// Converts the view to a record.
     pub fn to_record(&self) -> Credential {
         Credential {
             writer: self.writer.to_owned(),
@@ -178,7 +178,7 @@ impl CredentialView<'_> {
     }
 }
 
-/// A [`Feedback`], in place. Its fields mean what they mean there.
+/// A [`Feedback`] that is read in place, with the same fields.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the record has them")]
 pub struct FeedbackView<'a> {
@@ -192,7 +192,7 @@ pub struct FeedbackView<'a> {
 }
 
 impl<'a> FeedbackView<'a> {
-    /// Reads a body of the current version; `None`: it is not one.
+    /// Reads a body of the current version. Returns `None` if the body is invalid.
     pub fn read(body: &'a [u8]) -> Option<Self> {
         Self::parse(body).ok()
     }
@@ -211,7 +211,7 @@ impl<'a> FeedbackView<'a> {
         if from.is_at_end() { Ok(view) } else { Err(Malformed) }
     }
 
-    /// The record.
+    /// Converts the view to a record.
     pub fn to_record(&self) -> Feedback {
         Feedback {
             request_id: self.request_id.into(),
@@ -252,5 +252,5 @@ const ASSIGNMENTS: [Assignment; 9] = [
 ];
 const ORIGINS: [Origin; 2] = [Origin::Router, Origin::Intake];
 
-/// The current version of the records that are read by hand: another one must be written here too.
+// The views must be extended for a new version of these records.
 const _: () = assert!(Prediction::VERSION == 2 && Feedback::VERSION == 2);

@@ -1,7 +1,7 @@
-//! What must hold for any bytes, whoever made them: the fuzz targets (`fuzz/`) and the test of mutated golden bytes share it.
+//! Checks of the decoders for arbitrary bytes, shared by the fuzz targets (`fuzz/`) and the test of mutated golden bytes.
 //!
-//! A decoder ends in a value or an error, never in a panic. What it accepts can be encoded, used and merged. Bytes of
-//! sketches are canonical: there is one encoding of each value.
+//! A decoder returns a value or an error, and never panics. Accepted values can be encoded, used and merged. Bytes of sketches are
+//! canonical: each value has one encoding.
 
 use serin_schemas::{
     codec::{self, Record},
@@ -9,7 +9,7 @@ use serin_schemas::{
 };
 use serin_sketches::{Digest, MAX_COUNT, Summary};
 
-/// All decoders of sketches: at most one accepts.
+/// Runs all decoders of sketches. At most one may accept the bytes.
 pub(crate) fn sketches(bytes: &[u8]) -> bool {
     let summary = Summary::decode(bytes).map(|summary| check_summary(bytes, &summary)).is_ok();
     let digest = Digest::decode(bytes).map(|digest| check_digest(bytes, &digest)).is_ok();
@@ -38,7 +38,7 @@ fn check_digest(bytes: &[u8], digest: &Digest) {
     }
 }
 
-/// The bytes as every version of every record: how many accept.
+/// Decodes the bytes as every version of every record, and returns how many decoders accept them.
 pub(crate) fn records(bytes: &[u8]) -> usize {
     let mut decoders = Decoders { bytes, accepted: 0 };
     visit_all(&mut decoders);
@@ -55,9 +55,10 @@ impl RecordVisitor for Decoders<'_> {
         let slow = codec::decode_written_by::<R>(R::VERSION, R::schema(), self.bytes);
         for &(version, _) in R::codec().versions() {
             let Ok(record) = codec::decode::<R>(version, self.bytes) else { continue };
-            let again = codec::encode(&record).expect("what was read can be written");
-            // By bytes: a record may hold NaN. Not against the bytes given: Avro may cut an array into blocks anywhere.
-            let reread = codec::decode::<R>(R::VERSION, &again).expect("what was written can be read");
+            let again = codec::encode(&record).expect("a decoded record can be encoded");
+            // Bytes are compared, because a record may contain NaN. The input is not compared, because Avro may split arrays into
+            // blocks anywhere.
+            let reread = codec::decode::<R>(R::VERSION, &again).expect("an encoded record can be decoded");
             assert_eq!(codec::encode(&reread).as_ref(), Ok(&again), "{} changes when it is written and read", R::NAME);
             if let Ok(slow) = slow.as_ref()
                 && version == R::VERSION

@@ -1,6 +1,6 @@
-//! Records of any content, drawn from bytes that proptest chooses (and so can shrink).
+//! Draws arbitrary records from bytes that proptest generates and can shrink.
 //!
-//! The macros list every field and every variant: a new one does not compile until it is drawn here.
+//! The macros list every field and every variant, so a new one does not compile until it is added here.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serin_schemas::{
     records::*,
 };
 
-/// Bytes to draw from; zeros when they run out.
+/// Bytes to draw from, followed by zeros.
 pub(crate) struct Source<'a>(pub(crate) &'a [u8]);
 
 impl Source<'_> {
@@ -24,7 +24,7 @@ impl Source<'_> {
     }
 }
 
-/// A value made from a [`Source`].
+/// A type whose values can be drawn from a [`Source`].
 pub(crate) trait Draw {
     fn draw(from: &mut Source<'_>) -> Self;
 }
@@ -58,7 +58,7 @@ impl Draw for i32 {
     }
 }
 
-/// Never NaN: that has a test of its own, because it is not equal to itself.
+/// Never NaN, because NaN is not equal to itself. It has its own test.
 impl Draw for f64 {
     fn draw(from: &mut Source<'_>) -> Self {
         match from.byte() % 5 {

@@ -1,8 +1,9 @@
-//! How many events the fold takes per second on one core: `cargo run --release -p serin-aggregator --example fold_throughput`.
+//! Measures how many events the fold processes per second on one core:
+//! `cargo run --release -p serin-aggregator --example fold_throughput`.
 //!
-//! 20 % of the predictions belong to canary or control, four metrics, 20 segment values plus `other`; a heartbeat and a commit
-//! every 10 000 records. Prints whole records (with decoding) and decoding alone; then the same with a label metric and
-//! feedback for every tracked prediction.
+//! 20 % of the predictions belong to canary or control. The rollout has four metrics and 20 segment values plus
+//! `other`, with a heartbeat and a commit every 10 000 records. Prints the rate of complete processing (with
+//! decoding) and of decoding alone; then the same with a label metric and feedback for every tracked prediction.
 
 use std::{hint::black_box, time::Instant};
 
@@ -77,7 +78,7 @@ fn run(labels: bool) -> any_error::Result {
     let rate = |seconds: f64| count as f64 / seconds / 1e6;
     let fold = spent - decoding;
     let line = format!(
-        "{count} records, {}: {:.3} M/s with decoding, {:.3} M/s decoding alone, {:.3} M/s the fold without it\n",
+        "{count} records, {}: {:.3} M/s with decoding, {:.3} M/s decoding alone, {:.3} M/s the fold without decoding\n",
         if labels { "with labels" } else { "predictions only" },
         rate(spent),
         rate(decoding),

@@ -1,4 +1,4 @@
-//! Closing windows: what is due, as records of `windows`, and the rows that go with it.
+//! Closes windows: finds those that are due, turns them into records of `windows`, and removes their rows.
 
 use bytes::Bytes;
 use serin_schemas::{
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl ActiveRollout {
-    /// Takes out the windows that are due, each stream in order of time.
+    /// Removes and returns the windows that are due, each stream in order of time.
     pub(crate) fn close_due(&mut self, partition: i32, work: &mut Work<'_>) -> Vec<WindowClosed> {
         let Some(to) = work.frontier.closed_to(&self.compiled) else { return Vec::new() };
         let mut due: Vec<WindowKey> = Vec::new();
@@ -35,7 +35,8 @@ impl ActiveRollout {
         due.into_iter().filter_map(|key| self.close(&key, partition, work)).collect()
     }
 
-    /// Ends the rollout: open windows are written as they are, labels that still wait are dropped. Returns its last records.
+    /// Ends the rollout. Open windows are written as they are; windows that still wait for labels are dropped.
+    /// Returns the last records of the rollout.
     pub(crate) fn end(&mut self, partition: i32, work: &mut Work<'_>) -> Vec<WindowClosed> {
         let (open, labels): (Vec<WindowKey>, Vec<WindowKey>) = self.windows.keys().partition(|key| key.stream == 0);
         work.tally.windows_ended += open.len() as u64;
@@ -45,7 +46,7 @@ impl ActiveRollout {
         closed
     }
 
-    /// Takes out one window. `None`: nothing was in it.
+    /// Removes and returns one window. `None`: the window was empty.
     fn close(&mut self, key: &WindowKey, partition: i32, work: &mut Work<'_>) -> Option<WindowClosed> {
         let mut window = self.windows.remove(key)?;
         if key.stream > 0 {
@@ -54,14 +55,14 @@ impl ActiveRollout {
         if key.stream + 1 == self.compiled.streams.len() {
             work.joins.close(Group { rollout: self.number, end: key.end, generation: key.generation });
         }
-        let lens = self.lenses.of(key.generation);
+        let view = self.views.of(key.generation);
         let (mut cells, mut arms, mut population) = (Vec::new(), Vec::new(), Vec::new());
         for (arm, counted) in ARMS.into_iter().zip(&window.arms) {
             if counted.counts != Counts::default() {
                 arms.push(counted.counts.of(arm));
             }
-            counted.cells(arm, lens, &self.compiled, key.stream, &mut cells);
-            counted.populations(arm, lens, &self.compiled, &mut population);
+            counted.cells(arm, view, &self.compiled, key.stream, &mut cells);
+            counted.populations(arm, view, &self.compiled, &mut population);
         }
         self.forget(key, &window);
         (!arms.is_empty()).then(|| WindowClosed {
@@ -81,11 +82,11 @@ impl ActiveRollout {
         })
     }
 
-    /// Notes the rows of a closed window for removal.
+    /// Marks the rows of a closed window for removal.
     fn forget(&mut self, key: &WindowKey, window: &Window) {
         for (place, arm) in window.arms.iter().enumerate().filter(|(_, arm)| arm.stored) {
             self.removed.push(rows::counts(self.number, key, place));
-            let layout = &self.lenses.of(key.generation).layout;
+            let layout = &self.views.of(key.generation).layout;
             let metrics = 0..self.compiled.metrics.len();
             let stored = metrics.filter(|&metric| arm.has_cells(layout, metric));
             let keys: Vec<_> = stored.map(|metric| rows::cells(self.number, key, place, metric)).collect();
@@ -101,13 +102,13 @@ impl ActiveRollout {
         for key in self.removed.drain(..) {
             to.delete(&key);
         }
-        if std::mem::take(&mut self.lenses.warming.dictionary.dirty) {
+        if std::mem::take(&mut self.views.warming.dictionary.dirty) {
             let key = rows::of_rollout(Table::Values, self.number).done();
-            to.put(&key, rows::encode(&self.lenses.warming.dictionary.names())?);
+            to.put(&key, rows::encode(&self.views.warming.dictionary.names())?);
         }
         let (number, metrics) = (self.number, self.compiled.metrics.len());
         for (key, window) in &mut self.windows {
-            let layout = &self.lenses.of(key.generation).layout;
+            let layout = &self.views.of(key.generation).layout;
             for (place, arm) in window.arms.iter_mut().enumerate().filter(|(_, arm)| arm.dirty) {
                 arm.dirty = false;
                 arm.stored = true;
@@ -131,7 +132,7 @@ impl ActiveRollout {
     }
 }
 
-/// Bytes of cells in a row. A changelog takes 8 MiB.
+/// Maximum bytes of cells in a row. A changelog record may have 8 MiB.
 const ROW_BYTES: usize = 256 << 10;
 
 /// Splits cells so that each part fits into a row. Cells only grow, so a metric never needs fewer rows than before.
@@ -149,12 +150,13 @@ fn in_rows(cells: &[(u32, Vec<u8>)]) -> Vec<&[(u32, Vec<u8>)]> {
     parts
 }
 
-/// A window as a record of `windows`. One too large for the log keeps its cells for all traffic only: a spec with that many
-/// segment values is judged without them rather than not at all. If that is too large still, its counts are what is left.
+/// Encodes a window as a record of `windows`. A window that is too large for the log keeps only its cells for all
+/// traffic: a spec with that many segment values is judged without them rather than not at all. If the window is
+/// still too large, it keeps only its counts.
 pub(crate) fn window_closed(mut window: WindowClosed) -> Result<Outgoing, FoldError> {
     let body = match codec::encode(&window) {
         Err(EncodeError::TooLarge { bytes, .. }) => {
-            tracing::error!(rollout = %window.rollout, bytes, "a window is too large for the log: its segments are left out");
+            tracing::error!(rollout = %window.rollout, bytes, "a window is too large for the log; dropping its segments");
             window.cells.retain(|cell| cell.segment.is_all());
             window.population.clear();
             codec::encode(&window)
@@ -163,7 +165,7 @@ pub(crate) fn window_closed(mut window: WindowClosed) -> Result<Outgoing, FoldEr
     };
     let body = match body {
         Err(EncodeError::TooLarge { bytes, .. }) => {
-            tracing::error!(rollout = %window.rollout, bytes, "a window is too large for the log: only its counts are left");
+            tracing::error!(rollout = %window.rollout, bytes, "a window is too large for the log; keeping only its counts");
             window.cells.clear();
             codec::encode(&window)
         }
@@ -174,7 +176,7 @@ pub(crate) fn window_closed(mut window: WindowClosed) -> Result<Outgoing, FoldEr
     outgoing::<WindowClosed>(body, &id, window.partition, window.model.as_str(), window.end, Target::ByKey)
 }
 
-/// A partition's promise as a record of `windows`.
+/// Encodes a partition's promise as a record of `windows`.
 pub(crate) fn closed_through(promise: &ClosedThrough) -> Result<Outgoing, FoldError> {
     let id = format!("{}/{}", promise.partition, promise.through);
     let body = codec::encode(promise);

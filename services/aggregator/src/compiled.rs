@@ -1,4 +1,4 @@
-//! A rollout spec made ready for the hot path: names become indexes once, when the rollout begins.
+//! Compiles a rollout spec for the hot path: names become indexes once, when the rollout starts.
 //!
 //! Invariant: the compiled spec of a rollout never changes, so cells of all its windows have the same layout.
 
@@ -19,26 +19,27 @@ use crate::{
     value::{Value, is_error},
 };
 
-/// The output that stands for the time of the answer itself, in microseconds. No event can bring one of this name: a zero byte
-/// is in none.
+/// Name of a pseudo-output: the time of the answer in microseconds. The name contains a zero byte, which no output of
+/// an event can contain.
 pub(crate) const ANSWERED: &str = "\0answered";
 
-/// The label that stands for the time of a label, in microseconds: it comes, waits and is revised with it.
+/// Name of a pseudo-label: the time of a label in microseconds. It is joined, kept and revised together with the
+/// label.
 pub(crate) fn time_of(label: &str) -> String {
     format!("{label}\0time")
 }
 
-/// The class of an answer with nothing wrong, where the class is what went wrong.
+/// The class of an answer without a fault, where the class is the cause of a fault.
 const OK: &str = "ok";
-/// The class of what has no name: an answer that never came.
+/// The class of an answer without a status or cause, such as one that never arrived.
 const NONE: &str = "none";
 
 /// What a metric measures.
 #[derive(Clone, Debug)]
 pub(crate) enum Measure {
-    /// As under rules 1: any error, whoever brought it about.
+    /// Rules 1: any error, whatever caused it.
     Error,
-    /// As under rules 1: any output that cannot be used.
+    /// Rules 1: any unusable output.
     Invalid,
     Failed,
     Refused,
@@ -52,7 +53,7 @@ pub(crate) enum Measure {
         output: String,
         is: Option<String>,
     },
-    /// Known only with a label.
+    /// The value is known only with a label.
     Label(LabelMeasure),
 }
 
@@ -60,11 +61,11 @@ pub(crate) enum Measure {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LabelMeasure {
     pub(crate) formula: Formula,
-    /// Index in [`CompiledSpec::outputs`], for [`Formula::WrongClass`] in [`CompiledSpec::classes`].
+    /// Index in [`CompiledSpec::outputs`]; for [`Formula::WrongClass`] in [`CompiledSpec::classes`].
     pub(crate) output: Option<usize>,
-    /// Index in [`CompiledSpec::labels`], for [`Formula::WrongClass`] in [`CompiledSpec::truths`].
+    /// Index in [`CompiledSpec::labels`]; for [`Formula::WrongClass`] in [`CompiledSpec::truths`].
     pub(crate) label: usize,
-    /// A missing label is a 0.
+    /// Whether a missing label counts as 0.
     pub(crate) zero_if_missing: bool,
 }
 
@@ -72,9 +73,9 @@ pub(crate) struct LabelMeasure {
 pub(crate) enum Formula {
     /// The label itself.
     Value,
-    /// Output cut at the threshold differs from the label.
+    /// Whether the output, compared with the threshold, differs from the label.
     Wrong(f64),
-    /// The class differs from the one that the label names.
+    /// Whether the class differs from the class in the label.
     WrongClass,
     Squared,
     Absolute,
@@ -82,15 +83,15 @@ pub(crate) enum Formula {
     Delay,
 }
 
-/// One metric.
+/// One compiled metric.
 #[derive(Clone, Debug)]
 pub(crate) struct Metric {
     pub(crate) name: String,
     pub(crate) kind: MetricKind,
-    /// A count keeps the number of each answer: see [`Rules::count_by_value`].
+    /// Whether a count keeps the number of answers per value: see [`Rules::count_by_value`].
     pub(crate) by_value: bool,
     pub(crate) measure: Measure,
-    /// For [`MetricKind::Disagreement`]: when two answers agree.
+    /// For [`MetricKind::Disagreement`]: decides whether two answers agree.
     pub(crate) pairing: Option<Pairing>,
     /// Indexes in [`CompiledSpec::dimensions`].
     pub(crate) dimensions: Vec<usize>,
@@ -98,16 +99,17 @@ pub(crate) struct Metric {
     pub(crate) stream: usize,
 }
 
-/// A spec, compiled.
+/// A compiled rollout spec.
 #[derive(Clone, Debug)]
 pub(crate) struct CompiledSpec {
-    /// What its records mean: the one place to ask is [`Rules`].
+    /// The rules that decide what the rollout's records mean.
     pub(crate) rules: Rules,
-    /// Somebody else splits the traffic: predictions through intake count themselves.
+    /// Whether another system splits the traffic. Predictions that arrive through intake are then counted themselves.
     pub(crate) external: bool,
-    /// Arms are assigned by a key, so one unit brings many answers: their sums are kept per bucket of units.
+    /// Whether arms are assigned by a key. One unit then has many answers, so their sums are kept per bucket of
+    /// units.
     pub(crate) sticky: bool,
-    /// What units add is kept for every metric in every segment, so that no finding rests on a handful of them: see
+    /// Whether sums per unit are kept for every metric and segment, so that no finding depends on a few units: see
     /// [`Rules::guard_units`].
     pub(crate) guarded: bool,
     pub(crate) stable: Version,
@@ -115,24 +117,24 @@ pub(crate) struct CompiledSpec {
     /// Window length.
     pub(crate) window: Span,
     pub(crate) grace: Span,
-    /// How long after their end windows are complete, ascending; the first is 0.
+    /// How long after their end windows become complete, ascending. The first is 0.
     pub(crate) streams: Vec<Span>,
     pub(crate) metrics: Vec<Metric>,
-    /// Names of the dimensions that some metric is judged in.
+    /// Names of the dimensions in which at least one metric is judged.
     pub(crate) dimensions: Vec<String>,
-    /// Names of the numeric outputs that label metrics need.
+    /// Names of the numeric outputs that label metrics read.
     pub(crate) outputs: Vec<String>,
-    /// Names of the categorical outputs that label metrics need.
+    /// Names of the categorical outputs that label metrics read.
     pub(crate) classes: Vec<String>,
-    /// Names of the numeric labels that label metrics need.
+    /// Names of the numeric labels that label metrics read.
     pub(crate) labels: Vec<String>,
-    /// Names of the labels that name classes.
+    /// Names of the labels whose value is a class.
     pub(crate) truths: Vec<String>,
-    /// Names of the labels whose time is needed: [`time_of`] them is among `labels`.
+    /// Names of the labels whose time is read. `labels` contains the [`time_of`] each of them.
     pub(crate) timed: BTreeSet<String>,
-    /// Metrics whose value a model server's own event may bring; at most 64, one bit each.
+    /// Metrics whose value may come from a model server's own event: at most 64, one bit each.
     pub(crate) fillable: Vec<usize>,
-    /// Metrics on both answers to a mirrored call.
+    /// Metrics that compare both answers to a mirrored call.
     pub(crate) paired: Vec<usize>,
 }
 
@@ -144,7 +146,7 @@ fn index_of(names: &mut Vec<String>, name: &str) -> usize {
 }
 
 impl CompiledSpec {
-    /// The compiled spec of a rollout that is folded under these rules.
+    /// Compiles the spec of a rollout that is folded under these rules.
     pub(crate) fn new(spec: &RolloutSpec, rules: Rules) -> Self {
         let mut streams: Vec<Span> =
             spec.metrics.iter().map(|metric| Span(metric.settles_after(spec.window).0.0.max(0))).collect();
@@ -237,13 +239,13 @@ impl CompiledSpec {
         }
     }
 
-    /// Whether a numeric output of a model server's own event is read.
+    /// Whether a numeric output in a model server's own event is read.
     pub(crate) fn reads_output(&self, name: &str) -> bool {
         let of_metric = |metric: &Metric| matches!(&metric.measure, Measure::Output(output) if output == name);
         self.outputs.iter().any(|known| known == name) || self.metrics.iter().any(of_metric)
     }
 
-    /// Whether a categorical output of a model server's own event is read.
+    /// Whether a categorical output in a model server's own event is read.
     pub(crate) fn reads_class(&self, name: &str) -> bool {
         let of_metric = |metric: &Metric| matches!(&metric.measure, Measure::Class { output, .. } if output == name);
         self.classes.iter().any(|known| known == name) || self.metrics.iter().any(of_metric)
@@ -255,7 +257,7 @@ impl CompiledSpec {
     }
 }
 
-/// What went wrong with an answer, or `ok` when nothing did.
+/// The cause of an answer's fault, or `ok` if it has none.
 fn cause<'a>(went_wrong: bool, prediction: &PredictionView<'a>) -> Cow<'a, str> {
     match (went_wrong, prediction.error, prediction.status) {
         (false, ..) => OK.into(),
@@ -266,8 +268,9 @@ fn cause<'a>(went_wrong: bool, prediction: &PredictionView<'a>) -> Cow<'a, str> 
 }
 
 impl Metric {
-    /// Whether a call with this outcome has a part in the metric; the rule since rules 2. A call that its caller left says nothing
-    /// of the version, and an output is taken only from an answer that is not known to be bad: bad ones have gates of their own.
+    /// Whether a call with this outcome counts in the metric (since rules 2). A call that its caller cancelled is no
+    /// evidence about the version. An output is read only from an answer that is not known to be bad, because bad
+    /// answers have their own gates.
     pub(crate) fn takes(&self, outcome: Outcome) -> bool {
         match &self.measure {
             Measure::Outcome | Measure::Cancelled => true,
@@ -276,10 +279,10 @@ impl Metric {
         }
     }
 
-    /// The metric's value for an answer; `None` when the answer has none, or only a label can tell.
+    /// The metric's value of an answer. `None`: the answer has no value, or only a label can provide it.
     pub(crate) fn value<'a>(&self, prediction: &PredictionView<'a>) -> Option<Value<'a>> {
         let flag = |yes: bool| Some(Value::Number(f64::from(u8::from(yes))));
-        let reasons = self.kind.asks_why();
+        let reasons = self.kind.uses_reason();
         let share = |yes: bool| if reasons { Some(Value::Class(cause(yes, prediction))) } else { flag(yes) };
         match &self.measure {
             Measure::Error => share(is_error(prediction)),
@@ -287,7 +290,7 @@ impl Metric {
             Measure::Refused => share(matches!(prediction.outcome(), Outcome::Refused | Outcome::Redirected)),
             Measure::Cancelled => flag(prediction.outcome() == Outcome::Cancelled),
             Measure::Outcome => Some(Value::Class(prediction.outcome().as_str().into())),
-            // What was not looked into may be either.
+            // An answer that was not read may be either.
             Measure::Unusable if prediction.outcome() == Outcome::Unread => None,
             Measure::Invalid | Measure::Unusable if reasons => {
                 Some(Value::Class(prediction.invalid_output.unwrap_or(OK).into()))
@@ -312,7 +315,7 @@ impl Metric {
         self.kind.empty(self.by_value)
     }
 
-    /// The value as its summary takes it. `None`: no summary can hold it.
+    /// The value in the form that its summary accepts. `None`: no summary can hold it.
     pub(crate) fn scaled<'a>(&self, value: Value<'a>) -> Option<Value<'a>> {
         match value {
             Value::Class(class) => self.kind.takes_classes().then_some(Value::Class(class)),
@@ -321,12 +324,13 @@ impl Metric {
         }
     }
 
-    /// Whether a sum per unit says what the metric compares. Ranks and classes need the units' own summaries.
+    /// Whether the metric can be computed from sums per unit. Ranks and classes need summaries per unit.
     pub(crate) fn is_sum(&self) -> bool {
         self.kind.is_sum()
     }
 
-    /// The place of a [scaled](Self::scaled) value among others, for the sums per bucket of units (`serin_sketches::Scatter`).
+    /// The position of a [scaled](Self::scaled) value among others, for the sums per bucket of units
+    /// (`serin_sketches::Scatter`).
     pub(crate) fn position(&self, value: &Value<'_>) -> f64 {
         match value {
             Value::Class(class) => class_position(class),
@@ -335,9 +339,9 @@ impl Metric {
     }
 }
 
-/// Adds a [scaled](Metric::scaled) value. A full summary (2^53 values) takes no more.
+/// Adds a [scaled](Metric::scaled) value. A full summary (2^53 values) ignores further values.
 pub(crate) fn insert(summary: &mut Summary, value: &Value<'_>, dither: u64) {
-    // The value fits by `scaled`; what remains is "full", which no window reaches.
+    // `scaled` has checked that the value fits. The only other error is a full summary, which no window reaches.
     let _ = match (summary, value) {
         (Summary::Rate(rate), Value::Number(value)) => rate.insert(*value >= 0.5),
         (Summary::Lin(hist), Value::Number(value)) => hist.insert(*value, dither),
@@ -350,12 +354,12 @@ pub(crate) fn insert(summary: &mut Summary, value: &Value<'_>, dither: u64) {
 }
 
 impl LabelMeasure {
-    /// Whether it says something of the answer itself, not only of what somebody did who saw it.
+    /// Whether the metric measures the answer itself rather than the behavior of a user who saw the answer.
     pub(crate) fn is_of_answer(&self) -> bool {
         !matches!(self.formula, Formula::Value | Formula::Delay)
     }
 
-    /// Whether the label has come.
+    /// Whether the label has arrived.
     pub(crate) fn has_label(&self, join: &Join) -> bool {
         if self.formula == Formula::WrongClass {
             join.truths.get(self.label).is_some_and(Option::is_some)
@@ -364,10 +368,10 @@ impl LabelMeasure {
         }
     }
 
-    /// The metric's value. `None`: it cannot be told.
+    /// The metric's value. `None`: it cannot be computed.
     pub(crate) fn value(&self, join: &Join) -> Option<f64> {
         if self.formula == Formula::WrongClass {
-            // No class stands for "it did not happen".
+            // There is no class that means "it did not happen", so a missing class label has no default.
             let truth = join.truths.get(self.label).copied().flatten()?;
             let class = join.classes.get(self.output?).copied().flatten()?;
             return Some(f64::from(u8::from(class != truth.value)));

@@ -1,4 +1,4 @@
-//! What can be set about the aggregator.
+//! Settings of the aggregator.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,33 +8,38 @@ use serin_spec::units::Duration;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Promotion waits for a writer that has not left until it has been silent for so long. Default 30 s.
+    /// Promotion waits for a silent writer until it has been silent for this long. A writer that has left is not
+    /// waited for. Default 30 s.
     pub writer_ttl: Duration,
-    /// A writer that was not heard in time for so long, in the time of the log, no longer holds event time: what it sends later is
-    /// late. At least twice the `heartbeat_every` of the routers. Default 2 s.
+    /// A writer without a timely heartbeat for this long, in log time, no longer holds event time, and its later
+    /// records may be late. At least twice the `heartbeat_every` of the routers. Default 2 s.
     pub silent_after: Duration,
-    /// A writer whose clock differs from the log's by more than this is reported, and does not hold event time. Default 2 s.
+    /// A writer whose clock differs from the log's by more than this is reported and does not hold event time.
+    /// Default 2 s.
     pub clock_tolerance: Duration,
-    /// An event further ahead of the writers' low watermarks than this and a window is a dead letter, and a writer further
-    /// behind the partition's watermark and does not say when it sends does not hold it back. Default 10 m.
+    /// An event that is ahead of the writers' low watermarks by more than a window plus this time is dead-lettered. A
+    /// writer that is behind the partition's watermark by more than this and does not report its send time does not
+    /// hold the watermark back. Default 10 m.
     pub max_skew: Duration,
-    /// Most writers remembered per partition; beyond, the ones silent for longest are forgotten. Default 1024.
+    /// Maximum number of writers remembered per partition. Beyond it, the writers that have been silent for longest
+    /// are forgotten. Default 1024.
     pub max_writers: usize,
-    /// Most memory of what waits to be joined, in bytes per partition: three quarters of it for predictions that wait for labels
-    /// or outputs, a quarter for what came before its prediction. Beyond it, predictions of both arms are sampled alike by a hash
-    /// of the request id, and of what came before its prediction that gives way which would be given up next. At least 64 KiB.
-    /// Default 128 MiB.
+    /// Memory limit of the join state, in bytes per partition: three quarters for predictions that wait for labels or
+    /// outputs, one quarter for feedback and outputs that arrived before their prediction. Beyond the limit,
+    /// predictions of both arms are sampled alike by a hash of the request id, and the early feedback that would
+    /// expire first is dropped. At least 64 KiB. Default 128 MiB.
     pub join_memory: usize,
-    /// Most predictions that wait, per partition, and as much that came before its prediction, whatever memory they take. The
-    /// bound before `join_memory`; default none.
+    /// Maximum number of waiting predictions per partition, and of request ids with early feedback, regardless of
+    /// memory. This limit predates `join_memory`. Default none.
     pub max_join_rows: Option<usize>,
-    /// Most values of a dimension that warm-up keeps apart; the rest counts as `other`. Default 200.
+    /// Maximum number of distinct values per dimension that warm-up keeps. Further values count as `other`. Default
+    /// 200.
     pub max_warmup_values: usize,
-    /// How long feedback waits for its prediction while some rollout reads it and no rollout has a maturity; else it waits for the
-    /// longest maturity. Feedback that no rollout reads does not wait. Default 1 h.
+    /// How long feedback waits for its prediction when a rollout reads it and no rollout has a maturity. Otherwise it
+    /// waits for the longest maturity. Feedback that no rollout reads does not wait. Default 1 h.
     pub feedback_ttl: Duration,
-    /// How much longer than those of routers the windows of a model with `traffic: external` stay open: the `lateness` of the intake.
-    /// Default 3 s.
+    /// How much longer the windows of a model with `traffic: external` stay open than those of routers: the
+    /// `lateness` of the intake. Default 3 s.
     #[serde(skip, default = "relay_lateness")]
     pub relay_lateness: Duration,
 }
@@ -60,11 +65,11 @@ impl Default for Config {
     }
 }
 
-/// Least memory of what waits to be joined, in bytes per partition.
+/// Minimum memory of the join state, in bytes per partition.
 const MIN_JOIN_MEMORY: usize = 64 << 10;
 
 impl Config {
-    /// Everything that is wrong with these settings. Each problem begins with its setting.
+    /// Every problem of these settings. Each problem starts with its setting.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let spans = [
@@ -96,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_can_be_used_and_every_other_problem_is_listed() {
+    fn the_default_is_valid_and_every_problem_is_listed() {
         assert_eq!(Config::default().problems(), Vec::<String>::new());
         let zero = Duration::default();
         let config = Config {

@@ -1,4 +1,4 @@
-//! Counts of one arm in one window.
+//! The counts of one arm in one window.
 
 use serde::{Deserialize, Serialize};
 use serin_schemas::{
@@ -8,7 +8,7 @@ use serin_schemas::{
 
 use crate::value::is_error;
 
-/// Counts of one arm, as in [`ArmCounts`]. Its stored form is a part of the counts row.
+/// The counts of one arm, as in [`ArmCounts`]. Their stored form is part of the counts row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     pub(crate) predictions: i64,
@@ -26,7 +26,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Counts an answer that is in time: left out, by its outcome, or as under rules 1.
+    /// Counts a timely answer: as excluded, by its outcome, or as under rules 1.
     pub(crate) fn add(&mut self, prediction: &PredictionView<'_>, compared: bool, by_outcome: bool) {
         if !compared {
             self.excluded += 1;
@@ -75,7 +75,8 @@ impl Counts {
     }
 }
 
-/// Whether the head of the answer had reached the caller. Status 499 stands in a proxy's log for a caller that left before it.
+/// Whether the head of the answer had reached the caller. In a proxy's log, status 499 means that the caller left
+/// before it.
 fn has_head(prediction: &PredictionView<'_>) -> bool {
     prediction.status.is_some_and(|status| status != 499)
 }

@@ -1,7 +1,8 @@
-//! What came before its prediction, bounded in bytes.
+//! Feedback and outputs that arrived before their prediction, bounded in bytes.
 //!
-//! Most of it belongs to calls that no rollout tracks, so when there is no room, what would be given up next gives way. Only
-//! values that some rollout reads are kept. The bound decides by what is kept alone: a restart changes nothing.
+//! Most of them belong to calls that no rollout tracks. When there is no room, the entry that would expire first is
+//! dropped. Only values that a rollout reads are kept. The bound depends only on the entries, so a restart changes
+//! nothing.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -18,10 +19,10 @@ use crate::{
     rows::{self, Key, Table},
 };
 
-/// Values by name, in the order of their names.
+/// Values by name, sorted by name.
 pub(crate) type Named<T> = Vec<(Box<str>, T)>;
 
-/// Sets a value, without room for more.
+/// Sets a value without reserving spare capacity.
 pub(crate) fn set<T>(values: &mut Named<T>, name: &str, value: T) {
     match values.binary_search_by(|(known, _)| (**known).cmp(name)) {
         Ok(at) => values[at].1 = value,
@@ -32,41 +33,41 @@ pub(crate) fn set<T>(values: &mut Named<T>, name: &str, value: T) {
     }
 }
 
-/// The value of a name.
+/// Looks up the value of a name.
 pub(crate) fn find<'a, T>(values: &'a Named<T>, name: &str) -> Option<&'a T> {
     let at = values.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
     Some(&values[at].1)
 }
 
-/// What came before its prediction. Its stored form is that of the pending row.
+/// Values that arrived before their prediction. The stored form is that of the pending row.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Pending {
-    /// When it is given up.
+    /// When the entry expires.
     pub(crate) expires: EventTime,
-    /// Labels.
+    /// Numeric labels.
     pub(crate) labels: Named<Label>,
-    /// Labels that name classes.
+    /// Labels whose value is a class.
     pub(crate) truths: Named<Label<u64>>,
-    /// Outputs of a model server's own event.
+    /// Numeric outputs of a model server's own event.
     pub(crate) outputs: Named<f64>,
-    /// Classes of it.
+    /// Classes of a model server's own event.
     pub(crate) classes: Named<String>,
     #[serde(skip)]
     row: RowState,
 }
 
 impl Pending {
-    /// Whether any label waits.
+    /// Whether labels are waiting.
     pub(crate) fn has_labels(&self) -> bool {
         !self.labels.is_empty() || !self.truths.is_empty()
     }
 
-    /// Whether anything of a model server's own event waits.
+    /// Whether outputs of a model server's own event are waiting.
     pub(crate) fn has_outputs(&self) -> bool {
         !self.outputs.is_empty() || !self.classes.is_empty()
     }
 
-    /// Bytes of memory that it takes under an id, with its share of the tables.
+    /// Bytes of memory for this entry under an id, including its share of the tables.
     fn cost(&self, id: &str) -> usize {
         fn of<T>(values: &Named<T>) -> usize {
             values.iter().map(|(name, _)| name.len() + size_of::<(Box<str>, T)>()).sum()
@@ -84,19 +85,19 @@ impl Pending {
     }
 }
 
-/// Which names some rollout reads.
-pub(crate) trait Asked {
-    /// A label that is a number, or the time of a label.
+/// The names that active rollouts read.
+pub(crate) trait ReadNames {
+    /// Whether a numeric label, or the time of a label, is read.
     fn label(&self, name: &str) -> bool;
-    /// A label that names a class.
+    /// Whether a label whose value is a class is read.
     fn truth(&self, name: &str) -> bool;
-    /// A numeric output.
+    /// Whether a numeric output is read.
     fn output(&self, name: &str) -> bool;
-    /// A categorical output.
+    /// Whether a categorical output is read.
     fn class(&self, name: &str) -> bool;
 }
 
-/// All that came before its prediction, on a partition.
+/// All values of a partition that arrived before their prediction.
 #[derive(Debug)]
 pub(crate) struct Early {
     waiting: HashMap<Arc<str>, Box<Pending>>,
@@ -106,7 +107,7 @@ pub(crate) struct Early {
     dirty: Vec<Arc<str>>,
     /// Keys of rows to remove.
     removed: Vec<Vec<u8>>,
-    /// About the bytes of the rows that the next commit writes.
+    /// Approximate bytes of the rows that the next commit writes.
     unsaved: usize,
 }
 
@@ -127,7 +128,7 @@ impl Early {
         self.waiting.is_empty()
     }
 
-    /// Bytes of memory, accounted.
+    /// Estimated bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -136,12 +137,12 @@ impl Early {
         self.unsaved
     }
 
-    /// What waits for this prediction.
+    /// The values that wait for this prediction.
     pub(crate) fn get(&self, id: &str) -> Option<&Pending> {
         self.waiting.get(id).map(Box::as_ref)
     }
 
-    /// What waits for this prediction; it waits no longer.
+    /// Removes and returns the values that wait for this prediction.
     pub(crate) fn take(&mut self, id: &str) -> Option<Pending> {
         let (id, pending) = self.waiting.remove_entry(id)?;
         self.bytes -= pending.cost(&id);
@@ -154,7 +155,7 @@ impl Early {
         Some(*pending)
     }
 
-    /// Changes what waits under this id; it is given up at `expires` at the earliest.
+    /// Changes the values that wait under this id. They expire at `expires` at the earliest.
     pub(crate) fn wait<T>(
         &mut self,
         id: &str,
@@ -181,7 +182,7 @@ impl Early {
         changed
     }
 
-    /// Gives up what would be given up next until the bound holds.
+    /// Drops the entries that would expire first until the bound holds.
     fn make_room(&mut self, tally: &mut Tally) {
         while self.room.is_short(self.bytes, self.waiting.len())
             && let Some((_, id)) = self.expiry.first()
@@ -191,7 +192,7 @@ impl Early {
         }
     }
 
-    /// Gives up what has waited until `now`; returns how many labels and how many outputs.
+    /// Drops the entries that have expired by `now`. Returns the number of labels and of outputs.
     pub(crate) fn expire(&mut self, now: EventTime) -> (u64, u64) {
         let (mut labels, mut outputs) = (0, 0);
         while let Some((expires, id)) = self.expiry.first()
@@ -207,13 +208,13 @@ impl Early {
         (labels, outputs)
     }
 
-    /// Gives up what no rollout reads any more. Called when a rollout has ended.
-    pub(crate) fn keep_asked(&mut self, asked: &dyn Asked, tally: &mut Tally) {
+    /// Drops the entries that no rollout reads any more. Called when a rollout has ended.
+    pub(crate) fn retain_read(&mut self, read: &dyn ReadNames, tally: &mut Tally) {
         let reads = |pending: &Pending| {
-            pending.labels.iter().any(|(name, _)| asked.label(rights(name).0))
-                || pending.truths.iter().any(|(name, _)| asked.truth(rights(name).0))
-                || pending.outputs.iter().any(|(name, _)| asked.output(name))
-                || pending.classes.iter().any(|(name, _)| asked.class(name))
+            pending.labels.iter().any(|(name, _)| read.label(rights(name).0))
+                || pending.truths.iter().any(|(name, _)| read.truth(rights(name).0))
+                || pending.outputs.iter().any(|(name, _)| read.output(name))
+                || pending.classes.iter().any(|(name, _)| read.class(name))
         };
         let unread = self.expiry.iter().filter(|(_, id)| self.waiting.get(id).is_some_and(|pending| !reads(pending)));
         let unread: Vec<Arc<str>> = unread.map(|(_, id)| Arc::clone(id)).collect();
@@ -223,7 +224,7 @@ impl Early {
         self.shrink();
     }
 
-    /// Gives memory of the table back that it does not need.
+    /// Frees unused memory of the table.
     fn shrink(&mut self) {
         memory::shrink(&mut self.waiting);
     }
@@ -244,7 +245,7 @@ impl Early {
         Ok(())
     }
 
-    /// Puts stored rows back, as many as there is room for.
+    /// Restores stored rows, as far as there is room.
     pub(crate) fn restore(&mut self, from: &dyn Rows, tally: &mut Tally) -> Result<(), FoldError> {
         rows::each(from, Key::new(Table::Pending), |key, value| self.restore_row(&key, &value, tally))
     }

@@ -1,7 +1,7 @@
 //! The aggregator: a pure fold over one partition of `events`.
 //!
-//! It keeps everything in memory and writes what changed into rows before each commit (see `state.rs`), so what it puts on
-//! `windows` does not depend on where commits and restarts fall.
+//! It keeps its state in memory and writes the changes into rows before each commit (see `state.rs`), so the records
+//! that it writes to `windows` do not depend on when commits and restarts happen.
 
 use serin_schemas::Code;
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
@@ -26,27 +26,27 @@ use crate::{
     close::{closed_through, window_closed},
     compiled::{CompiledSpec, time_of},
     config::Config,
-    early::{Asked, Pending, set},
+    early::{Pending, ReadNames, set},
     joins::Joins,
-    label::Met,
+    label::LabelUpdate,
     metrics::{self, Tally},
     model::Model,
     rollout::{ActiveRollout, Frontier, Scratch, Work},
     rows::{self, Table},
-    truths::{MAX_WAITING_BYTES, Truths, place},
-    writers::{Patience, Seen, Writers},
+    truths::{FeedbackLabels, MAX_WAITING_BYTES, place},
+    writers::{Seen, WriterTimeouts, Writers},
 };
 
-/// Most values one feedback may carry.
+/// Maximum number of values in one feedback.
 const MAX_FEEDBACK_VALUES: usize = 64;
 
-/// Longest request id. The router takes 128 bytes, the intake 256.
+/// Longest request id in bytes. The router accepts 128 bytes, the intake 256.
 const MAX_ID_BYTES: usize = 256;
 
 /// The aggregator's fold over one partition.
 pub struct AggregatorFold {
     pub(crate) partition: i32,
-    /// How many partitions `events` has.
+    /// Number of partitions of `events`.
     partitions: i32,
     pub(crate) config: Config,
     pub(crate) writers: Writers,
@@ -55,18 +55,18 @@ pub struct AggregatorFold {
     pub(crate) joins: Joins,
     /// Last promise written.
     pub(crate) promised: Option<EventTime>,
-    /// What it said of models whose calls others report.
+    /// The part of the last promise for models whose calls are relayed by intake.
     pub(crate) promised_relayed: Option<EventTime>,
     pub(crate) next_rollout: u32,
-    /// Over all rollouts, so that an event need not ask each.
+    /// Aggregated over all rollouts, so that an event need not check each of them.
     longest: Longest,
-    /// Labels whose time some rollout needs, and the name that it has among labels.
+    /// Labels whose time a rollout reads, with the label name of that time.
     timed: Arc<BTreeMap<String, String>>,
     /// The state row as it was last written.
     pub(crate) stored_state: Option<bytes::Bytes>,
     pub(crate) tally: Tally,
     alarms: Alarms,
-    /// The watermark as metrics show it.
+    /// The exported watermark metric.
     shown: Option<Series>,
     scratch: Scratch,
 }
@@ -78,12 +78,13 @@ struct Longest {
     maturity: Span,
 }
 
-/// The id under which a model server's event about a mirrored call waits: its request id is the live call's.
+/// The id under which a model server's event about a mirrored call waits. The event itself carries the live call's
+/// request id.
 fn mirrored(id: &str) -> String {
     format!("{id}\0mirror")
 }
 
-/// Borrows what a rollout works with, apart from the rollouts themselves.
+/// Borrows everything that a rollout needs except the rollouts themselves.
 macro_rules! work {
     ($fold:ident) => {
         Work {
@@ -100,16 +101,16 @@ macro_rules! work {
 }
 
 impl AggregatorFold {
-    /// A fold of `partition` out of `partitions`.
+    /// Creates the fold of `partition` out of `partitions`.
     pub fn new(config: Config, partition: i32, partitions: i32) -> Self {
-        let patience = Patience {
+        let timeouts = WriterTimeouts {
             ttl: config.writer_ttl.0,
             silent_after: config.silent_after.0,
             clock_tolerance: config.clock_tolerance.0,
             max_skew: config.max_skew.0,
             lateness: config.relay_lateness.0,
         };
-        let writers = Writers::new(patience, config.max_writers);
+        let writers = Writers::new(timeouts, config.max_writers);
         let joins = Joins::new(config.join_memory, config.max_join_rows.unwrap_or(usize::MAX));
         Self {
             partition,
@@ -139,13 +140,13 @@ impl AggregatorFold {
 
     fn check(&self, writer: WriterView<'_>, id: &str, at: EventTime) -> Result<Seen, Poison> {
         if id.is_empty() {
-            return Err(Poison::new(Code::MissingId, "the record has no request id; nothing could be joined to it"));
+            return Err(Poison::new(Code::MissingId, "the record has no request id, so nothing could be joined to it"));
         }
         if id.len() > MAX_ID_BYTES {
             let bytes = id.len();
             return Err(Poison::new(
                 Code::IdTooLong,
-                format!("the request id has {bytes} bytes; at most {MAX_ID_BYTES} are taken"),
+                format!("the request id has {bytes} bytes; at most {MAX_ID_BYTES} are accepted"),
             ));
         }
         match self.writers.look(writer) {
@@ -157,20 +158,21 @@ impl AggregatorFold {
                 Code::OldIncarnation,
                 format!("writer {:?} {} was replaced by a newer process", writer.name, writer.incarnation),
             )),
-            // A replay clock's heartbeats come at window ends: that far ahead of the last one an event may be.
+            // Heartbeats of a replay clock arrive at window ends, so an event may be up to a window ahead of the last
+            // one.
             Seen::New if self.writers.is_far_future(writer.name, at.minus(self.longest.window)) => {
                 let time = at.to_rfc3339().unwrap_or_else(|| at.to_string());
                 let skew = self.config.max_skew;
                 Err(Poison::new(
                     Code::FarFuture,
-                    format!("{time} is more than a window and {skew} ahead of the writers"),
+                    format!("{time} is ahead of the writers' watermarks by more than a window plus {skew}"),
                 ))
             }
             seen => Ok(seen),
         }
     }
 
-    /// The rollouts have changed.
+    /// Updates what is derived from the rollouts after they have changed.
     pub(crate) fn note_rollouts(&mut self) {
         let plans = || self.rollouts.values().map(|rollout| &rollout.compiled);
         self.longest = Longest {
@@ -211,21 +213,22 @@ impl AggregatorFold {
         if !self.joins.early.is_empty() {
             let shadow = place.is_shadow();
             if shadow && let Some(pending) = self.joins.early.get(id) {
-                // The labels go on waiting for the live answer.
+                // The labels keep waiting for the live answer.
                 let (labels, truths) = (pending.labels.clone(), pending.truths.clone());
-                for truths in Truths::waiting(&labels, &truths) {
+                for truths in FeedbackLabels::waiting(&labels, &truths) {
                     self.join_labels(id, &truths);
                 }
             }
             let waits = if shadow { Cow::Owned(mirrored(id)) } else { Cow::Borrowed(id) };
             if let Some(pending) = self.joins.early.take(&waits) {
-                self.meet_pending(prediction, pending, shadow);
+                self.join_pending(prediction, pending, shadow);
             }
         }
         Ok(())
     }
 
-    /// A model server's own event about a routed call: it adds outputs, now or when the call's event comes.
+    /// Handles a model server's own event about a routed call: adds its outputs now, or when the call's event
+    /// arrives.
     fn report(&mut self, report: &PredictionView<'_>) -> Result<(), Poison> {
         let active = self.models.get(report.model).and_then(|model| model.active);
         let Some(rollout) = active.and_then(|number| self.rollouts.get_mut(&number)) else { return Ok(()) };
@@ -255,7 +258,7 @@ impl AggregatorFold {
                 let bytes = class.len();
                 return Err(Poison::new(
                     Code::ClassTooLong,
-                    format!("{name} has {bytes} bytes; at most {MAX_WAITING_BYTES} wait"),
+                    format!("{name} has {bytes} bytes; at most {MAX_WAITING_BYTES} are accepted"),
                 ));
             }
             self.joins.early.wait(&waits_for, expires, &mut self.tally, |pending| {
@@ -272,15 +275,15 @@ impl AggregatorFold {
         Ok(())
     }
 
-    /// A prediction has come for which something waited.
-    fn meet_pending(&mut self, prediction: &PredictionView<'_>, pending: Pending, shadow: bool) {
+    /// Joins a new prediction with the values that waited for it.
+    fn join_pending(&mut self, prediction: &PredictionView<'_>, pending: Pending, shadow: bool) {
         let id = prediction.request_id;
         let Some(join) = self.joins.get(id, shadow) else {
             self.tally.not_needed += u64::from(pending.has_labels());
             return;
         };
         let number = join.rollout;
-        for truths in Truths::waiting(&pending.labels, &pending.truths) {
+        for truths in FeedbackLabels::waiting(&pending.labels, &pending.truths) {
             self.join_labels(id, &truths);
         }
         if !pending.has_outputs() {
@@ -303,7 +306,7 @@ impl AggregatorFold {
         if found > MAX_FEEDBACK_VALUES {
             return Err(Poison::new(
                 Code::TooManyValues,
-                format!("{found} values; a feedback may carry {MAX_FEEDBACK_VALUES}"),
+                format!("the feedback has {found} values; at most {MAX_FEEDBACK_VALUES} are accepted"),
             ));
         }
         let id = feedback.request_id;
@@ -312,14 +315,14 @@ impl AggregatorFold {
             return Ok(());
         }
         self.writers.mark(feedback.writer);
-        let truths = Truths::of(feedback.revision, &values, &classes, feedback.credential.as_ref());
+        let truths = FeedbackLabels::of(feedback.revision, &values, &classes, feedback.credential.as_ref());
         self.tally.unusable += (found - truths.labels.len() - truths.classes.len()) as u64;
         let timed = Arc::clone(&self.timed);
         let truths = truths.timed(&timed, feedback.observed_at);
         if self.join_labels(id, &truths) {
             return Ok(());
         }
-        let truths = truths.asked(&Rollouts(&self.rollouts));
+        let truths = truths.retain_read(&Rollouts(&self.rollouts));
         if truths.is_empty() {
             self.tally.not_needed += 1;
             return Ok(());
@@ -340,34 +343,36 @@ impl AggregatorFold {
         Ok(())
     }
 
-    /// How long feedback that comes now may wait for its prediction.
+    /// When feedback that arrives now expires.
     fn give_up_at(&self, observed_at: EventTime) -> EventTime {
         let Longest { maturity, .. } = self.longest;
         let wait = if maturity.0 > 0 { maturity } else { self.config.feedback_ttl.0 };
         self.writers.watermark.unwrap_or(observed_at).max(observed_at).plus(wait)
     }
 
-    /// Puts labels to the predictions that wait under this id. False: none waits.
-    fn join_labels(&mut self, id: &str, truths: &Truths<'_>) -> bool {
+    /// Joins labels to the predictions that wait under this id. Returns false if none waits.
+    fn join_labels(&mut self, id: &str, truths: &FeedbackLabels<'_>) -> bool {
         let mut found = false;
         for shadow in [false, true] {
             let Some(join) = self.joins.get_mut(id, shadow) else { continue };
             let Some(rollout) = self.rollouts.get(&join.rollout) else { continue };
             found = true;
             if !truths.may_judge(rollout.model.as_str()) {
-                // A later label of a writer that may still finds its place.
+                // A later label of an authorized writer is still accepted.
                 self.tally.not_allowed += 1;
                 continue;
             }
-            let mut met = place(&rollout.compiled.labels, &mut join.labels, &truths.labels);
-            met.extend(place(&rollout.compiled.truths, &mut join.truths, &truths.classes));
+            let mut updates = place(&rollout.compiled.labels, &mut join.labels, &truths.labels);
+            updates.extend(place(&rollout.compiled.truths, &mut join.truths, &truths.classes));
             let tally = &mut self.tally;
-            tally.contradicting += u64::from(met.contains(&Met::Contradicts));
-            let outcome = match met {
-                _ if met.contains(&Met::First) => &mut tally.joined,
-                _ if met.contains(&Met::Revised) => &mut tally.revised,
-                _ if met.contains(&Met::Repeated) || met.contains(&Met::Contradicts) => &mut tally.repeated,
-                _ if met.contains(&Met::Older) => &mut tally.older_revision,
+            tally.contradicting += u64::from(updates.contains(&LabelUpdate::Contradicts));
+            let outcome = match updates {
+                _ if updates.contains(&LabelUpdate::First) => &mut tally.joined,
+                _ if updates.contains(&LabelUpdate::Revised) => &mut tally.revised,
+                _ if updates.contains(&LabelUpdate::Repeated) || updates.contains(&LabelUpdate::Contradicts) => {
+                    &mut tally.repeated
+                }
+                _ if updates.contains(&LabelUpdate::Older) => &mut tally.older_revision,
                 _ => &mut tally.not_needed,
             };
             *outcome += 1;
@@ -406,8 +411,9 @@ impl AggregatorFold {
         self.promise(context)
     }
 
-    /// Counts losses into the next windows to close. Drops are a writer's total over all partitions, so one partition, chosen by
-    /// the writer's name, takes them; of a gap nobody knows the arm, so it goes to `stable` of every rollout.
+    /// Counts losses in the next windows to close. Drops are a writer's total over all partitions, so one partition,
+    /// chosen by the writer's name, counts them. The arm of a gap is unknown, so gaps count against `stable` in every
+    /// rollout.
     fn count_losses(&mut self, heartbeat: &Heartbeat, gaps: i64, drops: &[ArmDrops]) {
         self.tally.lost_gap += gaps as u64;
         let name = heartbeat.writer.name.as_bytes();
@@ -429,8 +435,8 @@ impl AggregatorFold {
         }
     }
 
-    /// Tells the analyzer how far this partition has come, when that closes a window of some stream of some rollout. Each
-    /// rollout's grace is its own: the analyzer counts it off again.
+    /// Sends the analyzer a promise of how far this partition has advanced, if that closes a window in any stream of
+    /// any rollout. Each rollout has its own grace, which the analyzer subtracts again.
     fn promise(&mut self, context: &mut Context<'_>) -> Result<(), FoldError> {
         let Some(through) = self.writers.watermark.filter(|_| !self.rollouts.is_empty()) else { return Ok(()) };
         let relayed = self.writers.relayed.unwrap_or(through);
@@ -472,7 +478,7 @@ impl AggregatorFold {
         }
         model.generation = control.generation;
         model.dirty = true;
-        // Under other rules it is another rollout: what was counted under the ones before is not mixed with it.
+        // Under other rules it counts as a different rollout, so that results of different rules are never mixed.
         let rules = Rules::numbered(control.rules).folded();
         let same = |rollout: &ActiveRollout| rollout.id == control.rollout && rollout.compiled.rules == rules;
         let active = model.active.filter(|number| self.rollouts.get(number).is_some_and(same));
@@ -498,9 +504,9 @@ impl AggregatorFold {
         Ok(Ok(()))
     }
 
-    /// Records that come seldom, and those of older versions, which are written anew to be read in place.
+    /// Handles rare records, and records of older versions, which are re-encoded so that they can be read in place.
     fn other(&mut self, event: EventRecord, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
-        let again = || FoldError::State("a record that was read cannot be written and read again".into());
+        let again = || FoldError::State("a record of an older version cannot be re-encoded".into());
         match event {
             EventRecord::Heartbeat(heartbeat) => self.heartbeat(&heartbeat, context).map(Ok),
             EventRecord::Control(control) => self.control(&control, context),
@@ -540,7 +546,7 @@ impl AggregatorFold {
         Ok(())
     }
 
-    /// Ends a rollout: its open windows are written, its rows go.
+    /// Ends a rollout: writes its open windows and removes its rows.
     fn end(&mut self, number: u32, context: &mut Context<'_>) -> Result<(), FoldError> {
         let Some(mut rollout) = self.rollouts.remove(&number) else { return Ok(()) };
         for window in rollout.end(self.partition, &mut work!(self)) {
@@ -550,15 +556,15 @@ impl AggregatorFold {
         for table in [Table::Control, Table::Values, Table::Counts, Table::Cells] {
             rows::delete_all(context.rows, rows::of_rollout(table, number))?;
         }
-        self.joins.early.keep_asked(&Rollouts(&self.rollouts), &mut self.tally);
+        self.joins.early.retain_read(&Rollouts(&self.rollouts), &mut self.tally);
         Ok(())
     }
 }
 
-/// What the active rollouts read.
+/// The names that the active rollouts read.
 struct Rollouts<'a>(&'a BTreeMap<u32, ActiveRollout>);
 
-impl Asked for Rollouts<'_> {
+impl ReadNames for Rollouts<'_> {
     fn label(&self, name: &str) -> bool {
         self.0.values().any(|rollout| rollout.compiled.labels.iter().any(|known| known == name))
     }
@@ -585,7 +591,7 @@ impl Fold for AggregatorFold {
     fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
         self.writers.log.pass(record.timestamp_ms);
         let Some(value) = &record.value else {
-            return Ok(Err(Poison::new(Code::Empty, "the record has no value; `events` takes no tombstones")));
+            return Ok(Err(Poison::new(Code::Empty, "the record has no value; `events` does not support tombstones")));
         };
         let event = match EventView::decode(&record.headers, value) {
             Ok(event) => event,
@@ -617,6 +623,6 @@ impl Fold for AggregatorFold {
             let seconds = watermark.0 as f64 / 1e6;
             self.shown.get_or_insert_with(|| metrics::watermark(self.partition, seconds)).set(seconds);
         }
-        self.alarms.sound(self.partition, &self.writers);
+        self.alarms.report(self.partition, &self.writers);
     }
 }

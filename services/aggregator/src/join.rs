@@ -9,43 +9,43 @@ use crate::{
     keys::{Group, JoinKey},
     label::{Label, RowState},
     memory,
-    pairing::Half,
+    pairing::PairSide,
 };
 
-/// A prediction that waits. Its stored form is that in the rows of its window (see `journal.rs`).
+/// A waiting prediction. Its stored form is the one in the rows of its window (see `journal.rs`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Join {
-    /// Its request.
+    /// Its request id.
     #[serde(skip)]
     pub(crate) id: Arc<str>,
-    /// Number of its rollout.
+    /// Number of the rollout.
     pub(crate) rollout: u32,
     pub(crate) generation: Generation,
-    /// Place of its arm.
+    /// Index of the arm.
     pub(crate) arm: u8,
-    /// End of its window.
+    /// End of the window.
     pub(crate) end: EventTime,
     pub(crate) error: bool,
     pub(crate) invalid: bool,
-    /// Whether it is sketched; else it only waits for the other answer to a mirrored call.
+    /// Whether its values are sketched. Otherwise it only waits for the other answer to a mirrored call.
     pub(crate) sketched: bool,
-    /// Hash of the unit that was assigned, where units are.
+    /// Hash of the assigned unit, if units are assigned.
     pub(crate) unit: Option<u64>,
-    /// Numbers of its segment values.
+    /// Numbers of the segment values.
     pub(crate) numbers: Box<[u16]>,
-    /// Bit `i`: the value of `CompiledSpec::fillable[i]` is missing.
+    /// Bit `i` is set while the value of `CompiledSpec::fillable[i]` is missing.
     pub(crate) missing: u64,
-    /// Outputs that label metrics need; NaN where absent.
+    /// Outputs that label metrics read; NaN if absent.
     pub(crate) outputs: Box<[f64]>,
-    /// Hashes of the categorical outputs that label metrics need.
+    /// Hashes of the categorical outputs that label metrics read.
     pub(crate) classes: Box<[Option<u64>]>,
-    /// Labels that came.
+    /// Labels that have arrived.
     pub(crate) labels: Box<[Option<Label>]>,
-    /// Labels that name classes.
+    /// Labels whose value is a class.
     pub(crate) truths: Box<[Option<Label<u64>>]>,
-    /// What it says about `CompiledSpec::paired`.
-    pub(crate) halves: Box<[Option<Half>]>,
-    /// Its place among those of its window.
+    /// Values for the metrics in `CompiledSpec::paired`.
+    pub(crate) sides: Box<[Option<PairSide>]>,
+    /// Index in the list of its window.
     #[serde(skip)]
     pub(crate) place: usize,
     #[serde(skip)]
@@ -53,12 +53,12 @@ pub(crate) struct Join {
 }
 
 impl Join {
-    /// The window whose rows it is in.
+    /// The window whose rows contain the prediction.
     pub(crate) fn group(&self) -> Group {
         Group { rollout: self.rollout, end: self.end, generation: self.generation }
     }
 
-    /// Bytes of memory that it takes, with its share of the tables.
+    /// Bytes of memory, including its share of the tables.
     pub(crate) fn cost(&self) -> usize {
         size_of::<Self>()
             + memory::shared_text(&self.id)
@@ -69,9 +69,9 @@ impl Join {
             + size_of_val(&*self.classes)
             + size_of_val(&*self.labels)
             + size_of_val(&*self.truths)
-            + size_of_val(&*self.halves)
+            + size_of_val(&*self.sides)
     }
 }
 
-/// The share of one key in the list of its window, which grows by doubling.
+/// The share of one key in the list of its window, which doubles when it grows.
 const LISTED: usize = size_of::<JoinKey>() * 3 / 2;

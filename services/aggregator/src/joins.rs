@@ -1,9 +1,9 @@
 //! Predictions that wait for labels, outputs, or the other answer to a mirrored call, bounded in bytes.
 //!
-//! Beyond the bound, the share of request ids whose predictions are kept is halved, by a hash of the request id. That is blind
-//! to arm and outcome, so both arms are sampled alike; the share doubles again when there is room. The bound decides by what
-//! waits alone, so a restart changes nothing. What came before its prediction has a bound of its own (`early.rs`): unknown
-//! labels cost no prediction.
+//! Beyond the bound, the fraction of request ids whose predictions are kept is halved by a hash of the request id.
+//! The hash does not depend on arm or outcome, so both arms are sampled alike. The fraction doubles again when there
+//! is room. The bound depends only on the waiting predictions, so a restart changes nothing. Early feedback has its
+//! own bound (`early.rs`), so labels for unknown ids never displace predictions.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,37 +21,37 @@ use crate::{
     rows::{self, Key, Table},
 };
 
-/// What a window in which something waits takes, here and in the journal.
+/// Estimated bytes of a window with waiting predictions, here and in the journal.
 const WINDOW: usize = 256;
 
-/// The part of the bound that is for predictions; the rest is for what came before its prediction.
+/// The fraction of the bound for predictions. The rest is for early feedback.
 const SHARE: (usize, usize) = (3, 4);
 
-/// All that waits on a partition.
+/// All predictions that wait on a partition.
 #[derive(Debug)]
 pub(crate) struct Joins {
-    /// Live answers, and mirrors.
+    /// Predictions of live answers and of mirrors.
     rows: [HashMap<Arc<str>, Box<Join>>; 2],
-    /// What waits, by window.
+    /// Keys of the waiting predictions, by window.
     windows: BTreeMap<Group, Vec<JoinKey>>,
     bytes: usize,
     room: Room,
-    /// What came before its prediction.
+    /// Feedback and outputs that arrived before their prediction.
     pub(crate) early: Early,
-    /// Ids with a hash up to this are kept.
+    /// Ids whose hash is at most this value are kept.
     pub(crate) keep: u64,
     salt: Salt,
-    /// Predictions that changed.
+    /// Predictions that have changed.
     dirty: Vec<JoinKey>,
-    /// Predictions that wait no longer, and the windows whose rows they are in.
+    /// Predictions that no longer wait, and the windows whose rows contain them.
     gone: Vec<(Group, JoinKey)>,
     journal: Journal,
-    /// About the bytes of the rows that the next commit writes.
+    /// Approximate bytes of the rows that the next commit writes.
     unsaved: usize,
 }
 
 impl Joins {
-    /// Within `bytes` of memory, and with at most `entries` of each kind.
+    /// Creates a table with at most `bytes` of memory and at most `entries` of each kind.
     pub(crate) fn new(bytes: usize, entries: usize) -> Self {
         let predictions = bytes / SHARE.1 * SHARE.0;
         let entries = entries.max(1);
@@ -70,22 +70,22 @@ impl Joins {
         }
     }
 
-    /// Number of predictions that wait.
+    /// Number of waiting predictions.
     pub(crate) fn len(&self) -> usize {
         self.rows[0].len() + self.rows[1].len()
     }
 
-    /// Bytes of memory of the predictions that wait, accounted.
+    /// Estimated bytes of memory of the waiting predictions.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// About the bytes of the rows that the next commit writes.
+    /// Approximate bytes of the rows that the next commit writes.
     pub(crate) fn unsaved(&self) -> usize {
         self.unsaved + self.early.unsaved()
     }
 
-    /// Whether this id is in the sample that is kept.
+    /// Whether this id is in the current sample.
     pub(crate) fn admits(&self, id: &str) -> bool {
         self.keep == u64::MAX || self.salt.hash(id.as_bytes()) <= self.keep
     }
@@ -94,7 +94,7 @@ impl Joins {
         self.rows[usize::from(shadow)].get(id).map(Box::as_ref)
     }
 
-    /// A row to change. What is changed must take as many bytes as before.
+    /// A prediction to change. The change must not alter its memory size.
     pub(crate) fn get_mut(&mut self, id: &str, shadow: bool) -> Option<&mut Join> {
         let join = self.rows[usize::from(shadow)].get_mut(id)?;
         if !join.row.dirty {
@@ -105,12 +105,12 @@ impl Joins {
         Some(join)
     }
 
-    /// What waits in a window.
+    /// Keys of the predictions that wait in a window.
     pub(crate) fn waiting(&self, group: Group) -> &[JoinKey] {
         self.windows.get(&group).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Adds a row; there is none with this key.
+    /// Adds a prediction. Its key must not exist yet.
     pub(crate) fn insert(&mut self, key: JoinKey, mut join: Join, tally: &mut Tally) {
         join.row.dirty = true;
         self.unsaved += join.cost();
@@ -120,7 +120,7 @@ impl Joins {
         self.make_room(tally);
     }
 
-    /// Puts a row into its tables.
+    /// Adds a prediction to the tables.
     fn hold(&mut self, key: JoinKey, mut join: Join) {
         let window = self.windows.entry(join.group()).or_insert_with(|| {
             self.bytes += WINDOW;
@@ -134,7 +134,7 @@ impl Joins {
         memory::shrink(table);
     }
 
-    /// Takes a row out of its tables.
+    /// Removes a prediction from the tables.
     fn release(&mut self, key: &JoinKey) -> Option<Box<Join>> {
         let join = self.rows[usize::from(key.shadow)].remove(&key.id)?;
         self.bytes -= join.cost();
@@ -162,7 +162,7 @@ impl Joins {
         }
     }
 
-    /// Removes what waits in a window that has closed, and its rows.
+    /// Removes the predictions of a closed window and their rows.
     pub(crate) fn close(&mut self, group: Group) {
         if let Some(waiting) = self.windows.remove(&group) {
             self.bytes -= WINDOW;
@@ -174,7 +174,7 @@ impl Joins {
         self.journal.close(group);
     }
 
-    /// Removes all that waits in the windows of a rollout, and its rows.
+    /// Removes the predictions in all windows of a rollout and their rows.
     pub(crate) fn end(&mut self, rollout: u32) {
         let of_rollout = |group: &&Group| group.rollout == rollout;
         let mut groups: Vec<Group> = self.windows.keys().filter(of_rollout).copied().collect();
@@ -197,7 +197,7 @@ impl Joins {
                     self.remove(&JoinKey { id, shadow });
                 }
             }
-            // What was given up gives its memory back.
+            // Free the memory of the removed predictions.
             self.rows.iter_mut().for_each(HashMap::shrink_to_fit);
             self.windows.values_mut().for_each(Vec::shrink_to_fit);
         }
@@ -218,7 +218,7 @@ impl Joins {
         self.store_predictions(to)
     }
 
-    /// Writes the predictions that changed into the rows of their windows.
+    /// Writes the changed predictions into the rows of their windows.
     fn store_predictions(&mut self, to: &mut dyn Rows) -> Result<(), FoldError> {
         let Self { rows, windows, journal, dirty, gone, .. } = self;
         journal.forget(to);
@@ -243,14 +243,14 @@ impl Joins {
         Ok(())
     }
 
-    /// Puts stored rows back, as many as there is room for, and returns the windows in which predictions wait.
+    /// Restores stored predictions, as far as there is room. Returns the windows in which predictions wait.
     pub(crate) fn restore(&mut self, from: &mut dyn Rows, tally: &mut Tally) -> Result<Vec<Group>, FoldError> {
         self.early.restore(from, tally)?;
         let mut journal = std::mem::take(&mut self.journal);
         let restored = journal.restore(from, &mut |journal, key, mut join| {
             join.id = Arc::clone(&key.id);
             join.row.stored = true;
-            // The journal is needed to remove what there is no room for.
+            // The journal is needed to remove predictions that do not fit.
             std::mem::swap(&mut self.journal, journal);
             self.hold(key, join);
             self.make_room(tally);
@@ -262,7 +262,7 @@ impl Joins {
         Ok(self.windows.keys().copied().collect())
     }
 
-    /// Format 2 had a row for each prediction: they are written into chunks with the next commit.
+    /// Restores rows of format 2, which had one row per prediction. The next commit writes them into chunks.
     fn restore_format_2(&mut self, from: &mut dyn Rows, tally: &mut Tally) -> Result<(), FoldError> {
         let mut read = Vec::new();
         rows::each(from, Key::new(Table::Join), |row, value| {

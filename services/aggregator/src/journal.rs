@@ -1,10 +1,11 @@
-//! Rows of the predictions that wait, written in chunks.
+//! Rows of the waiting predictions, written in chunks.
 //!
-//! With a row of its own, each would be a record of the changelog when it comes, one more when its label comes, and a tombstone
-//! when its window closes, all tombstones of a window in one commit. So the predictions of a window share rows: a commit
-//! appends chunks with those that changed, a later entry replaces an earlier one, and the closing window removes its few chunks.
+//! With one row per prediction, each prediction would write a changelog record when it arrives, another when its
+//! label arrives, and a tombstone when its window closes, with all tombstones of a window in one commit. Instead, the
+//! predictions of a window share rows: a commit appends chunks with the changed predictions, a later entry replaces
+//! an earlier one, and closing the window removes its few chunks.
 //!
-//! Bounded: a window whose chunks hold many more entries than predictions wait in it is written anew.
+//! Bounded: a window is rewritten when its chunks contain many more entries than it has waiting predictions.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -18,19 +19,19 @@ use crate::{
     rows::{self, Key, Parts, Table},
 };
 
-/// A chunk that has reached this many bytes is full.
+/// A chunk with at least this many bytes is full.
 const CHUNK_BYTES: usize = 64 << 10;
-/// So many entries that are out of date are no reason to write a window anew.
+/// This many outdated entries alone do not cause a window to be rewritten.
 const SLACK: usize = 1024;
 
 /// The chunks of a window.
 #[derive(Clone, Debug, Default)]
 struct Chunks {
-    /// Numbers of its rows.
+    /// Numbers of the window's rows.
     rows: Range<u32>,
-    /// Entries in them.
+    /// Number of entries in the rows.
     entries: usize,
-    /// Predictions that wait.
+    /// Number of waiting predictions.
     waiting: usize,
     /// The chunk that is being written.
     open: Vec<u8>,
@@ -45,30 +46,30 @@ impl Chunks {
     }
 }
 
-/// Which rows there are.
+/// The rows of all windows.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     windows: BTreeMap<Group, Chunks>,
-    /// Those with an open chunk.
+    /// Windows with an open chunk.
     touched: Vec<Group>,
     /// Keys of rows to remove.
     removed: Vec<Vec<u8>>,
 }
 
 impl Journal {
-    /// One more waits.
+    /// Counts one more waiting prediction.
     pub(crate) fn joined(&mut self, group: Group) {
         self.windows.entry(group).or_default().waiting += 1;
     }
 
-    /// One waits no longer.
+    /// Counts one waiting prediction less.
     pub(crate) fn left(&mut self, group: Group) {
         if let Some(chunks) = self.windows.get_mut(&group) {
             chunks.waiting = chunks.waiting.saturating_sub(1);
         }
     }
 
-    /// The window has closed: its rows go with the next commit.
+    /// Marks the rows of a closed window for removal in the next commit.
     pub(crate) fn close(&mut self, group: Group) {
         if let Some(chunks) = self.windows.remove(&group) {
             self.removed.extend(chunks.rows.map(|number| rows::chunk(&group, number)));
@@ -82,7 +83,7 @@ impl Journal {
         }
     }
 
-    /// Appends what is known of a prediction to the rows of its window; nothing: it waits no longer.
+    /// Appends the state of a prediction to the rows of its window. `None`: it no longer waits.
     pub(crate) fn append(
         &mut self,
         group: Group,
@@ -91,7 +92,7 @@ impl Journal {
         join: Option<&Join>,
         to: &mut dyn Rows,
     ) -> Result<(), FoldError> {
-        // A window that has closed has no rows any more.
+        // A closed window has no rows any more.
         let Some(chunks) = self.windows.get_mut(&group) else { return Ok(()) };
         if chunks.open.is_empty() {
             chunks.open.push(rows::FORMAT);
@@ -105,7 +106,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Ends the open chunks. Returns the windows whose chunks hold nothing that waits, or many entries that are out of date.
+    /// Completes the open chunks. Returns the windows that have no waiting prediction or many outdated entries.
     pub(crate) fn finish(&mut self, to: &mut dyn Rows) -> Vec<Group> {
         let mut touched = std::mem::take(&mut self.touched);
         touched.retain(|group| {
@@ -118,7 +119,7 @@ impl Journal {
         touched
     }
 
-    /// Removes the rows of a window: all that waits in it is appended anew.
+    /// Removes the rows of a window. The caller then appends everything that waits in it again.
     pub(crate) fn clear(&mut self, group: Group, to: &mut dyn Rows) {
         let Some(chunks) = self.windows.get_mut(&group) else { return };
         let end = chunks.rows.end;
@@ -128,12 +129,12 @@ impl Journal {
         chunks.entries = 0;
     }
 
-    /// The windows that have rows, or will.
+    /// The windows that have rows or will have them with the next commit.
     pub(crate) fn windows(&self) -> impl Iterator<Item = &Group> {
         self.windows.keys()
     }
 
-    /// Reads all rows, and hands over what waits, one window after the other.
+    /// Reads all rows and passes on the waiting predictions, one window after the other.
     pub(crate) fn restore(
         &mut self,
         from: &dyn Rows,

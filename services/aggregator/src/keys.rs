@@ -1,4 +1,4 @@
-//! Names of what the fold keeps: windows, their groups of rows, and the predictions that wait in them.
+//! Keys of the fold's state: windows, their groups of rows, and waiting predictions.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use serin_schemas::{
     records::Arm,
 };
 
-/// All arms, in the order in which they are kept and written.
+/// All arms, in the order in which they are stored and written.
 pub(crate) const ARMS: [Arm; 4] = [Arm::Stable, Arm::Control, Arm::Canary, Arm::Shadow];
 
-/// Place of an arm in [`ARMS`].
+/// Index of an arm in [`ARMS`].
 pub(crate) fn place_of(arm: Arm) -> usize {
     match arm {
         Arm::Stable => 0,
@@ -20,7 +20,7 @@ pub(crate) fn place_of(arm: Arm) -> usize {
     }
 }
 
-/// Names a window of a rollout. Ordered by stream, so that the windows due next stand first in each.
+/// The key of a window of a rollout. Keys sort by stream, so the windows due next come first in each stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WindowKey {
     /// Index in [`CompiledSpec::streams`](crate::compiled::CompiledSpec::streams).
@@ -29,7 +29,7 @@ pub(crate) struct WindowKey {
     pub(crate) generation: Generation,
 }
 
-/// A window of a rollout: the rows of its predictions come and go together.
+/// A window of a rollout. The rows of its predictions are written and removed together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Group {
     pub(crate) rollout: u32,
@@ -37,7 +37,7 @@ pub(crate) struct Group {
     pub(crate) generation: Generation,
 }
 
-/// Names a prediction that waits. The live answer and its mirror share the request id.
+/// The key of a waiting prediction. The live answer and its mirror share the request id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct JoinKey {
     pub(crate) id: Arc<str>,

@@ -1,53 +1,53 @@
-//! A truth that came for a prediction, how it meets what is there, and who may have sent it.
+//! A label, how it updates an existing one, and which models its writer may judge.
 
 use serde::{Deserialize, Serialize};
 
-/// A truth that came for a prediction: a number, or the hash of a class.
+/// A label of a prediction: a number, or the hash of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Label<T = f64> {
     pub(crate) revision: i64,
     pub(crate) value: T,
 }
 
-/// How a value in memory stands to its row.
+/// The state of the row of a value in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RowState {
-    /// Changed since it was last written.
+    /// Whether the value has changed since it was last written.
     pub(crate) dirty: bool,
-    /// Has a row.
+    /// Whether the value has a row.
     pub(crate) stored: bool,
 }
 
-/// How a label met what was there.
+/// The result of applying a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Met {
+pub(crate) enum LabelUpdate {
     First,
     Revised,
-    /// The same again.
+    /// The same value again.
     Repeated,
-    /// Another value under the same revision: which one is right, nobody can know, and the first one stays.
+    /// Another value under the same revision. There is no way to know which one is right, so the first one stays.
     Contradicts,
     Older,
 }
 
-/// Puts a label in place unless one of the same or a later revision is there.
-pub(crate) fn meet<T: PartialEq>(there: &mut Option<Label<T>>, label: Label<T>) -> Met {
-    let met = match there {
-        None => Met::First,
-        Some(old) if label.revision > old.revision => Met::Revised,
-        Some(old) if label.revision == old.revision && label.value == old.value => return Met::Repeated,
-        Some(old) if label.revision == old.revision => return Met::Contradicts,
-        Some(_) => return Met::Older,
+/// Stores a label unless one of the same or a later revision exists.
+pub(crate) fn apply_label<T: PartialEq>(there: &mut Option<Label<T>>, label: Label<T>) -> LabelUpdate {
+    let update = match there {
+        None => LabelUpdate::First,
+        Some(old) if label.revision > old.revision => LabelUpdate::Revised,
+        Some(old) if label.revision == old.revision && label.value == old.value => return LabelUpdate::Repeated,
+        Some(old) if label.revision == old.revision => return LabelUpdate::Contradicts,
+        Some(_) => return LabelUpdate::Older,
     };
     *there = Some(label);
-    met
+    update
 }
 
-/// Stands between the name of a label that waits and the models that its writer may judge: which model the prediction is of
-/// shows only when it comes. Labels of writers with other rights wait under other names, so none takes another's place.
+/// Separates the name of a waiting label from the models that its writer may judge. The model is known only when the
+/// prediction arrives. Labels of writers with different rights wait under different names, so none replaces another.
 pub(crate) const BY: &str = "\0by\0";
 
-/// The name of a label that waits, and the models that its writer may judge; `None`: every model.
+/// Splits a waiting label into its name and the models that its writer may judge. `None`: every model.
 pub(crate) fn rights(name: &str) -> (&str, Option<&str>) {
     name.split_once(BY).map_or((name, None), |(bare, models)| (bare, Some(models)))
 }

@@ -1,9 +1,10 @@
-//! The aggregator role: from single events to windows of sketches.
+//! The aggregator role: folds events into windows of sketches.
 //!
-//! [`AggregatorFactory`] makes the fold over `events`: it removes duplicates, follows event time, sketches the arms of active
-//! rollouts per window, metric and segment, joins late feedback by request id, and writes what closes to `windows`.
+//! [`AggregatorFactory`] creates the fold over `events`. The fold removes duplicates, tracks event time, sketches the
+//! arms of active rollouts per window, metric and segment, joins late feedback by request id, and writes closed
+//! windows to `windows`.
 //!
-//! Everything here is pure: time is in the records, randomness is a hash of ids, and state is rows.
+//! Everything here is pure: time comes from the records, randomness is a hash of ids, and state is kept in rows.
 
 mod alarms;
 mod close;
@@ -37,7 +38,7 @@ pub use fold::AggregatorFold;
 use serin_stream::fold::{Fold, FoldFactory};
 use serin_topology::EVENTS;
 
-/// Makes the aggregator's fold of each partition of `events`.
+/// Creates the aggregator's fold of each partition of `events`.
 #[derive(Clone, Debug)]
 pub struct AggregatorFactory {
     config: Config,
@@ -45,7 +46,7 @@ pub struct AggregatorFactory {
 }
 
 impl AggregatorFactory {
-    /// For a topic `events` of `partitions` partitions.
+    /// Creates the factory for a topic `events` of `partitions` partitions.
     pub fn new(config: Config, partitions: i32) -> Self {
         Self { config, partitions }
     }

@@ -1,4 +1,4 @@
-//! Metrics that could not be computed at once: with labels, and of pairs of answers.
+//! Metrics that are computed when a window matures: those with labels, and those of pairs of answers.
 
 use serin_schemas::records::Arm;
 
@@ -13,9 +13,9 @@ use crate::{
 };
 
 impl ActiveRollout {
-    /// Computes a stream's metrics of what waits in a window.
+    /// Computes the metrics of one stream over the predictions that wait in a window.
     pub(crate) fn mature(&mut self, key: &WindowKey, window: &mut Window, work: &mut Work<'_>) {
-        let lens = self.lenses.of(key.generation);
+        let view = self.views.of(key.generation);
         let group = Group { rollout: self.number, end: key.end, generation: key.generation };
         let buffer = &mut work.scratch.buffer;
         let own = || self.compiled.metrics.iter().filter(|metric| metric.stream == key.stream);
@@ -41,14 +41,14 @@ impl ActiveRollout {
             for (index, metric) in self.compiled.metrics.iter().enumerate().filter(|(_, m)| m.stream == key.stream) {
                 let Measure::Label(measure) = &metric.measure else { continue };
                 labelled |= measure.has_label(join);
-                // Nobody saw the answer of a mirror: what people did says nothing about it.
+                // Users do not see the answer of a mirror, so their behavior is not evidence about it.
                 if wait.shadow && !measure.is_of_answer() {
                     continue;
                 }
                 let Some(value) = measure.value(join) else { continue };
                 if let Some(value) = metric.scaled(Value::Number(value)) {
                     let dither = dither(&wait.id, metric, buffer);
-                    arm.add(&lens.layout, (index, metric), subject, &value, dither);
+                    arm.add(&view.layout, (index, metric), subject, &value, dither);
                 } else {
                     work.tally.unusable += 1;
                 }
@@ -56,7 +56,7 @@ impl ActiveRollout {
             arm.counts.labelled += i64::from(labelled);
         }
         if pairs {
-            // What waited for the other answer only waits no longer.
+            // Predictions that waited only for the other answer no longer wait.
             let only = |wait: &&JoinKey| joins.get(&wait.id, wait.shadow).is_some_and(|join| !join.sketched);
             let only: Vec<JoinKey> = joins.waiting(group).iter().filter(only).cloned().collect();
             for wait in only {
@@ -65,22 +65,22 @@ impl ActiveRollout {
         }
     }
 
-    /// Adds the pair that an answer makes with the other one to the same call, in the window of the answer that was complete
-    /// first, and counts the mirror as one that has its other half.
+    /// Adds the pair of an answer and the other answer to the same call to the window of the answer that completed
+    /// first, and counts the mirror as paired.
     fn pair(&self, join: &Join, wait: &JoinKey, window: &mut Window, joins: &Joins, buffer: &mut Vec<u8>) {
         let other = joins.get(&wait.id, !wait.shadow).filter(|other| other.rollout == self.number);
-        let Some(other) = other.filter(|other| !join.halves.is_empty() && !other.halves.is_empty()) else { return };
-        // Of two answers in one window, the live one counts the pair.
+        let Some(other) = other.filter(|other| !join.sides.is_empty() && !other.sides.is_empty()) else { return };
+        // If both answers are in the same window, the live answer counts the pair.
         if other.end < join.end || other.end == join.end && wait.shadow {
             return;
         }
-        let layout = &self.lenses.of(join.generation).layout;
+        let layout = &self.views.of(join.generation).layout;
         let (shadow, live) = if wait.shadow { (join, other) } else { (other, join) };
         let arm = &mut window.arms[place_of(Arm::Shadow)];
         arm.counts.labelled += 1;
         for (place, &index) in self.compiled.paired.iter().enumerate() {
             let metric = &self.compiled.metrics[index];
-            let Some((shadow, live)) = shadow.halves[place].zip(live.halves[place]) else { continue };
+            let Some((shadow, live)) = shadow.sides[place].zip(live.sides[place]) else { continue };
             let hash = dither(&wait.id, metric, buffer);
             let pair = metric.pairing.as_ref().and_then(|pairing| pairing.pair(shadow, live, hash));
             if let Some(pair) = pair {

@@ -1,30 +1,32 @@
-//! What the aggregator counts about itself.
+//! Metrics of the aggregator.
 //!
-//! Folds count into a plain tally; it goes to OpenTelemetry when the work has been committed, so the hot path pays for an
-//! addition and nothing is counted twice after a crash.
+//! Folds count into a plain tally, which is published to OpenTelemetry after the commit. The hot path only pays for
+//! an addition, and nothing is counted twice after a crash.
 
 use std::sync::LazyLock;
 
 use opentelemetry::{KeyValue, global, metrics::Counter};
 use serin_stream::{
     gauge::{PresentGauge, Series},
-    seldom::Seldom,
+    log_limit::LogLimit,
 };
 
-/// Events read from `events`, by outcome: `counted`, `late`, `duplicate`, `untracked` (no rollout wants it), `filled` (a model
-/// server's event added to a routed call), `old_incarnation`.
+/// Events read from `events`, by outcome: `counted`, `late`, `duplicate`, `untracked` (no rollout tracks the call),
+/// `filled` (a model server's event added values to a routed call), `old_incarnation`.
 pub const EVENTS_CONSUMED: &str = "serin_events_consumed_total";
-/// Answers that came after their window had closed.
+/// Answers that arrived after their window had closed.
 pub const LATE_EVENTS: &str = "serin_late_events_total";
-/// Records whose sequence number or request id was seen before.
+/// Records whose sequence number or request id was already seen.
 pub const DUPLICATE_EVENTS: &str = "serin_duplicate_events_total";
-/// Events known to be lost, by cause: `gap` (missing sequence numbers), `dropped` (as a writer says).
+/// Events known to be lost, by cause: `gap` (missing sequence numbers), `dropped` (reported by a writer).
 pub const LOST_EVENTS: &str = "serin_lost_events_total";
-/// Feedback, by outcome: `joined`, `early` (before its prediction), `revised`, `repeated`, `older_revision`, `unknown` (its
-/// prediction never came, or its maturity was over), `not_needed` (no rollout reads it), `sampled_out`, `not_allowed` (its writer may
-/// not judge the model), `no_room` (given up early: what waits for its prediction has reached its bound).
+/// Feedback, by outcome: `joined`, `early` (before its prediction), `revised`, `repeated`, `older_revision`,
+/// `unknown` (its prediction never arrived, or its maturity was over), `not_needed` (no rollout reads it),
+/// `sampled_out`, `not_allowed` (its writer may not judge the model), `no_room` (dropped early because the early
+/// feedback has reached its bound).
 pub const LABEL_JOIN: &str = "serin_label_join_total";
-/// Feedback with a label that contradicts an earlier one of the same prediction, name and revision; the earlier one counts.
+/// Feedback with a label that contradicts an earlier one of the same prediction, name and revision. The earlier one
+/// counts.
 pub const CONTRADICTING: &str = "serin_label_contradictions_total";
 /// Segment values that counted as `other`.
 pub const SEGMENT_OVERFLOW: &str = "serin_segment_overflow_total";
@@ -32,12 +34,12 @@ pub const SEGMENT_OVERFLOW: &str = "serin_segment_overflow_total";
 pub const UNUSABLE_VALUES: &str = "serin_unusable_values_total";
 /// Windows, by outcome: `closed`, `ended` (closed early because the rollout ended), `dropped` (labels of an ended rollout).
 pub const WINDOWS: &str = "serin_windows_total";
-/// Heartbeats of writers whose clock is off by more than `max_skew`.
+/// Heartbeats of writers whose clock differs by more than `max_skew`.
 pub const SKEWED_HEARTBEATS: &str = "serin_skewed_heartbeats_total";
-/// 1 while event time goes on without a router that is not heard, else absent: labels `partition` and `writer`.
+/// 1 while event time advances without a silent router, otherwise absent. Labels: `partition` and `writer`.
 pub const SILENT_WRITERS: &str = "serin_writer_silent";
-/// How far a writer's clock is off the log's, in seconds, negative when it is behind; absent while it is right: labels `partition` and
-/// `writer`.
+/// Offset of a writer's clock from the log's, in seconds; negative when the writer is behind. Absent while the clock
+/// is within tolerance. Labels: `partition` and `writer`.
 pub const CLOCK_OFFSET: &str = "serin_writer_clock_offset_seconds";
 /// Control records that were ignored because a newer generation is known.
 pub const STALE_CONTROLS: &str = "serin_stale_controls_total";
@@ -74,7 +76,7 @@ pub(crate) struct Tally {
     pub(crate) stale_controls: u64,
 }
 
-static CONTRADICTED: Seldom = Seldom::new();
+static CONTRADICTED: LogLimit = LogLimit::new();
 
 struct Instruments {
     consumed: Counter<u64>,
@@ -98,28 +100,41 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
     let counter = |name: &'static str, about: &'static str| meter.u64_counter(name).with_description(about).build();
     Instruments {
         consumed: counter(EVENTS_CONSUMED, "Events read, by outcome"),
-        late: counter(LATE_EVENTS, "Answers that came after their window had closed"),
-        duplicate: counter(DUPLICATE_EVENTS, "Records seen before"),
+        late: counter(LATE_EVENTS, "Answers that arrived after their window had closed"),
+        duplicate: counter(DUPLICATE_EVENTS, "Records whose sequence number or request id was already seen"),
         lost: counter(LOST_EVENTS, "Events known to be lost, by cause"),
         labels: counter(LABEL_JOIN, "Feedback, by outcome"),
-        contradicting: counter(CONTRADICTING, "Feedback that contradicts an earlier one"),
-        overflow: counter(SEGMENT_OVERFLOW, "Segment values that counted as other"),
+        contradicting: counter(CONTRADICTING, "Feedback that contradicts an earlier label of the same prediction"),
+        overflow: counter(SEGMENT_OVERFLOW, "Segment values that were counted as other"),
         unusable: counter(UNUSABLE_VALUES, "Values that no summary can hold"),
         windows: counter(WINDOWS, "Windows, by outcome"),
-        skewed: counter(SKEWED_HEARTBEATS, "Heartbeats of writers whose clock is wrong"),
-        stale_controls: counter(STALE_CONTROLS, "Control records older than what is known"),
-        silent: PresentGauge::new(SILENT_WRITERS, "Whether a writer is not heard"),
-        offset: PresentGauge::new(CLOCK_OFFSET, "A writer's clock less the log's"),
-        watermark: PresentGauge::new(WATERMARK, "Event time of the watermark"),
+        skewed: counter(SKEWED_HEARTBEATS, "Heartbeats of writers whose clock is off by more than max_skew"),
+        stale_controls: counter(
+            STALE_CONTROLS,
+            "Control records that were ignored because a newer generation is known",
+        ),
+        silent: PresentGauge::new(
+            SILENT_WRITERS,
+            "1 while event time advances without a silent writer, otherwise absent",
+        ),
+        offset: PresentGauge::new(
+            CLOCK_OFFSET,
+            "Offset of a writer's clock from the log's in seconds; negative when it is behind",
+        ),
+        watermark: PresentGauge::new(
+            WATERMARK,
+            "Event time of the partition's watermark, in seconds since the Unix epoch",
+        ),
     }
 });
 
 impl Tally {
-    /// Hands the counts to OpenTelemetry and begins anew.
+    /// Publishes the counts to OpenTelemetry and resets them.
     pub(crate) fn publish(&mut self) {
         let tally = std::mem::take(self);
         let instruments = &*INSTRUMENTS;
-        // Zeros too: with its first publishing everything is there, so that the first of a kind shows as an increase from 0.
+        // Zeros are published too: all series exist after the first call, so the first event of a kind shows as an
+        // increase from 0.
         let plain = |counter: &Counter<u64>, count: u64| counter.add(count, &[]);
         let each = |counter: &Counter<u64>, key: &'static str, counts: &[(&'static str, u64)]| {
             for (value, count) in counts {
@@ -157,8 +172,8 @@ impl Tally {
         {
             tracing::warn!(
                 count,
-                "feedback contradicts an earlier label of the same prediction, and is left: to correct a label, send it with a \
-                 larger `revision`"
+                "feedback contradicts an earlier label of the same prediction and is ignored; to correct a label, send it \
+                 with a larger `revision`"
             );
         }
         plain(&instruments.overflow, tally.segment_overflow);
@@ -171,22 +186,22 @@ impl Tally {
     }
 }
 
-/// Shows how far event time has come on a partition of `events`.
+/// Exports the watermark of a partition of `events`.
 pub(crate) fn watermark(partition: i32, seconds: f64) -> Series {
     INSTRUMENTS.watermark.hold(vec![KeyValue::new("partition", i64::from(partition))], seconds)
 }
 
-/// Shows that a writer is not heard on a partition of `events`.
+/// Exports that a writer is silent on a partition of `events`.
 pub(crate) fn silent(partition: i32, writer: &str) -> Series {
     INSTRUMENTS.silent.hold(labels(partition, writer), 1.0)
 }
 
-/// Shows how far a writer's clock is off, as a partition of `events` sees it.
+/// Exports the offset of a writer's clock, as observed on a partition of `events`.
 pub(crate) fn clock_offset(partition: i32, writer: &str, seconds: f64) -> Series {
     INSTRUMENTS.offset.hold(labels(partition, writer), seconds)
 }
 
-/// Writers are routers and relays of ours, as many as the fold remembers.
+/// Labels of a writer. Writers are routers and relays, and their number is bounded by the fold.
 fn labels(partition: i32, writer: &str) -> Vec<KeyValue> {
     vec![KeyValue::new("partition", i64::from(partition)), KeyValue::new("writer", writer.to_owned())]
 }

@@ -1,9 +1,9 @@
-//! What is known of a model.
+//! The state of a model.
 
 use serde::{Deserialize, Serialize};
 use serin_schemas::ids::Generation;
 
-/// What is known of a model. Its stored form is that of the model row.
+/// The state of a model. Its stored form is that of the model row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Model {
     /// Newest generation seen.

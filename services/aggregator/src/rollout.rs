@@ -1,8 +1,9 @@
-//! One active rollout on one partition: where an event belongs, and its open windows.
+//! One active rollout on one partition: assigns events to windows and keeps the open windows.
 //!
 //! Invariants:
-//! - An event is counted in exactly one window of each stream: its own while that is open, else (as late) the next one to close.
-//! - What a window holds does not depend on the order of the events in it.
+//! - An event is counted in exactly one window of each stream: in its own window while that is open, otherwise (as late) in the
+//!   next one to close.
+//! - The contents of a window do not depend on the order of its events.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,20 +23,20 @@ use crate::{
     keys::{JoinKey, WindowKey, place_of},
     label::RowState,
     metrics::Tally,
-    pairing::Half,
+    pairing::PairSide,
     segments::Dictionary,
     value::class_hash,
-    window::{ArmWindow, Lens, Subject, Window, dither},
+    window::{ArmWindow, CellView, Subject, Window, dither},
 };
 
-/// What of a generation's traffic is sketched.
+/// Which part of a generation's traffic is sketched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Nothing: the rollout waits.
+    /// Nothing is sketched: the rollout is pending.
     Off,
-    /// The stable arm, all segment values there is room for.
+    /// The stable arm is sketched, with as many segment values as there is room for.
     Warming,
-    /// Canary, control and shadow, with the frozen segment values.
+    /// Canary, control and shadow are sketched, with the frozen segment values.
     Compare,
 }
 
@@ -56,41 +57,41 @@ impl Mode {
         }
     }
 
-    /// Whether an answer of this arm may be one of a pair: a mirror, or what it is the mirror of.
+    /// Whether an answer of this arm may be part of a pair: a mirror, or the live answer that was mirrored.
     fn pairs(self, arm: Arm) -> bool {
         self == Self::Compare && arm != Arm::Canary
     }
 }
 
-/// How far a partition has come.
+/// The progress of a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Frontier {
     pub(crate) watermark: Option<EventTime>,
-    /// The same for models whose calls others report.
+    /// The watermark for models whose calls intake relays.
     pub(crate) relayed: Option<EventTime>,
-    /// Last `ClosedThrough` that was written.
+    /// The last `ClosedThrough` that was written.
     pub(crate) promised: Option<EventTime>,
 }
 
 impl Frontier {
-    /// A window of a rollout is closed when its end and maturity are at or before this.
+    /// A window of a rollout is closed when its end plus its maturity is at or before this time.
     pub(crate) fn closed_to(self, compiled: &CompiledSpec) -> Option<EventTime> {
         let mark = if compiled.external { self.relayed } else { self.watermark.max(self.promised) };
         mark.map(|mark| mark.minus(compiled.grace))
     }
 }
 
-/// Where an event belongs in its rollout.
+/// Where an event belongs within its rollout.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub(crate) generation: Generation,
     mode: Mode,
     arm: Arm,
-    /// It was assigned by chance, and its version is its arm's.
+    /// Whether it was assigned at random and its version is that of its arm.
     compared: bool,
-    /// Its values are sketched.
+    /// Whether its values are sketched.
     sketched: bool,
-    /// It may be one of a pair.
+    /// Whether it may be part of a pair.
     paired: bool,
 }
 
@@ -100,7 +101,7 @@ impl Place {
     }
 }
 
-/// What a rollout works with besides itself.
+/// Everything that a rollout needs in addition to its own state.
 pub(crate) struct Work<'a> {
     pub(crate) frontier: Frontier,
     pub(crate) joins: &'a mut Joins,
@@ -108,30 +109,30 @@ pub(crate) struct Work<'a> {
     pub(crate) scratch: &'a mut Scratch,
 }
 
-/// Buffers that are used again for each event.
+/// Buffers that are reused for each event.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     numbers: Vec<u16>,
     pub(crate) buffer: Vec<u8>,
 }
 
-/// How each generation's traffic is seen.
+/// The view of each generation's traffic.
 #[derive(Debug)]
-pub(crate) struct Lenses {
+pub(crate) struct CellViews {
     generations: BTreeMap<Generation, Mode>,
-    pub(crate) warming: Lens,
-    frozen: Option<Lens>,
+    pub(crate) warming: CellView,
+    frozen: Option<CellView>,
 }
 
-impl Lenses {
-    pub(crate) fn of(&self, generation: Generation) -> &Lens {
+impl CellViews {
+    pub(crate) fn of(&self, generation: Generation) -> &CellView {
         match (self.generations.get(&generation), &self.frozen) {
             (Some(Mode::Compare), Some(frozen)) => frozen,
             _ => &self.warming,
         }
     }
 
-    fn of_mut(&mut self, generation: Generation) -> &mut Lens {
+    fn of_mut(&mut self, generation: Generation) -> &mut CellView {
         match (self.generations.get(&generation), &mut self.frozen) {
             (Some(Mode::Compare), Some(frozen)) => frozen,
             _ => &mut self.warming,
@@ -142,42 +143,42 @@ impl Lenses {
 /// An active rollout.
 #[derive(Debug)]
 pub(crate) struct ActiveRollout {
-    /// Its number in row keys.
+    /// The rollout's number in row keys.
     pub(crate) number: u32,
     pub(crate) model: ModelName,
     pub(crate) id: RolloutId,
     pub(crate) compiled: CompiledSpec,
-    pub(crate) lenses: Lenses,
+    pub(crate) views: CellViews,
     pub(crate) windows: BTreeMap<WindowKey, Window>,
     /// Keys of rows to remove.
     pub(crate) removed: Vec<Vec<u8>>,
 }
 
-/// Most generations of one rollout that are told apart; older ones count as unknown.
+/// Maximum number of generations of one rollout that are distinguished. Older ones count as unknown.
 const MAX_GENERATIONS: usize = 1024;
 
 impl ActiveRollout {
     pub(crate) fn new(number: u32, control: &Control, spec: &RolloutSpec, values: usize) -> Self {
         let compiled = CompiledSpec::new(spec, Rules::numbered(control.rules).folded());
-        let warming = Lens::warming(&compiled, Dictionary::learning(compiled.dimensions.len(), values));
+        let warming = CellView::warming(&compiled, Dictionary::learning(compiled.dimensions.len(), values));
         Self {
             number,
             model: control.model.clone(),
             id: control.rollout.clone(),
             compiled,
-            lenses: Lenses { generations: BTreeMap::new(), warming, frozen: None },
+            views: CellViews { generations: BTreeMap::new(), warming, frozen: None },
             windows: BTreeMap::new(),
             removed: Vec::new(),
         }
     }
 
-    /// Begins a generation. Returns one that is too old to be kept.
+    /// Starts a generation. Returns a generation that is too old to be kept, if any.
     pub(crate) fn begin(&mut self, control: &Control, frozen: Option<&Frozen>) -> Option<Generation> {
-        let Lenses { generations, frozen: lens, .. } = &mut self.lenses;
+        let CellViews { generations, frozen: view, .. } = &mut self.views;
         if let Some(frozen) = frozen
-            && lens.is_none()
+            && view.is_none()
         {
-            *lens = Some(Lens::compared(&self.compiled, Dictionary::frozen(&self.compiled.dimensions, frozen)));
+            *view = Some(CellView::compared(&self.compiled, Dictionary::frozen(&self.compiled.dimensions, frozen)));
         }
         generations.insert(control.generation, Mode::of(control));
         if generations.len() <= MAX_GENERATIONS {
@@ -186,18 +187,18 @@ impl ActiveRollout {
         generations.pop_first().map(|(generation, _)| generation)
     }
 
-    /// Where a prediction belongs; `None`: not to this rollout.
+    /// Where a prediction belongs. `None`: it does not belong to this rollout.
     pub(crate) fn locate(&self, prediction: &PredictionView<'_>) -> Option<Place> {
         if prediction.rollout.is_some_and(|rollout| rollout != self.id.as_str()) {
             return None;
         }
         let known =
-            self.lenses.generations.get_key_value(&prediction.generation).filter(|_| prediction.rollout.is_some());
-        let newest = || self.lenses.generations.last_key_value().filter(|_| self.compiled.external);
+            self.views.generations.get_key_value(&prediction.generation).filter(|_| prediction.rollout.is_some());
+        let newest = || self.views.generations.last_key_value().filter(|_| self.compiled.external);
         let (&generation, &mode) = known.or_else(newest)?;
         let arm = if self.compiled.external { self.external_arm(prediction, mode) } else { prediction.arm };
         if arm == Arm::Shadow && prediction.version != self.compiled.canary.as_str() {
-            // A further version that is mirrored to is not on trial.
+            // Mirrors to other versions are not part of the comparison.
             return None;
         }
         let compared = prediction.assignment.is_compared() && !self.is_foreign(prediction, arm);
@@ -206,8 +207,8 @@ impl ActiveRollout {
         (mode != Mode::Off).then_some(Place { generation, mode, arm, compared, sketched, paired })
     }
 
-    /// The arm of an answer that somebody else's router split: as named, else by version. Their stable is what the canary is
-    /// compared with.
+    /// The arm of an answer whose traffic was split by another system: the named arm, otherwise derived from the
+    /// version. The stable arm of that system is the control that the canary is compared with.
     fn external_arm(&self, prediction: &PredictionView<'_>, mode: Mode) -> Arm {
         match prediction.arm {
             Arm::Stable if prediction.version == self.compiled.canary.as_str() => Arm::Canary,
@@ -217,7 +218,8 @@ impl ActiveRollout {
         }
     }
 
-    /// Whether somebody else's router reports an answer of another version than its arm's: what it says is no evidence on either.
+    /// Whether another system reports an answer whose version is not that of its arm. Such an answer is not evidence
+    /// about either version.
     fn is_foreign(&self, prediction: &PredictionView<'_>, arm: Arm) -> bool {
         let own = if matches!(arm, Arm::Canary | Arm::Shadow) { &self.compiled.canary } else { &self.compiled.stable };
         self.compiled.external && self.compiled.rules.check_versions() && prediction.version != own.as_str()
@@ -227,7 +229,7 @@ impl ActiveRollout {
         frontier.closed_to(&self.compiled).is_some_and(|to| end.plus(self.compiled.streams[stream]) <= to)
     }
 
-    /// The arm of the next window of a stream to close.
+    /// The arm's part of the next window of a stream to close.
     fn next_to_close(
         &mut self,
         stream: usize,
@@ -243,9 +245,9 @@ impl ActiveRollout {
         Some(window)
     }
 
-    /// Counts lost events into the next window of the newest generation to close.
+    /// Counts lost events in the next window to close of the newest generation.
     pub(crate) fn lose(&mut self, arm: Arm, count: i64, frontier: Frontier) {
-        let newest = self.lenses.generations.last_key_value().map(|(generation, _)| *generation);
+        let newest = self.views.generations.last_key_value().map(|(generation, _)| *generation);
         if count > 0
             && let Some(generation) = newest
             && let Some(window) = self.next_to_close(0, generation, arm, frontier)
@@ -259,20 +261,21 @@ impl ActiveRollout {
         let id = prediction.request_id;
         let shadow = place.arm == Arm::Shadow;
         if self.compiled.external && work.joins.get(id, shadow).is_some() {
-            // The first report of a call counts; a further one may still bring outputs.
+            // The first report of a call counts; a later one may still add outputs.
             work.tally.duplicate += 1;
             self.fill(prediction, shadow, work);
             return;
         }
         if prediction.assignment == Assignment::Fallback {
-            // The caller saw stable's answer: what came of it says nothing about the canary, whose failure is counted.
+            // The caller saw stable's answer, so its label is not evidence about the canary. The canary's failure is
+            // counted.
             work.joins.remove(&JoinKey { id: id.into(), shadow: false });
         }
         let end = prediction.completed_at.window_end(self.compiled.window);
         let missing = self.count(prediction, place, end, work);
         let cancelled = self.compiled.rules.count_outcomes() && prediction.outcome() == Outcome::Cancelled;
         if cancelled && place.compared {
-            // Neither a label nor a mirror says anything of an answer that its caller did not wait for.
+            // Neither a label nor a mirror is evidence about an answer that its caller did not wait for.
             return;
         }
         let waits = self.count_streams(place, end, work.frontier);
@@ -302,13 +305,13 @@ impl ActiveRollout {
                 classes: vec![None; self.compiled.classes.len()].into(),
                 labels: vec![None; self.compiled.labels.len()].into(),
                 truths: vec![None; self.compiled.truths.len()].into(),
-                halves: vec![None; if place.paired { self.compiled.paired.len() } else { 0 }].into(),
+                sides: vec![None; if place.paired { self.compiled.paired.len() } else { 0 }].into(),
                 place: 0,
                 row: RowState::default(),
             };
             self.learn(&mut join, prediction);
             if let Some(other) = work.joins.get(id, !shadow).filter(|other| other.rollout == self.number) {
-                // Labels that the other answer to the call has met already.
+                // Labels that the other answer to the call has already received.
                 join.labels.clone_from(&other.labels);
                 join.truths.clone_from(&other.truths);
             }
@@ -316,7 +319,7 @@ impl ActiveRollout {
         }
     }
 
-    /// Notes what an event says that was not known yet and that labels or the other answer will need.
+    /// Records values of an event that are not known yet and that labels or the other answer will need.
     fn learn(&self, join: &mut Join, prediction: &PredictionView<'_>) {
         for (name, value) in self.compiled.outputs.iter().zip(&mut join.outputs) {
             if value.is_nan() {
@@ -327,25 +330,26 @@ impl ActiveRollout {
         for (name, class) in self.compiled.classes.iter().zip(&mut join.classes) {
             *class = class.or_else(|| prediction.classes.get(name).map(class_hash));
         }
-        for (&index, half) in self.compiled.paired.iter().zip(&mut join.halves) {
-            if half.is_none() {
-                *half = self.half(index, prediction);
+        for (&index, side) in self.compiled.paired.iter().zip(&mut join.sides) {
+            if side.is_none() {
+                *side = self.side(index, prediction);
             }
         }
     }
 
-    fn half(&self, metric: usize, prediction: &PredictionView<'_>) -> Option<Half> {
+    fn side(&self, metric: usize, prediction: &PredictionView<'_>) -> Option<PairSide> {
         let metric = &self.compiled.metrics[metric];
-        metric.pairing.as_ref()?.half(&metric.value(prediction)?)
+        metric.pairing.as_ref()?.side(&metric.value(prediction)?)
     }
 
-    /// Counts a prediction in the stream of what is known at once, and sketches its values. Returns which are missing.
+    /// Counts a prediction in the stream of immediate metrics and sketches its values. Returns the metrics whose
+    /// values are missing.
     fn count(&mut self, prediction: &PredictionView<'_>, place: Place, end: EventTime, work: &mut Work<'_>) -> u64 {
         let sketched = place.sketched;
         if sketched || place.paired {
-            let lens = self.lenses.of_mut(place.generation);
+            let view = self.views.of_mut(place.generation);
             let numbers = &mut work.scratch.numbers;
-            let others = lens.dictionary.numbers(&self.compiled.dimensions, prediction.segments, numbers);
+            let others = view.dictionary.numbers(&self.compiled.dimensions, prediction.segments, numbers);
             work.tally.segment_overflow += if sketched { others } else { 0 };
         }
         if self.is_closed(0, end, work.frontier) {
@@ -364,9 +368,9 @@ impl ActiveRollout {
         if !sketched {
             return 0;
         }
-        let lens = self.lenses.of(place.generation);
+        let view = self.views.of(place.generation);
         if place.mode == Mode::Compare {
-            window.count_population(&lens.layout, &work.scratch.numbers, prediction.unit.is_some());
+            window.count_population(&view.layout, &work.scratch.numbers, prediction.unit.is_some());
         }
         let Scratch { numbers, buffer } = &mut *work.scratch;
         let subject = Subject { numbers, unit };
@@ -378,7 +382,7 @@ impl ActiveRollout {
             match metric.value(prediction).map(|value| metric.scaled(value)) {
                 Some(Some(value)) => {
                     let dither = dither(prediction.request_id, metric, buffer);
-                    window.add(&lens.layout, (index, metric), subject, &value, dither);
+                    window.add(&view.layout, (index, metric), subject, &value, dither);
                 }
                 Some(None) => work.tally.unusable += 1,
                 None => {
@@ -390,7 +394,7 @@ impl ActiveRollout {
         missing
     }
 
-    /// Counts a prediction in the streams of what comes later. Returns whether any of them waits for it.
+    /// Counts a prediction in the streams of delayed metrics. Returns whether any of them waits for it.
     fn count_streams(&mut self, place: Place, end: EventTime, frontier: Frontier) -> bool {
         let mut waits = false;
         for stream in 1..self.compiled.streams.len() {
@@ -408,7 +412,7 @@ impl ActiveRollout {
                 window.counts.excluded += 1;
                 window.dirty = true;
             } else if place.sketched && labels || place.paired && pairs {
-                // The window exists from its first prediction on, so that its close finds what waits.
+                // Create the window with its first prediction, so that closing it finds the waiting predictions.
                 self.windows.entry(key).or_default();
                 waits = true;
             }
@@ -416,7 +420,8 @@ impl ActiveRollout {
         waits
     }
 
-    /// Adds outputs that a model server reports to the prediction that waits under its id. False: none waits.
+    /// Adds outputs that a model server reports to the prediction that waits under its id. Returns false if none
+    /// waits.
     pub(crate) fn fill(&mut self, report: &PredictionView<'_>, shadow: bool, work: &mut Work<'_>) -> bool {
         let id = report.request_id;
         let Some(join) = work.joins.get_mut(id, shadow).filter(|join| join.rollout == self.number) else {
@@ -425,7 +430,7 @@ impl ActiveRollout {
         self.learn(join, report);
         let open = work.frontier.closed_to(&self.compiled).is_none_or(|to| join.end > to);
         let key = WindowKey { stream: 0, end: join.end, generation: join.generation };
-        let lens = self.lenses.of(join.generation);
+        let view = self.views.of(join.generation);
         for (bit, &index) in self.compiled.fillable.iter().enumerate() {
             let metric = &self.compiled.metrics[index];
             let Some(value) = metric.value(report).filter(|_| join.missing & (1 << bit) != 0) else { continue };
@@ -435,7 +440,7 @@ impl ActiveRollout {
                     let dither = dither(id, metric, &mut work.scratch.buffer);
                     let window = &mut self.windows.entry(key).or_default().arms[usize::from(join.arm)];
                     let subject = Subject { numbers: &join.numbers, unit: join.unit };
-                    window.add(&lens.layout, (index, metric), subject, &value, dither);
+                    window.add(&view.layout, (index, metric), subject, &value, dither);
                 }
                 Some(_) => {}
                 None => work.tally.unusable += 1,
@@ -444,14 +449,14 @@ impl ActiveRollout {
         true
     }
 
-    /// Bytes of memory of the open windows, by estimate.
+    /// Estimated bytes of memory of the open windows.
     pub(crate) fn windows_bytes(&self) -> usize {
         self.windows.values().map(Window::bytes).sum()
     }
 
-    /// Hash of the unit that was assigned: another one than the split's, so that buckets do not follow the arms. A request that has
-    /// no key and was split by chance is a unit of its own. Where somebody else split the traffic and names no unit, nobody knows
-    /// which answers belong together: all of them count as one unit.
+    /// Hash of the assigned unit. It differs from the hash of the split, so that buckets do not correlate with the
+    /// arms. A request without a key that was split at random is its own unit. Where another system split the traffic
+    /// and names no unit, it is unknown which answers belong together, so all of them count as one unit.
     fn unit_of(&self, prediction: &PredictionView<'_>) -> Option<u64> {
         match prediction.unit {
             Some(unit) => Some(hash64(b"serin.unit", &unit.to_le_bytes())),
@@ -463,7 +468,7 @@ impl ActiveRollout {
         }
     }
 
-    /// Whether a model server's own event can bring anything that is not known from the router.
+    /// Whether a model server's own event can add values that the router's event does not have.
     pub(crate) fn wants_outputs(&self) -> bool {
         let compiled = &self.compiled;
         let answers =

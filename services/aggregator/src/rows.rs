@@ -1,7 +1,8 @@
-//! Keys and bytes of the aggregator's rows.
+//! Keys and encoding of the aggregator's rows.
 //!
-//! A key begins with the number of its table; numbers are only ever added. A value is a format byte and a `postcard` body, so
-//! floats keep their bits. Numbers in keys are big-endian with the sign bit flipped: byte order is number order.
+//! A key starts with the number of its table; numbers are only ever added. A value is a format byte and a `postcard`
+//! body, so floats keep their bits. Numbers in keys are big-endian with the sign bit flipped, so byte order equals
+//! numeric order.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -14,16 +15,16 @@ use crate::{
     keys::{ARMS, Group, WindowKey},
 };
 
-/// First byte of every value that is written.
+/// First byte of every value that this build writes.
 pub(crate) const FORMAT: u8 = 4;
-/// Oldest format that is read. Format 2 had [`Table::Join`] in place of [`Table::Waiting`]; up to format 3 Control records end
-/// before [`Control::rules`], [`Counts`] before [`Counts::refused`], and writers and the state row know no log time. All else
-/// is the same.
+/// Oldest format that this build reads. Format 2 has [`Table::Join`] instead of [`Table::Waiting`]. Up to format 3,
+/// Control records end before [`Control::rules`], [`Counts`] ends before [`Counts::refused`], and writers and the
+/// state row have no log time. Everything else is the same.
 const OLDEST: u8 = 2;
-/// The first format whose Control records carry the number of their rules, and whose counts know every outcome.
+/// The first format whose Control records contain the number of their rules and whose counts contain every outcome.
 const KNOWS_OUTCOMES: u8 = 4;
 
-/// The tables. A number is never used again for something else.
+/// The tables. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Table {
@@ -31,21 +32,22 @@ pub(crate) enum Table {
     State = 1,
     /// Model → newest generation and active rollout.
     Model = 2,
-    /// Rollout, generation → its Control record.
+    /// Rollout, generation → Control record.
     Control = 3,
-    /// Writer → its sequence and clock.
+    /// Writer → sequence and clock.
     Writer = 4,
     /// Rollout → segment values learned while warming.
     Values = 5,
     /// Rollout, window, arm → counts.
     Counts = 6,
-    /// Rollout, window, arm, metric → cells; and with a part from 1 behind it what does not fit into one row.
+    /// Rollout, window, arm, metric → cells. Cells that do not fit into one row are in further rows whose keys end
+    /// with a part number from 1.
     Cells = 7,
-    /// Request → what its label metrics wait for. Read only: format 2 wrote it.
+    /// Request → state that label metrics wait for. Read-only: format 2 wrote it.
     Join = 8,
-    /// Request → what came before its prediction.
+    /// Request → values that arrived before the prediction.
     Pending = 9,
-    /// Rollout, end of window, generation, chunk → requests and what their label metrics wait for.
+    /// Rollout, end of window, generation, chunk → requests and the state that their label metrics wait for.
     Waiting = 10,
 }
 
@@ -78,7 +80,7 @@ impl Key {
         self
     }
 
-    /// The rest of the key.
+    /// Appends the rest of the key as text.
     pub(crate) fn text(mut self, text: &str) -> Vec<u8> {
         self.0.extend_from_slice(text.as_bytes());
         self.0
@@ -89,7 +91,7 @@ impl Key {
     }
 }
 
-/// All rows of a rollout in one table.
+/// The prefix of all rows of a rollout in one table.
 pub(crate) fn of_rollout(table: Table, rollout: u32) -> Key {
     Key::new(table).u32(rollout)
 }
@@ -111,12 +113,12 @@ pub(crate) fn cells(rollout: u32, key: &WindowKey, arm: usize, metric: usize) ->
     window(Table::Cells, rollout, key, arm).u32(metric as u32).done()
 }
 
-/// The further rows of a metric whose cells do not fit into one.
+/// The key of a further row of a metric whose cells do not fit into one row.
 pub(crate) fn more_cells(rollout: u32, key: &WindowKey, arm: usize, metric: usize, part: u8) -> Vec<u8> {
     window(Table::Cells, rollout, key, arm).u32(metric as u32).byte(part).done()
 }
 
-/// A chunk of the predictions that wait in a window.
+/// The key of a chunk of the predictions that wait in a window.
 pub(crate) fn chunk(group: &Group, number: u32) -> Vec<u8> {
     of_rollout(Table::Waiting, group.rollout).i64(group.end.0).i64(group.generation.0).u32(number).done()
 }
@@ -125,18 +127,18 @@ pub(crate) fn pending(id: &str) -> Vec<u8> {
     Key::new(Table::Pending).text(id)
 }
 
-/// Reads a key from its front; the counterpart of [`Key`].
+/// Reads a key from its start; the counterpart of [`Key`].
 pub(crate) struct Parts<'a>(&'a [u8]);
 
 impl<'a> Parts<'a> {
-    /// After the table's number.
+    /// Starts after the table's number.
     pub(crate) fn of(key: &'a [u8]) -> Self {
         Self(key.get(1..).unwrap_or_default())
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], FoldError> {
         let (head, rest) =
-            self.0.split_first_chunk::<N>().ok_or_else(|| FoldError::State("a key of a row is cut off".into()))?;
+            self.0.split_first_chunk::<N>().ok_or_else(|| FoldError::State("the key of a row is truncated".into()))?;
         self.0 = rest;
         Ok(*head)
     }
@@ -153,57 +155,58 @@ impl<'a> Parts<'a> {
         self.take().map(|[byte]| byte)
     }
 
-    /// The last byte, if one is left.
+    /// The next byte, if one is left.
     pub(crate) fn last(&self) -> Option<u8> {
         self.0.first().copied()
     }
 
     pub(crate) fn text(self) -> Result<&'a str, FoldError> {
-        std::str::from_utf8(self.0).map_err(|_| FoldError::State("a key of a row is not UTF-8".into()))
+        std::str::from_utf8(self.0).map_err(|_| FoldError::State("the key of a row is not UTF-8".into()))
     }
 
-    /// A window and the place of an arm.
+    /// A window and the index of an arm.
     pub(crate) fn window(&mut self) -> Result<(WindowKey, usize), FoldError> {
         use serin_schemas::ids::EventTime;
         let stream = usize::from(self.byte()?);
         let (end, generation) = (EventTime(self.i64()?), Generation(self.i64()?));
         let arm = usize::from(self.byte()?);
         if arm >= ARMS.len() {
-            return Err(FoldError::State(format!("a row names arm {arm}")));
+            return Err(FoldError::State(format!("the key of a row contains the unknown arm {arm}")));
         }
         Ok((WindowKey { stream, end, generation }, arm))
     }
 }
 
-/// The bytes of a value.
+/// Encodes a value.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, FoldError> {
     postcard::to_extend(value, vec![FORMAT])
         .map(Bytes::from)
         .map_err(|error| FoldError::State(format!("a row cannot be written: {error}")))
 }
 
-/// Appends one of several values to a row that begins with [`FORMAT`].
+/// Appends one of several values to a row that starts with [`FORMAT`].
 pub(crate) fn append<T: Serialize>(value: &T, to: Vec<u8>) -> Result<Vec<u8>, FoldError> {
     postcard::to_extend(value, to).map_err(|error| FoldError::State(format!("a row cannot be written: {error}")))
 }
 
-/// Reads one of several values; returns it and what stands behind it.
+/// Decodes one of several values. Returns it and the remaining bytes.
 pub(crate) fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), FoldError> {
     postcard::take_from_bytes(bytes).map_err(|error| unreadable(&error))
 }
 
-/// The value of these bytes.
+/// Decodes a value.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FoldError> {
     postcard::from_bytes(body(bytes)?).map_err(|error| unreadable(&error))
 }
 
-/// The value of a row of [`Table::Control`]: the record, and the rules under which its rollout is folded.
+/// Decodes a row of [`Table::Control`]: the record, and the rules under which its rollout is folded.
 pub(crate) fn decode_control(bytes: &[u8]) -> Result<(Control, Rules), FoldError> {
-    // Rules had no numbers yet, so both are the first; `postcard` writes 1 as 2. Between them: nobody has acknowledged anything.
+    // Rules had no numbers yet, so both are the first; `postcard` encodes 1 as 2. The 0 in between means that nothing
+    // was acknowledged.
     decode_grown(bytes, &[2, 0, 2])
 }
 
-/// The value of a row that has grown at its end since format 3: `added` is what those rows lack, in bytes.
+/// Decodes a row that has grown at its end since format 3. `added` contains the bytes that older rows lack.
 pub(crate) fn decode_grown<T: DeserializeOwned>(bytes: &[u8], added: &[u8]) -> Result<T, FoldError> {
     if !is_before_outcomes(bytes) {
         return decode(bytes);
@@ -211,7 +214,7 @@ pub(crate) fn decode_grown<T: DeserializeOwned>(bytes: &[u8], added: &[u8]) -> R
     postcard::from_bytes(&[body(bytes)?, added].concat()).map_err(|error| unreadable(&error))
 }
 
-/// The value of a row of [`Table::Counts`]: the counts, and the compared answers per segment value.
+/// Decodes a row of [`Table::Counts`]: the counts, and the compared answers per segment value.
 pub(crate) fn decode_counts(bytes: &[u8]) -> Result<(Counts, Vec<u64>), FoldError> {
     if !is_before_outcomes(bytes) {
         return decode(bytes);
@@ -229,30 +232,30 @@ fn unreadable(error: &postcard::Error) -> FoldError {
     FoldError::State(format!("a row of the aggregator is unreadable: {error}; {REBUILD}"))
 }
 
-/// What follows the format byte.
+/// The bytes after the format byte.
 pub(crate) fn body(bytes: &[u8]) -> Result<&[u8], FoldError> {
-    let way_out = match bytes.split_first() {
+    let fix = match bytes.split_first() {
         Some((OLDEST..=FORMAT, body)) => return Ok(body),
         Some((..OLDEST, _)) => "let the rollouts end under the version that wrote it, or",
-        Some(_) => "run the version that wrote it, or a newer one; or",
+        Some(_) => "run the version that wrote it, or a newer one, or",
         None => return Err(FoldError::State(format!("a row of the aggregator is empty; {REBUILD}"))),
     };
     Err(FoldError::State(format!(
-        "a row of the aggregator has format {}, this build reads {OLDEST} to {FORMAT}: {way_out} {REBUILD}",
+        "a row of the aggregator has format {}, this build reads {OLDEST} to {FORMAT}; {fix} {REBUILD}",
         bytes[0]
     )))
 }
 
-/// Rows are a cache of `events`: the way out that always works.
-const REBUILD: &str = "delete the topic `aggregator-changelog`, the consumer group `aggregator` and the state directory, \
-                       and it reads `events` anew, as far as they are retained";
+/// Recovery that always works, because rows are a cache of `events`.
+const REBUILD: &str = "delete the topic `aggregator-changelog`, the consumer group `aggregator` and the state directory; \
+                       the aggregator then reads `events` again from the earliest retained record";
 
-/// Whether rows of this format can be read. Their first byte is the format.
+/// Whether rows of this format can be read. The first byte of a row is its format.
 pub(crate) fn is_known(row: &[u8]) -> bool {
     row.first().is_none_or(|format| (OLDEST..=FORMAT).contains(format))
 }
 
-/// Every row of a table, or of a rollout in it.
+/// Every row of a table, or of one rollout in it.
 pub(crate) fn scan(rows: &dyn Rows, prefix: Key) -> Result<Vec<(Bytes, Bytes)>, FoldError> {
     rows.scan(&prefix.done())
 }
@@ -271,7 +274,7 @@ pub(crate) fn each(
     outcome
 }
 
-/// Removes every row that begins with this.
+/// Removes every row whose key starts with this prefix.
 pub(crate) fn delete_all(rows: &mut dyn Rows, prefix: Key) -> Result<(), FoldError> {
     for (key, _) in scan(rows, prefix)? {
         rows.delete(&key);

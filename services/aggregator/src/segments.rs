@@ -1,4 +1,5 @@
-//! Segment values as small numbers: open while warming (first come, first kept), fixed once frozen.
+//! Encodes segment values as small numbers. During warm-up new values are added on a first-come basis; once frozen,
+//! the set is fixed.
 //!
 //! Number 0 is `other` in every dimension.
 
@@ -7,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use serin_schemas::{records::Segment, view::MapView};
 use serin_spec::{Frozen, MAX_SEGMENT_VALUE_BYTES};
 
-/// The value that stands for all others.
+/// The value that represents all other values.
 pub(crate) const OTHER: &str = "other";
 
 /// Values of one dimension.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Values {
-    /// In the order of their numbers, from 1.
+    /// Names in the order of their numbers, starting at 1.
     names: Vec<String>,
     #[serde(skip)]
     numbers: HashMap<String, u16>,
@@ -28,26 +29,26 @@ impl Values {
     }
 }
 
-/// Numbers of the values of every dimension of a rollout.
+/// The numbers of the values in every dimension of a rollout.
 #[derive(Clone, Debug)]
 pub(crate) struct Dictionary {
     dimensions: Vec<Values>,
-    /// Most values per dimension.
+    /// Maximum number of values per dimension.
     limit: usize,
-    /// Whether new values are still taken.
+    /// Whether new values are added.
     open: bool,
-    /// Changed since it was last stored.
+    /// Whether it has changed since it was last stored.
     pub(crate) dirty: bool,
 }
 
 impl Dictionary {
-    /// An empty one that learns values.
+    /// Creates an empty dictionary that learns values.
     pub(crate) fn learning(dimensions: usize, limit: usize) -> Self {
         let limit = limit.min(usize::from(u16::MAX) - 1);
         Self { dimensions: vec![Values::default(); dimensions], limit, open: true, dirty: false }
     }
 
-    /// A fixed one.
+    /// Creates a fixed dictionary.
     pub(crate) fn frozen(names: &[String], frozen: &Frozen) -> Self {
         let mut dimensions = vec![Values::default(); names.len()];
         for (values, name) in dimensions.iter_mut().zip(names) {
@@ -60,12 +61,12 @@ impl Dictionary {
         Self { dimensions, limit, open: false, dirty: false }
     }
 
-    /// One cell per value and one for `other`.
+    /// Number of cells: one per value and one for `other`.
     pub(crate) fn slots(&self, dimension: usize) -> usize {
         1 + if self.open { self.limit } else { self.dimensions[dimension].names.len() }
     }
 
-    /// The number of a value; 0 when it counts as `other`.
+    /// The number of a value, or 0 if it counts as `other`.
     pub(crate) fn number(&mut self, dimension: usize, value: Option<&str>) -> u16 {
         let Some(value) = value else { return 0 };
         let values = &mut self.dimensions[dimension];
@@ -80,7 +81,7 @@ impl Dictionary {
         values.push(value)
     }
 
-    /// Numbers of all dimensions, and how many values counted as `other`.
+    /// The numbers of all dimensions. Returns how many values counted as `other`.
     pub(crate) fn numbers(&mut self, names: &[String], segments: MapView<'_, &str>, into: &mut Vec<u16>) -> u64 {
         into.clear();
         for (dimension, name) in names.iter().enumerate() {
@@ -90,18 +91,18 @@ impl Dictionary {
         into.iter().filter(|&&number| number == 0).count() as u64
     }
 
-    /// The segment of a number.
+    /// The segment that belongs to a number.
     pub(crate) fn segment(&self, names: &[String], dimension: usize, number: usize) -> Segment {
         let value = number.checked_sub(1).and_then(|index| self.dimensions[dimension].names.get(index));
         Segment::of(names[dimension].as_str(), value.map_or(OTHER, String::as_str))
     }
 
-    /// What was learned, to store.
+    /// The learned names, for storage.
     pub(crate) fn names(&self) -> Vec<&[String]> {
         self.dimensions.iter().map(|values| values.names.as_slice()).collect()
     }
 
-    /// Learns again what was stored.
+    /// Restores the stored names.
     pub(crate) fn restore(&mut self, stored: &[Vec<String>]) {
         for (values, names) in self.dimensions.iter_mut().zip(stored) {
             for name in names {
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn learns_up_to_its_limit_and_then_counts_other() {
+    fn learns_values_up_to_the_limit_and_then_counts_other() {
         let names = vec!["origin".to_owned()];
         let mut learning = Dictionary::learning(1, 2);
         let numbers: Vec<u16> =

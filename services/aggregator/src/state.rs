@@ -1,4 +1,4 @@
-//! The fold's state as rows: read once when a task opens, and what changed written before each commit.
+//! Stores the fold's state in rows: reads it once when a task opens, and writes the changes before each commit.
 
 use std::collections::BTreeMap;
 
@@ -33,9 +33,9 @@ struct State {
     promised_relayed: Option<EventTime>,
 }
 
-/// What rows of formats 2 and 3 lack: no time has passed yet.
+/// The bytes that state rows of formats 2 and 3 lack: no log time has passed yet.
 const NO_LOG_TIME: &[u8] = &[0; 5];
-/// What they lack of a writer: it has not said when it sends.
+/// The bytes that their writer rows lack: the writer has not reported its send time.
 const NO_TIMING: &[u8] = &[0; 6];
 
 fn unreadable(what: &str, error: impl std::fmt::Display) -> FoldError {
@@ -43,14 +43,15 @@ fn unreadable(what: &str, error: impl std::fmt::Display) -> FoldError {
 }
 
 impl AggregatorFold {
-    /// Reads everything.
+    /// Reads all rows.
     pub(crate) fn load(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
         if let Some(row) = rows.get(&Key::new(Table::State).done())? {
             if !rows::is_known(&row) {
-                // Rows are a cache: the rollouts start over with their next Control records, which the controller repeats.
+                // Rows are a cache: the rollouts start over with their next Control records, which the controller
+                // repeats.
                 tracing::warn!(
                     format = row[0],
-                    "the state is of a build whose rows this one does not read: it begins again"
+                    "the state was written in a format that this build does not read; starting from empty state"
                 );
                 return rows::delete_all(rows, Key::all());
             }
@@ -60,7 +61,7 @@ impl AggregatorFold {
             self.writers.log = state.log;
             self.writers.held = state.held;
             self.promised_relayed = state.promised_relayed;
-            // Older rows knew one mark for all.
+            // Older rows had one watermark for all.
             self.writers.relayed = state.relayed.or(state.watermark.max(state.promised));
             self.promised = state.promised;
             self.joins.keep = state.keep;
@@ -94,7 +95,7 @@ impl AggregatorFold {
         for (key, value) in rows::scan(rows, Key::new(Table::Values))? {
             let stored: Vec<Vec<String>> = rows::decode(&value)?;
             if let Some(rollout) = self.rollouts.get_mut(&Parts::of(&key).u32()?) {
-                rollout.lenses.warming.dictionary.restore(&stored);
+                rollout.views.warming.dictionary.restore(&stored);
             }
         }
         Ok(())
@@ -106,8 +107,8 @@ impl AggregatorFold {
             let (number, (window, arm)) = (parts.u32()?, parts.window()?);
             let (counts, population) = rows::decode_counts(&value)?;
             let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
-            let ActiveRollout { lenses, windows, .. } = rollout;
-            let layout = &lenses.of(window.generation).layout;
+            let ActiveRollout { views, windows, .. } = rollout;
+            let layout = &views.of(window.generation).layout;
             let restored = &mut windows.entry(window).or_default().arms[arm];
             restored.counts = counts;
             restored.restore_population(layout, population).map_err(|error| unreadable("counts row", error))?;
@@ -118,8 +119,8 @@ impl AggregatorFold {
             let (number, (window, arm), metric) = (parts.u32()?, parts.window()?, parts.u32()?);
             let stored: Vec<(u32, Vec<u8>)> = rows::decode(&value)?;
             let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
-            let ActiveRollout { lenses, windows, .. } = rollout;
-            let layout = &lenses.of(window.generation).layout;
+            let ActiveRollout { views, windows, .. } = rollout;
+            let layout = &views.of(window.generation).layout;
             let restored = &mut windows.entry(window).or_default().arms[arm];
             if let Some(part) = parts.last() {
                 let most = restored.more_rows.entry(metric as usize).or_default();
@@ -148,7 +149,7 @@ impl AggregatorFold {
         Ok(())
     }
 
-    /// Writes what changed.
+    /// Writes all changes into rows.
     pub(crate) fn store(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
         let (changed, removed) = self.writers.take_changes();
         for name in removed {
@@ -184,13 +185,13 @@ impl AggregatorFold {
     }
 }
 
-/// Lets each rollout start over that was folded under other rules than this build folds it under: of its rows only its newest
-/// Control record stays.
+/// Restarts each rollout that was folded under different rules than this build uses for it. Only its newest Control
+/// record is kept.
 fn start_over(rows: &mut dyn Rows) -> Result<(), FoldError> {
     let mut newest: BTreeMap<u32, (Vec<u8>, Control, Rules)> = BTreeMap::new();
     for (key, value) in rows::scan(rows, Key::new(Table::Control))? {
         let (control, folded) = rows::decode_control(&value)?;
-        // Keys end in the generation.
+        // Keys end with the generation, so the last one is the newest.
         newest.insert(Parts::of(&key).u32()?, (key.to_vec(), control, folded));
     }
     for (number, (key, control, folded)) in newest {
@@ -198,7 +199,12 @@ fn start_over(rows: &mut dyn Rows) -> Result<(), FoldError> {
         if folded == now {
             continue;
         }
-        tracing::warn!(rollout = %control.rollout, before = %folded, rules = %now, "the rollout is folded from the beginning");
+        tracing::warn!(
+            rollout = %control.rollout,
+            before = %folded,
+            rules = %now,
+            "the rules of the rollout changed; folding it again from the start"
+        );
         for table in [Table::Control, Table::Values, Table::Counts, Table::Cells, Table::Waiting] {
             rows::delete_all(rows, rows::of_rollout(table, number))?;
         }

@@ -1,37 +1,37 @@
-//! What a feedback says, and how it meets what waits under its request id.
+//! The labels of one feedback, and how they are joined with the predictions or values that wait under its request id.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 use serin_schemas::{ids::EventTime, pattern, view::CredentialView};
 
 use crate::{
-    early::{Asked, Named, Pending, find, set},
-    label::{BY, Label, Met, meet, rights},
+    early::{Named, Pending, ReadNames, find, set},
+    label::{BY, Label, LabelUpdate, apply_label, rights},
     value::class_hash,
 };
 
-/// Longest name or class that waits for a prediction. What rollouts read is shorter.
+/// Longest name or class of a waiting label, in bytes. Names that rollouts read are shorter.
 pub(crate) const MAX_WAITING_BYTES: usize = 256;
 
-/// Stands between two of these models.
+/// Separates the models in a list of patterns.
 const AND: char = '\0';
 
-/// Names with a zero byte are the aggregator's own.
+/// Whether an event may use this name. Names with a zero byte are internal to the aggregator.
 fn is_name(name: &str) -> bool {
     !name.contains('\0')
 }
 
-/// What a feedback says.
-pub(crate) struct Truths<'a> {
+/// The labels of one feedback.
+pub(crate) struct FeedbackLabels<'a> {
     pub(crate) labels: Vec<(&'a str, Label)>,
     /// Hashes of classes.
     pub(crate) classes: Vec<(&'a str, Label<u64>)>,
-    /// The models that its writer may judge, as patterns with [`AND`] between them; `None`: every model.
+    /// The models that the writer may judge, as patterns separated by [`AND`]. `None`: every model.
     models: Option<Cow<'a, str>>,
 }
 
-impl<'a> Truths<'a> {
-    /// Without what is no number, and without names that no label can have.
+impl<'a> FeedbackLabels<'a> {
+    /// Collects the usable labels: drops values that are not finite, and names that no label can have.
     pub(crate) fn of(
         revision: i64,
         values: &[(&'a str, f64)],
@@ -47,12 +47,12 @@ impl<'a> Truths<'a> {
         Self { labels: labels.collect(), classes: classes.collect(), models }
     }
 
-    /// Whether their writer may judge a model.
+    /// Whether the writer may judge a model.
     pub(crate) fn may_judge(&self, model: &str) -> bool {
         self.models.as_deref().is_none_or(|models| models.split(AND).any(|pattern| pattern::matches(pattern, model)))
     }
 
-    /// The same, and with each label whose time is needed its time: `names` has the name that it then has.
+    /// Adds the time of each label whose time is read. `names` maps a label to the name of its time.
     pub(crate) fn timed(mut self, names: &'a BTreeMap<String, String>, at: EventTime) -> Self {
         let found = self.labels.iter().map(|(name, label)| (*name, label.revision));
         let found = found.chain(self.classes.iter().map(|(name, label)| (*name, label.revision)));
@@ -62,7 +62,7 @@ impl<'a> Truths<'a> {
         self
     }
 
-    /// What waits for a prediction, by the rights of its writers.
+    /// The waiting labels, grouped by the rights of their writers.
     pub(crate) fn waiting(labels: &'a Named<Label>, truths: &'a Named<Label<u64>>) -> Vec<Self> {
         let mut found: BTreeMap<Option<&'a str>, Self> = BTreeMap::new();
         let of = |models: Option<&'a str>| Self {
@@ -81,7 +81,7 @@ impl<'a> Truths<'a> {
         found.into_values().collect()
     }
 
-    /// Keeps them until their prediction comes; whether one of them contradicts what waits already.
+    /// Stores the labels until their prediction arrives. Returns whether one of them contradicts a waiting label.
     pub(crate) fn wait(self, pending: &mut Pending) -> bool {
         let models = self.models.as_deref();
         let labels = wait(&mut pending.labels, self.labels, models);
@@ -89,11 +89,11 @@ impl<'a> Truths<'a> {
         labels || classes
     }
 
-    /// Without what no rollout reads.
-    pub(crate) fn asked(mut self, asked: &dyn Asked) -> Self {
+    /// Drops the labels that no rollout reads.
+    pub(crate) fn retain_read(mut self, read: &dyn ReadNames) -> Self {
         let fits = |name: &str| name.len() <= MAX_WAITING_BYTES;
-        self.labels.retain(|(name, _)| asked.label(name) && fits(name));
-        self.classes.retain(|(name, _)| asked.truth(name) && fits(name));
+        self.labels.retain(|(name, _)| read.label(name) && fits(name));
+        self.classes.retain(|(name, _)| read.truth(name) && fits(name));
         self
     }
 
@@ -102,21 +102,21 @@ impl<'a> Truths<'a> {
     }
 }
 
-/// How a label met what was there. That the same label is sent at another time says nothing against it.
-fn met<T: PartialEq>(name: &str, there: &mut Option<Label<T>>, label: Label<T>) -> Met {
-    match meet(there, label) {
-        Met::Contradicts if !is_name(name) => Met::Repeated,
-        met => met,
+/// Applies a label. The same label with a different time is not a contradiction.
+fn apply_named<T: PartialEq>(name: &str, there: &mut Option<Label<T>>, label: Label<T>) -> LabelUpdate {
+    match apply_label(there, label) {
+        LabelUpdate::Contradicts if !is_name(name) => LabelUpdate::Repeated,
+        update => update,
     }
 }
 
-/// Keeps labels until their prediction comes; whether one of them contradicts what waits already.
+/// Stores labels until their prediction arrives. Returns whether one of them contradicts a waiting label.
 fn wait<T: Copy + PartialEq>(there: &mut Named<Label<T>>, labels: Vec<(&str, Label<T>)>, models: Option<&str>) -> bool {
     let mut contradicts = false;
     for (bare, label) in labels {
         let name = models.map_or(Cow::Borrowed(bare), |models| Cow::Owned(format!("{bare}{BY}{models}")));
         let mut known = find(there, &name).copied();
-        contradicts |= met(bare, &mut known, label) == Met::Contradicts;
+        contradicts |= apply_named(bare, &mut known, label) == LabelUpdate::Contradicts;
         if let Some(label) = known {
             set(there, &name, label);
         }
@@ -124,14 +124,14 @@ fn wait<T: Copy + PartialEq>(there: &mut Named<Label<T>>, labels: Vec<(&str, Lab
     contradicts
 }
 
-/// Puts labels where they are waited for.
+/// Stores labels in the slots of their names.
 pub(crate) fn place<T: Copy + PartialEq>(
     names: &[String],
     into: &mut [Option<Label<T>>],
     labels: &[(&str, Label<T>)],
-) -> Vec<Met> {
+) -> Vec<LabelUpdate> {
     let place = |name: &str| names.iter().position(|known| known == name);
-    labels.iter().filter_map(|(name, label)| Some(met(name, &mut into[place(name)?], *label))).collect()
+    labels.iter().filter_map(|(name, label)| Some(apply_named(name, &mut into[place(name)?], *label))).collect()
 }
 
 #[cfg(test)]
@@ -147,21 +147,22 @@ mod tests {
         let names = ["late".to_owned(), "time\0of".to_owned()];
         let mut there = [None, None];
         let mut send = |name, label| place(&names, &mut there, &[(name, label)])[0];
-        assert_eq!(send("late", label(0, 1.0)), Met::First);
-        assert_eq!(send("late", label(0, 1.0)), Met::Repeated);
-        assert_eq!(send("late", label(0, 0.0)), Met::Contradicts);
-        assert_eq!(send("late", label(1, 0.0)), Met::Revised);
-        assert_eq!(send("late", label(0, 1.0)), Met::Older);
-        assert_eq!(send("time\0of", label(0, 5.0)), Met::First);
-        assert_eq!(send("time\0of", label(0, 6.0)), Met::Repeated, "the same label at another time");
+        assert_eq!(send("late", label(0, 1.0)), LabelUpdate::First);
+        assert_eq!(send("late", label(0, 1.0)), LabelUpdate::Repeated);
+        assert_eq!(send("late", label(0, 0.0)), LabelUpdate::Contradicts);
+        assert_eq!(send("late", label(1, 0.0)), LabelUpdate::Revised);
+        assert_eq!(send("late", label(0, 1.0)), LabelUpdate::Older);
+        assert_eq!(send("time\0of", label(0, 5.0)), LabelUpdate::First);
+        assert_eq!(send("time\0of", label(0, 6.0)), LabelUpdate::Repeated, "the same label at another time");
         assert_eq!(there, [Some(label(1, 0.0)), Some(label(0, 5.0))]);
     }
 
     #[test]
-    fn a_contradiction_is_found_before_the_prediction_comes_too() {
+    fn a_contradiction_is_found_before_the_prediction_arrives() {
         let mut pending = Pending::default();
-        let mut send =
-            |value: f64, class: &str| Truths::of(0, &[("late", value)], &[("kind", class)], None).wait(&mut pending);
+        let mut send = |value: f64, class: &str| {
+            FeedbackLabels::of(0, &[("late", value)], &[("kind", class)], None).wait(&mut pending)
+        };
         assert!(!send(1.0, "a"));
         assert!(!send(1.0, "a"));
         assert!(send(0.0, "a"));

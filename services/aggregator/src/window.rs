@@ -1,4 +1,4 @@
-//! One open window: per arm the counts and a cell per metric and segment value.
+//! One open window: per arm the counts, and a cell per metric and segment value.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +14,16 @@ use crate::{
     value::Value,
 };
 
-/// Where the cells of each metric lie: `all` first, then each dimension's values, then the bucket sums where units are
-/// assigned, then what units add to each of the first. And where the number of answers of each value of each dimension lies.
+/// The positions of each metric's cells: `all` first, then each dimension's values, then the bucket sums if units are
+/// assigned, then the sums per unit for each of the first ones. Also the positions of the answer counts per value of
+/// each dimension.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     metrics: Vec<Cells>,
     len: usize,
-    /// Per dimension the place of its value 0, and the number of values.
+    /// Per dimension, the position of its value 0 and the number of values.
     populations: Vec<(usize, usize)>,
-    /// Among the populations, the place of the answers that name no unit, where somebody else's router should have named one.
+    /// The position of the count of answers without a unit, if the external splitter should have named one.
     no_unit: Option<usize>,
 }
 
@@ -30,24 +31,24 @@ pub(crate) struct Layout {
 struct Cells {
     first: usize,
     len: usize,
-    /// Dimension and the place of its value 0, counted from `first`.
+    /// Each dimension with the position of its value 0, relative to `first`.
     dimensions: Vec<(usize, usize)>,
-    /// The place of the bucket sums, counted from `first`.
+    /// The position of the bucket sums, relative to `first`.
     buckets: Option<usize>,
-    /// The place of what units add to `all`, counted from `first`; that of the values follows in their order. The bucket sums say it
-    /// of `all` where sums suffice.
+    /// The position of the sums per unit for `all`, relative to `first`. Those of the segment values follow in their
+    /// order. Where sums suffice, the bucket sums cover `all`.
     units: Option<usize>,
 }
 
 impl Cells {
-    /// The places of a request's segment values, counted from `first`.
+    /// The positions of a request's segment values, relative to `first`.
     fn values(&self, numbers: &[u16]) -> impl Iterator<Item = usize> {
         self.dimensions.iter().map(|(dimension, place)| place + usize::from(numbers[*dimension]))
     }
 }
 
 impl Layout {
-    /// `compared`: the arms are held against each other, so units must not be many answers of few.
+    /// `compared`: whether the arms are compared with each other, which requires sums per unit.
     fn new(compiled: &CompiledSpec, dictionary: &Dictionary, compared: bool) -> Self {
         let mut first = 0;
         let mut metrics = Vec::with_capacity(compiled.metrics.len());
@@ -85,15 +86,15 @@ impl Layout {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ArmWindow {
     pub(crate) counts: Counts,
-    /// Compared answers per value of each dimension, by [`Layout`]; empty until the first.
+    /// Compared answers per value of each dimension, by [`Layout`]. Empty until the first answer.
     pub(crate) population: Vec<u64>,
-    /// By [`Layout`]; empty until the first value.
+    /// Cells by [`Layout`]. Empty until the first value.
     cells: Vec<Option<Summary>>,
-    /// Changed since it was last stored.
+    /// Whether it has changed since it was last stored.
     pub(crate) dirty: bool,
-    /// Has rows.
+    /// Whether it has rows.
     pub(crate) stored: bool,
-    /// Metrics whose cells do not fit into one row, and how many further rows they have.
+    /// Metrics whose cells do not fit into one row, with the number of further rows.
     pub(crate) more_rows: BTreeMap<usize, u8>,
 }
 
@@ -103,7 +104,7 @@ pub(crate) struct Window {
     pub(crate) arms: [ArmWindow; 4],
 }
 
-/// Dithers values of means: a number that depends on the request and the metric alone.
+/// The dither for values of means. It depends only on the request and the metric.
 pub(crate) fn dither(request_id: &str, metric: &Metric, buffer: &mut Vec<u8>) -> u64 {
     if !metric.kind.is_dithered(metric.by_value) {
         return 0;
@@ -117,14 +118,14 @@ pub(crate) fn dither(request_id: &str, metric: &Metric, buffer: &mut Vec<u8>) ->
 /// The request that a value belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subject<'a> {
-    /// Numbers of its segment values.
+    /// Numbers of the request's segment values.
     pub(crate) numbers: &'a [u16],
-    /// Hash of its unit, where units are assigned.
+    /// Hash of the request's unit, if units are assigned.
     pub(crate) unit: Option<u64>,
 }
 
 impl Window {
-    /// Bytes of memory that it takes, by estimate.
+    /// Estimated bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
         let of = |arm: &ArmWindow| {
             let summaries: usize = arm.cells.iter().flatten().map(Summary::heap_bytes).sum();
@@ -135,7 +136,7 @@ impl Window {
 }
 
 impl ArmWindow {
-    /// Adds one value of a metric to its cell for all traffic and to those of its segments.
+    /// Adds one value of a metric to the cell for all traffic and to the cells of its segments.
     pub(crate) fn add(
         &mut self,
         layout: &Layout,
@@ -165,7 +166,7 @@ impl ArmWindow {
         }
     }
 
-    /// Adds both answers to one mirrored call.
+    /// Adds the two answers to one mirrored call.
     pub(crate) fn add_pair(&mut self, layout: &Layout, index: usize, subject: Subject<'_>, pair: Pair) {
         self.put(
             layout,
@@ -174,7 +175,7 @@ impl ArmWindow {
             || Summary::Pairs(Pairs::new()),
             |summary| {
                 if let Summary::Pairs(pairs) = summary {
-                    // A full summary (2^53 pairs) takes no more.
+                    // A full summary (2^53 pairs) ignores further pairs.
                     let _ = pairs.insert(pair);
                 }
             },
@@ -182,7 +183,7 @@ impl ArmWindow {
         self.add_sum(layout, index, subject, f64::from(u8::from(pair.differs())));
     }
 
-    /// Adds to the sums of the unit: over all traffic by its bucket, in each segment by its group.
+    /// Adds to the sums of the unit: by its bucket for all traffic, and by its group in each segment.
     fn add_sum(&mut self, layout: &Layout, index: usize, subject: Subject<'_>, x: f64) {
         let (cells, Some(unit)) = (&layout.metrics[index], subject.unit) else { return };
         if let Some(place) = cells.buckets {
@@ -197,7 +198,7 @@ impl ArmWindow {
 
     fn add_to_buckets(&mut self, place: usize, unit: u64, x: f64) {
         if let Summary::Buckets(sums) = self.cells[place].get_or_insert_with(|| Summary::Buckets(Buckets::new())) {
-            // Full or not: what sums cannot hold is left out of what is known of units only.
+            // An error (full or not representable) only affects the sums per unit.
             let _ = sums.insert(unit, x, 1);
         }
     }
@@ -221,7 +222,7 @@ impl ArmWindow {
         self.dirty = true;
     }
 
-    /// Counts a compared answer by its segment values, and whether it names its unit.
+    /// Counts a compared answer by its segment values, and counts whether it names its unit.
     pub(crate) fn count_population(&mut self, layout: &Layout, numbers: &[u16], names_unit: bool) {
         if self.population.is_empty() {
             self.population.resize(layout.populations(), 0);
@@ -234,30 +235,30 @@ impl ArmWindow {
         }
     }
 
-    /// How many compared answers each value of each dimension had, as it is written to `windows`.
-    pub(crate) fn populations(&self, arm: Arm, lens: &Lens, compiled: &CompiledSpec, into: &mut Vec<Population>) {
-        for (dimension, &(first, len)) in lens.layout.populations.iter().enumerate() {
+    /// The number of compared answers per value of each dimension, in the form written to `windows`.
+    pub(crate) fn populations(&self, arm: Arm, view: &CellView, compiled: &CompiledSpec, into: &mut Vec<Population>) {
+        for (dimension, &(first, len)) in view.layout.populations.iter().enumerate() {
             let own = self.population.get(first..first + len).unwrap_or_default();
             for (number, &predictions) in own.iter().enumerate().filter(|(_, count)| **count > 0) {
-                let segment = lens.dictionary.segment(&compiled.dimensions, dimension, number);
+                let segment = view.dictionary.segment(&compiled.dimensions, dimension, number);
                 into.push(Population { arm, segment, predictions: predictions as i64 });
             }
         }
-        let no_unit = lens.layout.no_unit.and_then(|place| self.population.get(place)).filter(|count| **count > 0);
+        let no_unit = view.layout.no_unit.and_then(|place| self.population.get(place)).filter(|count| **count > 0);
         into.extend(no_unit.map(|&count| Population { arm, segment: Segment::no_unit(), predictions: count as i64 }));
     }
 
-    /// Puts stored numbers back. Another number of values is an error.
+    /// Restores stored numbers. A different number of values is an error.
     pub(crate) fn restore_population(&mut self, layout: &Layout, stored: Vec<u64>) -> Result<(), String> {
         let len = layout.populations();
         if !stored.is_empty() && stored.len() != len {
-            return Err(format!("{} segment values of {len}", stored.len()));
+            return Err(format!("it has {} segment values instead of {len}", stored.len()));
         }
         self.population = stored;
         Ok(())
     }
 
-    /// The cells of one metric as places, counted from its first, and bytes.
+    /// The cells of one metric as positions, relative to its first cell, and bytes.
     pub(crate) fn encoded(&self, layout: &Layout, metric: usize) -> Vec<(u32, Vec<u8>)> {
         let cells = &layout.metrics[metric];
         let own = self.cells.get(cells.first..cells.first + cells.len).unwrap_or_default();
@@ -269,7 +270,7 @@ impl ArmWindow {
         self.cells.get(layout.metrics[metric].first).is_some_and(Option::is_some)
     }
 
-    /// Puts stored cells back. A place outside of the layout is an error.
+    /// Restores stored cells. A position outside of the layout is an error.
     pub(crate) fn restore(
         &mut self,
         layout: &Layout,
@@ -279,11 +280,11 @@ impl ArmWindow {
         if self.cells.is_empty() {
             self.cells.resize(layout.len, None);
         }
-        let cells = layout.metrics.get(metric).ok_or("a metric that the spec does not have")?;
+        let cells = layout.metrics.get(metric).ok_or("it contains a metric that the spec does not have")?;
         for (place, bytes) in stored {
             let place = place as usize;
             if place >= cells.len {
-                return Err(format!("cell {place} of {}", cells.len));
+                return Err(format!("it contains cell {place}, but the metric has {} cells", cells.len));
             }
             let summary = Summary::decode(&bytes).map_err(|error| error.to_string())?;
             self.cells[cells.first + place] = Some(summary);
@@ -291,31 +292,38 @@ impl ArmWindow {
         Ok(())
     }
 
-    /// The cells of the metrics of one stream, as they are written to `windows`.
-    pub(crate) fn cells(&self, arm: Arm, lens: &Lens, compiled: &CompiledSpec, stream: usize, into: &mut Vec<Cell>) {
+    /// The cells of one stream's metrics, in the form written to `windows`.
+    pub(crate) fn cells(
+        &self,
+        arm: Arm,
+        view: &CellView,
+        compiled: &CompiledSpec,
+        stream: usize,
+        into: &mut Vec<Cell>,
+    ) {
         for (index, metric) in compiled.metrics.iter().enumerate().filter(|(_, metric)| metric.stream == stream) {
-            for (place, summary) in self.encoded(&lens.layout, index) {
-                let segment = lens.segment(compiled, index, place as usize);
+            for (place, summary) in self.encoded(&view.layout, index) {
+                let segment = view.segment(compiled, index, place as usize);
                 into.push(Cell { arm, segment, metric: metric.name.clone(), summary });
             }
         }
     }
 }
 
-/// How a mode of a rollout sees traffic: which values it tells apart, and where their cells lie.
+/// How traffic is split into cells in one mode of a rollout: the segment values, and the positions of their cells.
 #[derive(Clone, Debug)]
-pub(crate) struct Lens {
+pub(crate) struct CellView {
     pub(crate) dictionary: Dictionary,
     pub(crate) layout: Layout,
 }
 
-impl Lens {
-    /// Of warm-up, with the values that it has learned so far.
+impl CellView {
+    /// Creates the view for warm-up, with the values learned so far.
     pub(crate) fn warming(compiled: &CompiledSpec, dictionary: Dictionary) -> Self {
         Self { layout: Layout::new(compiled, &dictionary, false), dictionary }
     }
 
-    /// Of the comparison, with the values that were frozen.
+    /// Creates the view for the comparison, with the frozen values.
     pub(crate) fn compared(compiled: &CompiledSpec, dictionary: Dictionary) -> Self {
         Self { layout: Layout::new(compiled, &dictionary, true), dictionary }
     }

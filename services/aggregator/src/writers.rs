@@ -1,30 +1,32 @@
-//! Who writes to the partition: duplicates, losses, and how far event time has come.
+//! Tracks the writers of a partition: duplicates, losses, and the progress of event time.
 //!
-//! Everything here is a function of the records of the partition alone.
+//! Everything here is a pure function of the partition's records.
 //!
-//! **Duplicates and losses.** `seq` counts from 1 per (writer, incarnation, partition). A bitmap over the last [`REACH`] numbers
-//! tells a repeated record from one that came out of order; what lies further back counts as repeated. At a heartbeat, numbers
-//! that are missing are lost. A newer incarnation of a writer replaces the older one for good.
+//! **Duplicates and losses.** `seq` counts from 1 per (writer, incarnation, partition). A bitmap over the last
+//! [`REACH`] numbers distinguishes a repeated record from one that arrived out of order; older numbers count as
+//! repeated. At a heartbeat, missing numbers are counted as lost. A newer incarnation of a writer permanently
+//! replaces the older one.
 //!
-//! **Watermark.** The smallest low watermark of the writers that hold event time; it never goes back. Harm must not wait for the
-//! slowest writer, so a writer holds event time only while it is heard *in time*: one of its heartbeats stood on the log within
-//! `clock_tolerance` of the time at which it says it was sent, and since then the partition's [log time](LogTime) has moved by
-//! at most `silent_after`. One rule covers a writer that is dead, stopped, cut off or slow, and one whose clock is off either way.
-//! What such a writer sends later is late, and counted.
+//! **Watermark.** The smallest low watermark of the writers that hold event time. It never moves back. Detecting harm
+//! must not wait for the slowest writer, so a writer holds event time only while it is heard *in time*: one of its
+//! heartbeats was appended to the log within `clock_tolerance` of the time at which it was sent, and since then the
+//! partition's [log time](LogTime) has advanced by at most `silent_after`. This one rule covers a writer that is
+//! dead, stopped, disconnected or slow, and one whose clock is off in either direction. Later records of such a
+//! writer are late, and are counted as late.
 //!
-//! - A pause of the log makes nobody silent: a step of log time counts for at most a second, and after the pause everybody has
-//!   `silent_after` to catch up.
-//! - A relay of what others write follows their clocks, so it holds event time only while no router is heard. Models whose calls
-//!   others report have [a mark of their own](Writers::relayed), which gives the reports time to come.
-//! - If nobody was heard in time for `silent_after`, those that are heard at all hold event time by their own clocks.
-//! - A writer that does not say when it sends (an older version) is judged by its low watermark while a router is there that does say
-//!   it. Where none is (a replay clock), it is waited for until it leaves, or until the clock of
-//!   *another* writer has moved `writer_ttl` since it was last heard. Each writer's clock is measured by its own advance between
-//!   heartbeats, of which one counts for at most a quarter of `writer_ttl`: a writer whose clock is wrong by a year does not
-//!   declare all others dead. If it is more than `max_skew` behind the watermark, it does not hold it back.
+//! - A pause of the log makes no writer silent: a step of log time counts for at most a second, and after the pause every
+//!   writer has `silent_after` to catch up.
+//! - A relay follows the clocks of the producers whose records it relays, so it holds event time only while no router is heard.
+//!   Models with relayed calls have [their own watermark](Writers::relayed), which gives the relayed records time to arrive.
+//! - If no writer was heard in time for `silent_after`, the writers that are still heard hold event time by their own clocks.
+//! - A writer that does not report its send time (an older version) is judged by its low watermark while there is a router that
+//!   reports its send time. Without such a router (a replay clock), the writer is waited for until it leaves, or until the clock
+//!   of *another* writer has advanced by `writer_ttl` since it was last heard. Each writer's clock is measured by its own advance
+//!   between heartbeats, and one advance counts for at most a quarter of `writer_ttl`, so a writer whose clock is a year ahead
+//!   does not expire all others. A writer that is more than `max_skew` behind the watermark does not hold it back.
 //!
-//! Promotion waits for everybody: [`Writers::heard_through`] is the smallest low watermark of all writers that have neither left nor
-//! been silent for `writer_ttl`.
+//! Promotion waits for every writer: [`Writers::heard_through`] is the smallest low watermark of all writers that
+//! have neither left nor been silent for `writer_ttl`.
 
 use std::collections::BTreeMap;
 
@@ -35,42 +37,43 @@ use serin_schemas::{
     view::WriterView,
 };
 
-/// Words of the bitmap of one writer.
+/// Number of words in the bitmap of one writer.
 const WORDS: usize = 16;
 
-/// How many sequence numbers back a record can still be told from a repetition.
+/// How many sequence numbers back a new record can be distinguished from a repeated one.
 pub(crate) const REACH: i64 = WORDS as i64 * 64;
 
-/// What a record's place in its writer's sequence says.
+/// The classification of a record by its sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// Not seen before.
+    /// The record was not seen before.
     New,
-    /// Seen before, or too far back to know.
+    /// The record was seen before, or is too old to know.
     Repeated,
-    /// From a process of this writer that a newer one has replaced.
+    /// The record comes from a process of this writer that a newer one has replaced.
     OldIncarnation,
     /// `seq` is below 1.
     Malformed,
 }
 
-/// Most silent writers, and most writers with a wrong clock, that are named.
-const MOST_NAMED: usize = 16;
+/// Maximum number of silent writers, and of writers with a wrong clock, that are named.
+const MAX_NAMED: usize = 16;
 
 /// Longest step of log time, in milliseconds.
 const LONGEST_STEP_MS: i64 = 1000;
 
-/// The time of one partition's log: each record moves it by the step of the log's own timestamp since the record before, at most
-/// by a second and never back. So the time in which nobody could write hardly counts.
+/// The time of one partition's log. Each record advances it by the difference between its log timestamp and that of
+/// the previous record, by at most a second and never back. A period in which no writer could write therefore hardly
+/// counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LogTime {
     now: Span,
-    /// The log's timestamp of the newest record, in milliseconds since the epoch.
+    /// The log timestamp of the newest record, in milliseconds since the epoch.
     stamp_ms: Option<i64>,
 }
 
 impl LogTime {
-    /// Takes the timestamp of the next record.
+    /// Advances to the timestamp of the next record.
     pub(crate) fn pass(&mut self, stamp_ms: i64) {
         let step = self.stamp_ms.map_or(0, |before| stamp_ms.saturating_sub(before).clamp(0, LONGEST_STEP_MS));
         *self = Self { now: Span(self.now.0.saturating_add(step * 1000)), stamp_ms: Some(stamp_ms) };
@@ -83,7 +86,7 @@ impl LogTime {
 
 /// How long writers are waited for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct WriterTimeouts {
     /// See [`crate::Config::writer_ttl`].
     pub(crate) ttl: Span,
     /// See [`crate::Config::silent_after`].
@@ -99,31 +102,33 @@ pub(crate) struct Patience {
 /// When a writer was heard, in the [log time](LogTime) of the partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Timing {
-    /// It says when it sends, or is beside a router that does; all else here speaks of such writers.
+    /// Whether it reports its send time, or there is another router that does. The other fields are only used if this
+    /// is true.
     stated: bool,
-    /// It relays what others write.
+    /// Whether it is a relay.
     relay: bool,
-    /// Its last heartbeat.
+    /// When its last heartbeat arrived.
     heard: Span,
-    /// Its last heartbeat that came in time.
+    /// When its last heartbeat in time arrived.
     in_time: Option<Span>,
-    /// Its low watermark last rose.
+    /// When its low watermark last advanced.
     rose: Span,
-    /// Its heartbeats are out of time now.
-    astray: Option<Astray>,
+    /// The deviation of its clock, if its last heartbeat was not in time.
+    deviation: Option<ClockDeviation>,
 }
 
-/// Heartbeats that were sent at another time than the log's.
+/// A deviation between the send time of heartbeats and the log's time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Astray {
-    /// Since when, in log time.
+struct ClockDeviation {
+    /// Start of the deviation, in log time.
     since: Span,
-    /// The writer's clock less the log's: the difference nearest to zero since then, for a delay only adds to it.
+    /// The writer's clock minus the log's: the difference closest to zero since the start, because a delay only adds
+    /// to it.
     offset: Span,
 }
 
 impl Timing {
-    /// Takes a heartbeat. `offset` is the writer's clock less the log's.
+    /// Records a heartbeat. `offset` is the writer's clock minus the log's.
     fn hear(&mut self, offset: Option<Span>, rose: bool, log: LogTime, tolerance: Span) {
         self.stated = offset.is_some();
         self.heard = log.now;
@@ -133,61 +138,61 @@ impl Timing {
         let Some(offset) = offset else { return };
         if offset.0.saturating_abs() <= tolerance.0 {
             self.in_time = Some(log.now);
-            self.astray = None;
+            self.deviation = None;
             return;
         }
-        let before = self.astray.filter(|before| before.offset.0.signum() == offset.0.signum());
-        self.astray = Some(match before {
-            Some(Astray { since, offset: known }) if known.0.saturating_abs() < offset.0.saturating_abs() => {
-                Astray { since, offset: known }
+        let before = self.deviation.filter(|before| before.offset.0.signum() == offset.0.signum());
+        self.deviation = Some(match before {
+            Some(ClockDeviation { since, offset: known }) if known.0.saturating_abs() < offset.0.saturating_abs() => {
+                ClockDeviation { since, offset: known }
             }
-            Some(Astray { since, .. }) => Astray { since, offset },
-            None => Astray { since: log.now, offset },
+            Some(ClockDeviation { since, .. }) => ClockDeviation { since, offset },
+            None => ClockDeviation { since: log.now, offset },
         });
     }
 
-    /// How far its clock is off. No delay makes a clock look ahead; one that looks behind may be a queue after a pause, which
-    /// is gone soon.
-    fn off(&self, log: LogTime, patience: Patience) -> Option<Span> {
-        let Astray { since, offset } = self.astray?;
-        (offset.0 > 0 || log.since(since) >= patience.silent_after).then_some(offset)
+    /// The offset of the writer's clock, if the clock is off. A delay cannot make a clock look ahead. A clock that
+    /// looks behind may be a queue after a pause, which drains soon.
+    fn off(&self, log: LogTime, timeouts: WriterTimeouts) -> Option<Span> {
+        let ClockDeviation { since, offset } = self.deviation?;
+        (offset.0 > 0 || log.since(since) >= timeouts.silent_after).then_some(offset)
     }
 }
 
-/// What is known of one writer: the writer row. Formats 2 and 3 of it end before `timing`.
+/// The state of one writer, stored as the writer row. In formats 2 and 3 the row ends before `timing`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct WriterState {
     incarnation: i64,
     /// Largest `seq` seen.
     top: i64,
-    /// Bit `seq % REACH`: seen, for the numbers in `top - REACH < seq <= top`.
+    /// Bit `seq % REACH` is set if the number was seen, for `top - REACH < seq <= top`.
     bits: [u64; WORDS],
-    /// `seq` before the first one seen: nothing is known of numbers up to it.
+    /// The number before the first one seen. Nothing is known about numbers up to it.
     base: i64,
-    /// Different numbers seen.
+    /// Number of distinct sequence numbers seen.
     received: i64,
-    /// Numbers counted as lost so far.
+    /// Sequence numbers counted as lost so far.
     lost: i64,
-    /// Last low watermark; `None` before the first heartbeat.
+    /// The last low watermark. `None` before the first heartbeat.
     low: Option<EventTime>,
-    /// [`Writers::clock`] when it was last heard.
+    /// The value of [`Writers::clock`] when the writer was last heard.
     heard: Span,
     left: bool,
-    /// Drops already counted, per model and arm.
+    /// Drops that were already counted, per model and arm.
     drops: BTreeMap<(ModelName, Arm), i64>,
     timing: Timing,
     #[serde(skip)]
     dirty: bool,
 }
 
-/// What a heartbeat brought.
+/// The result of a heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Heard {
-    /// From a process that a newer one has replaced: nothing was done.
+pub(crate) struct HeartbeatResult {
+    /// Whether the heartbeat came from a process that a newer one has replaced. It was ignored.
     pub(crate) old_incarnation: bool,
-    /// The writer's clock is off.
+    /// Whether the writer's clock is off.
     pub(crate) skewed: bool,
-    /// Records of this partition found missing.
+    /// Number of records of this partition that are newly found missing.
     pub(crate) gaps: i64,
     /// New drops by model and arm.
     pub(crate) drops: Vec<ArmDrops>,
@@ -197,20 +202,20 @@ pub(crate) struct Heard {
 #[derive(Debug)]
 pub(crate) struct Writers {
     known: BTreeMap<String, WriterState>,
-    /// Progress of the fastest clock, measured by advances between heartbeats.
+    /// Progress of the fastest clock, measured by the advances between heartbeats.
     pub(crate) clock: Span,
-    /// How far event time has come.
+    /// The watermark of event time.
     pub(crate) watermark: Option<EventTime>,
-    /// How far it has come for models whose calls others report: while a router drives event time, their reports may take
-    /// `lateness` longer.
+    /// The watermark for models whose calls are relayed. While a router drives event time, relayed records may arrive
+    /// `lateness` later.
     pub(crate) relayed: Option<EventTime>,
     /// The partition's log time.
     pub(crate) log: LogTime,
-    /// Log time when a writer that is heard in time last held event time.
+    /// Log time when a writer that was heard in time last held event time.
     pub(crate) held: Span,
-    patience: Patience,
+    timeouts: WriterTimeouts,
     limit: usize,
-    /// Names removed since the last store.
+    /// Names that were removed since the last store.
     removed: Vec<String>,
     /// The two highest low watermarks of the writers that hold event time, for [`Self::is_far_future`].
     ahead: [Option<(String, EventTime)>; 2],
@@ -222,13 +227,13 @@ impl WriterState {
         (slot / 64, 1 << (slot % 64))
     }
 
-    /// Whether a number was seen, or lies too far back to know.
+    /// Whether a number was seen or is too old to know.
     fn saw(&self, seq: i64) -> bool {
         let (word, bit) = Self::bit(seq);
         seq <= self.top && (seq <= self.top - REACH || self.bits[word] & bit != 0)
     }
 
-    /// Forgets what slides out of reach when `top` becomes `seq`.
+    /// Clears the numbers that leave the bitmap when `top` becomes `seq`.
     fn slide(&mut self, seq: i64) {
         if seq - self.top >= REACH {
             self.bits = [0; WORDS];
@@ -253,7 +258,7 @@ impl WriterState {
 }
 
 impl Writers {
-    pub(crate) fn new(patience: Patience, limit: usize) -> Self {
+    pub(crate) fn new(timeouts: WriterTimeouts, limit: usize) -> Self {
         Self {
             known: BTreeMap::new(),
             clock: Span(0),
@@ -261,14 +266,14 @@ impl Writers {
             relayed: None,
             log: LogTime::default(),
             held: Span(0),
-            patience,
+            timeouts,
             limit: limit.max(1),
             removed: Vec::new(),
             ahead: [None, None],
         }
     }
 
-    /// What the place of a record in its writer's sequence says. Changes nothing.
+    /// Classifies a record by its sequence number. Changes nothing.
     pub(crate) fn look(&self, writer: WriterView<'_>) -> Seen {
         if writer.seq < 1 {
             return Seen::Malformed;
@@ -281,7 +286,7 @@ impl Writers {
         }
     }
 
-    /// Notes a record that [`Self::look`] called new.
+    /// Records a number that [`Self::look`] classified as new.
     pub(crate) fn mark(&mut self, writer: WriterView<'_>) {
         if let Some(state) = self.known.get_mut(writer.name)
             && state.incarnation == writer.incarnation
@@ -293,7 +298,7 @@ impl Writers {
         self.note_ahead();
     }
 
-    /// The state of this incarnation, begun anew after number `base` if it is a new one.
+    /// The state of this incarnation. A new incarnation starts after number `base`.
     fn incarnation(&mut self, name: &str, incarnation: i64, base: i64) -> &mut WriterState {
         if !self.known.contains_key(name) {
             self.make_room();
@@ -307,7 +312,7 @@ impl Writers {
         state
     }
 
-    /// Forgets the writer that was silent for longest when there are too many.
+    /// Forgets the writer that has been silent for longest when there are too many.
     fn make_room(&mut self) {
         if self.known.len() < self.limit {
             return;
@@ -319,111 +324,114 @@ impl Writers {
         }
     }
 
-    /// Neither left nor silent for `writer_ttl`.
+    /// Whether a writer has neither left nor been silent for `writer_ttl`.
     fn is_live(&self, state: &WriterState) -> bool {
         let Timing { stated, heard, .. } = state.timing;
         let silence = if stated { self.log.since(heard) } else { Span(self.clock.0.saturating_sub(state.heard.0)) };
-        state.low.is_some() && !state.left && silence.0 <= self.patience.ttl.0
+        state.low.is_some() && !state.left && silence.0 <= self.timeouts.ttl.0
     }
 
-    /// Whether a low watermark is so far behind event time that what follows it is late anyway.
+    /// Whether a low watermark is so far behind event time that the writer's records are late anyway.
     fn is_behind(&self, low: Option<EventTime>, by: Span) -> bool {
         self.watermark.is_some_and(|mark| low.is_none_or(|low| low < mark.minus(by)))
     }
 
-    /// Whether a writer holds event time; see the module.
+    /// Whether a writer holds event time; see the module documentation.
     fn holds(&self, state: &WriterState) -> bool {
         let Timing { stated, relay, in_time, .. } = state.timing;
         if !stated {
-            return self.is_live(state) && !self.is_behind(state.low, self.patience.max_skew);
+            return self.is_live(state) && !self.is_behind(state.low, self.timeouts.max_skew);
         }
-        let in_time = in_time.is_some_and(|at| self.log.since(at).0 <= self.patience.silent_after.0);
-        // Who is heard in time and is behind nevertheless has met an event time that somebody's wrong clock made.
-        let behind = self.is_behind(state.low, Span(2 * self.patience.clock_tolerance.0));
+        let in_time = in_time.is_some_and(|at| self.log.since(at).0 <= self.timeouts.silent_after.0);
+        // A writer that is heard in time but is behind had its event time pushed ahead by another writer's wrong
+        // clock.
+        let behind = self.is_behind(state.low, Span(2 * self.timeouts.clock_tolerance.0));
         self.is_live(state) && in_time && !relay && !behind
     }
 
-    /// Whether a writer holds event time when no other does: by its own clock.
+    /// Whether a writer holds event time by its own clock when no writer was heard in time.
     fn holds_alone(&self, state: &WriterState) -> bool {
         let Timing { relay, heard, rose, .. } = state.timing;
-        let Patience { silent_after, clock_tolerance, max_skew, .. } = self.patience;
+        let WriterTimeouts { silent_after, clock_tolerance, max_skew, .. } = self.timeouts;
         let heard = self.log.since(heard).0 <= silent_after.0;
         let behind = self.is_behind(state.low, if relay { max_skew } else { Span(2 * clock_tolerance.0) });
-        // The watermark of a relay stands still while it relays old records only: they are late.
+        // The watermark of a relay does not move while it relays only old records, which are late.
         let stalled = relay && self.log.since(rose).0 > 2 * silent_after.0;
         self.is_live(state) && heard && !behind && !stalled
     }
 
-    fn who(&self, belongs: impl Fn(&WriterState) -> bool) -> impl Iterator<Item = (&String, EventTime)> {
+    fn lows(&self, belongs: impl Fn(&WriterState) -> bool) -> impl Iterator<Item = (&String, EventTime)> {
         self.known.iter().filter(move |(_, state)| belongs(state)).filter_map(|(name, state)| Some((name, state.low?)))
     }
 
     fn holders(&self) -> impl Iterator<Item = (&String, EventTime)> {
-        self.who(|state| self.holds(state))
+        self.lows(|state| self.holds(state))
     }
 
-    /// The smallest low watermark of all writers that have neither left nor been silent for `writer_ttl`; relays count only when
-    /// there is no router.
+    /// The smallest low watermark of all writers that have neither left nor been silent for `writer_ttl`. Relays
+    /// count only when there is no router.
     pub(crate) fn heard_through(&self) -> Option<EventTime> {
         let lowest = |relay: bool| {
-            let live = self.who(move |state| state.timing.relay == relay && self.is_live(state));
+            let live = self.lows(move |state| state.timing.relay == relay && self.is_live(state));
             live.map(|(_, low)| low).min()
         };
         lowest(false).or_else(|| lowest(true))
     }
 
-    /// Routers without which event time goes on because they are not heard.
+    /// The silent routers that event time advances without.
     pub(crate) fn silent(&self) -> Vec<String> {
-        let silent = self.who(|state| {
+        let silent = self.lows(|state| {
             let Timing { stated, relay, in_time, .. } = state.timing;
-            let late = in_time.is_none_or(|at| self.log.since(at).0 > self.patience.silent_after.0);
+            let late = in_time.is_none_or(|at| self.log.since(at).0 > self.timeouts.silent_after.0);
             stated && !relay && late && self.off(state).is_none() && self.is_live(state)
         });
-        silent.map(|(name, _)| name.clone()).take(MOST_NAMED).collect()
+        silent.map(|(name, _)| name.clone()).take(MAX_NAMED).collect()
     }
 
-    /// Writers whose clocks are off, and how far.
+    /// Writers whose clocks are off, with the offset.
     pub(crate) fn skewed(&self) -> Vec<ClockOffset> {
         let live = self.known.iter().filter(|(_, state)| self.is_live(state));
         live.filter_map(|(name, state)| Some(ClockOffset { writer: name.clone(), offset: self.off(state)? }))
-            .take(MOST_NAMED)
+            .take(MAX_NAMED)
             .collect()
     }
 
     fn off(&self, state: &WriterState) -> Option<Span> {
-        state.timing.off(self.log, self.patience)
+        state.timing.off(self.log, self.timeouts)
     }
 
-    /// Whether `at` is further than `max_skew` ahead of the other live writers, or of this one if it is alone.
+    /// Whether `at` is more than `max_skew` ahead of the other live writers, or of this one if it is the only one.
     pub(crate) fn is_far_future(&self, writer: &str, at: EventTime) -> bool {
         let others = self.ahead.iter().flatten().find(|(name, _)| name != writer).map(|(_, low)| *low);
         let own = || self.known.get(writer).and_then(|state| state.low);
-        others.or_else(own).is_some_and(|reference| at > reference.plus(self.patience.max_skew))
+        others.or_else(own).is_some_and(|reference| at > reference.plus(self.timeouts.max_skew))
     }
 
-    /// Takes a heartbeat: writer, losses, liveness, and then the watermark.
-    pub(crate) fn heartbeat(&mut self, heartbeat: &Heartbeat) -> Heard {
+    /// Handles a heartbeat: updates the writer, losses and liveness, and then the watermark.
+    pub(crate) fn heartbeat(&mut self, heartbeat: &Heartbeat) -> HeartbeatResult {
         let Writer { name, incarnation, seq } = &heartbeat.writer;
         let seq = (*seq).max(0);
         if self.known.get(name).is_some_and(|state| state.incarnation > *incarnation) {
-            return Heard { old_incarnation: true, ..Heard::default() };
+            return HeartbeatResult { old_incarnation: true, ..HeartbeatResult::default() };
         }
-        let patience @ Patience { ttl, clock_tolerance, max_skew, .. } = self.patience;
+        let timeouts @ WriterTimeouts { ttl, clock_tolerance, max_skew, .. } = self.timeouts;
         let others = self.holders().filter(|(other, _)| *other != name).map(|(_, low)| low).max();
         let jumped = others.is_some_and(|low| heartbeat.low_watermark > low.plus(max_skew));
         let behind = self.is_behind(Some(heartbeat.low_watermark), max_skew);
 
         let (clock, log) = (self.clock, self.log);
         let stamp = log.stamp_ms.map(|ms| EventTime(ms.saturating_mul(1000)));
-        // Beside a router that says when it sends, all clocks are those of walls, and a low watermark is a time of sending.
-        let sent = heartbeat.sent_at.or_else(|| self.has_router_beside(name).then_some(heartbeat.low_watermark));
+        // With another router that reports its send time, all clocks are wall clocks, and a low watermark is a send
+        // time.
+        let sent = heartbeat.sent_at.or_else(|| self.has_other_router(name).then_some(heartbeat.low_watermark));
         let offset = sent.zip(stamp).map(|(sent, stamp)| sent.since(stamp));
         let state = self.incarnation(name, *incarnation, seq);
         let advance = match state.low {
             Some(low) if !state.left => heartbeat.low_watermark.since(low).0.max(0),
             _ => 0,
         };
-        // One jump (a wrong clock, a machine that slept) must not outlive the others: they may be heard again right after.
+        // One jump (a wrong clock, a machine that slept) must not expire the other writers: they may be heard again
+        // right after.
         let advance = if others.is_some() { advance.min(ttl.0 / 4) } else { advance };
         let clock = Span(clock.0.max(state.heard.0.saturating_add(advance)));
         state.heard = clock;
@@ -435,49 +443,50 @@ impl Writers {
         state.dirty = true;
         let gaps = state.gaps(seq);
         let drops = state.new_drops(&heartbeat.drops);
-        let off = state.timing.off(log, patience).is_some();
+        let off = state.timing.off(log, timeouts).is_some();
         self.clock = clock;
         self.advance_watermark(heartbeat);
-        Heard { old_incarnation: false, skewed: jumped || behind || off, gaps, drops }
+        HeartbeatResult { old_incarnation: false, skewed: jumped || behind || off, gaps, drops }
     }
 
     fn advance_watermark(&mut self, heartbeat: &Heartbeat) {
         let mut lowest = self.holders().map(|(_, low)| low).min();
         if lowest.is_some() {
             self.held = self.log.now;
-        } else if self.log.since(self.held).0 > self.patience.silent_after.0 {
-            lowest = self.who(|state| self.holds_alone(state)).map(|(_, low)| low).min();
+        } else if self.log.since(self.held).0 > self.timeouts.silent_after.0 {
+            lowest = self.lows(|state| self.holds_alone(state)).map(|(_, low)| low).min();
         }
-        // The last one to leave has promised that nothing older follows.
-        let in_time = |state: &WriterState| state.timing.astray.is_none();
+        // The last writer to leave has promised that nothing older follows.
+        let in_time = |state: &WriterState| state.timing.deviation.is_none();
         let last = heartbeat.leaving && self.known.get(&heartbeat.writer.name).is_some_and(in_time);
         let reached = lowest.or(last.then_some(heartbeat.low_watermark));
         self.watermark = self.watermark.max(reached);
-        // Where relays drive event time themselves, or a replay does, what is relayed is not behind it.
-        let wait = if self.has_router_beside("") { self.patience.lateness } else { Span(0) };
+        // Where relays or a replay drive event time themselves, relayed records are not behind it.
+        let wait = if self.has_other_router("") { self.timeouts.lateness } else { Span(0) };
         self.relayed = self.relayed.max(self.watermark.map(|mark| mark.minus(wait)));
         self.note_ahead();
     }
 
-    /// Whether a router other than `name` is there whose clock is held against the log's.
-    fn has_router_beside(&self, name: &str) -> bool {
+    /// Whether there is a live router other than `name` that reports its send time.
+    fn has_other_router(&self, name: &str) -> bool {
         let router = |state: &WriterState| state.timing.stated && !state.timing.relay && self.is_live(state);
-        self.who(router).any(|(other, _)| other != name)
+        self.lows(router).any(|(other, _)| other != name)
     }
 
-    /// Notes who is furthest ahead. Called after every change of a low watermark, and when all stored writers are back.
+    /// Updates the writers that are furthest ahead. Called after every change of a low watermark and after the stored
+    /// writers were restored.
     pub(crate) fn note_ahead(&mut self) {
         let named = |(name, low): (&String, EventTime)| (low, name.clone());
         let mut lows: Vec<(EventTime, String)> = self.holders().map(named).collect();
         if lows.is_empty() {
-            lows = self.who(|state| self.is_live(state)).map(named).collect();
+            lows = self.lows(|state| self.is_live(state)).map(named).collect();
         }
         lows.sort_unstable_by(|one, two| two.cmp(one));
         let mut highest = lows.into_iter().map(|(low, name)| (name, low));
         self.ahead = [highest.next(), highest.next()];
     }
 
-    /// Writers changed and names removed since the last call.
+    /// The writers changed and the names removed since the last call.
     pub(crate) fn take_changes(&mut self) -> (Vec<(&String, &WriterState)>, Vec<String>) {
         let mut changed = Vec::new();
         for (name, state) in &mut self.known {
@@ -488,14 +497,14 @@ impl Writers {
         (changed, std::mem::take(&mut self.removed))
     }
 
-    /// Puts a stored writer back.
+    /// Restores a stored writer.
     pub(crate) fn restore(&mut self, name: String, state: WriterState) {
         self.known.insert(name, state);
     }
 }
 
 impl WriterState {
-    /// Numbers up to `seq` found missing since the last call.
+    /// The sequence numbers up to `seq` that are newly found missing.
     fn gaps(&mut self, seq: i64) -> i64 {
         let missing = (self.top.max(seq) - self.base - self.received).max(0);
         let found = (missing - self.lost).max(0);

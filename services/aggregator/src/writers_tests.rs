@@ -6,14 +6,14 @@ const SECOND: i64 = 1_000_000;
 
 fn writers() -> Writers {
     let seconds = Span::from_secs;
-    let patience = Patience {
+    let timeouts = WriterTimeouts {
         ttl: seconds(30),
         silent_after: seconds(2),
         clock_tolerance: seconds(2),
         max_skew: seconds(600),
         lateness: seconds(3),
     };
-    Writers::new(patience, 8)
+    Writers::new(timeouts, 8)
 }
 
 fn record(name: &str, incarnation: i64, seq: i64) -> Writer {
@@ -76,7 +76,7 @@ fn gaps_are_counted_once_at_a_heartbeat() {
     }
     assert_eq!(writers.heartbeat(&beat("r", 1, 7, 1)).gaps, 4);
     assert_eq!(writers.heartbeat(&beat("r", 1, 7, 2)).gaps, 0);
-    // A task that begins in the middle of the log does not take what it never saw for lost.
+    // A task that starts in the middle of the log does not count earlier records as lost.
     take(&mut writers, &record("s", 1, 1000));
     assert_eq!(writers.heartbeat(&beat("s", 1, 1001, 2)).gaps, 1);
 }
@@ -104,13 +104,13 @@ fn the_slowest_live_writer_holds_the_watermark() {
     writers.heartbeat(&beat("b", 1, 0, 110));
     writers.heartbeat(&beat("a", 1, 0, 105));
     assert_eq!(secs(&writers), Some(105));
-    // It never goes back.
+    // The watermark never goes back.
     writers.heartbeat(&beat("c", 1, 0, 50));
     assert_eq!(secs(&writers), Some(105));
 }
 
 #[test]
-fn a_silent_writer_dies_by_the_others_clock_and_revives() {
+fn a_silent_writer_expires_by_the_clock_of_others_and_can_return() {
     let mut writers = writers();
     writers.heartbeat(&beat("dead", 1, 0, 100));
     for at in 100..=130 {
@@ -119,13 +119,13 @@ fn a_silent_writer_dies_by_the_others_clock_and_revives() {
     assert_eq!(secs(&writers), Some(100));
     writers.heartbeat(&beat("b", 1, 0, 131));
     assert_eq!(secs(&writers), Some(131));
-    // A heartbeat from the dead: live again, the watermark stands until it has caught up.
+    // After a new heartbeat the writer is live again. The watermark does not move until it has caught up.
     writers.heartbeat(&beat("dead", 1, 0, 120));
     writers.heartbeat(&beat("b", 1, 0, 140));
     assert_eq!(secs(&writers), Some(131));
     writers.heartbeat(&beat("dead", 1, 0, 139));
     assert_eq!(secs(&writers), Some(139));
-    // One from long ago does not hold it.
+    // A heartbeat from long ago does not hold the watermark.
     assert!(writers.heartbeat(&beat("ancient", 1, 0, -10_000)).skewed);
     writers.heartbeat(&beat("dead", 1, 0, 145));
     writers.heartbeat(&beat("b", 1, 0, 145));
@@ -134,7 +134,7 @@ fn a_silent_writer_dies_by_the_others_clock_and_revives() {
 }
 
 #[test]
-fn a_clock_that_jumps_ahead_kills_nobody() {
+fn a_clock_that_jumps_ahead_expires_no_other_writer() {
     let mut writers = writers();
     let year = 365 * 86_400;
     for at in 100..110 {
@@ -150,7 +150,7 @@ fn a_clock_that_jumps_ahead_kills_nobody() {
     assert_eq!(secs(&writers), Some(199));
     assert!(writers.is_far_future("fast", EventTime::from_secs(year)));
     assert!(!writers.is_far_future("a", EventTime::from_secs(700)));
-    // When the honest one is silent, time goes on with the other.
+    // When the correct writer is silent, event time follows the other one.
     for at in 200..240 {
         writers.heartbeat(&beat("fast", 1, 0, year + at));
     }
@@ -169,7 +169,7 @@ fn writers_that_all_stopped_do_not_block_one_that_starts_later() {
 }
 
 #[test]
-fn who_leaves_does_not_hold_the_watermark() {
+fn a_writer_that_left_does_not_hold_the_watermark() {
     let mut writers = writers();
     writers.heartbeat(&beat("a", 1, 0, 100));
     writers.heartbeat(&beat("b", 1, 0, 200));
@@ -189,7 +189,7 @@ fn the_number_of_writers_is_bounded() {
     assert_eq!(writers.removed.len(), 92);
 }
 
-/// Writers that say when they send, and the log they write to. Times are seconds after the log's first record.
+/// Writers that report their send time, and their log. Times are in seconds after the log's first record.
 struct Fleet {
     writers: Writers,
     now: f64,
@@ -205,23 +205,23 @@ impl Fleet {
         self.writers.log.pass((now * 1000.0) as i64);
     }
 
-    /// A heartbeat that stands on the log now: sent so long ago by a clock that is so far off.
-    fn beat(&mut self, name: &str, delay: f64, off: f64) -> Heard {
+    /// Appends a heartbeat now that was sent `delay` ago by a clock with the offset `off`.
+    fn beat(&mut self, name: &str, delay: f64, off: f64) -> HeartbeatResult {
         let sent = self.now - delay + off;
         self.heartbeat(Heartbeat { sent_at: Some(micros(sent)), ..beat(name, 1, 0, 0) }, sent)
     }
 
-    /// A relay's heartbeat now, with a watermark of its own.
-    fn relay(&mut self, name: &str, low: f64) -> Heard {
+    /// Appends a relay's heartbeat with its own watermark.
+    fn relay(&mut self, name: &str, low: f64) -> HeartbeatResult {
         let sent_at = Some(micros(self.now));
         self.heartbeat(Heartbeat { sent_at, relay: true, ..beat(name, 1, 0, 0) }, low)
     }
 
-    fn heartbeat(&mut self, heartbeat: Heartbeat, low: f64) -> Heard {
+    fn heartbeat(&mut self, heartbeat: Heartbeat, low: f64) -> HeartbeatResult {
         self.writers.heartbeat(&Heartbeat { low_watermark: micros(low), ..heartbeat })
     }
 
-    /// Every second from `from` to `to` a heartbeat of each of these that is where it should be.
+    /// Appends a timely heartbeat of each of these writers every second from `from` to `to`.
     fn healthy(&mut self, names: &[&str], from: i64, to: i64) {
         for second in from..=to {
             for (place, name) in names.iter().enumerate() {
@@ -245,11 +245,12 @@ fn micros(seconds: f64) -> EventTime {
     EventTime((seconds * 1e6).round() as i64)
 }
 
-/// At most this far behind the log may event time be with somebody behind: silence, and the second between two heartbeats.
+/// The maximum lag of event time behind the log with a slow writer: the silence timeout plus one second between two
+/// heartbeats.
 const BEHIND: f64 = 3.3;
 
 #[test]
-fn a_writer_that_is_dead_or_stands_still_is_waited_for_for_seconds_and_named() {
+fn a_dead_or_stopped_writer_is_named_and_waited_for_only_seconds() {
     let mut fleet = Fleet::new();
     fleet.healthy(&["a", "b"], 0, 20);
     assert_eq!(fleet.writers.silent(), Vec::<String>::new());
@@ -258,24 +259,24 @@ fn a_writer_that_is_dead_or_stands_still_is_waited_for_for_seconds_and_named() {
         assert!(fleet.mark() > fleet.now - BEHIND, "second {second}: {}", fleet.mark());
         if second > 23 {
             assert_eq!(fleet.writers.silent(), ["b"]);
-            // Promotion waits for it.
+            // Promotion waits for the silent writer.
             assert_eq!(fleet.writers.heard_through(), Some(micros(20.09)));
         }
     }
     fleet.healthy(&["a"], 50, 52);
-    assert_eq!(fleet.writers.silent(), Vec::<String>::new(), "it is dead");
+    assert_eq!(fleet.writers.silent(), Vec::<String>::new(), "it has expired");
     assert_eq!(fleet.writers.heard_through(), fleet.writers.watermark);
-    // It goes on after a stop: at once it is one of two again.
+    // The stopped writer resumes and is immediately one of two again.
     fleet.healthy(&["a", "b"], 53, 60);
     assert_eq!(fleet.writers.heard_through(), fleet.writers.watermark);
     assert_eq!(fleet.writers.silent(), Vec::<String>::new());
 }
 
 #[test]
-fn a_pause_of_the_log_makes_nobody_silent() {
+fn a_pause_of_the_log_makes_no_writer_silent() {
     let mut fleet = Fleet::new();
     fleet.healthy(&["a", "b"], 0, 20);
-    // For 25 s nobody could write; then one queue after the other is written within a moment.
+    // No writer could write for 25 s; then the queues are flushed one after the other within a moment.
     for (name, from) in [("a", 45.5), ("b", 46.0)] {
         for beat in 21..=45 {
             fleet.at(from + f64::from(beat) / 100.0);
@@ -290,9 +291,9 @@ fn a_pause_of_the_log_makes_nobody_silent() {
 }
 
 #[test]
-fn a_clock_that_is_off_either_way_holds_nothing_and_is_named_within_seconds() {
+fn a_clock_that_is_off_holds_nothing_and_is_named_within_seconds() {
     for off in [-3600.0, -300.0, -5.0, 5.0, 300.0, 3600.0] {
-        // It was there from the start, and came first.
+        // The writer was the first one from the start.
         let mut fleet = Fleet::new();
         for second in 0..60 {
             fleet.at(f64::from(second));
@@ -305,9 +306,9 @@ fn a_clock_that_is_off_either_way_holds_nothing_and_is_named_within_seconds() {
                 assert_eq!(fleet.writers.silent(), Vec::<String>::new());
             }
         }
-        // Promotion waits for one that is behind: what it sends is late.
+        // Promotion waits for a writer that is behind, because its records are late.
         assert_eq!(fleet.writers.heard_through() < fleet.writers.watermark, off < 0.0);
-        // Its clock was set right.
+        // The clock was corrected.
         fleet.healthy(&["a"], 60, 60);
         fleet.at(60.5);
         fleet.beat("off", 0.01, 0.0);
@@ -316,7 +317,7 @@ fn a_clock_that_is_off_either_way_holds_nothing_and_is_named_within_seconds() {
 }
 
 #[test]
-fn a_clock_that_jumps_is_named_and_nobody_waits() {
+fn a_clock_that_jumps_is_named_and_not_waited_for() {
     for off in [-600.0, 600.0] {
         let mut fleet = Fleet::new();
         fleet.healthy(&["a", "b"], 0, 20);
@@ -331,7 +332,7 @@ fn a_clock_that_jumps_is_named_and_nobody_waits() {
 }
 
 #[test]
-fn the_last_one_left_is_believed_whatever_its_clock_says() {
+fn the_only_writer_holds_event_time_whatever_its_clock() {
     for off in [-300.0, 300.0] {
         let mut fleet = Fleet::new();
         for second in 0..20 {
@@ -345,7 +346,7 @@ fn the_last_one_left_is_believed_whatever_its_clock_says() {
 }
 
 #[test]
-fn one_that_joins_beside_a_clock_ahead_does_not_stop_event_time() {
+fn a_writer_that_joins_one_with_a_clock_ahead_does_not_stop_event_time() {
     let mut fleet = Fleet::new();
     for second in 0..40 {
         fleet.at(f64::from(second));
@@ -366,7 +367,7 @@ fn a_slow_writer_is_late_and_not_waited_for() {
         fleet.beat("b", 12.0, 0.0);
         assert!(fleet.mark() > fleet.now - BEHIND, "second {second}: {}", fleet.mark());
     }
-    // A constant delay cannot be told from a clock that is behind.
+    // A constant delay cannot be distinguished from a clock that is behind.
     assert_eq!(fleet.skewed(), [("b".to_owned(), -12)]);
 }
 
@@ -375,20 +376,20 @@ fn a_relay_holds_event_time_only_while_no_router_is_heard() {
     let mut fleet = Fleet::new();
     for second in 0..30 {
         fleet.healthy(&["a"], second, second);
-        // One record of now, and then old ones only.
+        // One current record, followed by old ones only.
         fleet.relay("intake-0", 5.0);
         assert!(fleet.mark() > fleet.now - 1.2);
     }
     assert_eq!(fleet.writers.heard_through(), fleet.writers.watermark);
     assert_eq!((fleet.writers.silent(), fleet.skewed()), (vec![], vec![]));
-    // Without a router it drives event time, as long as its records get newer.
+    // Without a router the relay drives event time, as long as its records get newer.
     let mut fleet = Fleet::new();
     for second in 0..30 {
         fleet.at(f64::from(second));
         fleet.relay("intake-0", -7200.0 + 60.0 * fleet.now);
         assert!(second < 4 || fleet.mark() == -7200.0 + 60.0 * fleet.now, "second {second}");
     }
-    // One of several stands still: the others go on.
+    // If one of several relays does not advance, the others continue.
     for second in 30..60 {
         fleet.at(f64::from(second));
         fleet.relay("intake-0", -7200.0 + 60.0 * 29.0);
@@ -398,9 +399,9 @@ fn a_relay_holds_event_time_only_while_no_router_is_heard() {
     }
 }
 
-/// An older version of the router, or a writer of somebody else's.
+/// An older version of the router, or an external writer.
 #[test]
-fn one_that_does_not_say_when_it_sends_is_not_waited_for_beside_a_router_that_does() {
+fn a_writer_without_send_time_is_not_waited_for_next_to_a_router_with_one() {
     for off in [0, -4, 4, -300, 300] {
         let mut fleet = Fleet::new();
         for second in 0..=20 {
@@ -418,9 +419,9 @@ fn one_that_does_not_say_when_it_sends_is_not_waited_for_beside_a_router_that_do
     }
 }
 
-/// Whatever its clock says: with nobody else to ask, harm is seen by it.
+/// Without any other writer, harm is detected by this writer's clock, whatever its offset.
 #[test]
-fn one_that_does_not_say_when_it_sends_is_believed_where_no_router_is_heard() {
+fn a_writer_without_send_time_holds_event_time_where_no_router_is_heard() {
     for off in [0, -300, 300] {
         let mut fleet = Fleet::new();
         for second in 0..60 {
@@ -431,14 +432,15 @@ fn one_that_does_not_say_when_it_sends_is_believed_where_no_router_is_heard() {
             let low = i64::from(second) + off;
             fleet.writers.heartbeat(&beat("old", 1, 0, low));
             let lag = low as f64 - fleet.mark();
-            // One whose clock is behind cannot move event time back: what it reports is late until it has left.
+            // A clock that is behind cannot move event time back: the writer's reports are late until the other
+            // writer has left.
             assert!(off < 0 || second < 26 || lag <= BEHIND, "off by {off}, second {second}: {lag} s behind its clock");
         }
     }
 }
 
 #[test]
-fn where_nobody_says_when_he_sends_silence_is_measured_by_the_others_clock() {
+fn without_send_times_silence_is_measured_by_the_clock_of_others() {
     let mut writers = writers();
     for second in 0..=20 {
         for name in ["one", "two"] {
@@ -447,14 +449,14 @@ fn where_nobody_says_when_he_sends_silence_is_measured_by_the_others_clock() {
     }
     for second in 21..=50 {
         writers.heartbeat(&beat("two", 1, 0, second));
-        assert_eq!(secs(&writers), Some(20), "it may be a replay: its silence means nothing");
+        assert_eq!(secs(&writers), Some(20), "it may be a replay, so its silence means nothing");
     }
     writers.heartbeat(&beat("two", 1, 0, 51));
     assert_eq!(secs(&writers), Some(51));
 }
 
 #[test]
-fn log_time_goes_by_steps_of_at_most_a_second_and_never_back() {
+fn log_time_advances_by_at_most_a_second_and_never_goes_back() {
     let mut log = LogTime::default();
     let times: Vec<i64> = [5_000, 5_400, 65_000, 4_000, 4_000, 4_999, 3_004_999, 5_100, 5_200]
         .map(|stamp_ms| {

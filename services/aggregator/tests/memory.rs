@@ -1,5 +1,5 @@
-//! The bound of what waits to be joined, against a counting allocator: filled with the worst shapes, it holds; what is accounted
-//! is what is taken, within a quarter; and after a restart too.
+//! Tests the memory bound of the join state with a counting allocator. Filled with the worst shapes, the bound holds.
+//! The accounted memory equals the allocated memory within a quarter, also after a restart.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "it/common.rs"]
@@ -36,10 +36,10 @@ static MEMORY: Cap<System> = Cap::new(System, usize::MAX);
 /// The bound under test.
 const BOUND: usize = 1 << 20;
 
-/// All tests count with one allocator.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+/// All tests share one allocator.
+fn exclusive() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn config() -> Config {
@@ -53,14 +53,14 @@ struct Partition {
     offset: i64,
 }
 
-/// What a fold holds for joins and windows.
+/// The memory of a fold for joins and windows.
 #[derive(Clone, Copy, Debug)]
 struct Held {
-    /// By its own account.
+    /// Bytes accounted by the fold.
     accounted: usize,
-    /// Of it, what the bound is about.
+    /// The part of it that is bounded.
     bounded: usize,
-    /// By the allocator's.
+    /// Bytes counted by the allocator.
     allocated: usize,
 }
 
@@ -94,7 +94,7 @@ impl Partition {
         self.fold.committed();
     }
 
-    /// Drops the fold and says what it held.
+    /// Drops the fold and returns its memory.
     fn measure(mut self) -> Held {
         self.commit();
         let memory = self.fold.memory();
@@ -108,10 +108,11 @@ impl Partition {
     }
 }
 
-/// Fills a partition with what `event` makes of 1, 2, ..., more than fits; measures it, and again after a restart.
+/// Fills a partition beyond its bound with the events that `event` creates for 1, 2, ... Measures it, and again after
+/// a restart.
 fn holds(shape: &str, spec: &RolloutSpec, least: f64, event: impl Fn(i64) -> EventRecord) {
-    let _alone = alone();
-    // What is published for the first time stays allocated.
+    let _exclusive = exclusive();
+    // Metrics that are published for the first time stay allocated.
     let mut empty = Partition::open(&MemoryStore::default());
     empty.feed(&baking(spec));
     empty.measure();
@@ -123,7 +124,7 @@ fn holds(shape: &str, spec: &RolloutSpec, least: f64, event: impl Fn(i64) -> Eve
     let mut partition = Partition::open(&store);
     partition.feed(&baking(spec));
     let (mut most, mut n) = (0, 0);
-    // Until it has been full for a while.
+    // Continue until it has been full for a while.
     while n < 20_000 {
         n += 1;
         partition.feed(&event(n));
@@ -142,7 +143,7 @@ fn holds(shape: &str, spec: &RolloutSpec, least: f64, event: impl Fn(i64) -> Eve
 }
 
 /// A rollout with one metric for each of these labels.
-fn asking(names: &[String]) -> RolloutSpec {
+fn reading(names: &[String]) -> RolloutSpec {
     let metric = |(n, name): (usize, &String)| {
         json!({"name": format!("m{n}"), "kind": "rate", "source": {"feedback": name}, "margin": {"absolute": 0.1},
             "maturity": "1h"})
@@ -151,7 +152,7 @@ fn asking(names: &[String]) -> RolloutSpec {
     spec_with(&metrics, |_| {})
 }
 
-/// Names of this many bytes.
+/// Names of `length` bytes.
 fn names(count: usize, length: usize) -> Vec<String> {
     (0..count).map(|n| format!("{n:02}{}", "x".repeat(length - 2))).collect()
 }
@@ -163,7 +164,7 @@ fn labels(id: String, seq: i64, names: &[String]) -> EventRecord {
 
 #[test]
 fn many_tiny_predictions() {
-    let spec = asking(&names(1, 4));
+    let spec = reading(&names(1, 4));
     holds("tiny predictions", &spec, 0.7, |n| {
         P(Prediction { request_id: format!("{n}").into(), ..prediction(n, Arm::Canary, 1.0) })
     });
@@ -171,7 +172,7 @@ fn many_tiny_predictions() {
 
 #[test]
 fn predictions_with_long_ids_that_wait_for_many_labels() {
-    let spec = asking(&names(40, 100));
+    let spec = reading(&names(40, 100));
     holds("large predictions", &spec, 0.7, |n| {
         let id = format!("{n}{}", "i".repeat(240));
         P(Prediction { request_id: id.into(), ..prediction(n, Arm::Control, 1.0) })
@@ -179,8 +180,8 @@ fn predictions_with_long_ids_that_wait_for_many_labels() {
 }
 
 #[test]
-fn predictions_each_in_a_window_of_its_own() {
-    let spec = asking(&names(1, 4));
+fn predictions_in_separate_windows() {
+    let spec = reading(&names(1, 4));
     holds("windows", &spec, 0.3, |n| P(prediction(n, Arm::Canary, (n % 60) as f64 * 10.0)));
 }
 
@@ -200,37 +201,37 @@ fn calls_and_their_mirrors() {
 #[test]
 fn many_tiny_labels_without_their_predictions() {
     let names = names(1, 4);
-    holds("tiny labels", &asking(&names), 0.24, |n| labels(format!("{n}"), n, &names));
+    holds("tiny labels", &reading(&names), 0.24, |n| labels(format!("{n}"), n, &names));
 }
 
 #[test]
 fn labels_with_sixty_long_names() {
     let names = names(60, 250);
-    holds("many names", &asking(&names), 0.22, |n| labels(format!("{n}"), n, &names));
+    holds("many names", &reading(&names), 0.22, |n| labels(format!("{n}"), n, &names));
 }
 
 #[test]
-fn labels_that_come_one_by_one() {
+fn labels_that_arrive_one_by_one() {
     let names = names(60, 20);
-    holds("one name at a time", &asking(&names), 0.22, |n| {
+    holds("one name at a time", &reading(&names), 0.22, |n| {
         labels(format!("{}", n / 60), n, &names[(n % 60) as usize..][..1])
     });
 }
 
 #[test]
 fn outputs_without_their_predictions() {
-    let spec = asking(&names(1, 4));
+    let spec = reading(&names(1, 4));
     holds("outputs", &spec, 0.22, |n| {
         let origin = serin_schemas::records::Origin::Intake;
         P(Prediction { origin, writer: writer("intake-0", n), ..prediction(n, Arm::Canary, 1.0) })
     });
 }
 
-/// What no rollout reads takes no memory at all.
+/// Labels that no rollout reads take no memory at all.
 #[test]
 fn labels_that_no_rollout_reads_take_nothing() {
-    let _alone = alone();
-    let spec = asking(&names(1, 4));
+    let _exclusive = exclusive();
+    let spec = reading(&names(1, 4));
     for rollout in [Some(&spec), None] {
         let store = MemoryStore::default();
         let mut partition = Partition::open(&store);
@@ -248,14 +249,14 @@ fn labels_that_no_rollout_reads_take_nothing() {
     }
 }
 
-/// The labels that wait when a rollout ends go with it, unless another one reads them.
+/// The labels that wait when a rollout ends are removed with it, unless another rollout reads them.
 #[test]
-fn labels_go_with_the_rollout_that_reads_them() {
-    let _alone = alone();
+fn labels_are_removed_with_the_rollout_that_reads_them() {
+    let _exclusive = exclusive();
     let names = names(1, 4);
     let store = MemoryStore::default();
     let mut partition = Partition::open(&store);
-    partition.feed(&baking(&asking(&names)));
+    partition.feed(&baking(&reading(&names)));
     for n in 1..=500 {
         partition.feed(&labels(format!("{n}"), n, &names));
     }
@@ -266,10 +267,10 @@ fn labels_go_with_the_rollout_that_reads_them() {
     assert!(store.rows().keys().all(|key| key[0] != 9), "no row");
 }
 
-/// Rows that were written under a larger bound, or under none.
+/// Rows that were written under a larger bound or without one.
 #[test]
-fn a_smaller_bound_holds_from_the_restart_on() {
-    let _alone = alone();
+fn a_smaller_bound_holds_after_the_restart() {
+    let _exclusive = exclusive();
     let names = names(1, 4);
     let store = MemoryStore::default();
     let open = |join_memory| {
@@ -279,7 +280,7 @@ fn a_smaller_bound_holds_from_the_restart_on() {
         Partition { fold, rows, offset: 0 }
     };
     let mut large = open(64 << 20);
-    large.feed(&baking(&asking(&names)));
+    large.feed(&baking(&reading(&names)));
     for n in 1..=10_000 {
         large.feed(&P(prediction(n, if n % 2 == 0 { Arm::Canary } else { Arm::Control }, 1.0)));
         large.feed(&labels(format!("unknown-{n}"), n, &names));
@@ -292,7 +293,7 @@ fn a_smaller_bound_holds_from_the_restart_on() {
     drop(large);
     let mut small = open(BOUND);
     assert!((BOUND / 4..=BOUND).contains(&bounded(&small)));
-    // The rollout goes on: labels meet what is left, both arms alike, and the window closes.
+    // The rollout continues: labels join the remaining predictions, both arms alike, and the window closes.
     for n in 1..=10_000 {
         small.feed(&F(Feedback { writer: writer("router-2", n), ..feedback(n, n, 0, &names[0], 1.0) }));
     }

@@ -1,4 +1,4 @@
-//! What one hypothesis-window costs, end to end: decode, merge, multiply, verdict, rows.
+//! The cost of one hypothesis-window, end to end: decode, merge, multiply, verdict, rows.
 //!
 //! `cargo run --release -p serin-analyzer --example cost -- [VALUES_PER_DIMENSION] [WINDOWS] [ROLLOUTS]`
 //!
@@ -59,7 +59,7 @@ fn main() {
     let bytes: usize = harness.rows().values().map(Bytes::len).sum();
     println!("{rollouts} rollouts, {hypotheses} hypotheses, {windows} windows, {bytes} bytes of rows; medians:");
     let mut total = 0.0;
-    for (what, time) in ["read and merge", "judge and tell", "write rows"].into_iter().zip(&mut times) {
+    for (what, time) in ["read and merge", "judge and report", "write rows"].into_iter().zip(&mut times) {
         time.sort();
         let micros = time[windows / 2].as_secs_f64() * 1e6;
         let each = micros / hypotheses as f64;
@@ -67,7 +67,7 @@ fn main() {
         println!("{what:>15}: {:8.2} ms per window, {each:6.2} us per hypothesis-window", micros / 1e3);
     }
     println!("{:>15}: {:8.2} ms per window", "together", total / 1e3);
-    // Linux only; elsewhere the line is left out.
+    // Linux only. Elsewhere the line is left out.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     if let Some(peak) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
         println!("{:>15}: {}", "peak memory", peak.trim());

@@ -1,4 +1,4 @@
-//! Both arms of a window: what each is due, and how far they may differ. `health` and others say what is wrong with the evidence.
+//! Both arms of a window: how many answers each should have, and how far their shares may differ. Modules like `health` report issues.
 
 use serde::{Deserialize, Serialize};
 use serin_kinds::Unit;
@@ -13,10 +13,10 @@ pub(crate) const ALPHA: f64 = 0.001;
 /// An arm that was due this many answers and had none is silent: by chance that happens less than once in a thousand times
 /// (Poisson, `exp(-7) = 0.0009`).
 pub(crate) const ENOUGH: f64 = 7.0;
-/// Differences of late or labelled shares up to this are no finding.
+/// Differences of late or labelled shares up to this are not findings.
 pub(crate) const SHARE_MARGIN: f64 = 0.01;
 
-/// What a generation's traffic should look like.
+/// The traffic that a generation should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Shares {
     /// Canary's share in 1/10000.
@@ -26,7 +26,7 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Whether one arm has nothing while enough answers of the other are there to expect some.
+    /// Whether one arm has no answers although the other arm has enough to expect some.
     pub(crate) fn is_silent(self, canary: u64, control: u64) -> bool {
         let all = (canary + control) as f64 / f64::from(self.canary + self.control).max(1.0);
         let due = |count: u64, share: i32| count == 0 && all * f64::from(share) >= ENOUGH;
@@ -43,9 +43,9 @@ impl Shares {
 pub(crate) struct Compared<'a> {
     pub(crate) step: i32,
     pub(crate) shares: Shares,
-    /// The arm that stands for the version on trial.
+    /// The arm of the version on trial.
     pub(crate) trial: Arm,
-    /// Left out after a change of the traffic: the arms are not held against each other.
+    /// Whether the window is left out after a change of traffic, so that the arms are not compared.
     pub(crate) settling: bool,
     pub(crate) window: &'a Merged,
 }
@@ -54,20 +54,20 @@ pub(crate) struct Compared<'a> {
 pub(crate) struct BothArms {
     /// The generation's step.
     pub(crate) step: i32,
-    /// The value's place among the strata; `None`: all answers together.
+    /// Index of the value among the strata; `None` for all answers together.
     pub(crate) place: Option<usize>,
     pub(crate) canary: Summary,
     pub(crate) control: Summary,
 }
 
 impl BothArms {
-    /// As the statistics take it.
+    /// The pair as the statistics take it.
     pub(crate) fn stratum(&self) -> Stratum<'_> {
         Stratum { canary: &self.canary, control: &self.control }
     }
 }
 
-/// A share for people.
+/// Formats a share for people.
 pub(crate) fn percent(share: f64) -> String {
     Unit::Percent.value(share)
 }

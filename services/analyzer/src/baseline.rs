@@ -1,5 +1,5 @@
-//! What warm-up saw of stable: whether its answers are something to compare a canary with, and which metrics have a value at
-//! all. What a later window brings is counted too, so that a value that has never come is known as such.
+//! What warm-up saw of stable: whether a canary can be compared with its answers, and which metrics have a value at all. Values
+//! in later windows are counted too, so that a value that has never arrived is known.
 //!
 //! Since rules 2.
 
@@ -16,22 +16,22 @@ use crate::{coverage::BOTH_ARMS, plan::Plan, standing::Issue, window::Merged};
 
 /// Largest share of warm-up's answers that may be bad.
 const MOST_BAD: f64 = 0.5;
-/// Answers before older ones begin to fade, as a multiple of those that warm-up asks for: an outage that is over must not be
-/// remembered for as long as it lasted.
+/// Once there are this many times the answers that warm-up needs, older answers fade, so that a past outage is not remembered for
+/// as long as it lasted.
 const FADES_AFTER: u64 = 2;
-/// The same where warm-up asks for hardly any.
+/// The least number of answers for [`FADES_AFTER`], where warm-up needs hardly any.
 const FEWEST: u64 = 50;
 
-/// Of one rollout.
+/// The baseline of one rollout.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Baseline {
-    /// Stable's answers in warm-up, newer ones above all.
+    /// Stable's answers in warm-up. Newer ones weigh more.
     answers: u64,
     failed: u64,
     refused: u64,
     redirected: u64,
     unusable: u64,
-    /// By index of the metric: answers that could carry its value, and those that did.
+    /// By index of the metric: the answers that could carry its value, and those that did.
     metrics: BTreeMap<usize, [u64; 2]>,
 }
 
@@ -40,7 +40,7 @@ fn answered(counts: &ArmCounts) -> u64 {
     counts.predictions.saturating_sub(counts.errors + counts.refused + counts.redirected).max(0) as u64
 }
 
-/// An arm's answers that teach something.
+/// An arm's answers that warm-up learns from.
 pub(crate) fn good(counts: &ArmCounts) -> u64 {
     answered(counts).saturating_sub(counts.invalid as u64)
 }
@@ -60,7 +60,7 @@ impl Baseline {
         }
     }
 
-    /// Takes what these arms' answers in a window of a stream carry.
+    /// Takes the values that these arms' answers in a window of a stream carry.
     pub(crate) fn see(&mut self, plan: &Plan, stream: Span, window: &Merged, arms: &[Arm]) {
         for (index, metric) in plan.metrics.iter().enumerate() {
             if metric.maturity != stream || metric.paired {
@@ -92,7 +92,7 @@ impl Baseline {
         values as f64 / answers.max(1) as f64
     }
 
-    /// What each metric has seen.
+    /// The answers and values that each metric has seen.
     pub(crate) fn seen(&self, plan: &Plan) -> Vec<Seen> {
         let known = plan.spec.metrics.iter().enumerate().filter(|(index, _)| !plan.metrics[*index].paired);
         let seen = known.map(|(index, metric)| {
@@ -102,7 +102,7 @@ impl Baseline {
         seen.collect()
     }
 
-    /// What keeps warm-up from being something to compare with.
+    /// The issues that make warm-up unfit for a comparison.
     pub(crate) fn issues(&self, plan: &Plan) -> Vec<Issue> {
         let policies = &plan.spec.no_data;
         let enough = plan.spec.warmup.min_events.max(1);
@@ -114,8 +114,8 @@ impl Baseline {
             (self.unusable, "unusable"),
         ];
         let bad: u64 = others.iter().map(|(count, _)| count).sum();
-        let told = self.answers >= enough.min(plan.spec.decision.min_answers.max(1));
-        if told && bad as f64 > MOST_BAD * self.answers as f64 {
+        let is_enough = self.answers >= enough.min(plan.spec.decision.min_answers.max(1));
+        if is_enough && bad as f64 > MOST_BAD * self.answers as f64 {
             let parts = others.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}"));
             let text = format!(
                 "{bad} of the last {} answers of stable are bad ({}): there is nothing to compare a canary with",
@@ -124,7 +124,7 @@ impl Baseline {
             );
             issues.push(Issue::new(NoDataReason::NoBaseline, policies.baseline, text));
         }
-        // An output that is not there is the cause of what is known with its label.
+        // A missing output also causes missing values of metrics that need its label, so it comes first.
         let labels = |(index, _): &(&usize, &[u64; 2])| plan.spec.metrics[**index].source.needs_label();
         let (later, first): (Vec<_>, Vec<_>) = self.metrics.iter().partition(labels);
         for (&index, &[answers, values]) in first.into_iter().chain(later) {
@@ -132,10 +132,10 @@ impl Baseline {
                 continue;
             }
             let metric = &plan.spec.metrics[index];
-            // Held against numbers, a value that only the canary brings can be judged; and what no answer is looked into for is no
-            // mistake in a name.
-            let told = plan.metrics[index].one_arm || metric.source == MetricSource::Unusable;
-            let policy = if told { Policy::Warn } else { missing_policy(plan, metric) };
+            // A metric with a limit can be judged by the canary's values alone. For `unusable`, a missing value is not a wrong name: the
+            // router did not read the answers.
+            let only_warns = plan.metrics[index].one_arm || metric.source == MetricSource::Unusable;
+            let policy = if only_warns { Policy::Warn } else { missing_policy(plan, metric) };
             let text = format!("{} has no data: none of {answers} answers of stable {}", metric.name, lacks(metric));
             issues.push(Issue::new(NoDataReason::ValueMissing, policy, text).of(index).about(BOTH_ARMS));
         }
@@ -143,7 +143,7 @@ impl Baseline {
     }
 }
 
-/// What to do about a metric without data. What decides nothing holds nothing up.
+/// What to do about a metric without data. A metric that decides nothing does not hold anything up.
 pub(crate) fn missing_policy(plan: &Plan, metric: &MetricSpec) -> Policy {
     let policies = &plan.spec.no_data;
     match metric.role {
@@ -153,25 +153,25 @@ pub(crate) fn missing_policy(plan: &Plan, metric: &MetricSpec) -> Policy {
     }
 }
 
-/// What answers without a metric's value do not have: `carried the output "score"`.
+/// What answers without a metric's value lack: `carried the output "score"`.
 pub(crate) fn lacks(metric: &MetricSpec) -> String {
     match &metric.source {
         MetricSource::Wrong { output, label, .. }
         | MetricSource::WrongClass { output, label }
         | MetricSource::SquaredError { output, label }
         | MetricSource::AbsoluteError { output, label } => format!(
-            "had the output {output:?} and, within {}, the label {label:?}; see that `outputs` and feedback use these names",
+            "had the output {output:?} and, within {}, the label {label:?}; check that `outputs` and feedback use these names",
             metric.maturity
         ),
         source if source.needs_label() => {
             let label = source.label().unwrap_or_default();
             let maturity = metric.maturity;
             format!(
-                "got the label {label:?} within {maturity}; see that feedback uses this name and the prediction ids"
+                "got the label {label:?} within {maturity}; check that feedback uses this name and the prediction ids"
             )
         }
         MetricSource::Output(name) | MetricSource::Class { output: name, .. } => {
-            format!("carried the output {name:?}; see that `outputs` finds it under the name that the servers use")
+            format!("carried the output {name:?}; check that `outputs` finds it under the name that the servers use")
         }
         MetricSource::Latency => "had a latency".to_owned(),
         _ => "carried its value".to_owned(),

@@ -1,7 +1,7 @@
-//! Design effects: where a key assigns the arm, one user brings many answers, and they are worth less than as many strangers'.
+//! Design effects: where a key assigns the arm, one user brings many answers, which are worth less than as many independent ones.
 //!
-//! Sums per bucket of units come with the windows. What they show of the windows so far tempers the next one; each step begins
-//! anew, because its users may differ, and its first window is tempered by what stable's users showed in warm-up.
+//! Sums per bucket of units come with the windows. The sums of the windows so far temper the next one. Each step starts from
+//! scratch, because its users may differ; its first window is tempered by what stable's users showed in warm-up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use serin_sketches::{Buckets, Scatter, Summary};
 use serin_spec::MetricKind;
 use serin_statistics::cluster::{ClusterRatio, tempering};
 
-/// Bucket sums of one arm in the step, and how far its single answers lie apart.
+/// Bucket sums of one arm in the step, and the variance of its single answers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Sums {
     buckets: Buckets,
@@ -20,7 +20,7 @@ struct Sums {
 }
 
 impl Sums {
-    /// How many answers are worth one independent one; `None` while that is unknown.
+    /// How many answers are worth one independent answer; `None` while that is unknown.
     fn design_effect(&self, kind: &MetricKind) -> Option<f64> {
         let filled: Vec<(f64, f64)> = self.buckets.iter().filter(|(_, n)| *n > 0).map(|(x, n)| (x, n as f64)).collect();
         let ratio = ClusterRatio::new(filled)?;
@@ -28,7 +28,7 @@ impl Sums {
     }
 }
 
-/// Both arms of one metric; a row of its own.
+/// The sums of both arms for one metric. Each metric has its own row.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cluster {
     warm_up: Sums,
@@ -45,7 +45,7 @@ impl Cluster {
             Arm::Canary => &mut self.canary,
             Arm::Shadow => return,
         };
-        // Sums that fit no more are left out: they have long said what there is to say.
+        // Sums that would overflow are left out: they are precise enough by then.
         let _ = sums.buckets.merge(buckets);
         if let Some(summary) = summary {
             sums.scatter.merge(Scatter::of(summary));
@@ -80,7 +80,7 @@ pub(crate) struct Clusters {
 }
 
 impl Clusters {
-    /// Takes back what a row held.
+    /// Takes back the contents of a row.
     pub(crate) fn restore(&mut self, metric: usize, cluster: Cluster) {
         self.metrics.insert(metric, cluster);
     }
@@ -96,7 +96,7 @@ impl Clusters {
         self.metrics.entry(metric).or_default()
     }
 
-    /// A step begins: nothing is known of its units yet.
+    /// Forgets the units, because a new step starts.
     pub(crate) fn forget(&mut self, metric: usize) {
         if let Some(cluster) = self.metrics.get_mut(&metric) {
             (cluster.canary, cluster.control) = (Sums::default(), Sums::default());
@@ -130,7 +130,7 @@ mod tests {
         assert!((Cluster::default().design_effect(&MetricKind::Rate) - 1.0).abs() < 1e-12);
     }
 
-    /// Few users in one arm and strangers in the other: the arm that knows less decides.
+    /// One arm has few users, the other has independent answers: the arm with less information decides.
     #[test]
     fn the_arm_with_fewer_users_decides() {
         let sums = |users: u64, each: u64| {
@@ -140,9 +140,9 @@ mod tests {
             }
             (buckets, Summary::Rate(Rate::new(users * each, users / 4 * each).unwrap_or_default()))
         };
-        for (few, strangers) in [(Arm::Canary, Arm::Control), (Arm::Control, Arm::Canary)] {
+        for (few, independent) in [(Arm::Canary, Arm::Control), (Arm::Control, Arm::Canary)] {
             let mut cluster = Cluster::default();
-            for (arm, (buckets, summary)) in [(few, sums(400, 10)), (strangers, sums(4000, 1))] {
+            for (arm, (buckets, summary)) in [(few, sums(400, 10)), (independent, sums(4000, 1))] {
                 cluster.add(arm, &buckets, Some(&summary));
             }
             let effect = cluster.design_effect(&MetricKind::Rate);
@@ -172,7 +172,7 @@ mod tests {
         counts.add(Arm::Control, &buckets, Some(&summary));
         let effect = counts.design_effect(&MetricKind::Count);
         assert!((6.0..12.0).contains(&effect), "events come in tens: {effect}");
-        // With the number of each answer it is the answers of a user that are compared, not the events of an answer.
+        // With each answer's number, the answers of a user are compared, not the events of an answer.
         let mut hist = CappedHist::new(MOST_EVENTS).unwrap();
         for user in 0..2000_u64 {
             hist.insert(if user % 10 == 0 { 10.0 } else { 0.0 }, user).unwrap_or_default();

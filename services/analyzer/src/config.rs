@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Settings of the analyzer. What is decided and how is in each rollout's spec, never here.
+/// Settings of the analyzer. They never change a decision: what is decided, and how, is in each rollout's spec.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Most windows per task that may wait for the slowest partition of `events`. Beyond, the task stops and names the
-    /// partition: verdicts stop, leases run out, and traffic returns to stable.
+    /// Maximum number of windows per task that wait for the slowest partition of `events`. Above it, the task stops with an error that
+    /// names the partition: verdicts stop, leases expire, and traffic returns to stable.
     pub max_pending_windows: usize,
 }
 
@@ -19,7 +19,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Everything that is wrong with these settings. Each problem begins with its setting.
+    /// All problems of these settings. Each one starts with the name of its setting.
     pub fn problems(&self) -> Vec<String> {
         let none = self.max_pending_windows == 0;
         none.then(|| "max_pending_windows: must be at least 1".to_owned()).into_iter().collect()

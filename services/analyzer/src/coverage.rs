@@ -1,8 +1,8 @@
-//! How much of the answers the comparison sees: which were not looked into, which carry a metric's value, and which calls their
-//! callers left before the answer was there.
+//! How much of the answers the comparison sees: the answers that the router did not read, those that carry a metric's value, and
+//! the calls that their callers cancelled.
 //!
-//! Where the arms differ in one of these shares, a comparison of what is left is not fair. And a metric that sees a part of the
-//! answers only says so, whether the arms differ or not. Since rules 2.
+//! Where the arms differ in one of these shares, a comparison of the rest is not fair. A metric that sees only a part of the answers
+//! also reports that, whether the arms differ or not. Since rules 2.
 
 use std::collections::BTreeMap;
 
@@ -21,13 +21,13 @@ use crate::{
     standing::Issue,
 };
 
-/// A metric that sees a smaller share of an arm's answers than this says so.
+/// A metric reports how much it sees if it sees a smaller share of an arm's answers than this.
 const NEARLY_ALL: f64 = 0.9;
 
-/// Where a metric sees less than this of both arms, no step waits for it: it may never see enough.
+/// If a metric sees a smaller share than this of both arms, no step waits for it: it may never see enough.
 const HARDLY_ANY: f64 = 0.1;
 
-/// Whose answers lack a value that no answer has.
+/// Means both arms in an issue about answers without a value.
 pub(crate) const BOTH_ARMS: &str = "all";
 
 /// What one metric sees of both arms' answers, canary's first.
@@ -35,7 +35,7 @@ pub(crate) const BOTH_ARMS: &str = "all";
 struct Seen {
     answers: [u64; 2],
     values: [u64; 2],
-    /// Of outputs: whether the share of answers that carry the value differs.
+    /// For outputs: whether the share of answers that carry the value differs.
     share: Option<ShareTest>,
 }
 
@@ -48,21 +48,21 @@ impl Seen {
     }
 }
 
-/// Of one rollout, in the present step of each stream.
+/// The shares of one rollout, in the current step of each stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Coverage {
     unread: Option<ShareTest>,
-    /// Calls that their callers left before the head of the answer: what a version that hangs brings about.
+    /// Calls that their callers cancelled before the head of the answer, as happens when a version hangs.
     hung: Option<ShareTest>,
-    /// Calls that their callers left after it: a caller can do that at the sight of a version.
+    /// Calls that their callers cancelled after it. A caller that has seen the version can do so on purpose.
     left: Option<ShareTest>,
-    /// By index of the metric.
+    /// What each metric sees, by the index of the metric.
     metrics: BTreeMap<usize, Seen>,
 }
 
 impl Coverage {
-    /// Takes a window of a stream in which the arms are compared. `per_unit`: how many answers one unit brings, where units are
-    /// assigned; the shares are then tested as if all answers of a unit were alike.
+    /// Takes a window of a stream in which the arms are compared. `per_unit` is the number of answers that one unit brings, where
+    /// units are assigned; the shares are then tested as if all answers of a unit were alike.
     pub(crate) fn observe(
         &mut self,
         plan: &Plan,
@@ -75,7 +75,7 @@ impl Coverage {
         if settled.is_empty() {
             return;
         }
-        // The first windows of a step say nothing yet of its units.
+        // The first windows of a step do not show yet how many answers a unit brings.
         let testable = per_unit.is_some() || !plan.is_sticky();
         let test = |share: &mut Option<ShareTest>, alpha: f64, count: &dyn Fn(&Compared<'_>, Arm) -> Counted| {
             if !testable {
@@ -93,7 +93,7 @@ impl Coverage {
             });
             test(&mut self.left, ALPHA, &|stratum, arm| count(stratum, arm, all, |counts| counts.left));
         }
-        // All of them together have the level of one.
+        // All of them together have the level of one test.
         let carried = plan.spec.metrics.iter().filter(|metric| is_carried(&metric.source)).count();
         let alpha = ALPHA / carried.max(1) as f64;
         for (index, metric) in plan.spec.metrics.iter().enumerate() {
@@ -119,15 +119,15 @@ impl Coverage {
         }
     }
 
-    /// Shares are compared anew: in each step of a stream.
-    pub(crate) fn begin(&mut self, plan: &Plan, stream: Span) {
+    /// Starts the comparison of shares from scratch, as each step of a stream does.
+    pub(crate) fn restart(&mut self, plan: &Plan, stream: Span) {
         if stream.0 == 0 {
             (self.unread, self.hung, self.left) = (None, None, None);
         }
         self.metrics.retain(|&metric, _| plan.metrics.get(metric).is_some_and(|metric| metric.maturity != stream));
     }
 
-    /// The rollout goes on after it was held or paused: whoever resumed it has seen which shares differed.
+    /// The rollout continues after a hold or a pause: the operator who resumed it has seen which shares differed.
     pub(crate) fn resume(&mut self) {
         (self.unread, self.hung, self.left) = (None, None, None);
         self.metrics.values_mut().for_each(|seen| seen.share = None);
@@ -138,7 +138,7 @@ impl Coverage {
         self.metrics.get(&metric).and_then(|seen| seen.share.as_ref()?.differ()).is_some()
     }
 
-    /// What a metric sees of the answers, where that is not nearly all of them: `51 % of canary's answers and 100 % of control's`.
+    /// The part of the answers that a metric sees, if that is not nearly all: `51 % of the canary's answers and 100 % of control's`.
     pub(crate) fn part_of(&self, plan: &Plan, metric: usize) -> Option<String> {
         let spec = &plan.spec.metrics[metric];
         if !sees_answers(&spec.kind, &spec.source) {
@@ -150,7 +150,7 @@ impl Coverage {
             return None;
         }
         let of = |(share, arm): (Option<f64>, &str)| Some(format!("{} of {arm}", percent(share?)));
-        let parts: Vec<String> = shares.into_iter().zip(["canary's answers", "control's"]).filter_map(of).collect();
+        let parts: Vec<String> = shares.into_iter().zip(["the canary's answers", "control's"]).filter_map(of).collect();
         Some(parts.join(" and "))
     }
 
@@ -159,12 +159,12 @@ impl Coverage {
         self.metrics.get(&metric).map(|seen| seen.values).unwrap_or_default()
     }
 
-    /// Answers of this step of which none carried a metric's value, where some should: `1200 answers of the canary`, and whose they
-    /// are: `canary`, `control` or [`BOTH_ARMS`]. `share`: of all answers so far, how many carried it.
+    /// The answers of this step of which none carried a metric's value although some should, as in `1200 answers of the canary`, and
+    /// their arm: `canary`, `control` or [`BOTH_ARMS`]. `share` is the share of all answers so far that carried the value.
     pub(crate) fn blank(&self, plan: &Plan, metric: usize, share: f64) -> Option<(String, &'static str)> {
         let Seen { answers, values, .. } = self.metrics.get(&metric)?;
         let least = plan.spec.decision.min_answers.max(1);
-        // What has never come may be waited for in vain; what comes seldom is missed when so many were due.
+        // A value that has never come may never come. A rare value is missing only when enough of them were due.
         let is_blank = |place: usize| {
             let due = share <= 0.0 || answers[place] as f64 * share >= ENOUGH;
             answers[place] >= least && values[place] == 0 && due
@@ -181,21 +181,21 @@ impl Coverage {
         Some((blank.into_iter().map(of).collect::<Vec<_>>().join(" and "), whose))
     }
 
-    /// Whether it is about answers that were looked into, and hardly any were, of either arm: the router does not read what this
-    /// model sends. The gate is there without being named, so a step does not wait for it; that it was not judged is told.
-    pub(crate) fn is_out_of_sight(&self, plan: &Plan, metric: usize) -> bool {
+    /// Whether the metric is about answers that the router read, and it read hardly any of either arm. This gate exists without being
+    /// named in the file, so a step does not wait for it; the verdict still reports that it was not judged.
+    pub(crate) fn is_hardly_read(&self, plan: &Plan, metric: usize) -> bool {
         let shares = self.metrics.get(&metric).map(Seen::shares).unwrap_or_default();
         let hardly = |share: &Option<f64>| share.is_some_and(|share| share < HARDLY_ANY);
         plan.spec.metrics[metric].source == MetricSource::Unusable && shares.iter().all(hardly)
     }
 
-    /// What differs, in a fixed order.
+    /// The issues about shares that differ, in a fixed order.
     pub(crate) fn issues(&self, plan: &Plan) -> Vec<Issue> {
         let policies = &plan.spec.no_data;
         let mut issues = Vec::new();
         if let Some((canary, control)) = self.unread.as_ref().and_then(ShareTest::differ) {
             let text = format!(
-                "{} of canary's answers were not looked into, {} of control's: what is in them is not known",
+                "the router did not read {} of the canary's answers and {} of control's, so their contents are unknown",
                 percent(canary),
                 percent(control)
             );
@@ -205,17 +205,18 @@ impl Coverage {
         }
         if let Some((canary, control)) = self.hung.as_ref().and_then(ShareTest::differ) {
             let text = format!(
-                "callers left {} of canary's calls before the answer began, {} of control's: see whether they wait longer for it",
+                "callers cancelled {} of the canary's calls before the answer started and {} of control's: check whether \
+                 they wait longer for it",
                 percent(canary),
                 percent(control)
             );
             let issue = Issue::new(NoDataReason::CancelledShareDiffers, policies.cancelled_share, text);
             issues.push(issue.sized(canary - control));
         }
-        // A caller that has seen the version can leave on purpose, so this decides nothing.
+        // A caller that has seen the version can cancel on purpose, so this decides nothing.
         if let Some((canary, control)) = self.left.as_ref().and_then(ShareTest::differ) {
             let text = format!(
-                "callers left {} of canary's calls in the middle of the answer, {} of control's: see whether it stalls",
+                "callers cancelled {} of the canary's calls in the middle of the answer and {} of control's: check whether it stalls",
                 percent(canary),
                 percent(control)
             );
@@ -225,7 +226,7 @@ impl Coverage {
             let Some((canary, control)) = seen.share.as_ref().and_then(ShareTest::differ) else { continue };
             let metric = &plan.spec.metrics[index];
             let text = format!(
-                "{} of canary's answers carry the value of {}, {} of control's",
+                "{} of the canary's answers carry the value of {}, {} of control's",
                 percent(canary),
                 metric.name,
                 percent(control)
@@ -238,12 +239,12 @@ impl Coverage {
     }
 }
 
-/// Whether a metric has at most one value per answer, and an answer without one is worth a word.
+/// Whether a metric has at most one value per answer, so that answers without one are worth reporting.
 fn sees_answers(kind: &MetricKind, source: &MetricSource) -> bool {
     !kind.is_paired() && !matches!(source, MetricSource::Outcome | MetricSource::Cancelled)
 }
 
-/// Whether the value is in the answer itself. Labels have a check of their own.
+/// Whether the value is in the answer itself. Labels have their own check.
 fn is_carried(source: &MetricSource) -> bool {
     matches!(source, MetricSource::Output(_) | MetricSource::Class { .. })
 }
@@ -258,7 +259,7 @@ fn answered(counts: &ArmCounts) -> i64 {
     counts.predictions - counts.errors - counts.refused - counts.redirected
 }
 
-/// Answers that values are taken from: those that are known to be bad are judged by gates of their own.
+/// Answers that values are taken from. Answers that are known to be bad have their own gates.
 fn not_bad(counts: &ArmCounts) -> i64 {
     answered(counts) - counts.invalid
 }

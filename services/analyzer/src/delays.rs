@@ -1,5 +1,5 @@
-//! Labels of the canary that are merely later than control's. What has not come yet is missing, or counts as 0, so a slower label
-//! looks like a worse version. A metric on the delay of the same label tells the two apart, and is heard first.
+//! Labels of the canary that are merely later than control's. A label that has not arrived is missing or counts as 0, so slow labels
+//! look like a worse version. A metric on the delay of the same label shows the difference, and takes precedence.
 //!
 //! Since rules 2.
 
@@ -10,20 +10,20 @@ use serin_statistics::{ln_weighted_average, rejects};
 
 use crate::{arms::ALPHA, evidence::Evidence, rollout::Rollout, sentence::noun, standing::Issue};
 
-/// Level at which a delay is suspected: enough to doubt what labels say, not enough to hold a rollout for.
+/// Level at which a delay is suspected: enough to doubt the labels, but not enough to hold a rollout.
 const SUSPICION: f64 = 0.05;
 /// Standardized distance of two distribution functions that equal ones exceed once in a thousand times.
 const KOLMOGOROV: f64 = 1.95;
 
 impl Rollout {
-    /// The delay metrics that know, or suspect, that the canary's labels come later: by their hypothesis over all traffic.
+    /// The delay metrics that show, or suggest, that the canary's labels arrive later, by their hypothesis over all traffic.
     fn slower_labels(&self, level: f64) -> Vec<usize> {
         let metrics = self.plan.spec.metrics.iter().enumerate().filter(|(_, metric)| metric.source.is_delay());
         let overall = metrics.filter_map(|(metric, _)| self.plan.overall(metric));
         let slower = |index: &usize| {
             let Some(evidence) = self.evidence.get(*index) else { return false };
             let found = evidence.failed_at.is_some() || rejects(evidence.test.max_ln_e_fail(), level);
-            // A distribution is tested in both directions: labels that come earlier explain no missing ones.
+            // A distribution is tested in both directions. Labels that arrive earlier do not explain missing ones.
             let kind = &self.plan.spec.metrics[self.plan.hypotheses[*index].metric].kind;
             let later = || {
                 let difference = evidence.test.effect().difference;
@@ -38,7 +38,7 @@ impl Rollout {
         self.plan.spec.metrics[self.plan.hypotheses[hypothesis].metric].source.label()
     }
 
-    /// What is known of labels that come later: first among what is wrong with the evidence.
+    /// The issues about labels that arrive later. They come first among the issues of the evidence.
     pub(crate) fn delay_issues(&self) -> Vec<Issue> {
         if !self.plan.rules.need_data() {
             return Vec::new();
@@ -47,8 +47,8 @@ impl Rollout {
             let place = self.plan.hypotheses[index].metric;
             let metric = &self.plan.spec.metrics[place];
             let text = format!(
-                "{}: the canary's {} is beyond its margin: its labels come later than control's, so what they say is not held \
-                 against it; see why they do, or give them a longer maturity",
+                "{}: the canary's {} is beyond its margin: its labels arrive later than control's, so they do not count against it; find \
+                 out why, or give them a longer maturity",
                 metric.name,
                 noun(metric)
             );
@@ -58,15 +58,15 @@ impl Rollout {
         self.slower_labels(ALPHA).into_iter().map(issue).collect()
     }
 
-    /// Why what speaks against the canary is not held against it: all of it rests on labels that may merely come later. `None`:
-    /// not so, or the file says that it does not matter.
+    /// Why the evidence against the canary does not count: all of it rests on labels that may merely arrive later. `None` if that is
+    /// not the case, or if the file says to ignore it.
     pub(crate) fn may_be_late(&self) -> Option<Issue> {
         let policy = self.plan.spec.no_data.label_delay;
         if !self.plan.rules.need_data() || policy != Policy::Hold {
             return None;
         }
         let mut slower = self.slower_labels(SUSPICION);
-        slower.extend(self.seen_slower());
+        slower.extend(self.visibly_slower());
         let labels: Vec<&str> = slower.iter().filter_map(|&index| self.label_of(index)).collect();
         let label = *labels.first()?;
         let doubtful = |index: usize| self.label_of(index).is_some_and(|label| labels.contains(&label));
@@ -83,15 +83,15 @@ impl Rollout {
         let decided = rejects(ln_weighted_average(&rest), self.plan.spec.decision.false_rollback);
         (!decided).then(|| {
             let text = format!(
-                "the canary's label {label} comes later than control's, and all that speaks against it rests on that label: \
-                 see why, or give it a longer maturity"
+                "the canary's label {label} arrives later than control's, and all evidence against the canary rests on that label: \
+                 find out why, or give it a longer maturity"
             );
-            Issue::new(NoDataReason::LabelDelay, policy, text).about(self.what_speaks_against(label))
+            Issue::new(NoDataReason::LabelDelay, policy, text).about(self.failures_with(label))
         })
     }
 
-    /// The label, and the metrics that have failed: one more is another finding.
-    fn what_speaks_against(&self, label: &str) -> String {
+    /// The label and the metrics that have failed: another failed metric makes another finding.
+    fn failures_with(&self, label: &str) -> String {
         let failed = |(index, evidence): (usize, &Evidence)| {
             let metric = self.plan.hypotheses[index].metric;
             evidence.failed_at.is_some().then(|| self.plan.spec.metrics[metric].name.as_str())
@@ -103,9 +103,9 @@ impl Rollout {
         about.join(" ")
     }
 
-    /// Delay metrics whose estimates differ by half of their margin: of a distribution beyond chance by the one-sided test of
-    /// Kolmogorov and Smirnov, else by the interval of the effect. It holds at one look, and all that follows from it is a doubt.
-    fn seen_slower(&self) -> Vec<usize> {
+    /// Delay metrics whose estimates differ by more than half of their margin: for a distribution, beyond chance by the one-sided test of
+    /// Kolmogorov and Smirnov, otherwise by the interval of the effect. This is valid at one look only, and it only raises a doubt.
+    fn visibly_slower(&self) -> Vec<usize> {
         let metrics = self.plan.spec.metrics.iter().enumerate().filter(|(_, metric)| metric.source.is_delay());
         let overall = metrics.filter_map(|(metric, _)| self.plan.overall(metric));
         let slower = |index: &usize| {

@@ -1,4 +1,4 @@
-//! The evidence on one metric in one segment: the statistics' hypothesis and what the analyzer notes beside it.
+//! The evidence on one metric in one segment: the hypothesis of the statistics and what the analyzer keeps with it.
 
 use std::collections::BTreeMap;
 
@@ -14,36 +14,36 @@ use serin_statistics::{
 
 use crate::{arms::BothArms, head::Era, latest::Latest, plan::Plan, units::Units};
 
-/// Evidence on one hypothesis; a row of its own.
+/// Evidence on one hypothesis. Each hypothesis has its own row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Evidence {
     /// The e-processes and estimates.
     pub(crate) test: Hypothesis,
-    /// Observations of the canary in compared windows, whether or not they could enter.
+    /// Observations of the canary in compared windows, whether or not the test could use them.
     pub(crate) canary_seen: u64,
-    /// The same of control.
+    /// Observations of control in compared windows.
     pub(crate) control_seen: u64,
     /// End of the window in which it failed.
     pub(crate) failed_at: Option<EventTime>,
     /// End of the last window with observations of both arms.
     pub(crate) through: Option<EventTime>,
-    /// Where units are assigned: how many answers counted as one in the last window.
+    /// How many answers counted as one in the last window, where units are assigned.
     pub(crate) design_effect: Option<f64>,
-    /// What decides PASS in a step that asks for planned looks; a row of its own, so that without it nothing changes.
+    /// The planned looks that decide a pass in a step that asks for them. In a separate row, so that rows without looks do not change.
     #[serde(skip)]
     pub(crate) looks: Option<Looks>,
-    /// Control's past per value, where the metric is stratified; a row of its own, too.
+    /// Control's past per value, if the metric is stratified. In a separate row.
     #[serde(skip)]
     pub(crate) pasts: StratumPasts,
-    /// What units have added, where a key assigns the arm; a row of its own, too.
+    /// What units have added, where a key assigns the arm. In a separate row.
     #[serde(skip)]
     pub(crate) units: Units,
-    /// Its latest windows; rows of their own, too.
+    /// The latest windows. In separate rows.
     #[serde(skip)]
     pub(crate) latest: Latest,
 }
 
-/// Planned looks and the step that they are for.
+/// Planned looks and their step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Looks {
     pub(crate) step: i32,
@@ -68,7 +68,7 @@ impl Evidence {
         Ok(evidence.under(rules))
     }
 
-    /// The same, judged under these rules: what of them no row keeps.
+    /// The same evidence, judged under these rules. Rows do not contain this part of the rules.
     pub(crate) fn under(mut self, rules: Rules) -> Self {
         if !rules.pass_at_ends() {
             self.test.without_ends();
@@ -76,14 +76,14 @@ impl Evidence {
         self
     }
 
-    /// Begins planned looks for a step.
+    /// Starts the planned looks of a step.
     pub(crate) fn plan_looks(&mut self, step: i32, plan: LooksPlan) -> Result<(), LooksError> {
         let test = PlannedLooks::new(self.test.spec(), plan)?;
         self.restore_looks(Looks { step, test });
         Ok(())
     }
 
-    /// Takes planned looks that have begun.
+    /// Takes planned looks that have already started.
     pub(crate) fn restore_looks(&mut self, mut looks: Looks) {
         if !self.test.has_ends() {
             looks.test.without_ends();
@@ -91,12 +91,12 @@ impl Evidence {
         self.looks = Some(looks);
     }
 
-    /// Whether control is not looked at.
+    /// Whether control is ignored, because the metric has a limit.
     pub(crate) fn is_one_arm(&self) -> bool {
         matches!(self.test.spec().against, Against::Limit { .. })
     }
 
-    /// Lets the next windows count for less: so many answers are as good as one. `None`: nothing is known of units yet.
+    /// Lets the next windows count for less: this many answers are worth one. `None` while nothing is known of units.
     pub(crate) fn temper(&mut self, design_effect: Option<f64>) {
         self.design_effect = design_effect;
         self.test.temper(tempering_of_next_window(design_effect.unwrap_or(1.0)));
@@ -131,8 +131,8 @@ impl Evidence {
     }
 }
 
-/// What a hypothesis compares in a window: its own summaries, which nobody else needs, or those of its strata. A hypothesis over
-/// all traffic comes before those of single values.
+/// What a hypothesis compares in a window: its own summaries, which no other hypothesis needs, or those of its strata. A hypothesis
+/// over all traffic comes before those of single values.
 pub(crate) fn pairs(
     plan: &Plan,
     index: usize,
@@ -159,7 +159,7 @@ pub(crate) fn pairs(
     pairs
 }
 
-/// What units add to a hypothesis in a window, canary and control per generation, or per stratum.
+/// What units add to a hypothesis in a window: canary and control, per generation or per stratum.
 pub(crate) fn units(plan: &Plan, index: usize, by_index: &[[BTreeMap<usize, Summary>; 2]]) -> Vec<[Summary; 2]> {
     let strata = plan.strata(index);
     let places = if strata.is_empty() { vec![index] } else { strata };
@@ -190,7 +190,7 @@ mod tests {
             {"name": "label", "source": {"tensor": "label"}, "kind": "class"}],
         "metrics": [{"name": "m", "kind": "rate", "source": "failed", "margin": {"absolute": 0.01}}]}"#;
 
-    /// Numbers that people write, and some that nobody should.
+    /// Numbers that users write, and some that are never sensible.
     fn number() -> impl Strategy<Value = f64> {
         let written = select(vec![
             0.0,
@@ -260,9 +260,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 
-        /// The law that holds kinds together.
+        /// The property that keeps lint and analyzer consistent for every kind.
         #[test]
-        fn what_lint_accepts_the_analyzer_can_begin(
+        fn the_analyzer_can_start_what_lint_accepts(
             kind in kind(), source in source(), lower: bool, watch: bool,
             margin in proptest::option::of((proptest::option::of(number()), proptest::option::of(number()))),
             limit in proptest::option::of((proptest::option::of(number()), proptest::option::of(number()))),
@@ -281,28 +281,28 @@ mod tests {
                 lint(spec, None).iter().any(|problem| problem.severity == serin_spec::Severity::Error)
             };
             if refused(&spec) {
-                // Perhaps it is only the looks.
+                // The planned looks may be the only problem.
                 spec.steps[1].group_sequential = None;
             }
             if refused(&spec) {
                 return Ok(());
             }
             for rules in [Rules::OLDEST, Rules::CURRENT] {
-                let plan = Plan::new(spec.normalised(), rules);
+                let plan = Plan::new(spec.normalized(), rules);
                 for (index, metric) in plan.spec.metrics.iter().enumerate() {
-                    let begun = Evidence::new(metric, rules, plan.horizon(), plan.spec.decision.false_promotion);
-                    let mut begun = begun.map_err(|error| TestCaseError::fail(format!("{metric:?}: {error}")))?;
-                    prop_assert_eq!(begun.test.spec().measure.summary(), plan.metrics[index].empty.kind());
-                    let looks = plan.looks(index).map_or(Ok(()), |(step, looks)| begun.plan_looks(step, looks));
+                    let started = Evidence::new(metric, rules, plan.horizon(), plan.spec.decision.false_promotion);
+                    let mut started = started.map_err(|error| TestCaseError::fail(format!("{metric:?}: {error}")))?;
+                    prop_assert_eq!(started.test.spec().measure.summary(), plan.metrics[index].empty.kind());
+                    let looks = plan.looks(index).map_or(Ok(()), |(step, looks)| started.plan_looks(step, looks));
                     prop_assert!(looks.is_ok(), "{metric:?}: {looks:?}");
-                    prop_assert_eq!(begun.test.observe_warmup(&plan.metrics[index].empty), Ok(()));
+                    prop_assert_eq!(started.test.observe_warmup(&plan.metrics[index].empty), Ok(()));
                 }
             }
         }
     }
 
     #[test]
-    fn what_the_statistics_refuse_lint_refuses() {
+    fn lint_refuses_what_the_statistics_refuse() {
         let margin = |absolute, relative| (Some(Margin { absolute, relative }), None);
         let limit = |fail| (None, Some(Limit { pass: None, fail: Some(fail) }));
         let tool_calls = || MetricSource::Output("llm.tool_calls".to_owned());

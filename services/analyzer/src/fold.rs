@@ -35,7 +35,7 @@ use crate::{
     window::WindowKey,
 };
 
-/// Longest id of a rollout: a `UUIDv7` has 36 characters.
+/// Longest allowed id of a rollout. A `UUIDv7` has 36 characters.
 const MAX_ID: usize = 200;
 
 /// Makes the analyzer's fold of each partition of `windows`.
@@ -47,7 +47,7 @@ pub struct AnalyzerFactory {
 
 impl AnalyzerFactory {
     /// A factory. `partitions` is the number of partitions of `windows`: Control records go to all of them, and a task
-    /// analyses the rollouts of its own models only.
+    /// analyzes only the rollouts of its own models.
     pub fn new(config: Config, partitions: i32) -> Self {
         Self { config, partitions }
     }
@@ -89,11 +89,10 @@ impl Fold for AnalyzerFold {
     fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
         let unknown = |(_, row): &(Bytes, Bytes)| !rows::is_known(row);
         for prefix in [rows::PROGRESS, rows::UNHEARD, rows::ROLLOUTS] {
-            if let Some((_, row)) = rows.scan(prefix)?.iter().find(|row| unknown(row)) {
+            if rows.scan(prefix)?.iter().any(unknown) {
                 // Rows are a cache: the rollouts start over with their next Control records, which the controller repeats.
                 tracing::warn!(
-                    format = row[0],
-                    "the state is of a build whose rows this one does not read: it begins again"
+                    "the rows were written by a build whose format this build cannot read: they are deleted, and the rollouts start over"
                 );
                 return delete_all(&[], rows);
             }
@@ -106,9 +105,9 @@ impl Fold for AnalyzerFold {
             self.progress.restore(partition(&key)?, rows::decode("progress", &value)?);
         }
         for (key, value) in rows.scan(rows::UNHEARD)? {
-            self.progress.restore_unheard(partition(&key)?, rows::decode("who was not heard", &value)?);
+            self.progress.restore_unheard(partition(&key)?, rows::decode("unheard writers", &value)?);
         }
-        // The head's key is the first of its rollout's, so a rollout is there before its parts.
+        // The head has the first key of a rollout, so a rollout exists before its other rows are read.
         for (key, value) in rows.scan(rows::ROLLOUTS)? {
             let (id, kind) = rows::parse(&key)?;
             self.restore(id, kind, &value)?;
@@ -158,7 +157,7 @@ impl AnalyzerFold {
         let orphan = || FoldError::State(format!("the analyzer has rows of rollout {id} without its head"));
         let rollout = self.rollouts.get_mut(&id).ok_or_else(orphan)?;
         match kind {
-            // Keys end in the index, and rows come in key order.
+            // Keys end in the index and rows come in key order, so hypotheses arrive in order.
             Kind::Guards => rollout.guards = rows::decode("guards", value)?,
             Kind::Latest => {
                 let (index, row): (u32, latest::Row) = rows::decode("latest windows", value)?;
@@ -193,18 +192,18 @@ impl AnalyzerFold {
             Kind::Partial | Kind::Head => {
                 let taken = rollout.take(partial_of(value)?).map_err(bad)?;
                 taken.map_err(|refusal| {
-                    FoldError::State(format!("rollout {id} keeps a window it refuses: {refusal:?}"))
+                    FoldError::State(format!("rollout {id} has a stored window that it refuses: {refusal:?}"))
                 })?;
             }
         }
         Ok(())
     }
 
-    /// Lets each rollout start over that was judged under other rules than this build judges it under.
+    /// Restarts the evidence of each rollout that was judged under other rules than this build uses for it.
     fn start_over(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
         for (id, rollout) in self.rollouts.extract_if(.., |_, rollout| rollout.is_of_other_rules()).collect::<Vec<_>>()
         {
-            tracing::warn!(rollout = %id, before = %rollout.head.judged, "the rollout's evidence starts over: other rules");
+            tracing::warn!(rollout = %id, before = %rollout.head.judged, "the rollout's evidence starts over under other rules");
             delete_all(&rows::rollout(&id), rows)?;
             let again = rollout.start_over().map_err(|poison| FoldError::State(poison.message))?;
             self.rollouts.insert(id, again);
@@ -223,8 +222,8 @@ impl AnalyzerFold {
             return Ok(Err(Poison { code: Code::BadControl, message }));
         }
         if let Some(rollout) = self.rollouts.get_mut(id) {
-            // Under other rules its evidence starts over.
-            if rollout.goes_on_with(control) {
+            // Under other rules, the evidence starts over.
+            if rollout.continues_with(control) {
                 return Ok(rollout.control(control));
             }
             self.rollouts.remove(id);
@@ -240,7 +239,7 @@ impl AnalyzerFold {
         Ok(Ok(()))
     }
 
-    /// Says that a rollout cannot be judged: its Control record is refused.
+    /// Writes a verdict that a rollout cannot be judged, because its Control record is refused.
     fn refuse(&mut self, control: &Control, poison: &Poison, context: &mut Context<'_>) -> Result<(), FoldError> {
         if control.phase.is_final() || !is_id(&control.rollout) {
             return Ok(());
@@ -260,7 +259,7 @@ impl AnalyzerFold {
     ) -> Result<Result<(), Poison>, FoldError> {
         let (id, partition) = (window.rollout.clone(), window.partition);
         let Some(rollout) = self.rollouts.get_mut(&id) else {
-            // It has ended, and its last windows still come in.
+            // The rollout has ended, and its last windows still arrive.
             self.metrics.refused(metrics::UNKNOWN_ROLLOUT);
             return Ok(Ok(()));
         };
@@ -284,7 +283,7 @@ impl AnalyzerFold {
             return Ok(());
         }
         Err(FoldError::State(format!(
-            "{pending} windows wait for partitions {:?} of `events`; see whether their aggregators run, or raise \
+            "{pending} windows are waiting for partitions {:?} of `events`; check that their aggregators are running, or raise \
              `analyzer.max_pending_windows`",
             self.progress.blocking()
         )))
@@ -316,7 +315,7 @@ impl AnalyzerFold {
             if is_due {
                 let verdict = verdict::due(rollout, &heard);
                 self.metrics.verdict(&verdict, &rollout.plan.spec);
-                tell(&verdict);
+                log(&verdict);
                 context.out.push(outgoing(verdict, &self.source)?);
                 context.commit_now = true;
             }
@@ -391,7 +390,7 @@ fn write(id: &RolloutId, rollout: &mut Rollout, rows: &mut dyn Rows) -> Result<(
     Ok(())
 }
 
-/// A partial window is kept as it came: the version of its schema, then its body.
+/// A partial window is stored as it arrived: the version of its schema, then its body.
 fn partial_row(record: &Record) -> Result<Bytes, FoldError> {
     let (_, version) = envelope::record_type(&record.headers).map_err(|error| FoldError::State(error.to_string()))?;
     let body = record.value.as_deref().unwrap_or_default();
@@ -416,10 +415,10 @@ fn delete_partials(id: &RolloutId, window: &WindowKey, parts: impl Iterator<Item
     }
 }
 
-/// Reasons of a verdict that is too large, worst first.
+/// Reasons that are kept of a verdict that is too large, worst first.
 const REASONS_KEPT: usize = 20;
 
-/// A verdict as a record. One too large for the log keeps what decides: all traffic, and the segments that failed.
+/// A verdict as a record. A verdict that is too large for the log keeps what decides: all traffic, and the segments that failed.
 fn outgoing(mut verdict: Verdict, source: &str) -> Result<Outgoing, FoldError> {
     let body = match encode(&verdict) {
         Err(EncodeError::TooLarge { bytes, .. }) => {
@@ -431,7 +430,7 @@ fn outgoing(mut verdict: Verdict, source: &str) -> Result<Outgoing, FoldError> {
     };
     let body = match body {
         Err(EncodeError::TooLarge { bytes, .. }) => {
-            tracing::error!(rollout = %verdict.rollout, bytes, "a verdict is too large for the log: only what decides is left");
+            tracing::error!(rollout = %verdict.rollout, bytes, "a verdict is too large for the log: only its reasons are kept");
             verdict.metrics.clear();
             verdict.reasons.truncate(REASONS_KEPT);
             encode(&verdict)
@@ -450,7 +449,7 @@ fn outgoing(mut verdict: Verdict, source: &str) -> Result<Outgoing, FoldError> {
     })
 }
 
-fn tell(verdict: &Verdict) {
+fn log(verdict: &Verdict) {
     let Verdict { model, rollout, as_of, step, decision, sentence, .. } = verdict;
     match decision {
         Decision::Rollback | Decision::Hold => {

@@ -1,4 +1,4 @@
-//! What the analyzer remembers of one rollout beside its hypotheses: one row.
+//! What the analyzer remembers of one rollout in addition to its hypotheses, in one row.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use serin_spec::Rules;
 
 use crate::{arms::Shares, baseline::Baseline, coverage::Coverage, health::Health, outage::Outage, standing::Standing};
 
-/// What one generation meant.
+/// What one generation means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Era {
     pub(crate) phase: Phase,
@@ -25,18 +25,18 @@ impl Era {
         Self { phase: control.phase, step: control.step, shares }
     }
 
-    /// Who stands for the version on trial: while it serves nobody, the answers to mirrored calls do.
+    /// The arm of the version on trial. While the version serves no calls, the answers to mirrored calls are used.
     pub(crate) fn trial(self) -> Arm {
         if self.shares.canary > 0 { Arm::Canary } else { Arm::Shadow }
     }
 
-    /// Whether its windows teach rather than judge.
+    /// Whether its windows are learned from and not judged.
     pub(crate) fn is_warm_up(self) -> bool {
         matches!(self.phase, Phase::Pending | Phase::Warming)
     }
 }
 
-/// The moment at which the rollout's evidence crossed the threshold of rollback. It stays.
+/// The time at which the rollout's evidence crossed the threshold of rollback. It is never withdrawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Crossing {
     /// End of the deciding window.
@@ -45,59 +45,59 @@ pub(crate) struct Crossing {
     pub(crate) largest: u32,
 }
 
-/// See the module. `C`: what is counted per arm, which old rows have in another form.
+/// What is kept of one rollout. `C` is what is counted per arm; old rows have another form of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Head<C = ArmCounts> {
     pub(crate) model: ModelName,
     pub(crate) rollout: RolloutId,
     pub(crate) stable: Version,
     pub(crate) canary: Version,
-    /// The spec as the first Control carried it.
+    /// The spec in the first Control record.
     pub(crate) spec: String,
-    /// What warm-up froze, as Control carried it.
+    /// The frozen segments, as Control contains them.
     pub(crate) frozen: Option<String>,
-    /// What the analyzer proposed to freeze.
+    /// The segments that the analyzer proposed to freeze.
     pub(crate) proposed: Option<String>,
     pub(crate) eras: BTreeMap<Generation, Era>,
-    /// All windows that close up to here are in: what all partitions have promised, less the rollout's grace.
+    /// All windows that close up to here have arrived: what all partitions have promised, less the rollout's grace.
     pub(crate) through: EventTime,
-    /// Of the last verdict.
+    /// The time of the last verdict.
     pub(crate) as_of: EventTime,
     pub(crate) warmup_events: u64,
     pub(crate) warmup_labels: bool,
-    /// Per stream, the step whose PASS evidence runs.
+    /// Per stream, the step whose evidence for a pass is collected.
     pub(crate) steps: BTreeMap<Span, i32>,
-    /// Canary's compared answers in the step of stream 0.
+    /// The canary's compared answers in the step of stream 0.
     pub(crate) step_canary: u64,
-    /// Totals since the canary began.
+    /// Totals since the canary started.
     pub(crate) arms: BTreeMap<Arm, C>,
     pub(crate) health: Health,
     pub(crate) crossed: Option<Crossing>,
     /// Parallel to the plan's groups; empty until the first window is judged.
     pub(crate) groups: Vec<GroupState>,
-    /// Per run of generations with the same traffic, by its first: end of the first window of stream 0 in which the version on
-    /// trial had answers. Noted only where windows are left out after a change (`settle`).
+    /// By the first generation of a run with the same traffic: end of the first window of stream 0 in which the version on
+    /// trial had answers. Recorded only where windows are left out after a change (`settle`).
     pub(crate) began: BTreeMap<Generation, EventTime>,
-    /// Number of the rules under which the rollout began, as Control carries it.
+    /// Number of the rules under which the rollout started, from its Control record.
     pub(crate) rules: i32,
-    /// What the comparison sees of the answers.
+    /// How much of the answers the comparison sees.
     pub(crate) coverage: Coverage,
-    /// The rules under which it is judged: those, if this build knows them.
+    /// The rules under which it is judged: those of `rules`, if this build knows them.
     pub(crate) judged: Rules,
 }
 
-/// What keeps a rollout from taking a step although its evidence would allow it; a row of its own.
+/// What keeps a rollout from taking a step although its evidence would allow it. In a separate row.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Guards {
     /// What warm-up saw.
     pub(crate) baseline: Baseline,
-    /// How many calls fail now.
+    /// How many calls fail at present.
     pub(crate) outage: Outage,
     /// Dimensions in which the arms were seen to serve different populations, in any step.
     pub(crate) mixed: BTreeSet<String>,
-    /// Begin of the first window of the step, of stream 0.
+    /// Start of the step's first window of stream 0.
     pub(crate) step_began: Option<EventTime>,
-    /// What holds, and what of it somebody has acknowledged.
+    /// The findings that hold the rollout, and those of them that were acknowledged.
     pub(crate) standing: Standing,
 }
 
@@ -106,11 +106,11 @@ pub(crate) struct Guards {
 pub(crate) struct GroupState {
     /// Largest `ln E` so far.
     pub(crate) max_ln_e: f64,
-    /// End of the window in which it failed.
+    /// End of the window in which the group failed.
     pub(crate) failed_at: Option<EventTime>,
 }
 
-/// [`ArmCounts`] as rows up to format 3 have it.
+/// [`ArmCounts`] in rows up to format 3.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct OldCounts {
     arm: Arm,
@@ -131,7 +131,7 @@ impl From<OldCounts> for ArmCounts {
 }
 
 impl Head<OldCounts> {
-    /// The same with the outcomes that were not counted at zero.
+    /// The same head, with zero for the outcomes that were not counted.
     pub(crate) fn with_all_outcomes(self) -> Head {
         Head {
             model: self.model,
@@ -161,14 +161,14 @@ impl Head<OldCounts> {
 }
 
 impl Head {
-    /// The newest generation and what it means.
+    /// The newest generation and its meaning.
     pub(crate) fn current(&self) -> (Generation, Era) {
         let (&generation, &era) = self.eras.last_key_value().expect("a rollout begins with a Control record");
         (generation, era)
     }
 
-    /// The first of the run of generations that ends with this one: between them the traffic has not changed. Holds and pauses
-    /// that leave the weights alone are within a run.
+    /// The first of the run of generations that ends with this one. The traffic does not change within a run: it includes holds and
+    /// pauses that leave the weights alone.
     fn run_of(&self, generation: Generation) -> Generation {
         let traffic = |era: &Era| (era.step, era.shares);
         let newest = self.eras.get(&generation).map(traffic);
@@ -176,13 +176,13 @@ impl Head {
         run.last().map_or(generation, |(&first, _)| first)
     }
 
-    /// Notes that the version on trial had answers in a window of stream 0. Windows come in order, so the first stays.
+    /// Records that the version on trial had answers in a window of stream 0. Windows come in order, so the first one is kept.
     pub(crate) fn had_answers(&mut self, generation: Generation, end: EventTime) {
         self.began.entry(self.run_of(generation)).or_insert(end);
     }
 
-    /// End of the first window of a generation's traffic that enters the comparison, when the traffic `settles` for so long;
-    /// `None`: it has had no answers of the version on trial yet.
+    /// End of the first window of a generation's traffic that enters the comparison, if the traffic `settles` for this long. `None`
+    /// if the version on trial has had no answers yet.
     pub(crate) fn compared_from(&self, generation: Generation, settles: Span) -> Option<EventTime> {
         self.began.get(&self.run_of(generation)).map(|first| first.plus(settles))
     }

@@ -1,8 +1,8 @@
-//! Whether the evidence itself can be trusted: traffic in both arms, the configured split, nothing lost, late or unlabelled on
-//! one side only.
+//! Whether the evidence itself can be trusted: traffic in both arms, the configured split, and no events lost, late or unlabelled
+//! on one side only.
 //!
-//! Small numbers are no finding: an arm is missed only when at least [`ENOUGH`] answers were due, and differences are tested
-//! with e-processes at level [`ALPHA`], so that looking at every window does not wear the level out.
+//! Small numbers are not a finding. An arm counts as silent only when at least [`ENOUGH`] answers were due, and differences are
+//! tested with e-processes at level [`ALPHA`], so that a look at every window does not use the level up.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Split {
     step: i32,
-    /// Of units: `None` once the sums of the step can be held against no share.
+    /// `None` for units once the sums of the step can no longer be compared with one split.
     shares: Option<Shares>,
     canary: u64,
     control: u64,
@@ -47,7 +47,7 @@ impl Default for Split {
 }
 
 impl Split {
-    /// Takes all that the step's units have brought so far, where a key assigns the arm.
+    /// Takes the totals of the step's units so far, where a key assigns the arm.
     fn units(&mut self, step: i32, shares: Shares, (canary, control): (&Buckets, &Buckets), end: EventTime) {
         if self.step != step {
             *self = Self { step, shares: Some(shares), ..Self::default() };
@@ -55,7 +55,7 @@ impl Split {
         let silent = shares.is_silent(canary.n().saturating_sub(self.canary), control.n().saturating_sub(self.control));
         (self.canary, self.control) = (canary.n(), control.n());
         if silent || self.shares != Some(shares) {
-            // The sums cannot be parted any more: silence is told as silence, and other shares are another split.
+            // The sums can no longer be separated: silence is reported as silence, and other shares are another split.
             self.shares = None;
             return;
         }
@@ -74,7 +74,7 @@ impl Split {
         }
         let (canary, control) = (window.calls(Arm::Canary), window.calls(Arm::Control));
         if shares.is_silent(canary, control) {
-            // No evidence enters from such a window, and silence is told as silence.
+            // No evidence enters from such a window: silence is reported as silence.
             return;
         }
         self.canary += canary;
@@ -87,13 +87,13 @@ impl Split {
     }
 }
 
-/// Since when an arm has had no answers, and how many it was due since.
+/// Since when an arm has had no answers, and how many it should have had.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Silence {
     since: EventTime,
-    /// Answers of all arms since.
+    /// Answers of all arms since then.
     all: u64,
-    /// The arm's share of them.
+    /// The answers that the arm should have had.
     due: f64,
 }
 
@@ -114,7 +114,7 @@ impl Silence {
 /// Labels of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Labels {
-    /// Answers and labelled ones over all windows.
+    /// Answers in all windows, and those of them with a label.
     answers: u64,
     labelled: u64,
     /// Answers since the last window with a label.
@@ -131,24 +131,24 @@ pub(crate) struct Health {
     silence: BTreeMap<Arm, Silence>,
     late: Option<ShareTest>,
     labels: BTreeMap<Span, Labels>,
-    /// Lost events per arm since the last verdict.
+    /// Events lost per arm since the last verdict.
     lost: BTreeMap<Arm, i64>,
     first: Option<EventTime>,
     answers: u64,
 }
 
 const COMPARED: [Arm; 2] = [Arm::Canary, Arm::Control];
-/// Arms whose losses are told. Of missing sequence numbers nobody knows the arm; they are counted under stable.
+/// Arms whose losses are reported. The arm of missing sequence numbers is unknown; they are counted under stable.
 const LOSING: [Arm; 3] = [Arm::Canary, Arm::Control, Arm::Stable];
 
 impl Health {
-    /// Any window of stream 0, whatever the phase: how much traffic the model has.
+    /// Takes any window of stream 0, in any phase, to learn how much traffic the model has.
     pub(crate) fn traffic(&mut self, end: EventTime, window: &Merged) {
         self.first.get_or_insert(end);
         self.answers += all_answers(window);
     }
 
-    /// A window of stream 0 in which the arms are compared: its strata by generation.
+    /// Takes a window of stream 0 in which the arms are compared, as its strata by generation.
     pub(crate) fn compared(&mut self, plan: &Plan, end: EventTime, strata: &[Compared<'_>]) {
         let settled = settled(strata);
         for stratum in &settled {
@@ -183,15 +183,15 @@ impl Health {
         }
     }
 
-    /// The sums of a step's units after a window of stream 0, where a key assigns the arm.
+    /// Takes the sums of a step's units after a window of stream 0, where a key assigns the arm.
     pub(crate) fn units(&mut self, plan: &Plan, step: i32, shares: Shares, sums: (&Buckets, &Buckets), end: EventTime) {
         if split_is_ours(plan) && shares.canary > 0 && shares.control > 0 {
             self.split.units(step, shares, sums, end);
         }
     }
 
-    /// A window of a label stream: all answers of it, and the strata in which both arms are on. `per_unit`: how many answers one unit
-    /// brings, where units are assigned, as far as it is known: some users label all that they get, others nothing.
+    /// Takes a window of a label stream: all its answers, and the strata in which both arms are on. `per_unit` is the number of answers
+    /// that one unit brings, where units are assigned and as far as it is known: some users label everything, others nothing.
     pub(crate) fn labelled<'a>(
         &mut self,
         plan: &Plan,
@@ -209,7 +209,7 @@ impl Health {
         labels.labelled += labelled;
         labels.unlabelled = if labelled > 0 { 0 } else { labels.unlabelled + answers };
         let settled = settled(strata);
-        // The first windows of a step say nothing yet of its units.
+        // The first windows of a step do not show yet how many answers a unit brings.
         let testable = !plan.guarded || per_unit.is_some();
         if waits_for_truth(plan, stream) && !settled.is_empty() && testable {
             let count = |window: &Merged, arm| {
@@ -223,7 +223,7 @@ impl Health {
         }
     }
 
-    /// A generation begins at `at`: from the next whole window on its arms owe answers.
+    /// A generation starts at `at`. Its arms owe answers from the next whole window on.
     pub(crate) fn begin(&mut self, shares: Shares, at: EventTime, window: Span) {
         for arm in COMPARED {
             if shares.of(arm) <= 0 {
@@ -235,8 +235,8 @@ impl Health {
         }
     }
 
-    /// Shares are compared anew: in each step of a stream, as the split is.
-    pub(crate) fn compare_anew(&mut self, stream: Span) {
+    /// Starts the comparison of shares from scratch. This happens in each step of a stream, as for the split.
+    pub(crate) fn restart(&mut self, stream: Span) {
         if stream.0 == 0 {
             self.late = None;
             self.mixes = Mixes::default();
@@ -245,36 +245,36 @@ impl Health {
         }
     }
 
-    /// The rollout goes on after it was held or paused: whoever resumed it has seen which shares differed.
+    /// The rollout continues after a hold or a pause: the operator who resumed it has seen which shares differed.
     pub(crate) fn resume(&mut self) {
         self.late = None;
         self.mixes = Mixes::default();
         self.labels.values_mut().for_each(|labels| labels.share = None);
     }
 
-    /// The verdict is out: what is told once need not be told again.
-    pub(crate) fn told(&mut self) {
+    /// Clears the lost events once a verdict has reported them.
+    pub(crate) fn clear_lost(&mut self) {
         self.lost.clear();
     }
 
-    /// The dimensions whose values are known to have other shares in one arm than in the other, in this step.
+    /// The dimensions in which a value is known to have different shares in the two arms of this step.
     pub(crate) fn mixed(&self) -> impl Iterator<Item = &str> {
         self.mixes.different().map(|(dimension, ..)| dimension)
     }
 
-    /// The shares of canary's and control's events in the step that came late.
+    /// The shares of canary's and control's events in this step that came late.
     pub(crate) fn late_shares(&self) -> Option<(f64, f64)> {
         self.late.as_ref().and_then(ShareTest::shares)
     }
 
-    /// What is wrong, as of a point of event time, in a fixed order.
+    /// The issues as of a point of event time, in a fixed order.
     pub(crate) fn issues(&self, plan: &Plan, step: i32, shares: Shares, as_of: EventTime) -> Vec<Issue> {
         let policies = &plan.spec.no_data;
         let mut issues = Vec::new();
         for arm in COMPARED {
             issues.extend(self.silence_of(arm, shares, as_of, plan).map(|text| silent(arm, policies, text)));
         }
-        // Where nobody had any answers, that is one thing.
+        // When neither arm had any answers, that is one issue.
         issues.dedup_by(|one, two| plan.rules.need_data() && one.sentence == two.sentence);
         if let Some(at) = self.split.broken_at.filter(|_| self.split.step == step) {
             issues.push(self.split_issue(at, policies));
@@ -285,7 +285,7 @@ impl Health {
         }
         for (dimension, value, canary, control) in self.mixes.different() {
             let text = format!(
-                "{dimension}={value} is {} of canary's answers and {} of control's: the arms see different populations",
+                "{dimension}={value} is {} of the canary's answers and {} of control's: the arms see different populations",
                 percent(canary),
                 percent(control)
             );
@@ -294,14 +294,15 @@ impl Health {
         }
         for (arm, &lost) in self.lost.iter().filter(|&(_, &lost)| lost > 0) {
             let text = if *arm == Arm::Stable {
-                format!("{lost} events of stable, or of an arm nobody knows, were lost since the last verdict")
+                format!("{lost} events of stable, or of an unknown arm, were lost since the last verdict")
             } else {
                 format!("{lost} events of {} were lost by their writers since the last verdict", name(*arm))
             };
             issues.push(Issue::new(NoDataReason::EventsLost, policies.events_lost, text));
         }
         if let Some((canary, control)) = self.late.as_ref().and_then(ShareTest::differ) {
-            let text = format!("{} of canary's events came late, {} of control's", percent(canary), percent(control));
+            let text =
+                format!("{} of the canary's events came late, {} of control's", percent(canary), percent(control));
             issues.push(Issue::new(NoDataReason::LateShareDiffers, policies.late_share, text).sized(canary - control));
         }
         for (&stream, labels) in &self.labels {
@@ -310,7 +311,7 @@ impl Health {
         issues
     }
 
-    /// In `observe` mode nobody follows the configured shares, so nothing is due.
+    /// Why an arm counts as silent. In `observe` mode Serin does not control the shares, so no answers are due.
     fn silence_of(&self, arm: Arm, shares: Shares, as_of: EventTime, plan: &Plan) -> Option<String> {
         let window = plan.spec.window.0;
         if plan.spec.mode == Mode::Observe {
@@ -326,7 +327,7 @@ impl Health {
                 format!("{} had no answers for {} while about {:.0} were due", name(arm), span(gap), silence.due);
             return (silence.due >= ENOUGH).then_some(text);
         }
-        // Nobody had any: judge by the traffic before.
+        // No arm had any answers: judge by the traffic before.
         let windows = |span: Span| span.0 as f64 / window.0.max(1) as f64;
         let known = windows(silence.since.since(self.first?)) + 1.0;
         let due = self.answers as f64 / known.max(1.0) * windows(gap) * f64::from(shares.of(arm)) / 1e4;
@@ -342,7 +343,7 @@ impl Health {
     }
 }
 
-/// The canary's configured share of the compared answers, and the one it has.
+/// The canary's configured share of the compared answers, and its actual share.
 fn split_shares(shares: Shares, [canary, control]: [u64; 2]) -> (f64, f64) {
     let wanted = f64::from(shares.canary) / f64::from((shares.canary + shares.control).max(1));
     (wanted, canary as f64 / (canary + control).max(1) as f64)
@@ -356,7 +357,7 @@ fn off_split(shares: Shares, counts: [u64; 2]) -> f64 {
 fn split_text(shares: Shares, [canary, control]: [u64; 2], at: EventTime, place: &str) -> String {
     let (wanted, seen) = split_shares(shares, [canary, control]);
     format!(
-        "canary has {} of the compared answers{place} ({canary} against {control}), not the configured {}; certain since {}",
+        "the canary has {} of the compared answers{place} ({canary} against {control}), not the configured {}; certain since {}",
         exactly(seen),
         exactly(wanted),
         at.to_rfc3339().unwrap_or_default(),
@@ -374,17 +375,19 @@ impl Labels {
                 .about(span(stream).to_string())
         };
         if due >= ENOUGH {
-            let text = format!("{} answers have matured without any label, about {due:.0} were due", self.unlabelled);
+            let text =
+                format!("{} answers have matured without any label; about {due:.0} labels were due", self.unlabelled);
             return Some(issue(text));
         }
         let (canary, control) = self.share.as_ref().and_then(ShareTest::differ)?;
-        let text = format!("{} of canary's answers got a label, {} of control's", percent(canary), percent(control));
+        let text =
+            format!("{} of the canary's answers got a label, {} of control's", percent(canary), percent(control));
         Some(issue(text).sized(canary - control))
     }
 }
 
-/// Whether a metric of the stream leaves answers without a label out. Not so a delay: its label may be one whose absence
-/// means something to the metric that judges it.
+/// Whether some metric of the stream leaves out answers without a label. Delays do not count: the absence of their label may
+/// mean something to the metric that judges it.
 fn waits_for_truth(plan: &Plan, stream: Span) -> bool {
     let metrics = plan.spec.metrics.iter().zip(&plan.metrics);
     metrics.into_iter().any(|(spec, metric)| {
@@ -393,12 +396,12 @@ fn waits_for_truth(plan: &Plan, stream: Span) -> bool {
     })
 }
 
-/// The split can be tested where Serin draws it.
+/// Whether Serin itself makes the split, so that it can be tested.
 fn split_is_ours(plan: &Plan) -> bool {
     plan.spec.traffic == TrafficSource::Router && plan.spec.mode == Mode::Act
 }
 
-/// The strata in which the arms are held against each other.
+/// The strata in which the arms are compared.
 fn settled<'a>(strata: &[Compared<'a>]) -> Vec<Compared<'a>> {
     strata.iter().filter(|stratum| !stratum.settling).copied().collect()
 }
@@ -421,7 +424,7 @@ fn name(arm: Arm) -> &'static str {
     if arm == Arm::Canary { "the canary" } else { "the control arm" }
 }
 
-/// With digits enough to tell a share from the configured one: with many answers a small difference is certain.
+/// A share with enough digits to differ from the configured one: with many answers, a small difference is certain.
 fn exactly(share: f64) -> String {
     format!("{} %", significant(100.0 * share, 4))
 }

@@ -1,7 +1,7 @@
-//! The latest windows of one hypothesis, and those of them in which the canary was worst. The estimates of a rollout are about
-//! all its windows; the evidence against a canary that turns bad late is in the last few.
+//! The latest windows of one hypothesis, and those of them in which the canary was worst. The estimates of a rollout cover all its
+//! windows, but the evidence against a canary that turns bad late is in the last few.
 //!
-//! Nothing here decides.
+//! These windows are for sentences only and decide nothing.
 
 use std::collections::VecDeque;
 
@@ -26,21 +26,21 @@ struct Window {
     control: Summary,
 }
 
-/// See the module.
+/// The latest windows of one hypothesis.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Latest {
     windows: VecDeque<Window>,
-    /// End of the first window that was ever taken.
+    /// End of the first window ever taken.
     first: Option<EventTime>,
     /// Windows taken so far.
     taken: u64,
-    /// Those of the newest ones whose row is not written yet.
+    /// How many of the newest windows have no row yet.
     unsaved: usize,
-    /// Of a failure.
+    /// The windows of a failure.
     harm: Option<Harm>,
 }
 
-/// What a row holds.
+/// The contents of a row.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Row {
     /// One window.
@@ -49,7 +49,7 @@ pub(crate) enum Row {
     Harm(Harm),
 }
 
-/// Place of the row of a failure, behind those of the windows.
+/// Place of the row of a failure, after those of the windows.
 const HARM_PLACE: u8 = u8::MAX;
 
 impl Latest {
@@ -59,7 +59,7 @@ impl Latest {
             let mut summaries = pairs.iter().map(of);
             let mut sum = summaries.next()?.clone();
             for summary in summaries {
-                // What fits no more is left out.
+                // A summary that would overflow is left out.
                 let _ = sum.merge(summary);
             }
             Some(sum)
@@ -89,7 +89,7 @@ impl Latest {
         numbered.map(row).chain(harm).collect()
     }
 
-    /// Takes back what a row held; rows come in the order of their places.
+    /// Takes back the contents of a row. Rows come in the order of their places.
     pub(crate) fn restore(&mut self, row: Row) -> Result<(), serin_sketches::DecodeError> {
         match row {
             Row::Harm(harm) => self.harm = Some(harm),
@@ -104,7 +104,7 @@ impl Latest {
         Ok(())
     }
 
-    /// Notes the windows in which a failure showed; the first ones stay.
+    /// Records the windows in which a failure showed. The first ones are kept.
     pub(crate) fn note(&mut self, test: &Hypothesis, length: Span) {
         if self.harm.is_none() {
             self.harm = self.worst(test, length);
@@ -116,7 +116,7 @@ impl Latest {
         self.harm.as_ref()
     }
 
-    /// The windows up to now in which the canary was worst, by as many standard errors as can be told without a variance.
+    /// The latest windows in which the canary was worst, by standard errors as far as they can be estimated without a variance.
     fn worst(&self, test: &Hypothesis, length: Span) -> Option<Harm> {
         let since = self.first?.minus(length);
         let (mut canary, mut control): (Option<Summary>, Option<Summary>) = (None, None);

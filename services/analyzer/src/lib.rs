@@ -2,19 +2,19 @@
 //!
 //! Aggregators write partial windows and promise how far each partition of `events` is closed; the controller writes Control
 //! records. The analyzer merges the parts, multiplies each window into the evidence exactly once, in event-time order, and
-//! emits one Verdict per rollout whenever a window's time has passed on all partitions. What the numbers mean:
-//! `docs/verdicts.md`; the statistics: `serin_statistics`.
+//! emits one Verdict per rollout whenever a window's time has passed on all partitions. `docs/verdicts.md` explains the numbers;
+//! the statistics are in `serin_statistics`.
 //!
 //! Invariants:
-//! - Deterministic: the verdicts' bytes depend on the records of the partition alone, not on batches, commits or restarts.
-//! - A window enters when every partition has passed its end plus maturity; a partition never heard of holds it back. Late
+//! - Deterministic: the bytes of verdicts depend only on the records of the partition, not on batches, commits or restarts.
+//! - A window enters when every partition has passed its end plus maturity. A partition that has not reported yet holds it back. Late
 //!   and repeated parts are refused and counted.
 //! - Hypotheses, weights, margins and thresholds are fixed by the spec and by warm-up, before the first canary window.
-//! - Which windows are left out after a change of the traffic follows from Control records and from when the first answers came,
-//!   never from what the answers were.
-//! - Failures and the crossing of the rollback threshold stay; PASS must be shown anew in each step.
+//! - Which windows are left out after a change of traffic depends on Control records and on the time of the first answers,
+//!   never on the content of the answers.
+//! - Failures and the crossing of the rollback threshold are final. A pass must be shown again in each step.
 //! - What is not judged has neither passed nor failed.
-//! - Bounded: windows leave when they are judged; a rollout's rows go with its last Control record.
+//! - Bounded: windows are removed when they are judged, and a rollout's rows with its last Control record.
 
 mod arms;
 mod baseline;
@@ -45,7 +45,7 @@ mod verdict;
 mod warmup;
 mod window;
 
-/// The build, as verdicts name it.
+/// The version of the build, as recorded in verdicts.
 pub const BUILD: &str = env!("CARGO_PKG_VERSION");
 
 pub use config::Config;

@@ -1,6 +1,6 @@
 //! What the analyzer counts about itself.
 //!
-//! Counters of a rollout are there, at 0, with its first record; what is shown of a verdict leaves when the rollout has ended.
+//! Counters of a rollout exist, at 0, from its first record on. Gauges of a verdict are removed when the rollout has ended.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -22,32 +22,32 @@ pub const REFUSED: &str = "serin_analyzer_windows_refused_total";
 pub const DECISIONS: &str = "serin_verdicts_total";
 /// Findings on all traffic (not on segments), one per metric of each verdict: labels `model`, `metric`, `verdict`.
 pub const FINDINGS: &str = "serin_findings_total";
-/// Difference canary - control in the newest verdict, of all traffic, in the metric's unit: labels `model`, `metric`.
+/// Difference canary - control in the newest verdict, over all traffic, in the metric's unit: labels `model`, `metric`.
 pub const EFFECT: &str = "serin_verdict_effect";
-/// The same as a share of the margin, above 0 where the canary is worse and above 1 where it is beyond the margin. Absent for a metric
-/// that is held against numbers or has no margin to be a share of.
+/// The effect as a share of the margin: above 0 where the canary is worse and above 1 where it is beyond the margin. Absent for a
+/// metric that has a limit or no margin.
 pub const EFFECT_OF_MARGIN: &str = "serin_verdict_effect_margin_ratio";
-/// Active rollouts that this process analyses: label `partition`.
+/// Active rollouts that this process analyzes: label `partition`.
 pub const ROLLOUTS: &str = "serin_analyzer_rollouts";
 
-/// A refusal of a window whose rollout is not known.
+/// The reason for a window whose rollout is unknown.
 pub(crate) const UNKNOWN_ROLLOUT: &str = "unknown_rollout";
 
 static EFFECTS: LazyLock<PresentGauge> =
-    LazyLock::new(|| PresentGauge::new(EFFECT, "Difference canary - control by model and metric, of all traffic"));
+    LazyLock::new(|| PresentGauge::new(EFFECT, "Difference canary - control by model and metric, over all traffic"));
 static EFFECTS_OF_MARGIN: LazyLock<PresentGauge> =
     LazyLock::new(|| PresentGauge::new(EFFECT_OF_MARGIN, "How much worse the canary is, as a share of the margin"));
 static ACTIVE: LazyLock<PresentGauge> =
-    LazyLock::new(|| PresentGauge::new(ROLLOUTS, "Active rollouts that are analysed"));
+    LazyLock::new(|| PresentGauge::new(ROLLOUTS, "Active rollouts that are analyzed"));
 
-/// The instruments. They never influence a verdict.
+/// The instruments. They never affect a verdict.
 pub(crate) struct Metrics {
     windows: Counter<u64>,
     refused: Counter<u64>,
     decisions: Counter<u64>,
     findings: Counter<u64>,
     rollouts: Series,
-    /// What is shown of the newest verdict on each active rollout.
+    /// The gauges of the newest verdict on each active rollout.
     effects: BTreeMap<RolloutId, Vec<Series>>,
     partition: KeyValue,
 }
@@ -61,7 +61,7 @@ impl Metrics {
             windows: counter(WINDOWS, "Windows that were judged, merged from all partitions"),
             refused: counter(REFUSED, "Partial windows that were not taken, by reason"),
             decisions: counter(DECISIONS, "Verdicts by model and decision"),
-            findings: counter(FINDINGS, "Findings by model, metric and result, of all traffic"),
+            findings: counter(FINDINGS, "Findings by model, metric and result, over all traffic"),
             rollouts: ACTIVE.hold(vec![partition.clone()], 0.0),
             effects: BTreeMap::new(),
             partition,
@@ -81,7 +81,7 @@ impl Metrics {
         self.refused.add(1, &[KeyValue::new("reason", reason)]);
     }
 
-    /// The active rollouts have changed.
+    /// Takes the active rollouts after a change.
     pub(crate) fn rollouts(&mut self, active: &BTreeMap<RolloutId, Rollout>) {
         self.rollouts.set(active.len() as f64);
         self.effects.retain(|id, _| active.contains_key(id));
@@ -93,7 +93,7 @@ impl Metrics {
         }
     }
 
-    /// Everything that will be counted of a rollout, at 0.
+    /// Creates the counters of a rollout, at 0.
     fn begin(&self, rollout: &Rollout) {
         let model = KeyValue::new("model", rollout.head.model.as_str().to_owned());
         for decision in [Decision::Promote, Decision::Rollback, Decision::Continue, Decision::Hold] {
@@ -106,7 +106,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a verdict, and shows its effects until the next.
+    /// Counts a verdict, and shows its effects until the next one.
     pub(crate) fn verdict(&mut self, verdict: &Verdict, spec: &RolloutSpec) {
         let model = KeyValue::new("model", verdict.model.as_str().to_owned());
         self.decisions.add(1, &[model.clone(), decision_label(verdict.decision)]);

@@ -1,5 +1,6 @@
-//! Whether stable itself is failing, or so many calls of either arm that no step may be taken (`decision.ceiling`). Two versions
-//! that both fail are equal, and an equal canary passes: that is no reason to send it more calls.
+//! Whether stable itself is failing, or whether the share of failed calls of either arm is above the ceiling
+//! (`decision.ceiling`), so that no step is taken.
+//! Two versions that both fail are equal, and an equal canary passes, but that is not a reason to send it more calls.
 //!
 //! Since rules 2.
 
@@ -21,9 +22,9 @@ use crate::{
 
 /// Windows that are kept.
 const WINDOWS: usize = 30;
-/// Answers of an arm beyond which no older window is looked at: a share must be of now.
+/// Once an arm has this many answers, older windows are not used: a share must describe the present.
 const PLENTY: u64 = 50;
-/// Fewer answers of an arm than this say nothing.
+/// An arm with fewer answers than this is not judged.
 const ENOUGH: u64 = 10;
 
 /// Calls of one version in a window.
@@ -47,7 +48,7 @@ impl Calls {
 struct Window {
     end: EventTime,
     canary: Calls,
-    /// Of control, and of the calls that enter no comparison.
+    /// Control's calls and the calls outside the comparison.
     stable: Calls,
 }
 
@@ -57,7 +58,7 @@ pub(crate) struct Outage {
     latest: VecDeque<Window>,
 }
 
-/// What is too much of one version's calls.
+/// A share of one version's calls that is above the ceiling.
 #[derive(Clone, Copy)]
 struct Finding {
     what: &'static str,
@@ -115,31 +116,31 @@ impl Outage {
         })
     }
 
-    /// Whether stable is above the ceiling: then nothing can be learned from a comparison with it.
+    /// Whether stable is above the ceiling. Then a comparison with it shows nothing.
     pub(crate) fn is_of_stable(&self, plan: &Plan, baseline: &Baseline) -> bool {
         Self::over(plan, baseline, self.newest(|window| window.stable).0).is_some()
     }
 
-    /// The calls of a version in so many newest windows.
+    /// The calls of a version in this many of the newest windows.
     fn last(&self, windows: usize, of: fn(&Window) -> Calls) -> Calls {
         let mut sum = Calls::default();
         self.latest.iter().rev().take(windows).for_each(|window| sum.add(of(window)));
         sum
     }
 
-    /// What is wrong, if anything.
+    /// The issue, if there is one.
     pub(crate) fn issue(&self, plan: &Plan, baseline: &Baseline, as_of: EventTime) -> Option<Issue> {
         let ((canary, one), (stable, two)) = (self.newest(|window| window.canary), self.newest(|window| window.stable));
         let of_stable = Self::over(plan, baseline, stable);
         let finding = of_stable.or_else(|| Self::over(plan, baseline, canary))?;
-        // Both are told of the same windows: a canary with few calls reaches further back, to before the outage.
+        // Both shares are of the same windows: a canary with few calls reaches further back, to before the outage.
         let windows = if of_stable.is_some() { two } else { one };
         let [canary, stable] = [self.last(windows, |window| window.canary), self.last(windows, |window| window.stable)]
             .map(|calls| {
                 let count = if finding.what == "failed" { calls.failed } else { calls.refused };
                 count as f64 / calls.answers.max(1) as f64
             });
-        // Windows without calls are not kept, so their number says nothing of time.
+        // Windows without calls are not kept, so the number of windows is not a measure of time.
         let from = self
             .latest
             .iter()
@@ -157,9 +158,11 @@ impl Outage {
             percent(finding.ceiling),
         );
         let text = match of_stable {
-            Some(_) if canary > finding.ceiling => format!("stable is failing too; this is not the canary: {seen}"),
-            Some(_) => format!("stable is failing; this is not the canary: {seen}"),
-            None => format!("too much of the canary's traffic fails: {seen}"),
+            Some(_) if canary > finding.ceiling => {
+                format!("stable is failing too, so the canary is not the cause: {seen}")
+            }
+            Some(_) => format!("stable is failing, so the canary is not the cause: {seen}"),
+            None => format!("too many of the canary's calls fail: {seen}"),
         };
         Some(Issue::new(NoDataReason::Outage, plan.spec.no_data.outage, text))
     }

@@ -1,5 +1,5 @@
-//! What will be tested: the spec, and after warm-up the list of hypotheses with their weights. Fixed before the first canary
-//! request; derived from the Control records alone.
+//! What will be tested: the spec and, after warm-up, the list of hypotheses with their weights. It is fixed before the first canary
+//! request and derived from Control records alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,21 +13,21 @@ use serin_spec::{Frozen, Limit, Mode, Require, RolloutSpec, Rules, TrafficSource
 
 use serin_statistics::{LooksPlan, Scope};
 
-/// The segment value that stands for all values that are not judged alone.
+/// The segment value for all values that are not judged alone.
 pub(crate) const OTHER: &str = "other";
 
-/// What one metric needs beyond its spec.
+/// What the analyzer derives for one metric from its spec.
 #[derive(Clone, Debug)]
 pub(crate) struct MetricPlan {
-    /// Its stream.
+    /// The maturity, which is the metric's stream.
     pub(crate) maturity: Span,
-    /// Of what kind its summaries are, and with which cap.
+    /// An empty summary of the metric's kind, with its cap.
     pub(crate) empty: Summary,
-    /// Its summaries are of both answers to mirrored calls.
+    /// Whether its summaries are about both answers to mirrored calls.
     pub(crate) paired: bool,
-    /// It is held against numbers: control is not looked at.
+    /// Whether it has a limit, so that control is ignored.
     pub(crate) one_arm: bool,
-    /// What units add is known by their summaries, for it compares ranks or classes; else by sums.
+    /// Whether what units add is kept as summaries, because the metric compares ranks or classes, and not as sums.
     pub(crate) by_unit: bool,
 }
 
@@ -46,15 +46,15 @@ pub(crate) struct HypothesisPlan {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) spec: RolloutSpec,
-    /// What counts mean and when a step is taken: the one place to ask is [`Rules`].
+    /// What counts mean and when a step is taken. [`Rules`] is the only place to ask.
     pub(crate) rules: Rules,
-    /// Arms are assigned by a key, and no finding may rest on a handful of units.
+    /// Whether a key assigns the arms, so that no finding may rest on a handful of units.
     pub(crate) guarded: bool,
     /// Parallel to `spec.metrics`.
     pub(crate) metrics: Vec<MetricPlan>,
     /// Groups with a metric that decides.
     pub(crate) groups: Vec<Group>,
-    /// What is tested, in the order of the spec; empty until warm-up has frozen the segments.
+    /// The hypotheses, in the order of the spec; empty until warm-up has frozen the segments.
     pub(crate) hypotheses: Vec<HypothesisPlan>,
     by_name: BTreeMap<String, usize>,
     /// Parallel to `metrics`.
@@ -62,13 +62,13 @@ pub(crate) struct Plan {
     streams: BTreeSet<Span>,
 }
 
-/// Whether others report the calls: their windows close by a mark of their own.
+/// Whether the calls are reported from outside. Windows of such a rollout close by their own mark.
 pub(crate) fn is_external(spec: &RolloutSpec) -> bool {
     spec.traffic == TrafficSource::External || spec.mode == Mode::Observe
 }
 
 impl Plan {
-    /// The plan of a spec, without hypotheses yet.
+    /// The plan of a spec, still without hypotheses.
     pub(crate) fn new(spec: RolloutSpec, rules: Rules) -> Self {
         let metrics: Vec<MetricPlan> = spec
             .metrics
@@ -82,7 +82,7 @@ impl Plan {
             })
             .collect();
         let by_name = spec.metrics.iter().enumerate().map(|(index, metric)| (metric.name.clone(), index)).collect();
-        // Stream 0 carries the counts of the arms, so it is always there.
+        // Stream 0 carries the counts of the arms, so it always exists.
         let streams = metrics.iter().map(|metric| metric.maturity).chain([Span::default()]).collect();
         let groups = budget::groups(&spec);
         let guarded = spec.assignment.sticky.is_some() && rules.guard_units();
@@ -115,7 +115,7 @@ impl Plan {
         self.hypotheses = hypotheses;
     }
 
-    /// Whether a metric counts in a group rather than for itself.
+    /// Whether a metric counts as part of a group instead of on its own.
     pub(crate) fn is_grouped(&self, metric: usize) -> bool {
         self.groups.iter().any(|group| group.members.iter().any(|member| member.0 == metric))
     }
@@ -125,7 +125,7 @@ impl Plan {
         self.hypothesis_of(metric, &Segment::all())
     }
 
-    /// Whether others report the calls.
+    /// Whether the calls are reported from outside.
     pub(crate) fn is_external(&self) -> bool {
         is_external(&self.spec)
     }
@@ -135,12 +135,12 @@ impl Plan {
         self.spec.assignment.sticky.is_some()
     }
 
-    /// The segment values that are judged, in a fixed order: what populations are counted by.
+    /// The segment values that are judged, in a fixed order. Populations are counted by them.
     pub(crate) fn values(&self) -> BTreeSet<&Segment> {
         self.hypotheses.iter().map(|hypothesis| &hypothesis.segment).filter(|segment| !segment.is_all()).collect()
     }
 
-    /// Whether some metric lives on the stream of windows with this maturity.
+    /// Whether some metric uses the stream of windows with this maturity.
     pub(crate) fn has_stream(&self, maturity: Span) -> bool {
         self.streams.contains(&maturity)
     }
@@ -161,7 +161,7 @@ impl Plan {
         own.get(segment).or_else(|| own.get(&Segment::of(segment.dimension.as_str(), OTHER))).copied()
     }
 
-    /// The step in which a metric passes at planned looks over all traffic, and these.
+    /// The step in which a metric passes at planned looks over all traffic, and the plan of these looks.
     pub(crate) fn looks(&self, metric: usize) -> Option<(i32, LooksPlan)> {
         let (step, planned) = self.spec.planned_looks()?;
         let alpha = self.spec.decision.false_promotion;
@@ -169,13 +169,13 @@ impl Plan {
         self.spec.metrics[metric].passes_by_looks().then_some((i32::try_from(step).unwrap_or(i32::MAX), plan))
     }
 
-    /// The looks of a hypothesis, see [`Self::looks`].
+    /// The looks of a hypothesis; see [`Self::looks`].
     pub(crate) fn looks_of(&self, hypothesis: usize) -> Option<(i32, LooksPlan)> {
         let HypothesisPlan { metric, segment, .. } = self.hypotheses.get(hypothesis)?;
         self.looks(*metric).filter(|_| segment.is_all())
     }
 
-    /// The hypotheses of single values that a hypothesis over all traffic is stratified by, in their order; empty: it is not.
+    /// The hypotheses of the single values that stratify a hypothesis over all traffic, in order; empty if it is not stratified.
     pub(crate) fn strata(&self, hypothesis: usize) -> Vec<usize> {
         let HypothesisPlan { metric, segment, .. } = &self.hypotheses[hypothesis];
         let Some(dimension) = self.spec.metrics[*metric].stratify_by.as_deref().filter(|_| segment.is_all()) else {
@@ -185,7 +185,7 @@ impl Plan {
         own.iter().filter(|(segment, _)| segment.dimension == dimension).map(|(_, &index)| index).collect()
     }
 
-    /// Whether what units add to a hypothesis is known per group of units instead of per bucket.
+    /// Whether what units add to a hypothesis is known per group of units and not per bucket.
     pub(crate) fn by_group(&self, hypothesis: usize) -> bool {
         let HypothesisPlan { metric, segment, .. } = &self.hypotheses[hypothesis];
         !segment.is_all() || self.metrics[*metric].by_unit || self.spec.metrics[*metric].stratify_by.is_some()
@@ -201,7 +201,7 @@ impl Plan {
         serin_kinds::horizon(&self.spec)
     }
 
-    /// What a step needs before the next; after the ramp what the last one needed.
+    /// What a step requires before the next one. After the ramp, this is what the last step required.
     pub(crate) fn require(&self, step: i32) -> Require {
         self.spec.require(usize::try_from(step).unwrap_or(0))
     }
@@ -221,7 +221,7 @@ mod tests {
         "metrics": [{"name": "m", "kind": "rate", "source": "failed", "margin": {"absolute": 0.01}}]}"#;
 
     proptest! {
-        /// What a plan counts with before the rollout is what the analyzer counts with in it.
+        /// The shares in a plan before the rollout are those that the analyzer uses during it.
         #[test]
         fn a_metric_has_one_share_of_the_budget(
             metrics in proptest::collection::vec((

@@ -1,4 +1,4 @@
-//! Whether both arms see the same people: the sample ratio in each segment value, and the mix of values in each dimension.
+//! Whether both arms see the same population: the sample ratio in each segment value, and the mix of values in each dimension.
 
 use std::collections::BTreeMap;
 
@@ -19,10 +19,10 @@ use crate::{
     plan::Plan,
 };
 
-/// Differences of a value's shares up to this are no finding.
+/// Differences of a value's shares up to this are not findings.
 const MIX_MARGIN: f64 = 0.01;
 
-/// Counts of both arms per segment value within a step, held against the configured split.
+/// Counts of both arms per segment value within a step, compared with the configured split.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Splits {
     step: i32,
@@ -46,7 +46,7 @@ impl Splits {
         if self.broken.is_some() {
             return;
         }
-        // Every frozen value has its part of the bet, seen or not: the list must not depend on the counts.
+        // Every frozen value has its part of the bet, whether it was seen or not: the list must not depend on the counts.
         let values = plan.values();
         let counts: Vec<[u64; 2]> =
             values.iter().map(|&segment| self.values.get(segment).copied().unwrap_or_default()).collect();
@@ -57,7 +57,7 @@ impl Splits {
         }
     }
 
-    /// Of the present step: since when the split is broken and where, canary's and control's answers there.
+    /// Since when and in which segment the split of the current step is broken, with canary's and control's answers there.
     pub(crate) fn broken(&self, step: i32) -> Option<(EventTime, &Segment, [u64; 2])> {
         let (at, segment) = self.broken.as_ref().filter(|_| self.step == step)?;
         Some((*at, segment, self.values.get(segment).copied().unwrap_or_default()))
@@ -79,7 +79,7 @@ pub(crate) struct Mixes {
 }
 
 impl Mixes {
-    /// Adds one window: its strata by generation.
+    /// Adds one window, as its strata by generation.
     pub(crate) fn observe(&mut self, plan: &Plan, end: EventTime, strata: &[Compared<'_>]) {
         let dimensions: std::collections::BTreeSet<&str> =
             plan.values().into_iter().map(|segment| segment.dimension.as_str()).collect();
@@ -92,7 +92,7 @@ impl Mixes {
             let Some(mix) = self.mix(plan, dimension) else { continue };
             let strata: Vec<Stratum<'_>> =
                 windows.iter().map(|(canary, control)| Stratum { canary, control }).collect();
-            // The only possible refusal is a window out of order, and windows are taken in order.
+            // The only possible error is a window out of order, and windows are taken in order.
             if mix.test.observe(end.0, &strata).is_err() || mix.found.is_some() || !rejects(mix.test.ln_e_fail(), alpha)
             {
                 continue;
@@ -121,7 +121,7 @@ impl Mixes {
         self.dimensions.get_mut(dimension)
     }
 
-    /// Dimension, value, canary's and control's share of what is known to differ.
+    /// The differences that are known: dimension, value, canary's share and control's share.
     pub(crate) fn different(&self) -> impl Iterator<Item = (&str, &str, f64, f64)> {
         let found = self.dimensions.iter().filter_map(|(name, mix)| Some((name, mix.found.as_ref()?)));
         found.map(|(name, (value, canary, control))| (name.as_str(), value.as_str(), *canary, *control))
@@ -137,7 +137,7 @@ fn of_arm<'a>(stratum: &Compared<'a>, arm: Arm) -> impl Iterator<Item = (&'a Seg
 fn mix_of(stratum: &Compared<'_>, arm: Arm, dimension: &str) -> Summary {
     let own = of_arm(stratum, arm).filter(|(segment, _)| segment.dimension == dimension);
     Summary::Classes(own.fold(ClassCounts::default(), |mut counts, (segment, predictions)| {
-        // What fits no more is left out of the check.
+        // Counts that would overflow are left out of the check.
         let _ = counts.insert_many(&segment.value, predictions);
         counts
     }))

@@ -1,7 +1,7 @@
-//! How far each partition of `events` has been closed, and how far everybody was heard.
+//! How far each partition of `events` has been closed, and how far all writers were heard.
 //!
-//! Windows close when those that are heard in time have passed them: a finding against the canary waits for nobody else. What a
-//! writer has not told yet may speak for it or against it, so a promotion waits for [`Progress::heard`].
+//! Windows close when all writers that report in time have passed them: a finding against the canary waits for no others. A silent
+//! writer may still have events for or against the canary, so a promotion waits for [`Progress::heard`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,58 +16,58 @@ use serin_schemas::{
 pub(crate) struct Promise {
     /// A window of maturity `m` of a rollout with grace `g` has been written when `end + m + g` is at or before `through`.
     pub(crate) through: EventTime,
-    /// How many partitions it knew of.
+    /// How many partitions the writer of the promise knew of.
     pub(crate) partitions: i32,
 }
 
-/// What a partition's last promise says besides, where it is not the same for all. Its stored form is version 1 of the row.
+/// The parts of a partition's last promise that differ between writers or models. Its stored form is version 1 of the row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Unheard {
-    /// How far everybody was heard; `None`: as far as the promise goes.
+    /// How far all writers were heard; `None` if as far as the promise goes.
     through: Option<EventTime>,
-    /// How far the promise goes for models whose calls others report; `None`: as for all.
+    /// How far the promise goes for models whose calls are reported from outside; `None` if as for all models.
     relayed: Option<EventTime>,
     silent: Vec<String>,
     skewed: Vec<ClockOffset>,
 }
 
-/// How far everybody was heard on all partitions, and who was not.
+/// How far all writers were heard on all partitions, and which were not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Heard {
     /// The watermark that all writers have passed, on all partitions.
     pub(crate) through: Option<EventTime>,
-    /// Writers that are not heard.
+    /// Writers that are silent.
     pub(crate) silent: BTreeSet<String>,
-    /// Writers whose clocks are off, and how far: the largest offset of any partition.
+    /// Writers whose clocks are off, with the largest offset on any partition.
     pub(crate) skewed: BTreeMap<String, Span>,
 }
 
-/// The promises of all partitions. Time moves when the slowest of them moves; one not heard of yet holds it back.
+/// The promises of all partitions. Time advances with the slowest of them; a partition that has not reported yet holds it back.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
     promises: BTreeMap<i32, Promise>,
-    /// Of the partitions on which somebody was not heard.
+    /// The partitions on which some writer was not heard.
     unheard: BTreeMap<i32, Unheard>,
 }
 
 impl Progress {
-    /// Takes back what a row held.
+    /// Takes back a row.
     pub(crate) fn restore(&mut self, partition: i32, promise: Promise) {
         self.promises.insert(partition, promise);
     }
 
-    /// Takes back what a row held.
+    /// Takes back a row.
     pub(crate) fn restore_unheard(&mut self, partition: i32, unheard: Unheard) {
         self.unheard.insert(partition, unheard);
     }
 
-    /// Who was not heard on a partition, if anybody.
+    /// The writers that were not heard on a partition, if there are any.
     pub(crate) fn unheard(&self, partition: i32) -> Option<&Unheard> {
         self.unheard.get(&partition)
     }
 
-    /// Notes a promise and returns it if it says something new. A promise never goes back: a re-opened aggregator repeats
-    /// itself.
+    /// Records a promise, and returns it if it is new. A promise never goes back, because an aggregator that opens again repeats its
+    /// promises.
     pub(crate) fn note(&mut self, closed: &ClosedThrough) -> Option<Promise> {
         let known = self.promises.get(&closed.partition);
         let promise = Promise {
@@ -91,7 +91,7 @@ impl Progress {
         Some(promise)
     }
 
-    /// The watermark that all partitions have passed for models whose calls others report, or for all.
+    /// The watermark that all partitions have passed, for all models or for those whose calls are reported from outside.
     pub(crate) fn mark(&self, external: bool) -> Option<EventTime> {
         let through = self.through()?;
         let behind = |(partition, unheard): (&i32, &Unheard)| {
@@ -101,7 +101,7 @@ impl Progress {
         Some(relayed.map_or(through, |relayed| relayed.min(through)))
     }
 
-    /// How far everybody was heard.
+    /// How far all writers were heard.
     pub(crate) fn heard(&self) -> Heard {
         let mut heard = Heard { through: self.through(), ..Heard::default() };
         for (partition, unheard) in &self.unheard {
@@ -119,14 +119,14 @@ impl Progress {
         heard
     }
 
-    /// The watermark that all partitions have passed; `None` while one has not been heard of.
+    /// The watermark that all partitions have passed; `None` while one has not reported yet.
     pub(crate) fn through(&self) -> Option<EventTime> {
         let partitions = self.promises.values().map(|promise| promise.partitions).max()?;
         let known = self.promises.range(0..partitions);
         (known.clone().count() == partitions as usize).then(|| known.map(|(_, promise)| promise.through).min())?
     }
 
-    /// The partitions that hold time back: those not heard of, else the slowest.
+    /// The partitions that hold time back: those that have not reported yet, or else the slowest ones.
     pub(crate) fn blocking(&self) -> Vec<i32> {
         let partitions = self.promises.values().map(|promise| promise.partitions).max().unwrap_or(0);
         let unknown: Vec<i32> = (0..partitions).filter(|partition| !self.promises.contains_key(partition)).collect();
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slowest_and_the_unknown_hold_time_back() {
+    fn the_slowest_and_the_unknown_partitions_hold_time_back() {
         let mut progress = Progress::default();
         assert_eq!(progress.through(), None);
         progress.note(&closed(0, 50));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_is_heard_as_far_as_the_worst_partition_says() {
+    fn all_writers_are_heard_as_far_as_on_the_slowest_partition() {
         let mut progress = Progress::default();
         let off = |offset| vec![ClockOffset { writer: "c".into(), offset: Span(offset) }];
         progress.note(&closed(0, 50));
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(heard.through, Some(EventTime(30)));
         assert_eq!(heard.silent, ["b".to_owned()].into());
         assert_eq!(heard.skewed, [("c".to_owned(), Span(-9))].into());
-        // What a re-opened aggregator repeats says nothing new.
+        // The repeated promises of an aggregator that opens again change nothing.
         progress.note(&closed(1, 55));
         assert_eq!(progress.heard(), heard);
         progress.note(&closed(1, 61));

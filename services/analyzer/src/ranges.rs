@@ -1,4 +1,4 @@
-//! Checks that no canary can fail while stable is as warm-up saw it: the values that come are not those that the file was written for.
+//! Checks that no canary can fail with stable's values in warm-up: the actual values are not those that the file was written for.
 //!
 //! Since rules 2.
 
@@ -9,7 +9,7 @@ use serin_spec::{MetricSource, MetricSpec};
 
 use crate::{evidence::Evidence, plan::Plan, standing::Issue, warmup::WarmUp};
 
-/// What warm-up says against the ranges of the metrics that decide.
+/// The issues that warm-up shows with the ranges of the deciding metrics.
 pub(crate) fn issues(plan: &Plan, warm: &WarmUp) -> Vec<Issue> {
     let least = plan.spec.decision.min_answers.max(1);
     let of = |(index, metric): (usize, &MetricSpec)| {
@@ -24,7 +24,7 @@ pub(crate) fn issues(plan: &Plan, warm: &WarmUp) -> Vec<Issue> {
 fn why(plan: &Plan, metric: &MetricSpec, seen: &Summary) -> Option<String> {
     let test = Evidence::new(metric, plan.rules, plan.horizon(), plan.spec.decision.false_promotion).ok()?.test;
     let stable = test.effect_of(seen, seen).control.value?;
-    // Which end all values lie at: what lies beyond it counts as the end.
+    // The end of the range that all values are at. Values beyond the range count as its end.
     if let Some(Range { min, max }) = metric.kind.clamps_to() {
         let (low, high) = beyond(plan, metric, (min, max));
         let at = |end: f64| (stable - end).abs() <= 1e-9 * (max - min);
@@ -35,8 +35,8 @@ fn why(plan: &Plan, metric: &MetricSpec, seen: &Summary) -> Option<String> {
         };
         if let Some((side, end)) = side {
             return Some(format!(
-                "{}: all {} values of stable lie at {end} or {side}, the end of its range from {min} to {max}, and count as {end}: no \
-                 difference between them can be seen; let `kind` take the values that come",
+                "{}: all {} values of stable are at {end} or {side}, the end of its range from {min} to {max}, and count as {end}, so no \
+                 difference between them can be seen; choose a range in `kind` that contains the actual values",
                 metric.name,
                 seen.n()
             ));
@@ -45,7 +45,7 @@ fn why(plan: &Plan, metric: &MetricSpec, seen: &Summary) -> Option<String> {
     metric.cannot_fail_at(stable)
 }
 
-/// Whether values may lie below and above a range, as far as the file says.
+/// Whether values may be below and above a range, according to the file.
 fn beyond(plan: &Plan, metric: &MetricSpec, (min, max): (f64, f64)) -> (bool, bool) {
     let MetricSource::Output(name) = &metric.source else { return (true, true) };
     let Some(rule) = plan.spec.outputs.iter().find(|rule| rule.name == *name) else { return (true, true) };
@@ -59,8 +59,8 @@ mod tests {
 
     use super::*;
 
-    /// What is said of a mean over 5 to 10 whose values are at this place of the range, by the output rule of the file.
-    fn said(place: f64, direction: &str, rule: &str, role: &str) -> Vec<String> {
+    /// The issues of a mean over 5 to 10 whose values are at this place of the range, with this output rule of the file.
+    fn issues_of(place: f64, direction: &str, rule: &str, role: &str) -> Vec<String> {
         let text = format!(
             "{{apiVersion: serin.dev/v1, kind: Rollout, model: m, stable: {{version: '1'}}, canary: {{version: '2'}}, \
              outputs: [{{name: score, source: {{tensor: s}}{rule}}}], steps: [{{weight: 5%, bake: {{min: 1m, max: 1h}}}}], \
@@ -79,17 +79,17 @@ mod tests {
     }
 
     #[test]
-    fn values_that_lie_beyond_the_range_are_told_from_those_at_its_end() {
+    fn values_beyond_the_range_are_distinguished_from_those_at_its_end() {
         for (place, direction) in [(0.0, "lower_is_better"), (0.0, "higher_is_better"), (1.0, "lower_is_better")] {
-            let said = said(place, direction, "", "gate");
-            assert!(said[0].starts_with("score: all 1000 values of stable lie at "), "{said:?}");
+            let issues = issues_of(place, direction, "", "gate");
+            assert!(issues[0].starts_with("score: all 1000 values of stable are at "), "{issues:?}");
         }
-        // What the file says of the output: none lies beyond.
+        // The output rule says that no values are beyond the range.
         let within = ", min: 5, max: 10";
-        assert!(said(0.0, "lower_is_better", within, "gate").is_empty());
-        assert!(said(0.0, "higher_is_better", within, "gate")[0].contains("no canary can fail it"));
-        // In the middle all is well, and what is only watched decides nothing.
-        assert!(said(0.5, "lower_is_better", "", "gate").is_empty());
-        assert!(said(0.0, "lower_is_better", "", "watch").is_empty());
+        assert!(issues_of(0.0, "lower_is_better", within, "gate").is_empty());
+        assert!(issues_of(0.0, "higher_is_better", within, "gate")[0].contains("no canary can fail it"));
+        // Values in the middle are fine, and a watched metric decides nothing.
+        assert!(issues_of(0.5, "lower_is_better", "", "gate").is_empty());
+        assert!(issues_of(0.0, "lower_is_better", "", "watch").is_empty());
     }
 }

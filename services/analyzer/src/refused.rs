@@ -1,7 +1,7 @@
-//! What is said of a rollout that cannot be judged at all, because its Control record was refused.
+//! The verdict on a rollout that cannot be judged at all, because its Control record was refused.
 //!
-//! The record is a dead letter. Without a verdict the rollout would warm up for ever, and the controller would only know that
-//! no verdict comes. The controller writes the record again from time to time, and each refusal says the same as of a later time.
+//! The record is dead-lettered. Without a verdict the rollout would warm up forever, and the controller would only know that no
+//! verdict arrives. The controller repeats the record from time to time, and each refusal is reported as of a later time.
 
 use serin_schemas::{
     ids::EventTime,
@@ -9,7 +9,7 @@ use serin_schemas::{
 };
 use serin_sketches::hash::hash64;
 
-/// The verdict on a rollout whose Control record was refused. `mark`: how far all partitions are closed, if that is known.
+/// The verdict on a rollout whose Control record was refused. `mark` is how far all partitions are closed, if that is known.
 pub(crate) fn verdict(control: &Control, mark: Option<EventTime>, why: &str) -> Verdict {
     let as_of = mark.map_or(control.decided_at, |mark| mark.max(control.decided_at));
     let place = format!("{}\0{}\0{as_of}", control.rollout, control.generation);
@@ -33,8 +33,8 @@ pub(crate) fn verdict(control: &Control, mark: Option<EventTime>, why: &str) -> 
         warmup_events: None,
         frozen: None,
         sentence: format!(
-            "hold: the analyzer cannot judge this rollout: {why}. Correct the file and apply it again; if lint accepts it, see that \
-             controller and analyzer are of the same release"
+            "hold: the analyzer cannot judge this rollout: {why}. Correct the file and apply it again; if lint accepts it, check that \
+             controller and analyzer run the same release"
         ),
         build: crate::BUILD.to_owned(),
         seen: Vec::new(),

@@ -1,4 +1,4 @@
-//! One rollout: windows in, evidence kept, and a verdict is due whenever a window's time has passed on all partitions.
+//! One rollout: it takes windows, keeps the evidence, and reports when a verdict is due, after a window's time has passed everywhere.
 
 use serin_schemas::Code;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,16 +26,16 @@ use crate::{
     window::{CellKey, Merged, Part, WindowKey, add_counts},
 };
 
-/// Why a readable window was not taken. It is counted, not a dead letter: replays after a crash bring some.
+/// Why a readable window was refused. It is counted and not dead-lettered, because replays after a crash repeat windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Its part of this partition is in already.
+    /// This partition's part has already arrived.
     Repeated,
-    /// All partitions had promised that it would not come.
+    /// All partitions had promised that no more parts would come.
     Late,
-    /// No Control record has named its generation.
+    /// No Control record has announced its generation.
     UnknownGeneration,
-    /// It was counted under other rules than those of the evidence.
+    /// The window was counted under other rules than the evidence.
     OtherRules,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Rollout {
     pub(crate) changed: bool,
 }
 
-/// A window that was judged: which parts were in it.
+/// A window that was judged, and the partitions whose parts it had.
 pub(crate) type Done = (WindowKey, BTreeSet<i32>);
 
 fn bad_control(control: &Control, what: &str, cause: &dyn std::fmt::Display) -> Poison {
@@ -64,14 +64,14 @@ fn bad_control(control: &Control, what: &str, cause: &dyn std::fmt::Display) -> 
 }
 
 impl Rollout {
-    /// A rollout begins with its first Control record. `progress` is what all partitions have promised so far.
+    /// Starts a rollout with its first Control record. `progress` is what all partitions have promised so far.
     pub(crate) fn begin(control: &Control, progress: &Progress) -> Result<Self, Poison> {
         let spec: RolloutSpec =
             serde_json::from_str(&control.spec).map_err(|error| bad_control(control, "the spec", &error))?;
         if spec.window.0.0 <= 0 {
             return Err(bad_control(control, "the spec", &"a window must be longer than 0"));
         }
-        // Before anything is closed there is nothing to say; a command's wall clock is no event time.
+        // Before any window has closed there is no event time; a command's wall clock is not one.
         let watermark = progress.mark(is_external(&spec));
         let through = watermark.map_or(EventTime(i64::MIN), |mark| mark.minus(spec.grace.0));
         let head = Head {
@@ -105,12 +105,12 @@ impl Rollout {
         Ok(rollout)
     }
 
-    /// Whether it was judged under other rules than this build judges it under.
+    /// Whether it was judged under other rules than this build uses for it.
     pub(crate) fn is_of_other_rules(&self) -> bool {
         self.head.judged != Rules::numbered(self.head.rules).folded()
     }
 
-    /// The same rollout with no evidence yet, under the rules of this build. Its generations mean what they meant.
+    /// The same rollout without evidence, under the rules of this build. Its generations keep their meaning.
     pub(crate) fn start_over(self) -> Result<Self, Poison> {
         let old = self.head;
         let (generation, era) = old.current();
@@ -135,7 +135,7 @@ impl Rollout {
         Ok(again)
     }
 
-    /// A rollout from its head; rows of hypotheses, warm-up and windows follow.
+    /// A rollout from its head. Rows of hypotheses, warm-up and windows follow.
     pub(crate) fn restore(head: Head) -> Result<Self, Poison> {
         let bad = |error: serde_json::Error| Poison { code: Code::BadControl, message: error.to_string() };
         let mut plan = Plan::new(serde_json::from_str(&head.spec).map_err(bad)?, head.judged);
@@ -169,15 +169,15 @@ impl Rollout {
         Ok(())
     }
 
-    /// Whether the rollout goes on after a further Control record: it has not ended, and is judged as before. One that is not newer
-    /// is a repetition.
-    pub(crate) fn goes_on_with(&self, control: &Control) -> bool {
+    /// Whether the rollout continues after another Control record: it has not ended, and the rules are the same. A record that is not
+    /// newer is a repetition.
+    pub(crate) fn continues_with(&self, control: &Control) -> bool {
         let repeated = control.generation <= self.head.current().0;
         let same_rules = Rules::numbered(control.rules).folded() == self.head.judged;
         !control.phase.is_final() && (repeated || same_rules)
     }
 
-    /// Takes a further Control record; one that is not newer is a repetition.
+    /// Takes another Control record. A record that is not newer is a repetition.
     pub(crate) fn control(&mut self, control: &Control) -> Result<(), Poison> {
         if self.head.eras.last_key_value().is_some_and(|(&newest, _)| control.generation <= newest) {
             return Ok(());
@@ -255,8 +255,8 @@ impl Rollout {
         added.map(|()| Ok(key))
     }
 
-    /// All partitions have passed `watermark`: judges what is complete, which is so after the rollout's own grace. Also whether a
-    /// window's time has passed, so that a verdict is due.
+    /// Takes the `watermark` that all partitions have passed, and judges the windows that are complete, after the rollout's own grace.
+    /// Also returns whether a verdict is due, because a window's time has passed.
     pub(crate) fn advance(&mut self, watermark: EventTime) -> Result<(Vec<Done>, bool), FoldError> {
         let through = watermark.minus(self.plan.spec.grace.0);
         if through <= self.head.through {
@@ -292,13 +292,13 @@ impl Rollout {
         Ok((done, true))
     }
 
-    /// Whether warm-up has seen as much as it was to see.
+    /// Whether warm-up has seen as much as the spec asks for.
     pub(crate) fn has_learned(&self) -> bool {
         let enough = self.head.warmup_events >= self.plan.spec.warmup.min_events;
         enough && (self.head.warmup_labels || !self.plan.needs_labels())
     }
 
-    /// Takes one complete window of one stream, all its generations at once, and leaves their cells empty.
+    /// Takes one complete window of one stream, with all its generations at once, and empties their cells.
     fn judge(&mut self, stream: Span, end: EventTime, strata: &mut [(WindowKey, Merged)]) -> Result<(), FoldError> {
         let eras = self.eras(stream, end, strata);
         let compared: Vec<Compared<'_>> = strata
@@ -334,7 +334,7 @@ impl Rollout {
                     units.insert((*arm, *metric, Segment::all()), Summary::Buckets(sums.clone()));
                 }
                 if settling {
-                    // Limits hold while the canary settles, too.
+                    // Limits apply while the canary settles too.
                     cells.retain(|(_, metric, _), _| self.plan.metrics[*metric].one_arm);
                     units.retain(|(_, metric, _), _| self.plan.metrics[*metric].one_arm);
                     buckets.clear();
@@ -349,8 +349,8 @@ impl Rollout {
         Ok(())
     }
 
-    /// What the generations of a window meant, and whether the window is left out after the change of traffic that their run
-    /// began with.
+    /// The eras of a window's generations, and whether the window is left out because of the change of traffic at the start of their
+    /// run.
     fn eras(&mut self, stream: Span, end: EventTime, strata: &[(WindowKey, Merged)]) -> Vec<(Era, bool)> {
         let (head, settles) = (&mut self.head, self.plan.spec.settles_for().0);
         let eras = strata.iter().map(|(key, window)| {
@@ -361,13 +361,13 @@ impl Rollout {
             if stream.0 == 0 && window.predictions(era.trial()) > 0 {
                 head.had_answers(generation, end);
             }
-            // Streams of labels come to a window after stream 0.
+            // Streams of labels reach a window after stream 0.
             (era, head.compared_from(generation, settles).is_none_or(|from| end < from))
         });
         eras.collect()
     }
 
-    /// Whether all that a stream has shown of the present traffic is left out yet.
+    /// Whether everything that a stream has shown of the current traffic is still left out.
     pub(crate) fn is_settling(&self, stream: Span) -> bool {
         let from = self.head.compared_from(self.head.current().0, self.plan.spec.settles_for().0);
         from.is_some_and(|from| self.head.through.minus(stream) < from)
@@ -392,7 +392,7 @@ impl Rollout {
         }
     }
 
-    /// What keeps a rollout from taking a step: since rules 2.
+    /// Updates what can keep a rollout from taking a step. Since rules 2.
     fn guard(&mut self, stream: Span, end: EventTime, strata: &[(WindowKey, Merged)], compared: &[Compared<'_>]) {
         if !self.plan.rules.need_data() {
             return;
@@ -417,7 +417,7 @@ impl Rollout {
     fn warm_up(&mut self, stream: Span, window: &Merged) -> Result<(), FoldError> {
         if stream.0 == 0 {
             let counts = window.arms.get(&Arm::Stable);
-            // A call that fails teaches nothing.
+            // A call that fails is not learned from.
             let teaches = counts.map_or(0, good);
             let all = window.predictions(Arm::Stable);
             self.head.warmup_events += if self.plan.rules.need_data() { teaches } else { all };
@@ -440,14 +440,14 @@ impl Rollout {
         self.learn(&by_hypothesis(&self.plan, cells))
     }
 
-    /// PASS must be shown and shares compared anew in each step, per stream from the first window of the step on.
+    /// Resets what each step must show again: passes and the comparison of shares, per stream from the first window of the step on.
     fn enter_step(&mut self, stream: Span, end: EventTime, step: i32) {
         if self.head.steps.get(&stream).is_some_and(|&known| step <= known) {
             return;
         }
         self.head.steps.insert(stream, step);
-        self.head.health.compare_anew(stream);
-        self.head.coverage.begin(&self.plan, stream);
+        self.head.health.restart(stream);
+        self.head.coverage.restart(&self.plan, stream);
         if stream.0 == 0 {
             self.guards.step_began = Some(end.minus(self.plan.spec.window.0));
             self.head.step_canary = 0;
@@ -459,13 +459,13 @@ impl Rollout {
         for index in (0..self.evidence.len()).filter(|&index| self.plan.stream_of(index) == stream) {
             let metric = self.plan.hypotheses[index].metric;
             self.clusters.forget(metric);
-            // What mirrored calls have shown holds in steps without any.
+            // What mirrored calls have shown still holds in steps without mirrored calls.
             if !self.plan.metrics[metric].paired {
                 self.evidence[index].test.reset_pass();
                 self.evidence[index].units.sums.next_step();
                 self.evidence[index].looks = None;
                 if let Some((_, plan)) = self.plan.looks_of(index).filter(|looks| looks.0 == step) {
-                    // That they can be planned was checked when the rollout began.
+                    // The plan was checked when the rollout started.
                     let _ = self.evidence[index].plan_looks(step, plan);
                 }
                 self.dirty.insert(index);
@@ -496,7 +496,7 @@ impl Rollout {
         }
         self.temper(stream);
         if let Some(newest) = eras.last().filter(|_| self.plan.is_sticky()) {
-            // What a window still holds of the step before says nothing of this one's units.
+            // The part of a window that belongs to the step before shows nothing of this step's units.
             for ((arms, sums), era) in by_index.iter().zip(&sums).zip(&eras).filter(|(_, era)| era.step == newest.step)
             {
                 self.learn_clusters(stream, *era, arms, sums);
@@ -523,7 +523,7 @@ impl Rollout {
         Ok(())
     }
 
-    /// Canary's and control's cells of one generation, by hypothesis. The arm that stands for the version on trial is the canary's.
+    /// Canary's and control's cells of one generation, by hypothesis. The cells of the version on trial count as the canary's.
     fn by_arm(&self, era: Era, cells: BTreeMap<CellKey, Summary>) -> [BTreeMap<usize, Summary>; 2] {
         let mut arms = [Vec::new(), Vec::new()];
         for ((arm, metric, segment), summary) in cells {
@@ -536,12 +536,12 @@ impl Rollout {
         arms.map(|cells| by_hypothesis(&self.plan, cells.into_iter()))
     }
 
-    /// The arm whose answers stand for the version on trial.
+    /// The arm with the answers of the version on trial.
     fn trial(&self, era: Era, metric: usize) -> Arm {
         if self.plan.metrics[metric].paired { Arm::Shadow } else { era.trial() }
     }
 
-    /// How many answers of the step name no unit, though a key assigns the arm. The first hypothesis keeps the counts.
+    /// Counts the step's answers that name no unit although a key assigns the arm. The first hypothesis keeps the counts.
     fn count_units_named(&mut self, compared: &[Compared<'_>]) {
         let step = self.head.steps.get(&Span::default());
         let Some(first) = self.evidence.first_mut() else { return };
@@ -555,7 +555,7 @@ impl Rollout {
         }
     }
 
-    /// Where units are assigned: lets this window count for as much as the earlier ones of the step say.
+    /// Where units are assigned, weighs this window by what the earlier windows of the step show.
     fn temper(&mut self, stream: Span) {
         if !self.plan.is_sticky() {
             return;
@@ -572,7 +572,7 @@ impl Rollout {
         }
     }
 
-    /// Where units are assigned: what one stratum of the window says of them, for the next window.
+    /// Where units are assigned, takes what one stratum of the window shows of them, for the next window.
     fn learn_clusters(
         &mut self,
         stream: Span,
@@ -594,14 +594,14 @@ impl Rollout {
         }
     }
 
-    /// Where units are assigned: holds what they have brought in the step against the configured split.
+    /// Where units are assigned, compares what they have brought in the step with the configured split.
     fn count_units(&mut self, era: Era, end: EventTime) {
         if let Some(sums) = unit_sums(&self.plan, &self.clusters) {
             self.head.health.units(&self.plan, era.step, era.shares, sums, end);
         }
     }
 
-    /// Where units are assigned: how many answers one brings, as far as the step's windows show it.
+    /// Where units are assigned, the number of answers per unit, as far as the step's windows show it.
     fn answers_per_unit(&self) -> Option<f64> {
         let (canary, control) = unit_sums(&self.plan, &self.clusters).filter(|_| self.plan.is_sticky())?;
         let totals: Vec<f64> = canary.iter().zip(control.iter()).map(|(one, two)| (one.1 + two.1) as f64).collect();
@@ -609,7 +609,7 @@ impl Rollout {
     }
 }
 
-/// The sums per bucket of units of canary and control in the step: those of the metric that counts every answer.
+/// The sums per bucket of units of canary and control in the step, from the metric that counts every answer.
 fn unit_sums<'a>(plan: &Plan, clusters: &'a Clusters) -> Option<(&'a Buckets, &'a Buckets)> {
     let counts_all = |metric: &MetricSpec| metric.kind == MetricKind::Rate && metric.source == MetricSource::Failed;
     let metric = plan.spec.metrics.iter().position(counts_all)?;

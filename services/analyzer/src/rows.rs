@@ -1,9 +1,10 @@
 //! Keys and bytes of the analyzer's rows.
 //!
-//! A row of a rollout is keyed `r`, the rollout's id, a zero byte, and then one of: `a` the head, `c` one metric's clusters,
-//! `g` what warm-up saw and how many calls fail now, `h` one hypothesis, `n` one of its latest windows (both since rules 2), `l` the planned looks of one and `s` control's past in its strata (only where the spec asks for them), `u` what units have
-//! added to one (where a key assigns the arm), `w` one warm-up summary, `z` one partial window that waits. So all rows of a rollout share a prefix and go together. Values are a format
-//! byte and a `postcard` body: floats keep their bits, whatever happens between two commits.
+//! The key of a rollout's row is `r`, the rollout's id, a zero byte, and then one of: `a` the head, `c` one metric's clusters,
+//! `g` what warm-up saw and how many calls fail now, `h` one hypothesis, `n` one of its latest windows (`g` and `n` since rules 2),
+//! `l` the planned looks of one hypothesis and `s` control's past in its strata (only where the spec asks for them), `u` what units
+//! have added to one (where a key assigns the arm), `w` one warm-up summary, `z` one pending partial window. So all rows of a rollout
+//! share a prefix and are deleted together. Values are a format byte and a `postcard` body, so that floats keep their bits.
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -15,22 +16,22 @@ use crate::{
     window::WindowKey,
 };
 
-/// First byte of every row that is written. Format 1 had hypotheses without limits, memories and newcomers.
+/// First byte of every row that is written. Format 1 had hypotheses without limits, memories and new classes.
 pub(crate) const FORMAT: u8 = 4;
-/// Oldest format that is read. Heads of format 2 end before [`crate::head::Head::began`]; up to format 3 they count four
-/// outcomes fewer, see [`OldCounts`], and do not know their rules. All else is the same.
+/// Oldest format that is read. Heads of format 2 end before [`crate::head::Head::began`]. Heads up to format 3 count four
+/// outcomes fewer, see [`OldCounts`], and do not contain their rules. Everything else is the same.
 const OLDEST: u8 = 2;
 /// The first format whose heads count every outcome.
 const COUNTS_OUTCOMES: u8 = 4;
 
 /// Prefix of all rows that hold the progress of the partitions of `events`.
 pub(crate) const PROGRESS: &[u8] = b"p";
-/// Prefix of all rows that hold who was not heard on a partition of `events`; there is none where everybody was.
+/// Prefix of all rows with the unheard writers of a partition of `events`; there is no row if all were heard.
 pub(crate) const UNHEARD: &[u8] = b"q";
 /// Prefix of all rows of all rollouts.
 pub(crate) const ROLLOUTS: &[u8] = b"r";
 
-/// Which row of a rollout it is: the byte after the id.
+/// The kind of a rollout's row: the byte after the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Head,
@@ -73,7 +74,7 @@ pub(crate) fn progress(partition: i32) -> Vec<u8> {
     [PROGRESS, &partition.to_be_bytes()].concat()
 }
 
-/// Key of who was not heard on a partition.
+/// Key of the unheard writers of a partition.
 pub(crate) fn unheard(partition: i32) -> Vec<u8> {
     [UNHEARD, &partition.to_be_bytes()].concat()
 }
@@ -113,7 +114,7 @@ pub(crate) fn guards(id: &RolloutId) -> Vec<u8> {
     of_kind(id, Kind::Guards)
 }
 
-/// Key of one of the latest windows of one hypothesis, or of its failure's.
+/// Key of one of the latest windows of one hypothesis, or of the windows of its failure.
 pub(crate) fn latest(id: &RolloutId, index: usize, place: u8) -> Vec<u8> {
     let mut key = of_kind(id, Kind::Latest);
     key.extend((index as u32).to_be_bytes());
@@ -142,7 +143,7 @@ pub(crate) fn units(id: &RolloutId, index: usize) -> Vec<u8> {
     key
 }
 
-/// Key of a warm-up summary. The value repeats metric and segment, so the key is never taken apart.
+/// Key of a warm-up summary. The value repeats metric and segment, so the key is never parsed.
 pub(crate) fn warm_up(id: &RolloutId, metric: usize, segment: &Segment) -> Vec<u8> {
     let mut key = of_kind(id, Kind::WarmUp);
     key.extend((metric as u32).to_be_bytes());
@@ -152,7 +153,7 @@ pub(crate) fn warm_up(id: &RolloutId, metric: usize, segment: &Segment) -> Vec<u
     key
 }
 
-/// Key of a partial window that waits for the other partitions.
+/// Key of a partial window that waits for other partitions.
 pub(crate) fn partial(id: &RolloutId, window: &WindowKey, partition: i32) -> Vec<u8> {
     let mut key = of_kind(id, Kind::Partial);
     key.extend(window.closes.0.to_be_bytes());
@@ -162,9 +163,9 @@ pub(crate) fn partial(id: &RolloutId, window: &WindowKey, partition: i32) -> Vec
     key
 }
 
-/// Takes a rollout's key apart: its id and the kind of row.
+/// Splits a rollout's key into its id and the kind of row.
 pub(crate) fn parse(key: &[u8]) -> Result<(RolloutId, Kind), FoldError> {
-    let wrong = || FoldError::State(format!("a row of the analyzer has a key of no known form: {key:02x?}"));
+    let wrong = || FoldError::State(format!("a row of the analyzer has a key of an unknown form: {key:02x?}"));
     let rest = key.strip_prefix(ROLLOUTS).ok_or_else(wrong)?;
     let end = rest.iter().position(|&byte| byte == 0).ok_or_else(wrong)?;
     let id = std::str::from_utf8(&rest[..end]).map_err(|_| wrong())?;
@@ -180,8 +181,8 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, FoldError> {
         .map_err(|error| FoldError::State(format!("a row of the analyzer cannot be written: {error}")))
 }
 
-/// A head of format 3. The number of its rules is 1, which `postcard` writes as 2, its coverage is empty (three options and a map), and
-/// it is judged under the first rules.
+/// A head of format 3. It is completed with the number of its rules, which is 1 and is written by `postcard` as 2, an empty coverage
+/// (three options and a map), and the first rules to judge it under.
 fn old_head(bytes: &[u8]) -> Result<Head, FoldError> {
     decode::<Head<OldCounts>>("a rollout", &[bytes, &[2, 0, 0, 0, 0, 2]].concat()).map(Head::with_all_outcomes)
 }
@@ -189,7 +190,7 @@ fn old_head(bytes: &[u8]) -> Result<Head, FoldError> {
 /// The head of a rollout.
 pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head, FoldError> {
     match bytes.first() {
-        // What it did not have yet: an empty map, and what the next formats have more.
+        // Format 2 has no map of starts: add an empty one, and what format 3 lacks.
         Some(&OLDEST) => old_head(&[bytes, &[0]].concat()),
         Some(..COUNTS_OUTCOMES) => old_head(bytes),
         _ => decode("a rollout", bytes),
@@ -208,21 +209,21 @@ pub(crate) fn is_known(row: &[u8]) -> bool {
     row.first().is_none_or(|format| (OLDEST..=FORMAT).contains(format))
 }
 
-/// What follows the format byte of a row.
+/// The bytes of a row after its format byte.
 pub(crate) fn body<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a [u8], FoldError> {
     let (&format, body) = bytes
         .split_first()
         .ok_or_else(|| FoldError::State(format!("the analyzer's row of {what} is empty; {REBUILD}")))?;
-    let way_out = match format {
+    let fix = match format {
         OLDEST..=FORMAT => return Ok(body),
         ..OLDEST => "let the rollouts end under the version that wrote it, or",
         _ => "run the version that wrote it, or a newer one; or",
     };
     Err(FoldError::State(format!(
-        "the analyzer's row of {what} has format {format}, this build reads {OLDEST} to {FORMAT}: {way_out} {REBUILD}"
+        "the analyzer's row of {what} has format {format}, but this build reads {OLDEST} to {FORMAT}: {fix} {REBUILD}"
     )))
 }
 
-/// Rows are a cache of `windows`: the way out that always works.
+/// Rows are a cache of `windows`, so this always works.
 const REBUILD: &str = "delete the topic `analyzer-changelog`, the consumer group `analyzer` and the state directory, and \
-                       it reads `windows` anew (verdicts on what is still retained are written once more, with the same ids)";
+                       the analyzer reads `windows` again from the start (it rewrites verdicts on what is retained, with the same ids)";

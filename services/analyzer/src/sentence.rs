@@ -1,4 +1,4 @@
-//! Plain sentences about evidence, for the console, the chat and the on-call engineer.
+//! Sentences about evidence, for the console, chat and on-call engineers.
 
 use serin_kinds::{Kind as _, Unit};
 pub(crate) use serin_kinds::{noun, significant};
@@ -11,17 +11,17 @@ use serin_statistics::{ArmEstimate, Effect, PlannedLooks};
 
 use crate::progress::Heard;
 
-/// Who was not heard, and whose clock is off, if anybody.
+/// The writers that were not heard from and those whose clocks are off, if there are any.
 pub(crate) fn unheard(heard: &Heard) -> Option<String> {
     let mut parts = Vec::new();
     if !heard.silent.is_empty() {
         let names = heard.silent.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        parts.push(format!("not heard: {names}; promotion waits, a rollback does not"));
+        parts.push(format!("not heard from: {names}; promotion waits, a rollback does not"));
     }
     for (writer, offset) in &heard.skewed {
         let way = if offset.0 < 0 { "behind" } else { "ahead of" };
         let seconds = significant(offset.as_secs_f64().abs(), 3);
-        parts.push(format!("the clock of {writer} is {seconds} s {way} the log's, or its records take that long"));
+        parts.push(format!("{writer}'s clock is {seconds} s {way} the log's, or its records take that long to arrive"));
     }
     (!parts.is_empty()).then(|| parts.join("; "))
 }
@@ -34,39 +34,39 @@ fn confidence(alpha: f64) -> String {
     format!("{} % confidence", significant(100.0 * (1.0 - alpha), 4))
 }
 
-/// Finds the words for one metric in one segment.
+/// Builds the sentence for one metric in one segment.
 #[derive(Clone, Copy)]
-pub(crate) struct Finder<'a> {
+pub(crate) struct SentenceBuilder<'a> {
     pub(crate) spec: &'a RolloutSpec,
     pub(crate) metric: &'a MetricSpec,
     pub(crate) segment: &'a Segment,
-    /// What of it the evidence is about, and whether that is new to the canary.
+    /// The part of the metric that the evidence is about, and whether only the canary has that part.
     pub(crate) culprit: Option<&'a (String, bool)>,
-    /// Whether all that was seen since the traffic changed is left out.
+    /// Whether everything seen since the traffic changed is left out.
     pub(crate) settling: bool,
-    /// What decides PASS, where the step asks for planned looks.
+    /// The planned looks that decide a pass, if the step asks for them.
     pub(crate) looks: Option<&'a PlannedLooks>,
-    /// What it sees of the answers, where that is not nearly all.
+    /// The part of the answers that the metric sees, if that is not nearly all of them.
     pub(crate) part: Option<&'a str>,
-    /// Why it is not judged, where that is more than its reason says.
+    /// Why the metric is not judged, if there is more to say than its reason.
     pub(crate) why: Option<&'a str>,
-    /// The windows in which it failed, where all windows together do not show it.
+    /// The windows in which the metric failed, if all windows together do not show the failure.
     pub(crate) late: Option<&'a Harm>,
-    /// Whether it contributed most when all evidence together was enough.
+    /// Whether the metric contributed most when all evidence together was enough.
     pub(crate) tipped: bool,
-    /// When the verdict is about, and when its step began.
+    /// The time of the verdict and the start of its step.
     pub(crate) times: Times,
 }
 
-/// What the moments of a sentence are told against.
+/// The times that a sentence refers to.
 #[derive(Clone, Copy)]
 pub(crate) struct Times {
     pub(crate) as_of: EventTime,
-    /// Begin of the first window of the step.
+    /// Start of the first window of the step.
     pub(crate) step_began: Option<EventTime>,
 }
 
-impl Finder<'_> {
+impl SentenceBuilder<'_> {
     /// The sentence.
     pub(crate) fn sentence(&self, (result, why): (MetricResult, Option<NoDataReason>), effect: &Effect) -> String {
         let why = why.map(|why| self.why.unwrap_or(no_data(why)));
@@ -76,16 +76,16 @@ impl Finder<'_> {
             let undecided = if self.settling {
                 "the first windows of a step are left out while the canary settles"
             } else {
-                "the evidence is not enough to judge yet"
+                "there is not enough evidence yet"
             };
             let why = why.unwrap_or(undecided);
             let part = self.seen();
-            return format!("{}canary's {} is not judged: {why}{part}", self.place(), noun(self.metric));
+            return format!("{}the canary's {} is not judged: {why}{part}", self.place(), noun(self.metric));
         };
         let facts = late.and_then(|harm| self.late_facts(effect, harm)).unwrap_or(facts);
         let words = match self.metric.limit.and_then(Limit::both) {
             _ if against && result != MetricResult::Fail => format!(
-                "the largest part of the evidence that some check is beyond its margin, with {} at every look",
+                "the largest contribution to the evidence that some check is beyond its margin, with {} at every look",
                 confidence(self.spec.decision.false_rollback)
             ),
             Some(limits) => self.against_limits(result, limits),
@@ -108,10 +108,10 @@ impl Finder<'_> {
     }
 
     fn place(&self) -> String {
-        if self.segment.is_all() { String::new() } else { format!("for {} ", self.segment) }
+        if self.segment.is_all() { String::new() } else { format!("for {}, ", self.segment) }
     }
 
-    /// What the windows of a failure show, beside all windows.
+    /// What the windows of a failure show, compared with all windows.
     fn late_facts(&self, effect: &Effect, harm: &Harm) -> Option<String> {
         let estimate = |estimate: &Estimate| ArmEstimate { n: estimate.n as u64, value: estimate.value };
         let (canary, control) = (estimate(&harm.canary), estimate(&harm.control));
@@ -127,26 +127,26 @@ impl Finder<'_> {
         Some(format!("{subject} is {now} {when} ({all} in the {since} since the canary began)"))
     }
 
-    /// The claim of a failure is about some windows, not about all of them.
+    /// A failure is a claim about some windows, not about all of them.
     fn at_some_time(&self, harm: &Harm) -> String {
         let in_step = self.times.step_began.is_some_and(|began| began <= harm.from);
         format!("at some time {} ", if in_step { "in this step" } else { "since the canary began" })
     }
 
-    /// What was seen in both arms.
+    /// What was seen in both arms, as a clause.
     fn facts(&self, effect: &Effect) -> Option<String> {
         let (subject, seen) = self.parts(effect)?;
         Some(format!("{subject} is {seen}"))
     }
 
-    /// What it is about, and what was seen of it.
+    /// The subject of the sentence, and what was seen of it.
     fn parts(&self, effect: &Effect) -> Option<(String, String)> {
         let (unit, mut noun) = (unit(self.metric), noun(self.metric));
         let mixed = self.metric.kind == MetricKind::Classes && self.culprit.is_none();
         if mixed || self.metric.kind == MetricKind::Distribution {
             let apart = Unit::Percent.distance(effect.difference?);
             let most = self.culprit.map_or(String::new(), |(level, _)| format!(", most so near {level}"));
-            let subject = format!("{}canary's {noun}", self.place());
+            let subject = format!("{}the canary's {noun}", self.place());
             return Some((subject, format!("up to {apart} away from control's{most}")));
         }
         if let (MetricKind::Classes, Some((class, is_new))) = (&self.metric.kind, self.culprit) {
@@ -154,14 +154,14 @@ impl Finder<'_> {
         }
         let canary = unit.value(effect.canary.value?);
         let control = effect.control.value.map(|value| unit.value(value));
-        let own = format!("{}canary's {noun}", self.place());
+        let own = format!("{}the canary's {noun}", self.place());
         Some(match (&self.metric.kind, self.metric.limit, control) {
             (MetricKind::Disagreement, ..) => {
                 (format!("{}{noun}", self.place()), format!("{canary} of mirrored calls"))
             }
             (_, Some(_), control) => {
-                let beside = control.map_or(String::new(), |control| format!(" (control's {control})"));
-                (own, format!("{canary}{beside}"))
+                let reference = control.map_or(String::new(), |control| format!(" (control's {control})"));
+                (own, format!("{canary}{reference}"))
             }
             (_, None, control) => (own, format!("{canary} against {}", control?)),
         })
@@ -176,7 +176,7 @@ impl Finder<'_> {
         if let (MetricResult::Undecided, Some(looks)) = (result, self.looks) {
             return match (looks.is_over(), looks.taken()) {
                 (true, _) => format!("not shown to be within {tolerance}, and the planned looks are over"),
-                (false, 0) => format!("not yet known to be within {tolerance}: the first planned look is to come"),
+                (false, 0) => format!("not yet known to be within {tolerance}: no planned look was made yet"),
                 (false, _) => format!("not known to be within {tolerance} at look {}", of_planned(looks)),
             };
         }
@@ -185,7 +185,7 @@ impl Finder<'_> {
                 let sure = confidence(self.spec.decision.false_rollback);
                 if self.culprit.is_some_and(|(_, is_new)| *is_new) {
                     // A class that control does not have has no margin.
-                    return format!("more than none with {sure} at every look");
+                    return format!("more than zero with {sure} at every look");
                 }
                 let how = if margin > 0.0 { format!("at least {tolerance} {worse}") } else { worse.to_owned() };
                 format!("{how} with {sure} at every look")
@@ -219,7 +219,7 @@ impl Finder<'_> {
     }
 }
 
-/// `2 of 5`: how many of the planned looks were made.
+/// How many of the planned looks were made, as in `2 of 5`.
 fn of_planned(looks: &PlannedLooks) -> String {
     format!("{} of {}", looks.taken(), looks.plan().looks)
 }
@@ -230,24 +230,24 @@ pub(crate) fn no_data(reason: NoDataReason) -> &'static str {
         NoDataReason::NoCanaryTraffic => "there are no answers of the canary",
         NoDataReason::NoControlTraffic => "there are no answers of the control arm",
         NoDataReason::LabelsPending => "its labels have not matured yet",
-        NoDataReason::LabelsMissing => "its labels should be there and are not",
+        NoDataReason::LabelsMissing => "its labels are due and have not arrived",
         NoDataReason::ValueMissing => "no answer carried the value",
         NoDataReason::EventsLost => "writers lost events",
         NoDataReason::LateShareDiffers => "one arm's events come late more often than the other's",
-        NoDataReason::SampleRatio => "the arms do not hold the configured shares",
+        NoDataReason::SampleRatio => "the arms do not have the configured shares",
         NoDataReason::SegmentMix => "the arms see different populations",
         NoDataReason::NoShadowTraffic => "no mirrored call has both answers",
         NoDataReason::UnreadShareDiffers => "one arm's answers go unread more often than the other's",
         NoDataReason::ValueShareDiffers => "one arm's answers carry the value less often than the other's",
-        NoDataReason::CancelledShareDiffers => "callers leave one arm more often than the other",
-        NoDataReason::FewUnits => "too many answers name no user, so nobody knows which of them belong together",
-        NoDataReason::NotHeard => "a writer has not been heard for this time",
+        NoDataReason::CancelledShareDiffers => "callers cancel calls of one arm more often than of the other",
+        NoDataReason::FewUnits => "too many answers name no user, so it is unknown which of them belong together",
+        NoDataReason::NotHeard => "a writer has not reported for this time",
         NoDataReason::FewAnswers => "too few answers for a check to count",
         NoDataReason::NoBaseline => "most answers of warm-up are bad",
         NoDataReason::Outage => "stable itself is failing",
         NoDataReason::LabelDelay => "one arm's labels come later than the other's",
         NoDataReason::ForeignVersion => "events of its arms name another version",
-        NoDataReason::CannotFail => "no canary can fail it while stable is as it is",
+        NoDataReason::CannotFail => "no canary can fail it with stable's current values",
     }
 }
 

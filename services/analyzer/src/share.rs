@@ -1,4 +1,4 @@
-//! Two-sided test of a share in both arms: late events, answers with a label, answers that carry a value.
+//! Two-sided test of a share in both arms: late events, answers with a label, or answers that carry a value.
 
 use serde::{Deserialize, Serialize};
 use serin_schemas::ids::EventTime;
@@ -22,7 +22,7 @@ pub(crate) struct ShareTest {
 }
 
 impl ShareTest {
-    /// A test without evidence. `margin` is a difference of shares that is no finding.
+    /// A test without evidence. A difference of shares up to `margin` is not a finding.
     pub(crate) fn new(margin: f64, horizon: u32) -> Self {
         let side = |direction| {
             let spec = HypothesisSpec {
@@ -37,21 +37,21 @@ impl ShareTest {
         Self { higher: side(Direction::LowerIsBetter), lower: side(Direction::HigherIsBetter), differs: false }
     }
 
-    /// Lets the next windows count for less, where one unit brings so many answers: as if all of them were alike.
+    /// Lets the next windows count for less where one unit brings this many answers, as if all of them were alike.
     pub(crate) fn temper(&mut self, per_unit: Option<f64>) {
         let tempering = per_unit.map_or(1.0, tempering_of_next_window);
         self.higher.temper(tempering);
         self.lower.temper(tempering);
     }
 
-    /// Takes a window: canary's and control's counts per generation. Windows come in order; an older one is left out. `alpha`:
-    /// chance of a false alarm, over all windows.
+    /// Takes a window: canary's and control's counts per generation. Windows come in order; an older one is left out. `alpha` is
+    /// the chance of a false alarm over all windows.
     pub(crate) fn observe(&mut self, end: EventTime, alpha: f64, strata: &[(Counted, Counted)]) {
         let rate = |(n, k): Counted| Summary::Rate(Rate::new(n, k.min(n)).unwrap_or_default());
         let strata: Vec<(Summary, Summary)> = strata.iter().map(|&(c, s)| (rate(c), rate(s))).collect();
         let strata: Vec<Stratum<'_>> = strata.iter().map(|(canary, control)| Stratum { canary, control }).collect();
         for side in [&mut self.higher, &mut self.lower] {
-            // The only possible refusal is a window out of order, and windows are taken in order.
+            // The only possible error is a window out of order, and windows are taken in order.
             if side.observe(end.0, &strata).is_err() {
                 return;
             }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_shares_stay_quiet_and_different_ones_are_named() {
+    fn equal_shares_are_not_reported_and_different_ones_are() {
         let (mut equal, mut different) = (ShareTest::new(0.01, 100), ShareTest::new(0.01, 100));
         for window in 1..=50 {
             equal.observe(EventTime(window), ALPHA, &[((100, 2), (1000, 20))]);

@@ -1,9 +1,9 @@
-//! What keeps a rollout where it is, and what of it a person has acknowledged by resuming.
+//! What holds a rollout, and which of it an operator has acknowledged by resuming.
 //!
-//! A finding on the evidence stays for the step or longer, so a rollout that is resumed would be held for the same thing at once.
-//! Whoever resumes has seen the verdict, and what it holds for holds no more: it goes on as a warning. Another finding holds, and
-//! so does the same one when it is worse, or when it comes back after it was over. Nothing here is a pass: a check without data
-//! stays one. A state that ends by itself, like an outage, cannot be acknowledged.
+//! A finding on the evidence lasts for the step or longer, so a resumed rollout would at once be held again for the same finding.
+//! The operator who resumes has seen the verdict, so its findings hold no longer and become warnings. A new finding holds, and so
+//! does a known one that is worse, or that returns after it was over. None of this is a pass: a check without data stays without
+//! data. A state that ends by itself, like an outage, cannot be acknowledged.
 //!
 //! Since rules 2.
 
@@ -14,22 +14,22 @@ use serin_schemas::{
 };
 use serin_spec::Policy;
 
-/// A finding that has grown by this factor is worse than the one that was seen.
+/// A finding that has grown by this factor is worse than the one that was acknowledged.
 const WORSE: f64 = 1.5;
-/// Findings of one rollout that are kept; what no longer fits is not known to have been seen, and holds.
+/// Findings of one rollout that are kept. Any further finding cannot be acknowledged, so it holds.
 const MOST: usize = 256;
 
-/// Something that is wrong with the evidence.
+/// An issue with the evidence.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Issue {
     pub(crate) reason: NoDataReason,
     pub(crate) policy: Policy,
     pub(crate) sentence: String,
-    /// The metric in question, where it is about one.
+    /// The metric that the issue is about, if it is about one.
     metric: Option<u32>,
-    /// What else tells it from others of the same reason.
+    /// Distinguishes the issue from others of the same reason and metric.
     about: String,
-    /// How bad it is, where that can grow.
+    /// How bad it is, if that can grow.
     size: f64,
 }
 
@@ -38,22 +38,22 @@ impl Issue {
         Self { reason, policy, sentence, metric: None, about: String::new(), size: 0.0 }
     }
 
-    /// The same of one metric, by its index in the spec.
+    /// Sets the metric, by its index in the spec.
     pub(crate) fn of(self, metric: usize) -> Self {
         Self { metric: u32::try_from(metric).ok(), ..self }
     }
 
-    /// The same about something that others of its reason are not about.
+    /// Sets what distinguishes the issue from others of its reason.
     pub(crate) fn about(self, about: impl Into<String>) -> Self {
         Self { about: about.into(), ..self }
     }
 
-    /// The same of this size.
+    /// Sets the size.
     pub(crate) fn sized(self, size: f64) -> Self {
         Self { size: size.abs(), ..self }
     }
 
-    /// Whether it keeps a rollout where it is, or ends it.
+    /// Whether it holds or ends the rollout.
     pub(crate) fn stops(&self) -> bool {
         matches!(self.policy, Policy::Hold | Policy::Rollback)
     }
@@ -65,15 +65,15 @@ impl From<Issue> for HealthIssue {
     }
 }
 
-/// A finding that holds, or would if nobody had acknowledged it.
+/// A finding that holds, or would hold if it had not been acknowledged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Found {
     reason: NoDataReason,
     metric: Option<u32>,
     about: String,
-    /// The first verdict that says so, or says that it is worse.
+    /// The first verdict that reported it, or that reported it as worse.
     since: EventTime,
-    /// Its size then.
+    /// Its size at that time.
     size: f64,
 }
 
@@ -83,26 +83,26 @@ impl Found {
     }
 }
 
-/// What holds one rollout.
+/// The findings that hold one rollout.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Standing {
     found: Vec<Found>,
-    /// The newest verdict that somebody had seen who resumed.
+    /// The newest verdict that an operator had seen when resuming.
     acknowledged: Option<EventTime>,
 }
 
 impl Standing {
-    /// Somebody has seen the verdict as of this time, and resumed.
+    /// Takes the acknowledgment of the verdict as of this time.
     pub(crate) fn acknowledge(&mut self, as_of: Option<EventTime>) {
         self.acknowledged = self.acknowledged.max(as_of);
     }
 
-    /// Notes what a verdict as of `now` finds. `is_over`: whether a metric that had no values has some now.
+    /// Records the issues of a verdict as of `now`. `is_over` returns whether a metric that had no values has some now.
     pub(crate) fn note(&mut self, now: EventTime, issues: &[Issue], is_over: impl Fn(usize) -> bool) {
         self.found.retain(|found| {
             issues.iter().any(|issue| found.is(issue))
                 || match (found.reason, found.metric) {
-                    // Counted anew in each step, so for a while nothing is known.
+                    // Values are counted from scratch in each step, so for a while nothing is known.
                     (NoDataReason::ValueMissing, Some(metric)) => !is_over(metric as usize),
                     (NoDataReason::LabelsMissing | NoDataReason::NoBaseline, _) => false,
                     _ => true,
@@ -120,13 +120,13 @@ impl Standing {
         }
     }
 
-    /// Whether what an issue says was acknowledged.
+    /// Whether the issue was acknowledged.
     fn is_acknowledged(&self, issue: &Issue) -> bool {
         let found = self.found.iter().find(|found| found.is(issue));
         found.is_some_and(|found| self.acknowledged.is_some_and(|seen| found.since <= seen))
     }
 
-    /// The issue as it counts: what was acknowledged only warns.
+    /// The issue with its effective policy: an acknowledged issue only warns.
     pub(crate) fn judged(&self, mut issue: Issue) -> Issue {
         if issue.policy == Policy::Hold && self.is_acknowledged(&issue) {
             issue.policy = Policy::Warn;
@@ -150,23 +150,23 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_holds_no_more_and_what_is_new_or_worse_does() {
+    fn acknowledged_findings_hold_no_more_but_new_or_worse_ones_do() {
         let mut standing = Standing::default();
         let never = |_: usize| false;
         let seen = issue("a", 0.1);
         standing.note(EventTime(10), std::slice::from_ref(&seen), never);
         assert!(holds(&standing, &seen));
         standing.acknowledge(Some(EventTime(10)));
-        // What came after the verdict that was seen.
+        // A finding after the verdict that was acknowledged.
         standing.note(EventTime(20), &[seen.clone(), issue("b", 0.1)], never);
         assert!(!holds(&standing, &seen) && holds(&standing, &issue("b", 0.1)));
         assert!(!holds(&standing, &issue("a", 0.15)));
-        let told = standing.judged(seen.clone());
-        assert_eq!((told.policy, told.sentence.as_str()), (Policy::Warn, "it differs (acknowledged by resume)"));
+        let judged = standing.judged(seen.clone());
+        assert_eq!((judged.policy, judged.sentence.as_str()), (Policy::Warn, "it differs (acknowledged by resume)"));
         let worse = issue("a", 0.16);
         standing.note(EventTime(30), std::slice::from_ref(&worse), never);
         assert!(holds(&standing, &worse));
-        // An older time takes nothing back and adds nothing.
+        // An older time revokes nothing and adds nothing.
         standing.acknowledge(Some(EventTime(5)));
         standing.acknowledge(None);
         assert!(holds(&standing, &worse) && standing.acknowledged == Some(EventTime(10)));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_over_and_comes_back_is_new() {
+    fn a_finding_that_was_over_and_returns_is_new() {
         for reason in [NoDataReason::ValueMissing, NoDataReason::LabelsMissing, NoDataReason::NoBaseline] {
             let issue = Issue::new(reason, Policy::Hold, "x".to_owned()).of(0);
             let mut standing = Standing::default();
@@ -185,7 +185,7 @@ mod tests {
             standing.note(EventTime(30), std::slice::from_ref(&issue), |_| false);
             assert!(holds(&standing, &issue), "{reason:?}");
         }
-        // A step begins, and nothing is known of it yet.
+        // A step starts, and nothing is known of it yet.
         let issue = Issue::new(NoDataReason::ValueMissing, Policy::Hold, "x".to_owned()).of(0);
         let mut standing = Standing::default();
         standing.note(EventTime(10), std::slice::from_ref(&issue), |_| false);

@@ -1,25 +1,25 @@
-//! On how many units (users, sessions) a finding rests, where a key assigns the arm.
+//! The number of units (users, sessions) that a finding rests on, where a key assigns the arm.
 
 use serde::{Deserialize, Serialize};
 use serin_schemas::records::NoDataReason;
 use serin_spec::Policy;
-use serin_statistics::{Hypothesis, Standing, UnitEvidence, handful::MIN_UNITS};
+use serin_statistics::{Hypothesis, Robustness, UnitEvidence, handful::MIN_UNITS};
 
 use crate::{arms::percent, standing::Issue};
 
-/// Largest share of an arm's answers that may name no unit. They count as one unit, whose part in any finding is then bounded.
+/// Largest share of an arm's answers that may name no unit. They count as one unit, which bounds their part in any finding.
 const MOST_WITHOUT: f64 = 0.1;
-/// Largest difference of that share between the arms: a version that loses the units of its failures hides them.
+/// Largest difference of that share between the arms. A version that loses the units of its failures would hide them.
 const MOST_APART: f64 = 0.01;
-/// Standard errors by which the difference must be beyond it, at any look.
+/// Number of standard errors by which the difference must exceed [`MOST_APART`], at any look.
 const CERTAIN: f64 = 5.0;
-/// Fewest answers of an arm for any of it.
+/// Fewest answers of an arm for any of these checks.
 const ENOUGH: u64 = 7;
 
-/// Units behind one hypothesis; a row of its own. With the first hypothesis of a rollout, how many answers of the step name one.
+/// Units behind one hypothesis, in a separate row. That of a rollout's first hypothesis also counts the step's answers that name a unit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Units {
-    /// What they add to it.
+    /// What the units add to the hypothesis.
     pub(crate) sums: UnitEvidence,
     /// Compared answers of canary and control in the step.
     answers: [u64; 2],
@@ -36,12 +36,12 @@ impl Units {
         }
     }
 
-    /// A step begins.
+    /// Resets the counts, because a step starts.
     pub(crate) fn forget_counts(&mut self) {
         (self.answers, self.without) = ([0; 2], [0; 2]);
     }
 
-    /// What is wrong with the units that answers name.
+    /// The issue with the units that answers name, if there is one.
     pub(crate) fn issue(&self) -> Option<Issue> {
         if self.answers.iter().any(|answers| *answers < ENOUGH) || self.without == [0; 2] {
             return None;
@@ -53,25 +53,25 @@ impl Units {
         let apart = (shares[0] - shares[1]).abs() > MOST_APART + CERTAIN * error;
         let too_many = apart || shares.iter().any(|share| *share > MOST_WITHOUT);
         let policy = if too_many { Policy::Hold } else { Policy::Warn };
-        let seen = format!("{} of canary's answers and {} of control's", percent(shares[0]), percent(shares[1]));
+        let seen = format!("{} of the canary's answers and {} of control's", percent(shares[0]), percent(shares[1]));
         let sentence = if too_many {
             format!(
-                "{seen} name no unit (user, session), which `assignment.sticky` promises: send `unit` with each event"
+                "{seen} name no unit (user, session), although `assignment.sticky` needs one: send `unit` with each event"
             )
         } else {
-            format!("{seen} name no unit (user, session); together they count as one")
+            format!("{seen} name no unit (user, session); together they count as one unit")
         };
         Some(Issue::new(NoDataReason::FewUnits, policy, sentence).sized(shares[0].max(shares[1])))
     }
 }
 
-/// What a metric's evidence would say, and the units behind it.
+/// What a metric's evidence would show, and the units behind it.
 pub(crate) struct Claim {
     /// Whether any window has entered.
     judged: bool,
-    /// Effective number of units, of the arm with fewer.
+    /// Effective number of units, in the arm with fewer.
     pub(crate) number: Option<f64>,
-    /// What would be found, and the fewest units without which it does not stand.
+    /// What would be found, and the fewest units without which it would not be.
     rests: Option<(Finding, usize)>,
 }
 
@@ -81,13 +81,13 @@ enum Finding {
     Pass,
 }
 
-/// The units behind a metric's test. `fails` and `passes`: whether its evidence is enough for either.
+/// The units behind a metric's test. `fails` and `passes` are whether its evidence is enough for either.
 pub(crate) fn claim(test: &Hypothesis, units: &Units, fails: bool, passes: bool) -> Claim {
-    let fail: Standing = test.fail_standing(&units.sums);
+    let fail: Robustness = test.fail_robustness(&units.sums);
     let rests = if fails && test.ln_e_fail() > 0.0 {
         fail.rests_on.map(|rests| (Finding::Fail, rests))
     } else if passes {
-        test.pass_standing(&units.sums).rests_on.map(|rests| (Finding::Pass, rests))
+        test.pass_robustness(&units.sums).rests_on.map(|rests| (Finding::Pass, rests))
     } else {
         None
     };
@@ -95,7 +95,7 @@ pub(crate) fn claim(test: &Hypothesis, units: &Units, fails: bool, passes: bool)
 }
 
 impl Claim {
-    /// Why the metric is not judged, if its units are too few for what its evidence says.
+    /// Why the metric is not judged, if its units are too few for what its evidence shows.
     pub(crate) fn few(&self) -> Option<String> {
         if !self.judged {
             return None;
@@ -106,7 +106,7 @@ impl Claim {
             );
         }
         let (finding, rests) = self.rests?;
-        // Nothing is known of them before the step's first window.
+        // The number is unknown before the step's first window.
         let number = self.number.unwrap_or(0.0);
         let of = format!("of about {number:.0}");
         Some(match (finding, rests) {
@@ -116,8 +116,8 @@ impl Claim {
             (Finding::Fail, 0) => format!("the difference rests on few users {of}"),
             (Finding::Fail, 1) => format!("the difference rests on 1 user {of}"),
             (Finding::Fail, _) => format!("the difference rests on {rests} users {of}"),
-            (Finding::Pass, 0..2) => format!("that it is within the margin rests on few users {of}"),
-            (Finding::Pass, _) => format!("that it is within the margin rests on {rests} users {of}"),
+            (Finding::Pass, 0..2) => format!("a pass would rest on few users {of}"),
+            (Finding::Pass, _) => format!("a pass would rest on {rests} users {of}"),
         })
     }
 }

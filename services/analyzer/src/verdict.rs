@@ -1,4 +1,4 @@
-//! From evidence to a Verdict: what is known per metric and segment, what is wrong, what to do.
+//! Turns evidence into a Verdict: what is known per metric and segment, what is wrong, and what to do.
 
 use std::collections::BTreeMap;
 
@@ -25,28 +25,28 @@ use crate::{
     progress::Heard,
     ranges,
     rollout::Rollout,
-    sentence::{self, Finder, Times},
+    sentence::{self, SentenceBuilder, Times},
     standing::Issue,
     units,
 };
 
-/// Part of the policy hash: other rules decide differently from the same evidence, and get a new number.
+/// Part of the policy hash: rules that decide differently from the same evidence have another number.
 fn policy(rules: i32) -> String {
-    // Policies had numbers before rules did.
+    // Policies were numbered before rules were.
     format!("serin analyzer policy {}", rules.saturating_add(1))
 }
 
-/// The verdict that is due on a rollout: notes what is wrong with its evidence, and proposes to end warm-up.
+/// The verdict that is due on a rollout. Records what is wrong with its evidence, and proposes to end warm-up.
 pub(crate) fn due(rollout: &mut Rollout, heard: &Heard) -> Verdict {
-    note_standing(rollout);
+    record_findings(rollout);
     propose(rollout);
     let verdict = of(rollout, heard);
-    rollout.head.health.told();
+    rollout.head.health.clear_lost();
     verdict
 }
 
-/// Notes what is wrong with the evidence as of now, so that it is known what is new.
-fn note_standing(rollout: &mut Rollout) {
+/// Records what is wrong with the evidence now, so that later issues can be recognized as new.
+fn record_findings(rollout: &mut Rollout) {
     if !rollout.plan.rules.need_data() {
         return;
     }
@@ -60,7 +60,7 @@ fn note_standing(rollout: &mut Rollout) {
     guards.standing.note(*as_of, &issues, is_over);
 }
 
-/// Freezes the segments once warm-up has seen enough, and nothing it saw speaks against comparing with it.
+/// Freezes the segments once warm-up has seen enough and no issue rules out a comparison with it.
 fn propose(rollout: &mut Rollout) {
     let head = &rollout.head;
     if head.frozen.is_some() || head.proposed.is_some() || !rollout.has_learned() {
@@ -70,7 +70,7 @@ fn propose(rollout: &mut Rollout) {
     let stops = rollout.plan.rules.need_data() && issues(rollout).into_iter().map(judged).any(|issue| issue.stops());
     if !stops {
         let frozen = rollout.warm.freeze(&rollout.plan, rollout.head.warmup_events);
-        rollout.head.proposed = Some(serde_json::to_string(&frozen).expect("maps of text are JSON"));
+        rollout.head.proposed = Some(serde_json::to_string(&frozen).expect("maps with text keys are JSON"));
     }
 }
 
@@ -80,12 +80,12 @@ fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
     let (generation, era) = head.current();
     let warming_up = era.is_warm_up() || head.frozen.is_none();
     let judged = |issue: Issue| rollout.guards.standing.judged(issue);
-    let blanks = if warming_up { Blanks::new() } else { blanks(rollout, era) };
-    let blanks: Blanks = blanks.into_iter().map(|(metric, issue)| (metric, judged(issue))).collect();
-    let health: Vec<Issue> = health(rollout, era, &blanks).into_iter().map(judged).collect();
-    let metrics = if warming_up { Vec::new() } else { metrics(rollout, era, &health, &blanks) };
+    let missing_data = if warming_up { MissingData::new() } else { missing_data(rollout, era) };
+    let missing_data: MissingData = missing_data.into_iter().map(|(metric, issue)| (metric, judged(issue))).collect();
+    let health: Vec<Issue> = health(rollout, era, &missing_data).into_iter().map(judged).collect();
+    let metrics = if warming_up { Vec::new() } else { metrics(rollout, era, &health, &missing_data) };
     let groups = groups(rollout, &metrics);
-    let score = score_of(rollout, &metrics, &groups, &blanks);
+    let score = score_of(rollout, &metrics, &groups, &missing_data);
     let mut verdict = Verdict {
         id: id(rollout),
         model: head.model.clone(),
@@ -122,24 +122,24 @@ fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
     if warming_up {
         warming(rollout, &mut verdict);
     } else {
-        decide(rollout, era, heard, &blanks, &mut verdict);
+        decide(rollout, era, heard, &missing_data, &mut verdict);
     }
     verdict
 }
 
-/// All that is wrong with the evidence, whether somebody has acknowledged it or not.
+/// Every issue of the evidence, whether it was acknowledged or not.
 fn issues(rollout: &Rollout) -> Vec<Issue> {
     let era = rollout.head.current().1;
     if era.is_warm_up() || rollout.head.frozen.is_none() {
-        return health(rollout, era, &Blanks::new());
+        return health(rollout, era, &MissingData::new());
     }
-    let mut issues = health(rollout, era, &blanks(rollout, era));
+    let mut issues = health(rollout, era, &missing_data(rollout, era));
     issues.extend(rollout.may_be_late());
     issues
 }
 
-/// What is wrong with the evidence, in the order in which it is said.
-fn health(rollout: &Rollout, era: Era, blanks: &Blanks) -> Vec<Issue> {
+/// The issues of the evidence, in the order in which they are reported.
+fn health(rollout: &Rollout, era: Era, missing_data: &MissingData) -> Vec<Issue> {
     let Rollout { plan, head, guards, .. } = rollout;
     if era.is_warm_up() || head.frozen.is_none() {
         let needed = plan.rules.need_data() && head.frozen.is_none();
@@ -152,11 +152,11 @@ fn health(rollout: &Rollout, era: Era, blanks: &Blanks) -> Vec<Issue> {
     }
     let outage = guards.outage.issue(plan, &guards.baseline, head.as_of);
     let of_stable = guards.outage.is_of_stable(plan, &guards.baseline);
-    // What makes all else doubtful comes first, and a canary that fails alone last: its evidence speaks for itself.
+    // A failing stable makes every other issue doubtful, so it comes first. A canary that fails alone comes last: its metrics show it.
     let (first, last) = if of_stable { (outage, None) } else { (None, outage) };
     let mut health: Vec<Issue> = first.into_iter().collect();
     health.extend(rollout.delay_issues());
-    health.extend(blanks.values().cloned());
+    health.extend(missing_data.values().cloned());
     health.extend(head.health.issues(plan, era.step, era.shares, head.as_of));
     health.extend(head.coverage.issues(plan));
     health.extend(rollout.evidence.first().filter(|_| plan.guarded).and_then(|first| first.units.issue()));
@@ -175,28 +175,28 @@ fn id(rollout: &Rollout) -> String {
     format!("{:016x}", hash64(b"verdict", place.as_bytes()))
 }
 
-/// Answers that others report, and that name another version than their arm's.
+/// Answers that were reported from outside and name another version than their arm's.
 fn foreign(rollout: &Rollout) -> Vec<Issue> {
     let checks = rollout.plan.is_external() && rollout.plan.rules.check_versions();
     let of = |arm: Arm| {
         let excluded = rollout.head.arms.get(&arm).filter(|_| checks)?.excluded;
         let name = if arm == Arm::Canary { "the canary" } else { arm.as_str() };
         let text = format!(
-            "{excluded} answers that were reported for {name} are left out: they name another version, or chance did not assign them"
+            "{excluded} answers reported for {name} are left out: they name another version, or were not assigned at random"
         );
         (excluded > 0).then(|| Issue::new(NoDataReason::ForeignVersion, Policy::Warn, text).about(arm.as_str()))
     };
     [Arm::Canary, Arm::Control, Arm::Stable].into_iter().filter_map(of).collect()
 }
 
-/// Metrics without data in this step, by index: what is said of each.
-type Blanks = BTreeMap<usize, Issue>;
+/// The issue of each metric without data in this step, by the metric's index.
+type MissingData = BTreeMap<usize, Issue>;
 
-/// Of a stable that fails itself, values cannot be expected.
-fn blanks(rollout: &Rollout, era: Era) -> Blanks {
+/// Finds the metrics without data in this step. While stable itself fails, no values can be expected, so none is listed.
+fn missing_data(rollout: &Rollout, era: Era) -> MissingData {
     let Rollout { plan, head, guards, .. } = rollout;
     if !plan.rules.need_data() || guards.outage.is_of_stable(plan, &guards.baseline) {
-        return Blanks::new();
+        return MissingData::new();
     }
     let of = |(index, metric): (usize, &MetricSpec)| {
         let policy = missing_policy(plan, metric);
@@ -208,7 +208,7 @@ fn blanks(rollout: &Rollout, era: Era) -> Blanks {
             let issue = Issue::new(NoDataReason::NoShadowTraffic, policy, text).of(index);
             return (due && !seen).then_some((index, issue));
         }
-        if head.coverage.is_out_of_sight(plan, index) {
+        if head.coverage.is_hardly_read(plan, index) {
             return None;
         }
         let (answers, whose) = head.coverage.blank(plan, index, guards.baseline.share(index))?;
@@ -225,10 +225,10 @@ fn warming(rollout: &Rollout, verdict: &mut Verdict) {
     let issue = |policy: &str| verdict.health.iter().find(|issue| issue.policy == policy);
     if let Some(issue) = issue("rollback").filter(|_| verdict.frozen.is_none()) {
         verdict.decision = Decision::Rollback;
-        verdict.sentence = format!("end it, as the spec asks when there is no data: {}", issue.sentence);
+        verdict.sentence = format!("end the rollout, as the spec asks when there is no data: {}", issue.sentence);
     } else if let Some(issue) = issue("hold").filter(|_| verdict.frozen.is_none()) {
         verdict.decision = Decision::Hold;
-        verdict.sentence = format!("warm-up goes on, and the canary gets nothing: {}", issue.sentence);
+        verdict.sentence = format!("warm-up continues and the canary gets no traffic: {}", issue.sentence);
     } else if verdict.frozen.is_some() {
         verdict.decision = Decision::Promote;
         verdict.sentence = format!("warm-up saw {seen} answers of stable: the canary may start");
@@ -262,7 +262,7 @@ fn arms(rollout: &Rollout) -> Vec<ArmSummary> {
     [Arm::Canary, Arm::Control, Arm::Stable].into_iter().map(summary).collect()
 }
 
-/// The canary is better in so many metrics that stable is the one to ask questions about.
+/// Whether the canary is better in enough metrics that stable counts as out of date.
 fn is_stable_out_of_date(metrics: &[MetricVerdict]) -> bool {
     let judged = |metric: &&MetricVerdict| {
         metric.segment.is_all() && metric.role != Role::Watch && metric.result != MetricResult::NoData
@@ -272,20 +272,20 @@ fn is_stable_out_of_date(metrics: &[MetricVerdict]) -> bool {
 }
 
 /// What is known of each hypothesis, in the order of the plan.
-fn metrics(rollout: &Rollout, era: Era, health: &[Issue], blanks: &Blanks) -> Vec<MetricVerdict> {
+fn metrics(rollout: &Rollout, era: Era, health: &[Issue], missing_data: &MissingData) -> Vec<MetricVerdict> {
     let p = weighted_holm_adjusted(&rollout.weighted(|evidence| p_anytime(evidence.test.max_ln_e_fail())));
     let plans = rollout.plan.hypotheses.iter().zip(&rollout.evidence).zip(p).enumerate();
     plans
         .map(|(index, ((plan, evidence), p_fail))| {
             let spec = &rollout.plan.spec;
             let metric = &spec.metrics[plan.metric];
-            // Until a stream has reached the step, nothing has been shown in it.
+            // Until a stream has reached the step, it shows nothing about the step.
             let stream = rollout.plan.stream_of(index);
             let reached = rollout.head.steps.get(&stream) == Some(&era.step);
             let settling = rollout.is_settling(stream);
             let holds = reached || rollout.plan.metrics[plan.metric].paired;
             let ln_e_pass = if holds { evidence.test.ln_e_pass() } else { 0.0 };
-            // A metric passes by its looks or by its e-process: both would spend the error rate twice.
+            // A metric passes either by its looks or by its e-process: using both would spend the error rate twice.
             let looks = evidence.looks.as_ref().filter(|looks| looks.step == era.step).map(|looks| &looks.test);
             let passes = match looks {
                 Some(looks) => looks.passed(),
@@ -301,7 +301,8 @@ fn metrics(rollout: &Rollout, era: Era, health: &[Issue], blanks: &Blanks) -> Ve
             let few = units.as_ref().and_then(units::Claim::few);
             let short = short_of(rollout, era, index);
             let passes = passes && short.is_none();
-            let (result, no_data) = result(rollout, index, (passes, few.is_some(), short.is_some()), (health, blanks));
+            let (result, no_data) =
+                result(rollout, index, (passes, few.is_some(), short.is_some()), (health, missing_data));
             let why = match no_data {
                 Some(NoDataReason::FewAnswers) => short,
                 Some(NoDataReason::FewUnits) => few,
@@ -310,7 +311,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[Issue], blanks: &Blanks) -> Ve
             let mut effect = evidence.test.effect();
             if rollout.plan.rules.need_data() {
                 evidence.test.bound_early(&mut effect);
-                // What the result shows bounds the effect, too.
+                // The result itself also bounds the effect.
                 match result {
                     MetricResult::Pass => evidence.test.bound_by_pass(&mut effect),
                     MetricResult::Fail => evidence.test.bound_by_fail(&mut effect),
@@ -322,7 +323,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[Issue], blanks: &Blanks) -> Ve
                 Against::Control(_) => (None, None),
             };
             let culprit = culprit(evidence);
-            // A class that control never showed has no margin, and any share of it is beyond.
+            // A class that control never had has no margin: any share of it is beyond the margin.
             let hidden = evidence.test.beyond(&effect).is_some_and(|by| by <= 0.0);
             let late = evidence.latest.harm().filter(|_| hidden && !culprit.as_ref().is_some_and(|(_, new)| *new));
             let part = rollout.head.coverage.part_of(&rollout.plan, plan.metric).filter(|_| plan.segment.is_all());
@@ -354,7 +355,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[Issue], blanks: &Blanks) -> Ve
                 failed_at: evidence.failed_at,
                 evidence_through: evidence.through,
                 harm: evidence.latest.harm().cloned(),
-                sentence: Finder {
+                sentence: SentenceBuilder {
                     spec,
                     metric,
                     segment: &plan.segment,
@@ -374,7 +375,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[Issue], blanks: &Blanks) -> Ve
         .collect()
 }
 
-/// What of a metric with parts the evidence is about, and whether that is a class new to the canary.
+/// The part of a metric that the evidence is about, and whether that is a class that only the canary has.
 fn culprit(evidence: &Evidence) -> Option<(String, bool)> {
     match evidence.test.worst_part()?.about {
         About::Class(class) => Some((class.to_owned(), false)),
@@ -425,7 +426,7 @@ fn estimate(arm: ArmEstimate) -> Estimate {
     Estimate { n: i64::try_from(arm.n).unwrap_or(i64::MAX), value: arm.value }
 }
 
-/// Why a metric over all traffic does not count yet in this step: it has seen too few answers of an arm.
+/// Why a metric over all traffic does not count yet in this step, if it has seen too few answers of an arm.
 fn short_of(rollout: &Rollout, era: Era, index: usize) -> Option<String> {
     let (hypothesis, evidence) = (&rollout.plan.hypotheses[index], &rollout.evidence[index]);
     let least = rollout.plan.spec.decision.min_answers;
@@ -437,7 +438,7 @@ fn short_of(rollout: &Rollout, era: Era, index: usize) -> Option<String> {
     let metric = &rollout.plan.metrics[hypothesis.metric];
     let one_arm = metric.paired || metric.one_arm;
     let [canary, control] = if metric.paired {
-        // What mirrored calls have shown holds in steps without any.
+        // What mirrored calls have shown still holds in steps without mirrored calls.
         [evidence.canary_seen; 2]
     } else {
         rollout.head.coverage.values(hypothesis.metric)
@@ -447,10 +448,10 @@ fn short_of(rollout: &Rollout, era: Era, index: usize) -> Option<String> {
     }
     let what = if rollout.plan.spec.metrics[hypothesis.metric].source.needs_label() { "labels" } else { "answers" };
     Some(if one_arm {
-        format!("it has seen {canary} {what} of the canary, and a check counts from {least} on")
+        format!("it has {canary} {what} of the canary, and a check needs at least {least}")
     } else {
         format!(
-            "in this step it has seen {canary} {what} of the canary and {control} of control, and a check counts from {least} of each on"
+            "in this step it has {canary} {what} of the canary and {control} of control, and a check needs at least {least} of each"
         )
     })
 }
@@ -459,7 +460,7 @@ fn result(
     rollout: &Rollout,
     index: usize,
     (passes, few, short): (bool, bool, bool),
-    (health, blanks): (&[Issue], &Blanks),
+    (health, missing_data): (&[Issue], &MissingData),
 ) -> (MetricResult, Option<NoDataReason>) {
     let evidence = &rollout.evidence[index];
     if evidence.failed_at.is_some() {
@@ -470,7 +471,7 @@ fn result(
     let concerns = |issue: &&Issue| {
         issue.stops()
             && match issue.reason {
-                // Said of one metric each.
+                // These concern one metric each.
                 NoDataReason::ValueMissing | NoDataReason::NoShadowTraffic => false,
                 NoDataReason::Outage => rollout.guards.outage.is_of_stable(&rollout.plan, &rollout.guards.baseline),
                 NoDataReason::LabelsMissing => labels,
@@ -482,7 +483,7 @@ fn result(
     if let Some(issue) = health.iter().find(concerns) {
         return (MetricResult::NoData, Some(issue.reason));
     }
-    if let Some(issue) = blanks.get(&metric) {
+    if let Some(issue) = missing_data.get(&metric) {
         return (MetricResult::NoData, Some(issue.reason));
     }
     if let Some(reason) = missing(rollout, index) {
@@ -500,7 +501,7 @@ fn result(
     (MetricResult::Undecided, None)
 }
 
-/// Why there is nothing to judge by, if so.
+/// Why there is nothing to judge a metric by, if there is nothing.
 fn missing(rollout: &Rollout, index: usize) -> Option<NoDataReason> {
     let (plan, evidence) = (&rollout.plan.hypotheses[index], &rollout.evidence[index]);
     if evidence.canary_seen > 0 && (evidence.is_one_arm() || evidence.control_seen > 0) {
@@ -514,7 +515,7 @@ fn missing(rollout: &Rollout, index: usize) -> Option<NoDataReason> {
         return Some(NoDataReason::LabelsPending);
     }
     if rollout.is_settling(stream) {
-        // Answers are there, and left out: nothing is missing.
+        // Nothing is missing: there are answers, and they are left out.
         return None;
     }
     let (arm, none) = if evidence.canary_seen == 0 {
@@ -523,7 +524,7 @@ fn missing(rollout: &Rollout, index: usize) -> Option<NoDataReason> {
         (Arm::Control, NoDataReason::NoControlTraffic)
     };
     let answered = rollout.head.arms.get(&arm).is_some_and(|counts| counts.predictions > 0);
-    // A segment may simply be rare; a metric that no answer has carried at all is another matter.
+    // A segment may simply be rare. A metric that no answer has carried at all is a different problem.
     let seen = |evidence: &crate::evidence::Evidence| {
         if arm == Arm::Canary { evidence.canary_seen > 0 } else { evidence.control_seen > 0 }
     };
@@ -534,12 +535,17 @@ fn missing(rollout: &Rollout, index: usize) -> Option<NoDataReason> {
     Some(if stream.0 > 0 { NoDataReason::LabelsMissing } else { NoDataReason::ValueMissing })
 }
 
-/// The score over groups, and metrics that decide for themselves; such a metric fails with any of its segments.
-fn score_of(rollout: &Rollout, metrics: &[MetricVerdict], groups: &[GroupVerdict], blanks: &Blanks) -> Score {
+/// The score over groups, and over metrics that decide on their own. Such a metric fails with any of its segments.
+fn score_of(
+    rollout: &Rollout,
+    metrics: &[MetricVerdict],
+    groups: &[GroupVerdict],
+    missing_data: &MissingData,
+) -> Score {
     let spec = rollout.plan.spec.metrics.iter().enumerate();
     let judged = spec.filter(|&(index, metric)| metric.role != Role::Watch && !rollout.plan.is_grouped(index));
     let judged = judged.filter(|(_, metric)| {
-        !metrics.iter().any(|verdict| verdict.metric == metric.name && is_left_out(rollout, blanks, verdict))
+        !metrics.iter().any(|verdict| verdict.metric == metric.name && is_left_out(rollout, missing_data, verdict))
     });
     let findings: Vec<(f64, Finding)> = judged
         .map(|(_, metric)| {
@@ -557,16 +563,16 @@ fn score_of(rollout: &Rollout, metrics: &[MetricVerdict], groups: &[GroupVerdict
         .chain(groups.iter().map(|group| (group.score_weight, finding(group.result))))
         .collect();
     let Score { low, high } = score(&findings);
-    // An empty sum is -0.
+    // The sum of no floats is -0.
     Score { low: low + 0.0, high }
 }
 
-fn decide(rollout: &Rollout, era: Era, heard: &Heard, blanks: &Blanks, verdict: &mut Verdict) {
+fn decide(rollout: &Rollout, era: Era, heard: &Heard, missing_data: &MissingData, verdict: &mut Verdict) {
     let score = verdict.score_high <= rollout.plan.spec.decision.rollback_score;
     let against_it = rollout.head.crossed.is_some() || score;
     let late = if against_it { rollout.may_be_late() } else { None };
     let late = late.map(|late| rollout.guards.standing.judged(late));
-    // What rests on late labels and was acknowledged is no finding. No step is taken past it: the checks have failed.
+    // A result that may rest on late labels and was acknowledged is not a finding. No step is taken past it: its checks have failed.
     let against_it = against_it && late.as_ref().is_none_or(Issue::stops);
     if let Some(late) = late.as_ref().filter(|late| !late.stops()) {
         verdict.health.insert(0, late.clone().into());
@@ -588,14 +594,14 @@ fn decide(rollout: &Rollout, era: Era, heard: &Heard, blanks: &Blanks, verdict: 
         let sentence = format!("roll back: {worst}");
         (Decision::Rollback, reasons, sentence)
     } else if let Some(issue) = issue("rollback") {
-        // No finding against the version, so no reasons: `health` says why.
+        // This is not a finding against the version, so there are no reasons. The cause is in `health`.
         (Decision::Rollback, Vec::new(), format!("roll back, as the spec asks when there is no data: {issue}"))
     } else if let Some(issue) = issue("hold") {
         (Decision::Hold, Vec::new(), format!("hold: {issue}"))
     } else {
-        match blocking(rollout, era, blanks, verdict) {
+        match blocking(rollout, era, missing_data, verdict) {
             None => {
-                let sentence = enough(rollout, era, blanks, verdict)
+                let sentence = enough(rollout, era, missing_data, verdict)
                     + &partly_seen(rollout)
                     + &not_judged(verdict)
                     + &out_of_date(verdict);
@@ -610,7 +616,7 @@ fn decide(rollout: &Rollout, era: Era, heard: &Heard, blanks: &Blanks, verdict: 
     (verdict.decision, verdict.reasons, verdict.sentence) = (decision, reasons, sentence);
 }
 
-/// Says which of the metrics that decide saw a part of the answers only.
+/// Names the deciding metrics that saw only a part of the answers.
 fn partly_seen(rollout: &Rollout) -> String {
     let metrics = rollout.plan.spec.metrics.iter().enumerate().filter(|(_, metric)| metric.role != Role::Watch);
     let partly = metrics.filter_map(|(index, metric)| {
@@ -623,18 +629,18 @@ fn partly_seen(rollout: &Rollout) -> String {
 /// Largest share of an arm's answers in a step that may have come late when the step is promoted.
 const MOST_LATE: f64 = 0.05;
 
-/// Why a step with complete evidence is not promoted: somebody may know more. A rollback never waits for that.
+/// Why a step with complete evidence is not promoted yet: a writer may still have events. A rollback never waits for that.
 fn not_heard(rollout: &Rollout, heard: &Heard) -> Option<String> {
     let passed = heard.through.map(|through| through.minus(rollout.plan.spec.grace.0));
     if passed.is_some_and(|passed| passed < rollout.head.as_of) {
         return Some(waits_for(heard));
     }
-    // The rules before these looked at the difference between the arms only.
+    // Rules 1 looked only at the difference between the arms.
     let (canary, control) = rollout.head.health.late_shares().filter(|_| rollout.head.rules > 1)?;
     let (name, share) = if control > canary { ("control", control) } else { ("the canary", canary) };
     (share > MOST_LATE).then(|| {
         format!(
-            "{} of the answers of {name} in this step came after their window had closed (at most {} may); {}",
+            "{} of {name}'s answers in this step came after their window had closed (the limit is {}); {}",
             percent(share),
             percent(MOST_LATE),
             waits_for(heard)
@@ -643,10 +649,10 @@ fn not_heard(rollout: &Rollout, heard: &Heard) -> Option<String> {
 }
 
 fn waits_for(heard: &Heard) -> String {
-    sentence::unheard(heard).unwrap_or_else(|| "those that write them send them too late".to_owned())
+    sentence::unheard(heard).unwrap_or_else(|| "their writers send them too late".to_owned())
 }
 
-/// Says so when many metrics are better.
+/// The clause for a canary that is better in many metrics.
 fn out_of_date(verdict: &Verdict) -> String {
     if !verdict.stable_is_out_of_date {
         return String::new();
@@ -662,7 +668,7 @@ fn reason(verdict: &MetricVerdict) -> Reason {
     Reason { metric: metric.clone(), segment: segment.clone(), sentence: sentence.clone() }
 }
 
-/// What speaks against the canary, worst first: the failed hypotheses by their largest e-value; if none failed alone, the one
+/// The evidence against the canary, worst first: the failed hypotheses by their largest e-value; if none failed alone, the one
 /// that contributed most when the average crossed.
 fn against(rollout: &Rollout, metrics: &[MetricVerdict]) -> Vec<Reason> {
     let largest = |index: usize| rollout.evidence[index].test.max_ln_e_fail();
@@ -675,8 +681,13 @@ fn against(rollout: &Rollout, metrics: &[MetricVerdict]) -> Vec<Reason> {
     failed.into_iter().filter_map(|index| metrics.get(index)).map(reason).collect()
 }
 
-/// What the step still needs before the next one, and the first of it as a sentence.
-fn blocking(rollout: &Rollout, era: Era, blanks: &Blanks, verdict: &Verdict) -> Option<(Vec<Reason>, String)> {
+/// What the step still lacks before the next one, and the first of it as a sentence.
+fn blocking(
+    rollout: &Rollout,
+    era: Era,
+    missing_data: &MissingData,
+    verdict: &Verdict,
+) -> Option<(Vec<Reason>, String)> {
     let in_step = rollout.head.steps.get(&Span::default()) == Some(&era.step) && rollout.head.step_canary > 0;
     if !in_step {
         let sentence = if rollout.is_settling(Span::default()) {
@@ -689,15 +700,15 @@ fn blocking(rollout: &Rollout, era: Era, blanks: &Blanks, verdict: &Verdict) -> 
     }
     let judged = || {
         let metrics = verdict.metrics.iter().filter(|metric| metric.role != Role::Watch);
-        metrics.filter(|metric| !is_left_out(rollout, blanks, metric))
+        metrics.filter(|metric| !is_left_out(rollout, missing_data, metric))
     };
     let require = rollout.plan.require(era.step);
     let open = |metric: &&MetricVerdict| metric.result != MetricResult::Pass && is_required(require, metric);
-    // A difference that rests on few units is no failure, and no step is taken past it.
+    // A difference that rests on few units is not a failure, but no step is taken past it.
     let alpha = rollout.plan.spec.decision.false_rollback;
     let waits = |metric: &MetricVerdict| metric.no_data == Some(NoDataReason::FewUnits) && metric.p_fail <= alpha;
     let stops = |metric: &&MetricVerdict| {
-        metric.result == MetricResult::Fail || waits(metric) || is_unseen(rollout, blanks, metric)
+        metric.result == MetricResult::Fail || waits(metric) || is_unseen(rollout, missing_data, metric)
     };
     let mut missing: Vec<Reason> = judged().filter(stops).map(reason).collect();
     if require != Require::NoFail {
@@ -711,9 +722,9 @@ fn blocking(rollout: &Rollout, era: Era, blanks: &Blanks, verdict: &Verdict) -> 
     Some((missing, first))
 }
 
-/// Whether a gate has not seen enough for any step: what was not seen has not passed, and not failed either. Labels may come
-/// after the ramp; a step that asks for a pass waits for them.
-fn is_unseen(rollout: &Rollout, blanks: &Blanks, metric: &MetricVerdict) -> bool {
+/// Whether a gate has seen too little for any step, so that it has neither passed nor failed. Labels are exempt, because they may
+/// come after the ramp; a step that requires a pass waits for them.
+fn is_unseen(rollout: &Rollout, missing_data: &MissingData, metric: &MetricVerdict) -> bool {
     let Some(index) = rollout.plan.metric_index(&metric.metric) else { return false };
     let unseen = matches!(
         metric.no_data,
@@ -727,35 +738,36 @@ fn is_unseen(rollout: &Rollout, blanks: &Blanks, metric: &MetricVerdict) -> bool
     );
     let gate = metric.role == Role::Gate && metric.segment.is_all();
     let label = rollout.plan.spec.metrics[index].source.needs_label();
-    rollout.plan.rules.need_data() && gate && unseen && !label && !blanks.contains_key(&index)
+    rollout.plan.rules.need_data() && gate && unseen && !label && !missing_data.contains_key(&index)
 }
 
-/// Whether no step waits for a metric: hardly any answers are looked into, or the file says so of one without data.
-fn is_left_out(rollout: &Rollout, blanks: &Blanks, metric: &MetricVerdict) -> bool {
+/// Whether no step waits for a metric: the router reads hardly any answers, or the file says to proceed without its data.
+fn is_left_out(rollout: &Rollout, missing_data: &MissingData, metric: &MetricVerdict) -> bool {
     let index = rollout.plan.metric_index(&metric.metric);
-    let proceeds = index.and_then(|index| blanks.get(&index)).is_some_and(|issue| issue.policy == Policy::Proceed);
-    proceeds || is_out_of_sight(rollout, metric)
+    let proceeds =
+        index.and_then(|index| missing_data.get(&index)).is_some_and(|issue| issue.policy == Policy::Proceed);
+    proceeds || is_hardly_read(rollout, metric)
 }
 
-/// Whether nothing is found of a metric because hardly any answers are looked into.
-fn is_out_of_sight(rollout: &Rollout, metric: &MetricVerdict) -> bool {
+/// Whether a metric has no finding and the router reads hardly any of the answers.
+fn is_hardly_read(rollout: &Rollout, metric: &MetricVerdict) -> bool {
     let index = rollout.plan.metric_index(&metric.metric);
     metric.result != MetricResult::Fail
-        && index.is_some_and(|index| rollout.head.coverage.is_out_of_sight(&rollout.plan, index))
+        && index.is_some_and(|index| rollout.head.coverage.is_hardly_read(&rollout.plan, index))
 }
 
-/// Whether a step that asks for a pass asks for one of this metric in this segment.
+/// Whether a step that requires passes also requires one of this metric in this segment.
 fn is_required(require: Require, metric: &MetricVerdict) -> bool {
     let empty_rest = metric.segment.value == OTHER && metric.result == MetricResult::NoData;
     metric.segment.is_all() || (require == Require::PassInSegments && metric.role == Role::Gate && !empty_rest)
 }
 
-fn enough(rollout: &Rollout, era: Era, blanks: &Blanks, verdict: &Verdict) -> String {
+fn enough(rollout: &Rollout, era: Era, missing_data: &MissingData, verdict: &Verdict) -> String {
     let require = rollout.plan.require(era.step);
     if require != Require::NoFail {
         let gates = || {
             let gates = verdict.metrics.iter().filter(|metric| metric.role == Role::Gate);
-            gates.filter(|metric| !is_left_out(rollout, blanks, metric))
+            gates.filter(|metric| !is_left_out(rollout, missing_data, metric))
         };
         let segments = gates().filter(|metric| !metric.segment.is_all() && is_required(require, metric)).count();
         let in_segments = if segments > 0 { format!(", in {segments} segments too") } else { String::new() };
@@ -769,14 +781,14 @@ fn enough(rollout: &Rollout, era: Era, blanks: &Blanks, verdict: &Verdict) -> St
     let checks = verdict.metrics.iter().filter(|metric| metric.weight > 0.0 && metric.result != MetricResult::NoData);
     let last = usize::try_from(era.step).is_ok_and(|step| step + 1 >= rollout.plan.spec.steps.len());
     let more = if last {
-        "the last step asks for no more (`require: no_fail`), so nothing had to be shown"
+        "the last step requires no more (`require: no_fail`), so nothing had to be shown"
     } else {
-        "this step asks for no more"
+        "this step requires no more"
     };
     format!("nothing has failed in {} checks; {more}", checks.count())
 }
 
-/// Names what decides and was not judged: it has not passed.
+/// Names the deciding metrics that were not judged, because they have not passed.
 fn not_judged(verdict: &Verdict) -> String {
     let metrics = verdict.metrics.iter().filter(|metric| metric.role != Role::Watch && metric.segment.is_all());
     let open = metrics.filter_map(|metric| {

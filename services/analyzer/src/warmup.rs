@@ -1,7 +1,7 @@
 //! Warm-up: what stable traffic shows before the first canary request.
 //!
-//! Summaries are kept per metric and segment value until the segments are frozen; then each hypothesis learns from its own,
-//! and `other` from the rest. Summaries merge exactly, so the order of windows does not matter.
+//! Summaries are kept per metric and segment value until the segments are frozen. Then each hypothesis learns from its own
+//! summary, and `other` from the rest. Summaries merge exactly, so the order of windows does not matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use serin_spec::Frozen;
 
 use crate::plan::{OTHER, Plan};
 
-/// Most segment values kept per metric; beyond, they count as `other`. Each partition of `events` keeps at most 200.
+/// Most segment values that are kept per metric. Further values count as `other`. Each partition of `events` keeps at most 200.
 const MAX_CELLS: usize = 2000;
 
 /// What a warm-up summary is about.
@@ -35,7 +35,7 @@ pub(crate) struct WarmUp {
 }
 
 impl WarmUp {
-    /// Takes back what a row held.
+    /// Takes back the contents of a row.
     pub(crate) fn restore(&mut self, key: WarmKey, summary: Summary) {
         self.cells.insert(key, summary);
     }
@@ -52,7 +52,7 @@ impl WarmUp {
             OTHER.clone_into(&mut key.1.value);
         }
         match self.cells.get_mut(&key) {
-            // A sum beyond 2^53 is left out: warm-up has long seen enough.
+            // A sum beyond 2^53 is left out: warm-up has seen enough by then.
             Some(sum) => drop(sum.merge(summary)),
             None => drop(self.cells.insert(key.clone(), summary.clone())),
         }
@@ -63,8 +63,8 @@ impl WarmUp {
         self.cells.range((metric, Segment::all())..(metric + 1, Segment::all())).count()
     }
 
-    /// The most frequent values of each dimension that a metric names: by count, then by name. A dimension is counted by the
-    /// metric that saw most of it. A value with control characters stays in `other`: as JSON it would be six times as long.
+    /// The most frequent values of each dimension that a metric names, by count and then by name. A dimension is counted by the
+    /// metric that saw most of it. A value with control characters counts as `other`: as JSON it would be six times as long.
     pub(crate) fn freeze(&self, plan: &Plan, warmup_events: u64) -> Frozen {
         let mut segments = BTreeMap::new();
         for dimension in &plan.spec.segments {
@@ -90,7 +90,7 @@ impl WarmUp {
         own.map(|((_, segment), summary)| (summary.n(), segment.value.as_str())).filter(|(n, _)| *n > 0).collect()
     }
 
-    /// Gives all away: per hypothesis what it learns from.
+    /// Hands over all summaries, by the hypothesis that learns from them.
     pub(crate) fn hand_over(&mut self, plan: &Plan) -> BTreeMap<usize, Summary> {
         let cells = std::mem::take(&mut self.cells);
         self.dirty.extend(cells.keys().cloned());
@@ -98,7 +98,7 @@ impl WarmUp {
     }
 }
 
-/// Merges summaries by the hypothesis they belong to.
+/// Merges summaries by their hypothesis.
 pub(crate) fn by_hypothesis(
     plan: &Plan,
     cells: impl Iterator<Item = (usize, Segment, Summary)>,

@@ -12,14 +12,14 @@ use serin_stream::fold::Poison;
 
 use crate::plan::Plan;
 
-/// Names a window of one rollout. The order is the order of evidence: as windows close, then by maturity and generation.
+/// Identifies a window of one rollout. The order is that of the evidence: by closing time, then by maturity and generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WindowKey {
-    /// End and maturity: when nothing more can enter it.
+    /// End plus maturity: the time after which nothing more can enter.
     pub(crate) closes: EventTime,
-    /// Its stream.
+    /// The window's stream.
     pub(crate) maturity: Span,
-    /// Its stratum.
+    /// The window's stratum.
     pub(crate) generation: Generation,
 }
 
@@ -34,10 +34,10 @@ impl WindowKey {
     }
 }
 
-/// What a summary is about: the arm, the metric's index in the spec, the segment.
+/// What a summary is about: the arm, the metric's index in the spec, and the segment.
 pub(crate) type CellKey = (Arm, usize, Segment);
 
-/// One partition's part, checked: all that follows may rely on it.
+/// One partition's part of a window, after all checks.
 pub(crate) struct Part {
     pub(crate) key: WindowKey,
     pub(crate) partition: i32,
@@ -94,7 +94,7 @@ impl Part {
                         return Err(bad(format!("a {found}, not a {expected}")));
                     }
                     if cap(&own.empty) != cap(&summary) {
-                        return Err(bad("its cap is not that of the spec".to_owned()));
+                        return Err(bad("its cap differs from the spec's".to_owned()));
                     }
                     cells.push(((cell.arm, metric, cell.segment), summary));
                 }
@@ -117,7 +117,7 @@ impl Part {
     }
 }
 
-/// The cap of a histogram that has one, as bits: caps are log edges, so equal ones are equal to the bit.
+/// The cap of a histogram that has one, as bits. Caps are log edges, so equal caps have equal bits.
 fn cap(summary: &Summary) -> Option<u64> {
     if let Summary::Capped(hist) = summary { Some(hist.cap().to_bits()) } else { None }
 }
@@ -132,7 +132,7 @@ fn counts(arm: &ArmCounts) -> [i64; 12] {
     [predictions, excluded, errors, invalid, late, lost, labelled, refused, redirected, unread, cancelled, left]
 }
 
-/// Adds the counts of the same arm; they stop at the largest number.
+/// Adds the counts of the same arm. Sums saturate.
 pub(crate) fn add_counts(sum: &mut ArmCounts, more: &ArmCounts) {
     sum.predictions = sum.predictions.saturating_add(more.predictions);
     sum.excluded = sum.excluded.saturating_add(more.excluded);
@@ -148,25 +148,25 @@ pub(crate) fn add_counts(sum: &mut ArmCounts, more: &ArmCounts) {
     sum.left = sum.left.saturating_add(more.left);
 }
 
-/// A window as far as it has come.
+/// A window, merged from the parts that have arrived.
 #[derive(Debug, Default)]
 pub(crate) struct Merged {
-    /// Partitions whose part is in.
+    /// Partitions whose part has arrived.
     pub(crate) parts: BTreeSet<i32>,
-    /// Their summaries.
+    /// The summaries of the parts.
     pub(crate) cells: BTreeMap<CellKey, Summary>,
-    /// Their sums per bucket of units, over all traffic.
+    /// The sums per bucket of units, over all traffic.
     pub(crate) buckets: BTreeMap<(Arm, usize), Buckets>,
     /// What units add in segments, and to ranks and classes over all traffic.
     pub(crate) units: BTreeMap<CellKey, Summary>,
     /// Compared answers by segment value.
     pub(crate) population: BTreeMap<(Arm, Segment), u64>,
-    /// Their counts.
+    /// The counts of the arms.
     pub(crate) arms: BTreeMap<Arm, ArmCounts>,
 }
 
 impl Merged {
-    /// Adds a part, or nothing of it.
+    /// Adds a part completely, or not at all.
     pub(crate) fn add(&mut self, part: Part) -> Result<(), Poison> {
         let fits = |(key, summary): &(CellKey, Summary)| {
             let sums = |one: u64, two: u64| one.checked_add(two).is_some_and(|sum| sum <= MAX_COUNT);
@@ -178,22 +178,22 @@ impl Merged {
             }
         };
         if !part.cells.iter().all(fits) || has_duplicates(&part.cells) {
-            return Err(poison(Code::BadSummary, "a cell is there twice, or its counts exceed 2^53".to_owned()));
+            return Err(poison(Code::BadSummary, "a cell occurs twice, or its counts exceed 2^53".to_owned()));
         }
         for (key, summary) in part.cells {
             match self.cells.get_mut(&key) {
-                // Kinds and caps agree by the plan and the sum fits: the checks above.
+                // The checks above ensure that kinds and caps agree and that the sum fits.
                 Some(sum) => sum.merge(&summary).expect("kind and size were checked"),
                 None => drop(self.cells.insert(key, summary)),
             }
         }
         for (key, sums) in part.buckets {
-            // Sums that fit no more are left out: only the design effect misses them.
+            // Sums that would overflow are left out: only the design effect lacks them.
             let _ = self.buckets.entry(key).or_default().merge(&sums);
         }
         for (key, more) in part.units {
             match self.units.get_mut(&key) {
-                // What fits no more is left out, as above.
+                // Sums that would overflow are left out.
                 Some(sums) => drop(sums.merge(&more)),
                 None => drop(self.units.insert(key, more)),
             }
@@ -209,7 +209,7 @@ impl Merged {
         Ok(())
     }
 
-    /// Calls of an arm that were assigned by chance: those that enter the comparison, and those that their callers left.
+    /// Calls of an arm that were assigned at random: those that enter the comparison, and those that their callers cancelled.
     pub(crate) fn calls(&self, arm: Arm) -> u64 {
         self.arms.get(&arm).map_or(0, |counts| counts.predictions.saturating_add(counts.cancelled) as u64)
     }

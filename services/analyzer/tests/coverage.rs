@@ -1,11 +1,11 @@
-//! Shares of answers that the comparison does not see: unread, without a metric's value, and calls that their callers left.
+//! Shares of answers that the comparison does not see: unread answers, answers without a metric's value, and cancelled calls.
 
 mod support;
 
 use serin_schemas::records::{Arm, Decision, MetricResult, NoDataReason, Phase, Segment};
 use support::{SPEC, World};
 
-/// What differs between the arms, and the policy.
+/// The reasons and policies of the issues.
 fn issues(world: &World) -> Vec<(NoDataReason, &str)> {
     world.last().health.iter().map(|issue| (issue.reason, issue.policy.as_str())).collect()
 }
@@ -19,14 +19,14 @@ fn held(change: fn(&mut World)) -> World {
 }
 
 #[test]
-fn callers_that_leave_one_arm_hold_and_are_no_errors() {
+fn cancelled_calls_of_one_arm_hold_and_are_not_errors() {
     let world = held(|world| world.cancelled = [0.2, 0.0]);
     assert_eq!(issues(&world), [(NoDataReason::CancelledShareDiffers, "hold")]);
     let sentence = &world.last().sentence;
-    assert!(sentence.starts_with("hold: callers left ") && sentence.contains(" 0.0 % of control's"), "{sentence}");
+    assert!(sentence.starts_with("hold: callers cancelled ") && sentence.contains(" 0.0 % of control's"), "{sentence}");
     let canary = world.last().arms.iter().find(|arm| arm.arm == Arm::Canary).unwrap();
     assert!(canary.cancelled > 0 && canary.errors < canary.predictions / 20, "{canary:?}");
-    // The other way round too: nothing is better for it.
+    // The same the other way round: it does not make the canary better.
     let world = held(|world| world.cancelled = [0.0, 0.2]);
     assert_eq!(issues(&world), [(NoDataReason::CancelledShareDiffers, "hold")]);
 }
@@ -40,11 +40,11 @@ fn answers_of_one_arm_that_go_unread_hold() {
 }
 
 #[test]
-fn a_value_that_one_arm_leaves_out_more_often_holds_and_only_its_metric_is_not_judged() {
+fn a_value_missing_more_often_in_one_arm_holds_and_only_its_metric_is_not_judged() {
     let world = held(|world| world.scoreless = [0.2, 0.0]);
     assert_eq!(issues(&world), [(NoDataReason::ValueShareDiffers, "hold")]);
     let sentence = &world.last().health[0].sentence;
-    assert!(sentence.contains("of canary's answers carry the value of score, 100.0 % of control's"), "{sentence}");
+    assert!(sentence.contains("of the canary's answers carry the value of score, 100.0 % of control's"), "{sentence}");
     let metric = world.metric("score", &Segment::all());
     assert_eq!((metric.result, metric.no_data), (MetricResult::NoData, Some(NoDataReason::ValueShareDiffers)));
     assert!(metric.sentence.contains("one arm's answers carry the value less often"), "{}", metric.sentence);
@@ -52,7 +52,7 @@ fn a_value_that_one_arm_leaves_out_more_often_holds_and_only_its_metric_is_not_j
 }
 
 #[test]
-fn the_same_share_of_both_arms_is_no_difference() {
+fn the_same_share_of_both_arms_is_not_a_difference() {
     for seed in 0..5 {
         let mut world = World::new(300 + seed);
         world.bake();
@@ -60,27 +60,27 @@ fn the_same_share_of_both_arms_is_no_difference() {
         assert_eq!(world.until(Decision::Hold, 40), None, "{:#?}", world.last().health);
         let part = "; seen in ";
         let sentence = &world.metric("score", &Segment::all()).sentence;
-        assert!(sentence.contains(part) && sentence.contains(" % of canary's answers and 6"), "{sentence}");
-        assert!(!world.metric("latency_p99", &Segment::all()).sentence.contains(part), "it sees all of them");
+        assert!(sentence.contains(part) && sentence.contains(" % of the canary's answers and 6"), "{sentence}");
+        assert!(!world.metric("latency_p99", &Segment::all()).sentence.contains(part), "it sees all answers");
     }
 }
 
 #[test]
-fn a_step_that_is_over_says_what_its_metrics_did_not_see() {
+fn the_sentence_of_a_passed_step_reports_what_its_metrics_did_not_see() {
     let mut world = World::new(22);
     world.scoreless = [1.0; 2];
     world.bake();
     assert!(world.until(Decision::Promote, 20).is_some(), "{:#?}", world.last());
     let sentence = &world.last().sentence;
     assert!(
-        sentence.contains("this step asks for no more; score saw only 0.0 % of canary's answers and 0.0 % of"),
+        sentence.contains("this step requires no more; score saw only 0.0 % of the canary's answers and 0.0 % of"),
         "{sentence}"
     );
-    assert!(!sentence.contains("slow_watch"), "what is only watched decides nothing");
+    assert!(!sentence.contains("slow_watch"), "a watched metric decides nothing");
 }
 
 #[test]
-fn each_share_has_a_policy_of_its_own() {
+fn each_share_has_its_own_policy() {
     let spec = SPEC.replacen(
         "\"window\"",
         r#""noData": {"cancelledShare": "warn", "unreadShare": "warn", "valueShare": "rollback"}, "window""#,
@@ -93,8 +93,8 @@ fn each_share_has_a_policy_of_its_own() {
     assert_eq!(issues(&world), [(NoDataReason::CancelledShareDiffers, "warn")]);
     world.scoreless = [0.5, 0.0];
     assert!(world.until(Decision::Rollback, 20).is_some(), "{:#?}", world.last());
-    assert!(world.last().reasons.is_empty(), "it is no finding against the version");
-    // Of a metric that is only watched it is told.
+    assert!(world.last().reasons.is_empty(), "it is not a finding against the version");
+    // For a watched metric it is only a warning.
     let watched = SPEC.replacen("\"role\": \"score\"", "\"role\": \"watch\"", 1);
     let mut world = World::with_spec(24, &watched);
     world.bake();
@@ -103,9 +103,9 @@ fn each_share_has_a_policy_of_its_own() {
     assert_eq!(issues(&world), [(NoDataReason::ValueShareDiffers, "warn")]);
 }
 
-/// Whoever has seen which version answers can leave on purpose: it is told, and holds nothing up.
+/// A caller that has seen which version answers can cancel on purpose, so this is reported and does not hold the rollout.
 #[test]
-fn callers_who_leave_in_the_middle_of_an_answer_are_told_and_hold_nothing_up() {
+fn calls_cancelled_in_the_middle_of_an_answer_are_reported_and_do_not_hold() {
     let mut world = World::new(26);
     world.bake();
     (world.leave_midway, world.cancelled) = (true, [0.2, 0.0]);
@@ -116,11 +116,11 @@ fn callers_who_leave_in_the_middle_of_an_answer_are_told_and_hold_nothing_up() {
 }
 
 #[test]
-fn shares_are_compared_anew_in_each_step_and_when_resumed() {
+fn shares_are_compared_from_scratch_in_each_step_and_after_a_resume() {
     let mut world = held(|world| world.cancelled = [0.2, 0.0]);
     world.cancelled = [0.0; 2];
     world.window();
-    assert_eq!(world.last().decision, Decision::Hold, "it stays while nobody has looked at it");
+    assert_eq!(world.last().decision, Decision::Hold, "it stays until it is resumed");
     world.turn(Phase::Held, 0, 500, 5000);
     world.turn(Phase::Baking, 0, 500, 5000);
     assert_eq!(world.until(Decision::Hold, 10), None);
@@ -132,7 +132,7 @@ fn shares_are_compared_anew_in_each_step_and_when_resumed() {
 }
 
 #[test]
-fn users_who_always_leave_are_not_many_findings() {
+fn users_who_always_cancel_do_not_cause_a_finding() {
     let sticky = SPEC.replacen("\"window\"", r#""assignment": {"sticky": {"header": "x-user"}}, "window""#, 1);
     for seed in 0..10 {
         let mut world = World::with_spec(400 + seed, &sticky);
@@ -142,7 +142,7 @@ fn users_who_always_leave_are_not_many_findings() {
         let held = world.until(Decision::Hold, 40);
         assert_eq!(held, None, "seed {seed}: {:#?}", world.last().health);
     }
-    // An arm that leaves out the value altogether is found all the same.
+    // An arm without any values is still found.
     let mut world = World::with_spec(410, &sticky);
     world.users = Some(3000);
     world.bake();
@@ -151,7 +151,7 @@ fn users_who_always_leave_are_not_many_findings() {
 }
 
 #[test]
-fn a_rollout_of_the_first_rules_goes_on_as_it_began() {
+fn a_rollout_under_the_first_rules_continues_under_them() {
     let mut world = World::new(25);
     world.control.rules = 1;
     world.bake();

@@ -1,4 +1,4 @@
-//! What is decided on synthetic traffic, from partial windows to verdicts.
+//! Decisions on synthetic traffic, from partial windows to verdicts.
 
 mod support;
 
@@ -11,7 +11,7 @@ fn warm_up_freezes_the_most_frequent_values_and_starts_the_canary() {
     let frozen = world.bake();
     assert_eq!(frozen.segments["origin"], ["JFK", "LGA"]);
     assert!(frozen.warmup_events >= 3000);
-    // The labels of stable mature a minute later: until then the canary waits.
+    // The labels of stable mature a minute later, and the canary waits until then.
     assert!(world.verdicts.len() >= 7, "{}", world.verdicts.len());
     let waiting = &world.verdicts[3];
     assert_eq!(waiting.sentence, "warming up: waiting for the first matured labels of stable");
@@ -50,7 +50,7 @@ fn errors_roll_back_and_are_named() {
     let metric = world.metric("error_rate", &Segment::all());
     assert_eq!(metric.result, MetricResult::Fail);
     assert!(metric.failed_at == metric.evidence_through && metric.p_fail <= 0.01 && metric.ln_e_fail > 4.6);
-    assert!(metric.sentence.starts_with("canary's error rate is "), "{}", metric.sentence);
+    assert!(metric.sentence.starts_with("the canary's error rate is "), "{}", metric.sentence);
     assert!(
         metric.sentence.ends_with("at least 1 point worse with 99 % confidence at every look"),
         "{}",
@@ -63,7 +63,7 @@ fn one_bad_segment_rolls_back_and_is_named() {
     let world = until_rollback(Version { error_lga: Some(0.06), ..HEALTHY }, 4);
     let reason = &world.last().reasons[0];
     assert_eq!((reason.metric.as_str(), reason.segment.to_string().as_str()), ("error_rate", "origin=LGA"));
-    assert!(reason.sentence.starts_with("for origin=LGA canary's error rate is "), "{}", reason.sentence);
+    assert!(reason.sentence.starts_with("for origin=LGA, the canary's error rate is "), "{}", reason.sentence);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_slow_tail_rolls_back_and_is_named() {
     let world = until_rollback(Version { slow: 0.04, ..HEALTHY }, 5);
     assert_eq!(world.last().reasons[0].metric, "latency_p99");
     let sentence = &world.last().reasons[0].sentence;
-    assert!(sentence.starts_with("canary's p99 latency is ") && sentence.contains(" ms against "), "{sentence}");
+    assert!(sentence.starts_with("the canary's p99 latency is ") && sentence.contains(" ms against "), "{sentence}");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn wrong_answers_show_when_their_labels_mature() {
 }
 
 #[test]
-fn what_is_only_watched_never_decides() {
+fn a_watched_metric_never_decides() {
     let mut world = World::new(8);
     world.canary = Version { latency_ms: 23.5, ..HEALTHY };
     world.bake();
@@ -114,7 +114,7 @@ fn p_never_grows_and_failures_stay() {
     world.canary = Version { error: 0.025, ..HEALTHY };
     world.bake();
     world.until(Decision::Rollback, 200);
-    // The canary recovers: what has failed stays failed.
+    // The canary recovers, but what has failed stays failed.
     world.canary = HEALTHY;
     for _ in 0..30 {
         world.window();
@@ -130,14 +130,14 @@ fn p_never_grows_and_failures_stay() {
 }
 
 #[test]
-fn each_step_must_show_pass_anew() {
+fn each_step_must_show_a_pass_again() {
     let mut world = World::new(10);
     world.bake();
     world.until(Decision::Rollback, 40);
     let before = world.metric("error_rate", &Segment::all()).ln_e_pass;
     assert!(before > 3.0, "{before}");
     world.turn(Phase::Baking, 1, 2500, 7500);
-    // The verdict at the turn speaks of the new step, of which nothing is known yet.
+    // The verdict at the change is about the new step, of which nothing is known yet.
     world.close(world.now.plus(support::WINDOW));
     world.now = world.now.plus(support::WINDOW);
     assert_eq!((world.last().step, world.last().decision), (1, Decision::Continue));
@@ -148,14 +148,14 @@ fn each_step_must_show_pass_anew() {
 }
 
 #[test]
-fn no_fail_is_enough_where_the_step_asks_for_no_more() {
+fn no_fail_is_enough_if_the_step_requires_no_more() {
     let mut world = World::new(11);
     world.bake();
     world.window();
     assert_eq!(world.last().decision, Decision::Promote);
     assert_eq!(
         world.last().sentence,
-        "nothing has failed in 6 checks; this step asks for no more; not judged: wrong (its labels have not matured yet)"
+        "nothing has failed in 6 checks; this step requires no more; not judged: wrong (its labels have not matured yet)"
     );
     let weights: f64 = world.last().metrics.iter().map(|metric| metric.weight).sum();
     assert!((weights - 1.0).abs() < 1e-12);
@@ -164,7 +164,7 @@ fn no_fail_is_enough_where_the_step_asks_for_no_more() {
 }
 
 #[test]
-fn a_step_that_asks_for_segments_waits_for_each_of_them() {
+fn a_step_that_requires_segments_waits_for_each_of_them() {
     let both = |require: &str| {
         let mut world = World::with_spec(14, &support::SPEC.replace("\"require\": \"pass\"", require));
         world.bake();
@@ -204,7 +204,7 @@ fn a_hold_keeps_the_evidence_of_the_step() {
 }
 
 #[test]
-fn ids_tell_verdicts_apart() {
+fn verdicts_have_different_ids() {
     let mut world = World::new(13);
     world.bake();
     world.until(Decision::Rollback, 5);

@@ -1,4 +1,5 @@
-//! Labels of the canary that come later than control's: the metric on their delay tells, and holds; nothing else is held against it.
+//! Labels of the canary that arrive later than control's: the metric on their delay holds the rollout, and the labels do not count
+//! against the canary.
 
 mod support;
 
@@ -9,20 +10,20 @@ use support::{
 };
 
 #[test]
-fn slower_labels_of_the_canary_are_told_and_named() {
+fn slower_labels_of_the_canary_are_reported_and_named() {
     let spec = spec("\"distribution\"", "{\"absolute\": 0.1}");
     let world = play(1, &spec, 1.5, 1.0);
     assert_eq!(world.last().decision, Decision::Hold, "{}", world.last().sentence);
     let issue = &world.last().health[0];
     assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::LabelDelay, "hold"));
-    let begin = "click_delay: the canary's distribution of label delay is beyond its margin: its labels come later";
+    let begin = "click_delay: the canary's distribution of label delay is beyond its margin: its labels arrive later";
     assert!(issue.sentence.starts_with(begin), "{}", issue.sentence);
     assert_ne!(world.metric("clicked", &Segment::all()).result, MetricResult::Fail);
 }
 
-/// A metric that only watches the delay decides nothing, and what it knows of the labels is heard all the same.
+/// A metric that only watches the delay decides nothing, but what it shows of the labels counts.
 #[test]
-fn a_delay_that_is_only_watched_holds_what_labels_say() {
+fn a_delay_that_is_only_watched_holds_the_label_metrics() {
     let world = play(50, &spec("\"distribution\"", "{\"absolute\": 0.1}, \"role\": \"watch\""), 1.5, 1.0);
     assert_eq!(world.last().decision, Decision::Hold, "{}", world.last().sentence);
     assert_eq!(world.last().health[0].reason, NoDataReason::LabelDelay);
@@ -31,45 +32,45 @@ fn a_delay_that_is_only_watched_holds_what_labels_say() {
 }
 
 #[test]
-fn a_quantile_of_the_delay_is_told_in_seconds() {
+fn a_quantile_of_the_delay_is_in_seconds() {
     let own = spec("{\"quantile\": {\"level\": 0.9}}", "{\"relative\": 0.2}");
     let rollback = own.replacen("\"window\"", "\"noData\": {\"labelDelay\": \"warn\"}, \"window\"", 1);
     let world = play(2, &rollback, 1.6, 1.0);
     assert_eq!(world.last().decision, Decision::Rollback, "{}", world.last().sentence);
     let reason = &world.last().reasons[0];
     assert_eq!(reason.metric, "click_delay");
-    let words = reason.sentence.strip_prefix("canary's p90 label delay is ").unwrap_or_default();
+    let words = reason.sentence.strip_prefix("the canary's p90 label delay is ").unwrap_or_default();
     assert!(words.contains(" s against ") && words.contains(" s, at least "), "{}", reason.sentence);
 }
 
 #[test]
-fn labels_that_come_alike_pass_and_more_of_them_are_no_trouble() {
-    // More clicks are what a better canary has: a delay on the same label must not take that for missing labels.
+fn labels_that_arrive_alike_pass_and_more_labels_are_not_an_issue() {
+    // A better canary has more clicks. A delay on the same label must not treat that as missing labels.
     let world = play(3, &spec("\"distribution\"", "{\"absolute\": 0.2}"), 1.0, 1.5);
     assert_eq!(world.metric("click_delay", &Segment::all()).result, MetricResult::Pass);
     assert!(world.verdicts.iter().all(|verdict| verdict.health.is_empty()), "{:?}", world.last().health);
 }
 
-/// The maturity ends before most of the canary's clicks have come: fewer of them are there, and none is missing.
+/// The maturity ends before most of the canary's clicks have arrived, so there are fewer of them although none is missing.
 #[test]
 fn a_canary_whose_labels_are_merely_slower_is_not_rolled_back() {
     for seed in 10..16 {
-        // As wide as it may be: what the delay metric itself asks for is shown late, or never.
+        // The widest possible margin: the delay metric itself shows a difference late or never.
         let own =
             spec("\"distribution\"", "{\"absolute\": 0.9}").replacen("{\"relative\": 0.5}", "{\"relative\": 0.2}", 1);
         let world = play(seed, &own, 3.0, 1.0);
         assert_eq!(world.last().decision, Decision::Hold, "{seed}: {}", world.last().sentence);
         let sentence = &world.last().sentence;
         assert!(
-            sentence.starts_with("hold: the canary's label click comes later than control's, and all that speaks"),
+            sentence.starts_with("hold: the canary's label click arrives later than control's, and all evidence"),
             "{sentence}"
         );
     }
 }
 
-/// Who resumes a hold for slower labels has acknowledged them. What rests on them is no pass, and no finding.
+/// A resume acknowledges a hold for slower labels. What rests on these labels is then neither a pass nor a finding.
 #[test]
-fn who_resumes_a_hold_for_slower_labels_is_not_held_for_them_again() {
+fn a_resume_acknowledges_slower_labels() {
     let wide =
         spec("\"distribution\"", "{\"absolute\": 0.9}").replacen("{\"relative\": 0.5}", "{\"relative\": 0.2}", 1);
     for (seed, own, times) in [(1, spec("\"distribution\"", "{\"absolute\": 0.1}"), 1.5), (10, wide, 3.0)] {
@@ -88,7 +89,7 @@ fn who_resumes_a_hold_for_slower_labels_is_not_held_for_them_again() {
 }
 
 #[test]
-fn a_canary_that_is_worse_by_its_labels_is_rolled_back_all_the_same() {
+fn a_canary_that_is_worse_by_its_labels_is_still_rolled_back() {
     for seed in 20..24 {
         let world = play(seed, &spec("\"distribution\"", "{\"absolute\": 0.2}"), 1.0, 0.2);
         assert_eq!(world.last().decision, Decision::Rollback, "{seed}: {}", world.last().sentence);
@@ -96,18 +97,18 @@ fn a_canary_that_is_worse_by_its_labels_is_rolled_back_all_the_same() {
     }
 }
 
-/// A distribution is tested in both directions, but labels that come earlier explain no missing ones.
+/// A distribution is tested in both directions, but labels that arrive earlier do not explain missing ones.
 #[test]
-fn labels_that_come_earlier_excuse_nothing() {
+fn labels_that_arrive_earlier_excuse_nothing() {
     for seed in 30..33 {
         let world = play(seed, &spec("\"distribution\"", "{\"absolute\": 0.2}"), 0.5, 0.2);
         assert_eq!(world.last().decision, Decision::Rollback, "{seed}: {}", world.last().sentence);
     }
 }
 
-/// Whatever their number, labels that come a little later explain a little only.
+/// Labels that arrive a little later explain only a little, whatever their number.
 #[test]
-fn labels_that_come_a_little_later_do_not_excuse_a_worse_canary() {
+fn labels_that_arrive_a_little_later_do_not_excuse_a_worse_canary() {
     for seed in 40..43 {
         let world = play(seed, &spec("\"distribution\"", "{\"absolute\": 0.2}"), 1.02, 0.2);
         assert_eq!(world.last().decision, Decision::Rollback, "{seed}: {}", world.last().sentence);
@@ -115,7 +116,7 @@ fn labels_that_come_a_little_later_do_not_excuse_a_worse_canary() {
     }
 }
 
-/// More labels than that, so that the little is beyond chance: half of the margin is what a doubt needs.
+/// With more labels, the small delay is beyond chance. A doubt needs half of the margin.
 #[test]
 fn labels_that_are_surely_a_little_later_do_not_excuse_a_worse_canary() {
     for seed in 60..63 {
@@ -127,9 +128,9 @@ fn labels_that_are_surely_a_little_later_do_not_excuse_a_worse_canary() {
     }
 }
 
-/// What labels say is in doubt; what the answers themselves show is not.
+/// The labels are in doubt, but the answers themselves are not.
 #[test]
-fn a_canary_that_fails_is_rolled_back_however_late_its_labels_are() {
+fn a_canary_that_fails_is_rolled_back_no_matter_how_late_its_labels_are() {
     for seed in 70..76 {
         let own =
             spec("\"distribution\"", "{\"absolute\": 0.9}").replacen("{\"relative\": 0.5}", "{\"relative\": 0.2}", 1);
@@ -139,7 +140,7 @@ fn a_canary_that_fails_is_rolled_back_however_late_its_labels_are() {
     }
 }
 
-/// Of few labels the median moves by chance: what its interval does not show excuses nothing.
+/// With few labels the median moves by chance. What its interval does not show excuses nothing.
 #[test]
 fn a_median_that_chance_explains_excuses_nothing() {
     for seed in 80..86 {

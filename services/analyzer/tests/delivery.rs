@@ -1,6 +1,6 @@
-//! Completeness, repetition, restarts: what reaches the evidence, and that it is always the same.
+//! Completeness, repetition and restarts: which records reach the evidence, and that the result is always the same.
 
-#![expect(clippy::unwrap_used, reason = "a test may stop here")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 
@@ -31,7 +31,7 @@ fn a_missing_partition_holds_everything_back() {
     world.close_one(1, world.now);
     assert_eq!(world.verdicts.len(), 1);
     assert!(world.last().warmup_events.unwrap() > 1900);
-    // Nothing new is said when nothing new has passed.
+    // There is no new verdict while no window's time has passed.
     world.close_one(1, world.now.plus(Span(1)));
     world.close(world.now);
     assert_eq!(world.verdicts.len(), 1);
@@ -57,7 +57,7 @@ fn order_and_repetition_of_parts_do_not_matter() {
             }
             world.close(world.now);
             if shuffled {
-                // Too late: every partition has promised that nothing more would come.
+                // Too late: every partition has promised that no more parts would come.
                 world.send(&parts[2]);
             }
         }
@@ -92,7 +92,7 @@ fn windows_of_several_generations_are_strata_of_one_window() {
 }
 
 #[test]
-fn an_ended_rollout_leaves_nothing() {
+fn an_ended_rollout_leaves_no_rows() {
     let mut world = World::new(4);
     world.bake();
     for part in world.draw() {
@@ -108,15 +108,15 @@ fn an_ended_rollout_leaves_nothing() {
     world.commit();
     let progress = world.harness.rows().keys().filter(|key| key[0] == b'p').count();
     assert_eq!((world.harness.rows().len(), progress), (PARTITIONS as usize, PARTITIONS as usize));
-    let told = world.verdicts.len();
+    let verdicts = world.verdicts.len();
     world.close(world.now);
     world.harness.crash().unwrap();
     world.close(world.now.plus(WINDOW));
-    assert_eq!(world.verdicts.len(), told);
+    assert_eq!(world.verdicts.len(), verdicts);
 }
 
 #[test]
-fn waiting_windows_leave_when_they_are_judged() {
+fn pending_windows_are_removed_when_they_are_judged() {
     let mut world = World::new(5);
     world.bake();
     let waiting = |world: &World| world.harness.rows().keys().filter(|key| key.contains(&b'z')).count();
@@ -132,7 +132,7 @@ fn waiting_windows_leave_when_they_are_judged() {
 }
 
 #[test]
-fn too_many_waiting_windows_stop_the_task_with_the_partition() {
+fn too_many_pending_windows_stop_the_task_and_name_the_partition() {
     let config = Config { max_pending_windows: 2 };
     let mut world = World::new(6);
     world.harness = FoldDriver::new(move || AnalyzerFactory::new(config.clone(), 1).fold(0)).unwrap();
@@ -145,7 +145,7 @@ fn too_many_waiting_windows_stop_the_task_with_the_partition() {
         let record = record_of(&mut world, &part);
         stopped = world.harness.apply(&record).err();
     }
-    insta::assert_snapshot!(stopped.unwrap(), @"3 windows wait for partitions [0, 2] of `events`; see whether their aggregators run, or raise `analyzer.max_pending_windows`");
+    insta::assert_snapshot!(stopped.unwrap(), @"3 windows are waiting for partitions [0, 2] of `events`; check that their aggregators are running, or raise `analyzer.max_pending_windows`");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn code_of(world: &mut World, part: &WindowClosed) -> &'static str {
 }
 
 #[test]
-fn what_cannot_be_read_or_makes_no_sense_is_poison_and_changes_nothing() {
+fn unreadable_or_senseless_windows_are_poison_and_change_nothing() {
     let mut world = World::new(9);
     world.bake();
     world.window();
@@ -208,7 +208,7 @@ fn what_cannot_be_read_or_makes_no_sense_is_poison_and_changes_nothing() {
     let twice = vec![cell(rate.clone(), "error_rate"), cell(rate.clone(), "error_rate")];
     assert_eq!(code_of(&mut world, &with(twice)), "bad_summary");
     assert_eq!(code_of(&mut world, &with(vec![cell(rate, "no_such_metric")])), "unknown_metric");
-    // Sums per bucket of units come where units are assigned only.
+    // Sums per bucket of units are only valid where units are assigned.
     let sums = serin_sketches::Summary::Buckets(serin_sketches::Buckets::new()).encode();
     assert_eq!(code_of(&mut world, &with(vec![cell(sums, "error_rate")])), "bad_summary");
     let people = Population { arm: Arm::Canary, segment: Segment::of("origin", "LGA"), predictions: -1 };
@@ -246,11 +246,11 @@ fn a_control_record_that_cannot_be_used_is_poison() {
             let poison = world.send(&control).poison.unwrap();
             assert_eq!(poison.code.as_str(), "bad_control");
             assert!(poison.message.contains(want), "{}", poison.message);
-            // Nobody waits for a verdict that never comes.
+            // A verdict is written, so that the controller does not wait forever.
             world.commit();
             let verdicts = std::mem::take(&mut world.verdicts);
-            let said: Vec<_> = verdicts.iter().map(|verdict| (verdict.decision, verdict.refuses())).collect();
-            assert_eq!(said, [(Decision::Hold, true)]);
+            let decided: Vec<_> = verdicts.iter().map(|verdict| (verdict.decision, verdict.refuses())).collect();
+            assert_eq!(decided, [(Decision::Hold, true)]);
             assert!(verdicts[0].sentence.contains(want), "{}", verdicts[0].sentence);
             assert_eq!((verdicts[0].generation, verdicts[0].step), (control.generation, step));
         }
@@ -273,8 +273,8 @@ fn tape() -> Vec<Record> {
     world.tape
 }
 
-/// Feeds the tape, with a commit after each record that `commits` names and a crash before each that `crashes` names: after
-/// a crash reading goes on from the last commit, as the task does it.
+/// Feeds the tape, with a commit after each record in `commits` and a crash before each record in `crashes`. After
+/// a crash, reading continues from the last commit, as in a task.
 fn replay(tape: &[Record], commits: &[usize], crashes: &[usize]) -> (Vec<Bytes>, Vec<(Bytes, Bytes)>) {
     let mut harness = harness();
     let mut out = Vec::new();

@@ -1,12 +1,12 @@
-//! Many rollouts of a version equal to stable, looked at after every window: how often it is rolled back.
+//! Many rollouts of a version that is equal to stable, judged after every window: how often it is rolled back.
 
 mod support;
 
 use serin_schemas::records::{Decision, MetricResult, Phase, Segment};
 use support::World;
 
-/// At most `false_rollback` (1 %) by the theorem; some 0.15 % were seen in the study (statistics.md 8.1). With 100 rollouts
-/// of the same seeds the outcome is a constant: none.
+/// At most `false_rollback` (1 %) by the theorem; about 0.15 % were seen in the study (statistics.md 8.1). With 100 rollouts
+/// of the same seeds the result is constant: none.
 #[test]
 fn none_of_100_is_rolled_back() {
     let (mut rolled_back, mut held, mut passed) = (0, 0, 0);

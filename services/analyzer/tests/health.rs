@@ -1,4 +1,4 @@
-//! What is done when the evidence itself cannot be trusted.
+//! What happens when the evidence itself cannot be trusted.
 
 mod support;
 
@@ -21,7 +21,7 @@ fn a_wrong_split_holds_and_judges_nothing() {
     let metric = world.metric("error_rate", &Segment::all());
     assert_eq!((metric.result, metric.no_data), (MetricResult::NoData, Some(NoDataReason::SampleRatio)));
     assert_eq!(world.last().score_low.to_bits(), 0);
-    // It stays for the step and is counted anew in the next.
+    // The issue stays for the step, and the next step counts from scratch.
     world.leak = 0.0;
     world.window();
     assert_eq!(world.last().decision, Decision::Hold);
@@ -79,7 +79,7 @@ fn a_canary_that_never_answers_is_no_data() {
     world.window();
     let metric = world.metric("error_rate", &Segment::all());
     assert_eq!((metric.result, metric.no_data), (MetricResult::NoData, Some(NoDataReason::NoCanaryTraffic)));
-    assert_eq!(metric.sentence, "canary's error rate is not judged: there are no answers of the canary");
+    assert_eq!(metric.sentence, "the canary's error rate is not judged: there are no answers of the canary");
     assert_eq!(world.last().decision, Decision::Continue);
     assert!(world.until(Decision::Hold, 5).is_some());
 }
@@ -96,7 +96,7 @@ fn the_policy_may_be_to_roll_back_without_blame() {
 }
 
 #[test]
-fn a_pause_of_all_traffic_is_told() {
+fn a_pause_of_all_traffic_is_reported() {
     let mut world = World::new(5);
     world.bake();
     world.window();
@@ -121,13 +121,13 @@ fn late_events_of_one_arm_only_hold() {
     assert_eq!(world.last().health[0].reason, NoDataReason::LateShareDiffers);
     let mut world = World::new(7);
     world.bake();
-    // The same share of both arms is nobody's fault.
+    // The same share of both arms is not a difference.
     world.late = [20, 200];
     assert_eq!(world.until(Decision::Hold, 60), None);
 }
 
 #[test]
-fn late_shares_are_compared_anew_in_each_step_and_when_resumed() {
+fn late_shares_are_compared_from_scratch_in_each_step_and_after_a_resume() {
     let mut world = World::new(6);
     world.bake();
     world.late = [20, 0];
@@ -135,7 +135,7 @@ fn late_shares_are_compared_anew_in_each_step_and_when_resumed() {
     world.late = [0, 0];
     world.turn(Phase::Held, 0, 500, 5000);
     world.window();
-    assert_eq!(world.last().decision, Decision::Hold, "it stays while nobody has looked at it");
+    assert_eq!(world.last().decision, Decision::Hold, "it stays until it is resumed");
     world.turn(Phase::Baking, 0, 500, 5000);
     assert_eq!(world.until(Decision::Hold, 10), None);
     world.late = [20, 0];
@@ -146,7 +146,7 @@ fn late_shares_are_compared_anew_in_each_step_and_when_resumed() {
 }
 
 #[test]
-fn losses_of_an_unknown_arm_are_told() {
+fn losses_of_an_unknown_arm_are_reported() {
     let mut world = World::new(10);
     world.bake();
     let mut parts = world.draw();
@@ -159,13 +159,13 @@ fn losses_of_an_unknown_arm_are_told() {
     world.close(world.now);
     let issue = &world.last().health[0];
     assert_eq!(issue.reason, NoDataReason::EventsLost);
-    assert_eq!(issue.sentence, "9 events of stable, or of an arm nobody knows, were lost since the last verdict");
+    assert_eq!(issue.sentence, "9 events of stable, or of an unknown arm, were lost since the last verdict");
     world.window();
     assert!(world.last().health.is_empty());
 }
 
 #[test]
-fn labels_that_come_for_one_arm_only_hold_the_label_metrics() {
+fn labels_that_arrive_for_one_arm_only_hold_the_label_metrics() {
     let mut world = World::new(8);
     world.labelled = [0.5, 0.95];
     world.bake();
@@ -184,13 +184,13 @@ fn labels_that_stop_hold() {
     }
     world.labelled = [0.0, 0.0];
     let stopped = world.until(Decision::Hold, 12);
-    // They are missed when they should have matured.
+    // They are missing from the time at which they should have matured.
     assert!(stopped.is_some_and(|windows| windows >= 6), "{stopped:?}");
     assert!(world.last().sentence.contains("have matured without any label"), "{}", world.last().sentence);
 }
 
 #[test]
-fn lost_events_are_told_once() {
+fn lost_events_are_reported_once() {
     let mut world = World::new(10);
     world.bake();
     let mut parts = world.draw();
@@ -207,11 +207,11 @@ fn lost_events_are_told_once() {
 }
 
 #[test]
-fn an_observed_rollout_owes_nothing_to_the_spec_s_shares() {
+fn an_observed_rollout_is_not_compared_with_the_shares_of_the_spec() {
     let mut world = World::with_spec(11, &SPEC.replacen("\"window\"", "\"mode\": \"observe\", \"window\"", 1));
     world.bake();
     world.window();
-    // Somebody else splits the traffic as they like.
+    // An external splitter may use any shares.
     world.leak = 0.7;
     assert_eq!(world.until(Decision::Hold, 20), None);
     world.leak = 1.0;
@@ -228,7 +228,7 @@ fn a_sticky_split_is_not_tested_per_request() {
 }
 
 #[test]
-fn a_promotion_waits_for_who_is_not_heard_and_a_rollback_does_not() {
+fn a_promotion_waits_for_an_unheard_writer_and_a_rollback_does_not() {
     let mut world = World::new(80);
     world.bake();
     for _ in 0..5 {
@@ -247,18 +247,18 @@ fn a_promotion_waits_for_who_is_not_heard_and_a_rollback_does_not() {
     assert_eq!(world.last().decision, Decision::Rollback, "{}", world.last().sentence);
 }
 
-/// The same share of both arms is no difference, and what is left may not be all there is to know.
+/// The same share of both arms is not a difference, but the remaining events may not be representative.
 #[test]
 fn a_promotion_waits_where_much_of_either_arm_came_late() {
     for (late, promotes) in [([20, 200], false), ([20, 0], false), ([0, 200], false), ([3, 30], true)] {
         let mut world = World::new(81);
         world.bake();
         world.late = late;
-        // A first window only teaches how much comes late.
+        // The first window only shows how much comes late.
         (0..3).for_each(|_| world.window());
         let verdict = world.last();
         assert_eq!(verdict.decision == Decision::Promote, promotes, "{late:?}: {}", verdict.sentence);
-        let told = verdict.sentence.contains("came after their window had closed (at most 5.0 % may)");
-        assert!(promotes || told || verdict.decision == Decision::Hold, "{late:?}: {}", verdict.sentence);
+        let reported = verdict.sentence.contains("came after their window had closed (the limit is 5.0 %)");
+        assert!(promotes || reported || verdict.decision == Decision::Hold, "{late:?}: {}", verdict.sentence);
     }
 }

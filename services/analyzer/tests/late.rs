@@ -1,6 +1,6 @@
-//! A canary that turns bad late is explained by the windows in which it did: the whole rollout hardly shows it.
+//! A canary that turns bad late is explained by the windows in which it was bad, because the whole rollout hardly shows it.
 
-#![expect(clippy::unwrap_used, reason = "a test may stop here")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 #![allow(dead_code, reason = "it uses its part of the lab")]
 
 #[path = "kinds/lab.rs"]
@@ -32,7 +32,7 @@ fn turns_bad(metric: &str, mirror: bool, draw: Draw) -> (Verdict, Lab) {
 }
 
 #[test]
-fn every_kind_says_what_the_last_windows_show() {
+fn the_sentence_of_every_kind_shows_the_last_windows() {
     let kinds: [(&str, bool, Draw); 8] = [
         (r#""kind": "rate", "source": "error", "margin": {"absolute": 0.01}"#, false, |dice, _, n, harm| {
             rate(dice, n, 0.001 + 0.4 * harm)
@@ -71,10 +71,10 @@ fn every_kind_says_what_the_last_windows_show() {
         let harm = metric.harm.clone().unwrap_or_else(|| panic!("{kind}: {metric:#?}"));
         let sentence = &verdict.reasons[0].sentence;
         assert_eq!(metric.result, MetricResult::Fail, "{kind}: {sentence}");
-        // Where the harm began, to a window.
+        // The start of the harm is found within a window or two.
         let windows = harm.through.since(harm.from).as_secs_f64() / 10.0;
         assert!((1.0..=3.0).contains(&windows), "{kind}: {windows} {sentence}");
-        // What matures later is told by the clock.
+        // For metrics that mature later, the time is absolute.
         let when = sentence.contains(" in the last ") || (mirror && sentence.contains("Z ("));
         assert!(when && sentence.contains(" since the canary began)"), "{kind}: {sentence}");
         assert!(sentence.contains("at some time in this step "), "{kind}: {sentence}");
@@ -83,14 +83,14 @@ fn every_kind_says_what_the_last_windows_show() {
 }
 
 #[test]
-fn counts_too() {
+fn the_sentence_of_a_count_shows_the_last_windows() {
     let metric = r#"{"name": "m", "kind": "count", "source": {"output": "n"}, "margin": {"relative": 0.3}}"#;
     let (verdict, _) = turns_bad(metric, false, |dice, _, n, harm| events(dice, n, 0.2 + 0.8 * harm, 1));
     assert!(verdict.reasons[0].sentence.contains(" in the last "), "{}", verdict.reasons[0].sentence);
 }
 
 #[test]
-fn what_the_whole_rollout_shows_needs_no_more_words() {
+fn a_failure_that_the_whole_rollout_shows_needs_no_windows() {
     let mut world = World::new(61);
     world.canary = Version { error: 0.2, ..HEALTHY };
     world.bake();
@@ -107,7 +107,7 @@ fn the_windows_of_a_failure_stay_and_a_restart_does_not_change_them() {
         for _ in 0..60 {
             world.window();
         }
-        // The monitor of a promoted version, which is then bad, and well again.
+        // Monitoring of a promoted version that turns bad and recovers.
         world.turn(Phase::Promoted, 1, 9500, 500);
         world.window();
         if restart {
@@ -116,7 +116,7 @@ fn the_windows_of_a_failure_stay_and_a_restart_does_not_change_them() {
         }
         world.canary = Version { error: 0.5, ..HEALTHY };
         assert!(world.until(Decision::Rollback, 5).is_some());
-        let told = world.metric("error_rate", &Segment::all()).harm.clone();
+        let harm = world.metric("error_rate", &Segment::all()).harm.clone();
         if restart {
             let rows = world.harness.rows();
             world.harness.reset(rows).unwrap();
@@ -125,7 +125,7 @@ fn the_windows_of_a_failure_stay_and_a_restart_does_not_change_them() {
         for _ in 0..70 {
             world.window();
         }
-        assert_eq!(world.metric("error_rate", &Segment::all()).harm, told);
+        assert_eq!(world.metric("error_rate", &Segment::all()).harm, harm);
         world.last().clone()
     };
     let verdict = play(false);
@@ -148,6 +148,6 @@ fn a_segment_is_explained_in_the_same_way() {
         world.metric("error_rate", &lga).failed_at.is_some()
     });
     let sentence = &world.metric("error_rate", &lga).sentence;
-    assert!(failed && sentence.starts_with("for origin=LGA canary's error rate is "), "{sentence}");
+    assert!(failed && sentence.starts_with("for origin=LGA, the canary's error rate is "), "{sentence}");
     assert!(sentence.contains(" in the last "), "{sentence}");
 }

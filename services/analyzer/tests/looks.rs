@@ -5,7 +5,7 @@ mod support;
 use serin_schemas::records::{Decision, MetricResult, Phase, Segment, Verdict};
 use support::{HEALTHY, SPEC, Version, World};
 
-/// [`SPEC`] with four looks on the way to 6,000 answers in its last step: about 500 come in a window.
+/// [`SPEC`] with four looks up to 6,000 answers in its last step. About 500 answers come in a window.
 fn spec() -> String {
     let looks = "\"require\": \"pass\", \"groupSequential\": {\"answers\": 6000, \"looks\": 4}";
     SPEC.replacen("\"require\": \"pass\"", looks, 1)
@@ -29,14 +29,14 @@ fn of(world: &World, metric: &str) -> (MetricResult, String) {
 const AT_MARGIN: Version = Version { error: 0.02, ..HEALTHY };
 
 #[test]
-fn a_metric_passes_at_a_look_and_at_no_other_time() {
+fn a_metric_passes_only_at_a_look() {
     let mut world = in_last_step(1, &spec(), HEALTHY);
     let mut results = Vec::new();
     for _ in 0..8 {
         world.window();
         results.push(of(&world, "error_rate").0 == MetricResult::Pass);
     }
-    // The looks are at 1,500, 3,000 and 4,500 answers: windows 4, 7 and 10 or so.
+    // The looks are at 1,500, 3,000 and 4,500 answers, at about windows 4, 7 and 10.
     let first = results.iter().position(|passed| *passed).unwrap();
     assert!((2..8).contains(&first), "{results:?}");
     assert!(results[first..].iter().all(|passed| *passed), "what has passed stays: {results:?}");
@@ -55,14 +55,14 @@ fn before_the_first_look_nothing_is_known_although_the_e_process_has_passed() {
     let score = world.metric("score", &Segment::all());
     assert!(score.ln_e_pass > 3.0, "{}", score.ln_e_pass);
     assert_eq!(score.result, MetricResult::Undecided);
-    assert!(score.sentence.ends_with("the first planned look is to come"), "{}", score.sentence);
-    // What has no planned looks passes as ever.
+    assert!(score.sentence.ends_with("no planned look was made yet"), "{}", score.sentence);
+    // A metric without planned looks passes as usual.
     assert_eq!(of(&world, "wrong").0, MetricResult::Pass);
     assert_eq!(world.last().decision, Decision::Continue);
 }
 
 #[test]
-fn after_the_last_look_it_is_over() {
+fn no_pass_is_possible_after_the_last_look() {
     let mut world = in_last_step(3, &spec(), AT_MARGIN);
     for _ in 0..14 {
         world.window();
@@ -70,7 +70,7 @@ fn after_the_last_look_it_is_over() {
     let (result, sentence) = of(&world, "error_rate");
     assert_eq!(result, MetricResult::Undecided);
     assert!(sentence.ends_with("not shown to be within 1 point, and the planned looks are over"), "{sentence}");
-    // Not even a canary that was repaired: the horizon is fixed. The e-process would pass it.
+    // Not even a canary that was repaired passes, because the horizon is fixed. The e-process would pass it.
     world.canary = HEALTHY;
     world.canary.error = 0.0;
     for _ in 0..20 {
@@ -81,7 +81,7 @@ fn after_the_last_look_it_is_over() {
 }
 
 #[test]
-fn a_failure_is_found_as_ever() {
+fn a_failure_is_found_as_usual() {
     let run = |spec: &str| {
         let mut world = in_last_step(4, spec, HEALTHY);
         world.window();
@@ -110,7 +110,7 @@ fn a_restart_between_looks_changes_no_byte() {
 }
 
 #[test]
-fn rows_of_looks_are_there_in_their_step_only() {
+fn rows_of_looks_exist_only_in_their_step() {
     let steps = "\"require\": \"pass\", \"groupSequential\": {\"answers\": 6000}},
     {\"weight\": \"30%\", \"bake\": {\"min\": \"1m\", \"max\": \"20m\"}, \"require\": \"no_fail\"}";
     let longer = SPEC.replacen("\"require\": \"pass\"}", steps, 1);
@@ -133,7 +133,7 @@ fn rows_of_looks_are_there_in_their_step_only() {
     world.turn(Phase::Baking, 2, 3000, 7000);
     world.window();
     assert_eq!(rows(&mut world), 0);
-    // PASS is shown anew, by e-processes.
+    // A pass is shown again, by e-processes.
     assert!(world.until(Decision::Promote, 3).is_some());
 }
 

@@ -1,4 +1,4 @@
-//! What was not seen has not passed: gates without data, checks on few answers, a warm-up of broken answers.
+//! Missing data is not a pass: gates without data, checks on few answers, a warm-up with broken answers.
 
 mod support;
 
@@ -30,23 +30,23 @@ fn warm_up_holds_for_a_gate_that_no_answer_has_a_value_of() {
     assert_eq!((verdict.decision, verdict.frozen.as_ref()), (Decision::Hold, None));
     assert_eq!(verdict.health[0].reason, NoDataReason::ValueMissing);
     let sentence = &verdict.sentence;
-    let begin = "warm-up goes on, and the canary gets nothing: score has no data: none of ";
+    let begin = "warm-up continues and the canary gets no traffic: score has no data: none of ";
     assert!(sentence.starts_with(begin), "{sentence}");
     assert!(
-        sentence.contains(" answers of stable carried the output \"probability\"; see that `outputs` finds it"),
+        sentence.contains(" answers of stable carried the output \"probability\"; check that `outputs` finds it"),
         "{sentence}"
     );
     let seen = |name: &str| verdict.seen.iter().find(|seen| seen.metric == name).unwrap().clone();
     assert!(seen("score").values == 0 && seen("score").answers > 20_000, "{:?}", verdict.seen);
     assert_eq!(seen("error_rate").values, seen("error_rate").answers);
-    // The first values end it.
+    // The first values end the hold.
     world.scoreless = [0.0; 2];
     world.window();
     assert_eq!(world.last().decision, Decision::Promote, "{}", world.last().sentence);
 }
 
 #[test]
-fn warm_up_names_the_label_that_does_not_come() {
+fn warm_up_names_the_missing_label() {
     let mut world = World::with_spec(51, SPEC);
     world.labelled = [0.0; 2];
     warm_up(&mut world, 20);
@@ -54,13 +54,13 @@ fn warm_up_names_the_label_that_does_not_come() {
     let sentence = &world.last().sentence;
     assert!(
         sentence.contains("wrong has no data: none of ")
-            && sentence.contains("the label \"late\"; see that `outputs` and feedback"),
+            && sentence.contains("the label \"late\"; check that `outputs` and feedback"),
         "{sentence}"
     );
 }
 
 #[test]
-fn the_file_says_what_follows_from_a_gate_without_data_in_warm_up() {
+fn the_file_decides_what_a_gate_without_data_in_warm_up_leads_to() {
     let cases = [("warn", Decision::Promote), ("proceed", Decision::Promote), ("rollback", Decision::Rollback)];
     for (policy, decision) in cases {
         let mut world = World::with_spec(52, &spec(&format!("\"noData\": {{\"valueMissing\": \"{policy}\"}}, ")));
@@ -68,7 +68,7 @@ fn the_file_says_what_follows_from_a_gate_without_data_in_warm_up() {
         warm_up(&mut world, 12);
         assert_eq!(world.last().decision, decision, "{policy}: {}", world.last().sentence);
     }
-    // What only weighs into the score holds nothing up.
+    // A metric that only counts for the score does not hold anything up.
     let mut world = World::with_spec(52, SPEC);
     world.scoreless = [1.0; 2];
     warm_up(&mut world, 12);
@@ -77,7 +77,7 @@ fn the_file_says_what_follows_from_a_gate_without_data_in_warm_up() {
 }
 
 #[test]
-fn broken_answers_are_no_baseline() {
+fn broken_answers_are_not_a_baseline() {
     for refused in [false, true] {
         let mut world = World::new(53);
         if refused {
@@ -94,14 +94,14 @@ fn broken_answers_are_no_baseline() {
             sentence.contains("answers of stable are bad") && sentence.contains("there is nothing to compare"),
             "{sentence}"
         );
-        // The outage is over, and is not remembered for as long as it lasted.
+        // The outage is over, and is forgotten sooner than it lasted.
         (world.stable, world.refused) = (HEALTHY, [0.0; 2]);
         assert!(world.until(Decision::Promote, 8).is_some(), "{}", world.last().sentence);
     }
 }
 
 #[test]
-fn a_gate_that_loses_its_values_in_both_arms_stops_a_step_that_asks_for_no_failure() {
+fn a_gate_that_loses_its_values_in_both_arms_stops_a_step_that_requires_no_failure() {
     let lax = spec("").replacen("\"require\": \"pass\"", "\"require\": \"no_fail\"", 1);
     let mut world = World::with_spec(54, &lax);
     world.bake();
@@ -115,7 +115,7 @@ fn a_gate_that_loses_its_values_in_both_arms_stops_a_step_that_asks_for_no_failu
     assert!(verdict.sentence.starts_with("hold: score has no data: none of "), "{}", verdict.sentence);
     let metric = world.metric("score", &Segment::all());
     assert_eq!((metric.result, metric.no_data), (MetricResult::NoData, Some(NoDataReason::ValueMissing)));
-    // The others are judged all the same.
+    // The other metrics are still judged.
     assert_ne!(world.metric("error_rate", &Segment::all()).result, MetricResult::NoData);
     world.scoreless = [0.0; 2];
     world.window();
@@ -123,7 +123,7 @@ fn a_gate_that_loses_its_values_in_both_arms_stops_a_step_that_asks_for_no_failu
 }
 
 #[test]
-fn a_gate_that_was_never_seen_is_named_where_the_file_lets_it_go() {
+fn a_gate_without_data_is_named_if_the_file_lets_it_pass() {
     let mut world = World::with_spec(55, &spec("\"noData\": {\"valueMissing\": \"warn\"}, "));
     world.scoreless = [1.0; 2];
     world.bake();
@@ -131,7 +131,7 @@ fn a_gate_that_was_never_seen_is_named_where_the_file_lets_it_go() {
     assert_eq!(world.last().decision, Decision::Promote, "{}", world.last().sentence);
     let sentence = &world.last().sentence;
     assert!(sentence.starts_with("nothing has failed in ") && sentence.contains("; not judged: score ("), "{sentence}");
-    // A step that asks for a pass waits for it, unless the file says that none does.
+    // A step that requires a pass waits for it, unless the file says to proceed.
     world.turn(Phase::Baking, 1, 2500, 7500);
     assert_eq!(world.until(Decision::Promote, 60), None);
     let mut world = World::with_spec(55, &spec("\"noData\": {\"valueMissing\": \"proceed\"}, "));
@@ -143,7 +143,7 @@ fn a_gate_that_was_never_seen_is_named_where_the_file_lets_it_go() {
 }
 
 #[test]
-fn a_check_counts_with_so_many_answers_of_each_arm() {
+fn a_check_needs_a_number_of_answers_of_each_arm() {
     let steps = |least: &str| {
         let mut world = World::with_spec(56, &spec(least));
         world.bake();
@@ -157,13 +157,13 @@ fn a_check_counts_with_so_many_answers_of_each_arm() {
     let waiting = &world.verdicts[world.verdicts.len() - 2];
     let sentence = &waiting.sentence;
     assert!(
-        sentence.contains("answers of the canary and ") && sentence.contains("counts from 30 of each on"),
+        sentence.contains("answers of the canary and ") && sentence.contains("needs at least 30 of each"),
         "{sentence}"
     );
     let metric = waiting.metrics.iter().find(|metric| metric.metric == "error_rate").unwrap();
     assert_eq!(metric.no_data, Some(NoDataReason::FewAnswers));
     assert_eq!(steps("\"decision\": {\"minAnswers\": 1}, ").0, 1);
-    // Of control as well, where the canary has the larger part.
+    // Control needs them as well, if the canary has the larger part.
     let mut world = World::with_spec(59, &spec(""));
     world.bake();
     world.traffic = 100;
@@ -173,7 +173,7 @@ fn a_check_counts_with_so_many_answers_of_each_arm() {
 }
 
 #[test]
-fn labels_that_come_after_the_step_are_named_and_not_waited_for() {
+fn labels_that_arrive_after_the_step_are_named_and_not_waited_for() {
     let mut world = World::new(57);
     world.bake();
     world.window();
@@ -183,7 +183,7 @@ fn labels_that_come_after_the_step_are_named_and_not_waited_for() {
 }
 
 #[test]
-fn the_last_step_says_that_it_asked_for_nothing() {
+fn the_last_step_reports_that_it_required_nothing() {
     let lax = SPEC.replacen("\"require\": \"pass\"", "\"require\": \"no_fail\"", 1);
     let mut world = World::with_spec(58, &lax);
     world.bake();
@@ -191,10 +191,10 @@ fn the_last_step_says_that_it_asked_for_nothing() {
     assert!(world.until(Decision::Promote, 5).is_some());
     let sentence = &world.last().sentence;
     assert!(
-        sentence.contains("the last step asks for no more (`require: no_fail`), so nothing had to be shown"),
+        sentence.contains("the last step requires no more (`require: no_fail`), so nothing had to be shown"),
         "{sentence}"
     );
-    // Without a word it asks for a pass.
+    // By default it requires a pass.
     let unsaid = SPEC.replacen(", \"require\": \"pass\"", "", 1);
     let mut world = World::with_spec(58, &unsaid);
     world.bake();
@@ -204,9 +204,9 @@ fn the_last_step_says_that_it_asked_for_nothing() {
     assert!(world.last().sentence.starts_with("the step's evidence is complete: all "), "{}", world.last().sentence);
 }
 
-/// Margins that reach beyond the range of a metric at what stable was seen to do.
+/// Margins that reach beyond the range of a metric, given stable's values in warm-up.
 #[test]
-fn a_check_that_no_canary_can_fail_is_told_at_the_end_of_warm_up() {
+fn a_check_that_no_canary_can_fail_is_reported_at_the_end_of_warm_up() {
     let wide = |more: &str| spec(more).replacen("{\"relative\": 0.05}", "{\"absolute\": 0.9}", 1);
     let cases = [("", Decision::Promote), ("hold", Decision::Hold), ("rollback", Decision::Rollback)];
     for (policy, decision) in cases {
@@ -218,27 +218,27 @@ fn a_check_that_no_canary_can_fail_is_told_at_the_end_of_warm_up() {
         let issue = &world.last().health[0];
         assert_eq!(issue.reason, NoDataReason::CannotFail, "{:?}", world.last().health);
         assert!(issue.sentence.contains("the margin of score reaches beyond its range"), "{}", issue.sentence);
-        // It is said at the end, when stable is known.
+        // It is reported at the end, when stable's values are known.
         assert!(world.verdicts[0].health.is_empty(), "{:?}", world.verdicts[0].health);
     }
-    // Whoever knows it resumes.
+    // An operator who accepts it resumes.
     let mut world = World::with_spec(70, &wide("\"noData\": {\"cannotFail\": \"hold\"}, "));
     world.turn(Phase::Warming, -1, 0, 0);
     assert!(world.until(Decision::Hold, 12).is_some());
     world.control.acknowledged = Some(world.last().as_of);
     world.turn(Phase::Warming, -1, 0, 0);
     assert!(world.until(Decision::Promote, 3).is_some(), "{}", world.last().sentence);
-    // What can fail is no news.
+    // A check that can fail causes no issue.
     let mut world = World::with_spec(70, &spec(""));
     world.turn(Phase::Warming, -1, 0, 0);
     assert!(world.until(Decision::Promote, 12).is_some());
     assert!(world.last().health.is_empty(), "{:?}", world.last().health);
 }
 
-/// Somebody else's splitter reports answers of a version that is not its arm's: they are left out, and that is said.
+/// An external splitter reports answers of a version that is not its arm's: they are left out, and the verdict reports that.
 #[test]
-fn answers_of_another_version_are_said_to_be_left_out() {
-    let said = |traffic: &str| {
+fn answers_of_another_version_are_reported_as_left_out() {
+    let issue_of = |traffic: &str| {
         let mut world = World::with_spec(60, &spec(traffic));
         world.bake();
         for mut part in world.draw() {
@@ -251,8 +251,9 @@ fn answers_of_another_version_are_said_to_be_left_out() {
         let issue = world.last().health.iter().find(|issue| issue.reason == NoDataReason::ForeignVersion);
         issue.map(|issue| (issue.policy.clone(), issue.sentence.clone()))
     };
-    let text = "21 answers that were reported for the canary are left out: they name another version, or chance did not assign them";
-    assert_eq!(said("\"traffic\": \"external\", "), Some(("warn".to_owned(), text.to_owned())));
-    // A router of ours assigns the arm itself: what it leaves out was pinned, or fell back.
-    assert_eq!(said(""), None);
+    let text =
+        "21 answers reported for the canary are left out: they name another version, or were not assigned at random";
+    assert_eq!(issue_of("\"traffic\": \"external\", "), Some(("warn".to_owned(), text.to_owned())));
+    // Serin's router assigns the arm itself: the answers that it leaves out were pinned, or fell back.
+    assert_eq!(issue_of(""), None);
 }

@@ -1,4 +1,4 @@
-//! Stable itself fails: two versions that both fail are equal, and that is no reason to give the canary more calls.
+//! Stable itself fails. Two versions that both fail are equal, but that is not a reason to give the canary more calls.
 
 mod support;
 
@@ -19,7 +19,7 @@ fn both_fail(world: &mut World, error: f64) {
 
 #[test]
 fn an_outage_of_both_versions_holds_and_passes_nothing() {
-    // Both a step that asks for no failure and one that asks for a pass.
+    // The same for a step that requires no failure and for one that requires a pass.
     for step in [0, 1] {
         let mut world = World::new(40);
         world.bake();
@@ -36,14 +36,14 @@ fn an_outage_of_both_versions_holds_and_passes_nothing() {
             let issue = &verdict.health[0];
             assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::Outage, "hold"));
             assert!(
-                issue.sentence.starts_with("stable is failing too; this is not the canary: in the last 10s "),
+                issue.sentence.starts_with("stable is failing too, so the canary is not the cause: in the last 10s "),
                 "{}",
                 issue.sentence
             );
             let metric = world.metric("error_rate", &Segment::all());
             assert_eq!((metric.result, metric.no_data), (MetricResult::NoData, Some(NoDataReason::Outage)));
         }
-        // It ends with the outage.
+        // The hold ends with the outage.
         both_fail(&mut world, 0.01);
         world.window();
         assert!(world.last().health.is_empty(), "{:?}", world.last().health);
@@ -51,9 +51,9 @@ fn an_outage_of_both_versions_holds_and_passes_nothing() {
     }
 }
 
-/// Windows without calls are as long as others.
+/// Windows without calls count as time too.
 #[test]
-fn the_time_that_is_told_is_that_since_the_calls() {
+fn the_time_in_the_sentence_starts_with_the_calls() {
     let mut world = World::new(47);
     world.bake();
     world.window();
@@ -78,10 +78,10 @@ fn a_canary_that_fails_alone_is_rolled_back_at_once() {
     world.canary = failing(0.6);
     assert_eq!(world.until(Decision::Rollback, 3), Some(1), "{}", world.last().sentence);
     assert_eq!(world.last().reasons[0].metric, "error_rate");
-    assert!(!world.last().sentence.contains("not the canary"), "{}", world.last().sentence);
+    assert!(!world.last().sentence.contains("the canary is not the cause"), "{}", world.last().sentence);
 }
 
-/// Whatever the file lets pass: a gate as wide as the range finds nothing, and the step is not taken all the same.
+/// A gate as wide as the range finds nothing, but the step is not taken.
 #[test]
 fn a_canary_above_the_ceiling_takes_no_step_whatever_its_gates_allow() {
     let wide = SPEC.replacen(
@@ -98,7 +98,7 @@ fn a_canary_above_the_ceiling_takes_no_step_whatever_its_gates_allow() {
         let verdict = world.last();
         assert_eq!(verdict.decision, Decision::Hold, "{}", verdict.sentence);
         let issue = verdict.health.iter().find(|issue| issue.reason == NoDataReason::Outage).unwrap();
-        assert!(issue.sentence.starts_with("too much of the canary's traffic fails: "), "{}", issue.sentence);
+        assert!(issue.sentence.starts_with("too many of the canary's calls fail: "), "{}", issue.sentence);
     }
     world.canary = HEALTHY;
     assert!(world.until(Decision::Promote, 20).is_some(), "{}", world.last().sentence);
@@ -112,7 +112,7 @@ fn an_outage_of_stable_alone_holds_too() {
     world.window();
     assert_eq!(world.last().decision, Decision::Hold);
     let sentence = &world.last().sentence;
-    assert!(sentence.starts_with("hold: stable is failing; this is not the canary: "), "{sentence}");
+    assert!(sentence.starts_with("hold: stable is failing, so the canary is not the cause: "), "{sentence}");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn refused_calls_have_the_same_ceiling() {
 
 #[test]
 fn the_ceiling_is_ten_times_what_warm_up_saw_and_at_least_a_fifth() {
-    // Error rate of warm-up, of the outage, whether it is above the ceiling.
+    // Error rate in warm-up, error rate in the outage, whether it is above the ceiling.
     let cases = [
         (0.0, 0.08, false),
         (0.0, 0.35, true),
@@ -147,20 +147,20 @@ fn the_ceiling_is_ten_times_what_warm_up_saw_and_at_least_a_fifth() {
 }
 
 #[test]
-fn the_file_may_say_another_ceiling_and_another_response() {
+fn the_file_may_set_another_ceiling_and_another_response() {
     let lax = with(r#""decision": {"ceiling": {"times": 100, "atLeast": "70%"}}"#);
     let warn = with(r#""noData": {"outage": "warn"}"#);
-    for (spec, told) in [(lax, 0), (warn, 1)] {
+    for (spec, issues) in [(lax, 0), (warn, 1)] {
         let mut world = World::with_spec(45, &spec);
         world.bake();
         both_fail(&mut world, 0.45);
         assert_eq!(world.until(Decision::Hold, 5), None);
-        assert_eq!(world.last().health.len(), told, "{:?}", world.last().health);
+        assert_eq!(world.last().health.len(), issues, "{:?}", world.last().health);
     }
 }
 
 #[test]
-fn traffic_that_others_split_has_the_same_ceiling() {
+fn external_traffic_has_the_same_ceiling() {
     let mut world = World::with_spec(46, &with(r#""traffic": "external""#));
     world.bake();
     both_fail(&mut world, 0.6);
@@ -172,7 +172,7 @@ fn traffic_that_others_split_has_the_same_ceiling() {
 fn an_outage_is_known_after_a_restart() {
     let play = |restart: bool| {
         let mut world = World::new(47);
-        // So few calls that one window does not say it.
+        // So few calls that one window does not show it.
         world.traffic = 200;
         world.bake();
         both_fail(&mut world, 0.6);
@@ -190,7 +190,7 @@ fn an_outage_is_known_after_a_restart() {
 }
 
 #[test]
-fn rollouts_of_the_rules_before_go_on_as_they_did() {
+fn rollouts_under_older_rules_continue_under_them() {
     let mut world = World::new(48);
     world.control.rules = 1;
     world.bake();

@@ -1,18 +1,18 @@
-//! Whoever resumes has acknowledged what the rollout is held for: the same holds no more, something new or worse does.
+//! A resume acknowledges what the rollout is held for: the same finding holds no more, but a new or worse one does.
 
 mod support;
 
 use serin_schemas::records::{Decision, MetricResult, NoDataReason, Phase, Segment};
 use support::{SPEC, World};
 
-/// [`SPEC`] with the score as a gate, and steps that ask for no pass.
+/// [`SPEC`] with the score as a gate, and steps that do not require a pass.
 fn spec() -> String {
     let gate = SPEC.replacen("\"role\": \"score\"", "\"role\": \"gate\"", 1);
     gate.replacen("\"require\": \"pass\"", "\"require\": \"no_fail\"", 1)
 }
 
 impl World {
-    /// Somebody who has seen the last verdict resumes.
+    /// An operator who has seen the last verdict resumes.
     fn resume(&mut self, phase: Phase) {
         let (step, canary, control) = (self.control.step, self.control.canary_share, self.control.control_share);
         self.turn(Phase::Held, step, canary, control);
@@ -38,7 +38,7 @@ fn held(seed: u64, scoreless: [f64; 2]) -> World {
 }
 
 #[test]
-fn a_value_that_is_missing_holds_once() {
+fn a_missing_value_holds_once() {
     let mut world = held(60, [1.0; 2]);
     world.resume(Phase::Baking);
     for _ in 0..3 {
@@ -48,10 +48,10 @@ fn a_value_that_is_missing_holds_once() {
     let issue = &world.last().health[0];
     assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::ValueMissing, "warn"));
     assert!(issue.sentence.ends_with(" (acknowledged by resume)"), "{}", issue.sentence);
-    // It is no pass, and the promotion says so.
+    // It is not a pass, and the sentence of the promotion reports that.
     assert_eq!(world.metric("score", &Segment::all()).result, MetricResult::NoData);
     assert!(world.sentence().contains("; not judged: score"), "{}", world.sentence());
-    // In the next step the same is no news.
+    // In the next step, the same finding is not new.
     world.turn(Phase::Baking, 2, 5000, 5000);
     world.window();
     world.window();
@@ -59,8 +59,8 @@ fn a_value_that_is_missing_holds_once() {
 }
 
 #[test]
-fn what_is_worse_or_comes_back_holds_again() {
-    // First only the canary lacks the value, then both do.
+fn a_worse_or_returning_finding_holds_again() {
+    // First only the canary lacks the value, then both arms do.
     let mut world = held(61, [1.0, 0.0]);
     assert_eq!(world.last().health[0].reason, NoDataReason::ValueMissing, "{:?}", world.last().health);
     world.resume(Phase::Baking);
@@ -69,7 +69,7 @@ fn what_is_worse_or_comes_back_holds_again() {
     world.scoreless = [1.0; 2];
     world.turn(Phase::Baking, 2, 5000, 5000);
     assert!(world.until(Decision::Hold, 10).is_some(), "{}", world.sentence());
-    // It was over, and comes back.
+    // The finding was over, and returns.
     let mut world = held(62, [1.0; 2]);
     world.resume(Phase::Baking);
     world.window();
@@ -81,7 +81,7 @@ fn what_is_worse_or_comes_back_holds_again() {
 }
 
 #[test]
-fn warm_up_goes_on_without_a_value_that_somebody_knows_to_be_missing() {
+fn warm_up_continues_without_a_value_that_was_acknowledged_as_missing() {
     let mut world = World::with_spec(63, &spec());
     world.scoreless = [1.0; 2];
     world.turn(Phase::Warming, -1, 0, 0);
@@ -93,9 +93,9 @@ fn warm_up_goes_on_without_a_value_that_somebody_knows_to_be_missing() {
 }
 
 #[test]
-fn what_nobody_had_seen_is_not_acknowledged() {
+fn a_finding_after_the_verdict_that_was_seen_is_not_acknowledged() {
     let mut world = held(64, [1.0; 2]);
-    // Somebody who had seen the verdict before.
+    // The operator had seen the verdict before.
     let before = world.verdicts[world.verdicts.len() - 2].as_of;
     world.turn(Phase::Held, 1, 2500, 7500);
     world.control.acknowledged = Some(before);

@@ -1,6 +1,6 @@
-//! Rows as bytes: what one build wrote, the next must read.
+//! Rows as bytes: the next build must read what one build wrote.
 
-#![expect(clippy::unwrap_used, reason = "a test may stop here")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 
@@ -12,8 +12,8 @@ use serin_schemas::{
 use serin_sketches::{Buckets, Rate, Summary, hash::hash64};
 use support::{PARTITIONS, SPEC, WINDOW, World};
 
-/// What a task that opens with these rows says once all is closed: of the rollout that bakes, and of the one that warms up.
-fn goes_on_from(rows: Vec<(Bytes, Bytes)>) -> Vec<Verdict> {
+/// The verdicts of a task that opens with these rows once all is closed: on the rollout that bakes, and on the one that warms up.
+fn continues_from(rows: Vec<(Bytes, Bytes)>) -> Vec<Verdict> {
     assert!(rows.len() > 12);
     let mut world = World::new(13);
     world.harness.reset(rows.into_iter().collect()).unwrap();
@@ -27,8 +27,8 @@ fn goes_on_from(rows: Vec<(Bytes, Bytes)>) -> Vec<Verdict> {
     world.verdicts
 }
 
-/// Rows as they were written by the build that introduced format 4: evidence and waiting windows. Whoever changes
-/// the layout of a row raises the format and says how old rows are read. `SERIN_BLESS=1` writes the file again.
+/// Rows as written by the build that introduced format 4: evidence and pending windows. A change of the layout of a row needs
+/// a new format and code that reads old rows. `SERIN_BLESS=1` writes the file again.
 #[test]
 fn rows_of_format_4_are_read() {
     let settles = SPEC.replacen("\"window\"", "\"settle\": 1, \"window\"", 1);
@@ -39,10 +39,10 @@ fn rows_of_format_4_are_read() {
     }
     let golden = unframe(&std::fs::read(path).unwrap());
     assert_eq!(golden, rows);
-    goes_on_from(golden);
+    continues_from(golden);
 }
 
-/// Rows that are only there where the spec asks for planned looks and strata, pinned in the same way.
+/// Rows that exist only where the spec asks for planned looks and strata, pinned in the same way.
 #[test]
 fn rows_of_looks_and_strata_are_read() {
     let looks = "\"require\": \"pass\", \"groupSequential\": {\"answers\": 6000}";
@@ -63,7 +63,7 @@ fn rows_of_looks_and_strata_are_read() {
     let pinned = unframe(&std::fs::read(path).unwrap());
     assert_eq!(pinned, rows);
     world.window();
-    let went_on = world.last().clone();
+    let continued = world.last().clone();
     let mut again = World::with_spec(14, &spec);
     again.traffic = 400;
     again.bake();
@@ -72,26 +72,26 @@ fn rows_of_looks_and_strata_are_read() {
     again.window();
     again.harness.reset(pinned.into_iter().collect()).unwrap();
     again.window();
-    assert_eq!(again.last(), &went_on);
+    assert_eq!(again.last(), &continued);
 }
 
-/// Format 3 counted four outcomes fewer, and rules had no numbers: what it kept goes on under the first, and is written as
+/// Format 3 counted four outcomes fewer, and rules had no numbers. Its rollouts continue under the first rules, and are written as
 /// format 4.
 #[test]
 fn rows_of_format_3_are_read() {
     let settles = SPEC.replacen("\"window\"", "\"settle\": 1, \"window\"", 1);
-    let old = goes_on_from(unframe(&std::fs::read(golden("rows-v3.bin")).unwrap()));
-    assert_eq!(old, goes_on_from(some_rows(&settles, 2, 1)));
+    let old = continues_from(unframe(&std::fs::read(golden("rows-v3.bin")).unwrap()));
+    assert_eq!(old, continues_from(some_rows(&settles, 2, 1)));
 }
 
-/// Format 2 knew no windows that are left out: what it kept goes on, and is written as format 4.
+/// Format 2 had no windows that are left out. Its rollouts continue, and are written as format 4.
 #[test]
 fn rows_of_format_2_are_read() {
-    let old = goes_on_from(unframe(&std::fs::read(golden("rows-v2.bin")).unwrap()));
-    assert_eq!(old, goes_on_from(some_rows(SPEC, 1, 1)));
+    let old = continues_from(unframe(&std::fs::read(golden("rows-v2.bin")).unwrap()));
+    assert_eq!(old, continues_from(some_rows(SPEC, 1, 1)));
 }
 
-/// The same of what warm-up learns: summaries per segment value, and sums per bucket of users.
+/// The same for what warm-up learns: summaries per segment value, and sums per bucket of users.
 #[test]
 fn rows_of_warm_up_are_read() {
     let path = golden("rows-v4-warmup.bin");
@@ -117,7 +117,7 @@ fn warms_up_from(file: &str, rules: i32) {
         world.last().frozen.clone()
     });
     let frozen = frozen.unwrap();
-    // Only the rows know that airport, and how alike its users' answers are.
+    // Only the rows contain that airport, and how alike its users' answers are.
     assert!(frozen.contains("\"SFO\""), "{frozen}");
     world.control.frozen = Some(frozen);
     world.turn(Phase::Baking, 0, 500, 5000);
@@ -126,9 +126,9 @@ fn warms_up_from(file: &str, rules: i32) {
     assert!((5.0..12.0).contains(&effect), "{effect}");
 }
 
-/// Rows are a cache: with those of a build that this one does not follow, it begins again instead of stopping.
+/// Rows are a cache: with rows of an unknown build, a task starts from scratch instead of stopping.
 #[test]
-fn rows_of_an_unknown_format_are_left_behind() {
+fn rows_of_an_unknown_format_are_deleted() {
     let newer = |(key, value): (Bytes, Bytes)| (key, Bytes::from([&[99], &value[1..]].concat()));
     let read = |file| unframe(&std::fs::read(golden(file)).unwrap());
     for rows in [read("rows-v1.bin"), read("rows-v2.bin").into_iter().map(newer).collect()] {
@@ -136,14 +136,14 @@ fn rows_of_an_unknown_format_are_left_behind() {
         world.harness.reset(rows.into_iter().collect()).unwrap();
         world.commit();
         assert!(world.harness.rows().is_empty());
-        // The controller repeats the Control record of a rollout that brings no verdicts.
+        // The controller repeats the Control record of a rollout without verdicts.
         world.bake();
         world.window();
         assert!(world.last().metrics[0].canary.n > 10);
     }
 }
 
-/// Evidence of other rules than this build judges a rollout under starts over, and its generations mean what they meant.
+/// Evidence under other rules than this build uses for a rollout starts over. The generations keep their meaning.
 #[test]
 fn rows_of_other_rules_start_over() {
     let mut world = World::new(21);
@@ -158,7 +158,7 @@ fn rows_of_other_rules_start_over() {
     assert_eq!(value.last(), Some(&4));
     rows.insert(key, Bytes::from([&value[..value.len() - 1], &[18]].concat()));
     world.harness.reset(rows).unwrap();
-    // Without a past the first window only teaches.
+    // Without a past, the first window is only learned from.
     world.window();
     world.window();
     let after = world.last();
@@ -170,7 +170,7 @@ fn rows_of_other_rules_start_over() {
     );
 }
 
-/// A Control record of other rules begins the evidence again under them, and windows of the rules before do not enter.
+/// A Control record with other rules restarts the evidence under them, and windows under the rules before do not enter.
 #[test]
 fn a_rollout_under_other_rules_starts_over() {
     let mut world = World::new(22);
@@ -186,7 +186,7 @@ fn a_rollout_under_other_rules_starts_over() {
     }
     world.close(world.now);
     assert_eq!(world.last().metrics[0].canary.n, 0, "windows of other rules were taken");
-    // Without a past the first window only teaches.
+    // Without a past, the first window is only learned from.
     world.window();
     world.window();
     let after = world.last();
@@ -233,7 +233,7 @@ fn some_rows(spec: &str, windows: usize, rules: i32) -> Vec<(Bytes, Bytes)> {
     world.harness.rows().into_iter().collect()
 }
 
-/// [`support::SPEC`] with users that keep their arm.
+/// [`support::SPEC`] with users who keep their arm.
 fn sticky() -> String {
     SPEC.replacen("\"window\"", "\"assignment\": {\"sticky\": {\"header\": \"x-user\"}}, \"window\"", 1)
 }

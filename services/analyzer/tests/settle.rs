@@ -1,11 +1,11 @@
-//! Windows that are left out after a change of the traffic, in both arms.
+//! Windows that are left out in both arms after a change of traffic.
 
 mod support;
 
 use serin_schemas::records::{Arm, Decision, MetricResult, NoDataReason, Phase, Segment, Verdict};
 use support::{HEALTHY, SPEC, Version, World};
 
-/// [`SPEC`] that leaves so many windows out.
+/// [`SPEC`] that leaves out this many windows.
 fn settles(windows: u32) -> String {
     SPEC.replacen("\"window\"", &format!("\"settle\": {windows}, \"window\""), 1)
 }
@@ -14,7 +14,7 @@ fn n(world: &World, metric: &str) -> i64 {
     world.metric(metric, &Segment::all()).canary.n
 }
 
-/// The canary has just been started: its first answers are slow and wrong.
+/// A canary that has just started: its first answers are slow and wrong.
 const COLD: Version = Version { error: 0.5, latency_ms: 400.0, score: 0.1, ..HEALTHY };
 
 #[test]
@@ -32,9 +32,9 @@ fn the_first_windows_of_each_step_enter_neither_arm() {
         assert_eq!((metric.result, metric.no_data, metric.evidence_through), (MetricResult::Undecided, None, None));
         assert_eq!(
             metric.sentence,
-            "canary's error rate is not judged: the first windows of a step are left out while the canary settles"
+            "the canary's error rate is not judged: the first windows of a step are left out while the canary settles"
         );
-        // They are counted all the same.
+        // Their answers are counted anyway.
         assert!(world.last().arms[0].predictions > 50, "{:?}", world.last().arms);
     }
     world.window();
@@ -46,7 +46,7 @@ fn the_first_windows_of_each_step_enter_neither_arm() {
         world.window();
         assert_eq!(n(&world, "error_rate"), first);
         assert_eq!(world.last().decision, Decision::Continue);
-        assert_eq!(world.metric("error_rate", &Segment::all()).ln_e_pass.to_bits(), 0, "PASS is shown anew");
+        assert_eq!(world.metric("error_rate", &Segment::all()).ln_e_pass.to_bits(), 0, "a pass must be shown again");
     }
     world.window();
     assert!(n(&world, "error_rate") > first + 300);
@@ -82,7 +82,7 @@ fn a_cold_start_rolls_back_unless_it_is_left_out() {
 }
 
 #[test]
-fn limits_hold_while_the_canary_settles() {
+fn limits_apply_while_the_canary_settles() {
     let limit = settles(30).replacen(
         "{\"name\": \"latency_p99\"",
         "{\"name\": \"error_ceiling\", \"kind\": \"rate\", \"source\": \"error\", \"limit\": {\"fail\": 0.1}},
@@ -91,7 +91,7 @@ fn limits_hold_while_the_canary_settles() {
     );
     let mut world = World::with_spec(4, &limit);
     world.bake();
-    // The generator knows no second metric on errors: the same cells under its name.
+    // The generator has no second metric on errors, so its cells are copied under the new name.
     let mut found = None;
     for window in 1..=10 {
         world.canary = COLD;
@@ -112,11 +112,11 @@ fn limits_hold_while_the_canary_settles() {
     }
     assert!(found.is_some_and(|window| window <= 3), "{found:?}: {}", world.last().sentence);
     assert_eq!(world.last().reasons[0].metric, "error_ceiling");
-    assert_eq!(n(&world, "error_rate"), 0, "what is held against control waits");
+    assert_eq!(n(&world, "error_rate"), 0, "a metric without a limit waits");
 }
 
 #[test]
-fn differences_between_the_arms_are_no_finding_while_it_settles() {
+fn differences_between_the_arms_are_not_a_finding_while_the_canary_settles() {
     let run = |windows| {
         let mut world = World::with_spec(5, &settles(windows));
         world.bake();
@@ -131,7 +131,7 @@ fn differences_between_the_arms_are_no_finding_while_it_settles() {
 }
 
 #[test]
-fn an_arm_without_answers_is_told_while_it_settles() {
+fn an_arm_without_answers_is_reported_while_it_settles() {
     let mut world = World::with_spec(6, &settles(20));
     world.bake();
     world.window();
@@ -141,10 +141,10 @@ fn an_arm_without_answers_is_told_while_it_settles() {
 }
 
 #[test]
-fn only_a_change_of_the_traffic_leaves_windows_out() {
+fn only_a_change_of_traffic_leaves_windows_out() {
     let mut world = World::with_spec(7, &settles(2));
     world.bake();
-    // No answers of the canary yet: the windows to leave out have not begun.
+    // The canary has no answers yet, so the windows to leave out have not started.
     world.leak = 1.0;
     world.window();
     world.leak = 0.0;
@@ -158,7 +158,7 @@ fn only_a_change_of_the_traffic_leaves_windows_out() {
     world.turn(Phase::Baking, 0, 500, 5000);
     world.window();
     assert!(n(&world, "error_rate") > first);
-    // Promoted: another split within the last step, compared after two windows of it.
+    // Promoted: another split within the last step, compared after two of its windows.
     world.turn(Phase::Promoted, 0, 9500, 500);
     let before = n(&world, "error_rate");
     world.window();
@@ -169,7 +169,7 @@ fn only_a_change_of_the_traffic_leaves_windows_out() {
 }
 
 #[test]
-fn of_a_window_with_both_the_new_traffic_is_left_out() {
+fn in_a_window_with_both_only_the_new_traffic_is_left_out() {
     let mut world = World::with_spec(8, &settles(1));
     world.traffic = 1000;
     world.bake();

@@ -5,7 +5,7 @@ mod support;
 use serin_schemas::records::{Decision, MetricResult, NoDataReason, Segment, Verdict};
 use support::{HEALTHY, SPEC, Version, World};
 
-/// [`SPEC`] without a hold for the mix, which is what this is about; the error rate is stratified or not.
+/// [`SPEC`] without a hold for the mix, which these tests vary; the error rate is stratified or not.
 fn spec(stratified: bool) -> String {
     let warns = "\"noData\": {\"segmentMix\": \"warn\", \"sampleRatio\": \"warn\"}, \"window\"";
     let spec = SPEC.replacen("\"window\"", warns, 1);
@@ -13,7 +13,7 @@ fn spec(stratified: bool) -> String {
     if stratified { spec.replacen("\"margin\": {\"absolute\": 0.01}, \"segments\"", by, 1) } else { spec }
 }
 
-/// Errors at one airport, in both versions.
+/// Both versions fail more at one airport.
 const UNEVEN: Version = Version { error_lga: Some(0.15), ..HEALTHY };
 
 fn world(seed: u64, stratified: bool, skew: f64) -> World {
@@ -25,7 +25,7 @@ fn world(seed: u64, stratified: bool, skew: f64) -> World {
 }
 
 #[test]
-fn another_mix_is_taken_for_the_version_unless_it_is_stratified() {
+fn another_mix_looks_like_a_worse_version_unless_it_is_stratified() {
     // 50 % of the canary's answers come from LGA, 30 % of control's.
     let mut plain = world(1, false, 0.2);
     assert!(plain.until(Decision::Rollback, 60).is_some());
@@ -45,7 +45,7 @@ fn another_mix_is_taken_for_the_version_unless_it_is_stratified() {
 }
 
 #[test]
-fn what_is_worse_everywhere_is_found_and_what_is_healthy_passes() {
+fn a_canary_that_is_worse_everywhere_is_found_and_a_healthy_one_passes() {
     let run = |stratified: bool| {
         let mut world = world(2, stratified, 0.0);
         world.canary = Version { error: 0.04, error_lga: Some(0.25), ..UNEVEN };
@@ -85,7 +85,7 @@ fn a_restart_changes_no_byte() {
 }
 
 #[test]
-fn strata_have_a_row_of_their_own() {
+fn strata_have_their_own_row() {
     let rows = |stratified| {
         let mut world = world(5, stratified, 0.0);
         world.window();
@@ -99,7 +99,7 @@ fn strata_have_a_row_of_their_own() {
     assert_eq!((rows(false), rows(true)), (0, 1));
 }
 
-/// What is not judged alone has a mix of its own, which no comparison within values protects.
+/// The mix within `other` can differ too, and a comparison within values does not protect against that.
 #[test]
 fn other_has_no_weight_once_the_arms_are_known_to_serve_different_populations() {
     let mut world = World::with_spec(8, &spec(true).replacen("\"top\": 2", "\"top\": 1", 1));

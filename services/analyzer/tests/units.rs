@@ -1,4 +1,4 @@
-//! Where a key assigns the arm, no verdict rests on a handful of users, or on answers that name none.
+//! Where a key assigns the arm, no verdict rests on a handful of users, or on answers without a user.
 
 mod support;
 
@@ -10,7 +10,7 @@ fn sticky(more: &str) -> String {
     SPEC.replacen("\"window\"", &with, 1)
 }
 
-/// A world of sticky users that bakes.
+/// A world with sticky users in its first step.
 fn world(seed: u64, users: u64, more: &str) -> World {
     let mut world = World::with_spec(seed, &sticky(more));
     (world.users, world.traffic) = (Some(users), 1500);
@@ -29,18 +29,18 @@ fn three_users_who_fail_on_purpose_decide_nothing() {
             world.attack = (0, 0);
         }
         let found = world.metric("error_rate", &Segment::all());
-        assert!(found.p_fail < 0.01, "the e-process alone has decided: {found:#?}");
+        assert!(found.p_fail < 0.01, "the e-process alone would decide: {found:#?}");
         assert_eq!((found.result, found.no_data), (MetricResult::NoData, Some(NoDataReason::FewUnits)));
         assert!(found.sentence.contains("the difference rests on "), "{}", found.sentence);
         assert!(world.last().sentence.contains("users of about "), "{}", world.last().sentence);
         assert_eq!(world.last().decision, Decision::Continue, "no step is taken past it");
-        // In its segments, and by their slowness, they decide as little.
+        // They decide nothing in their segments or by their latency either.
         assert!(world.last().metrics.iter().all(|metric| metric.result != MetricResult::Fail));
     }
 }
 
 #[test]
-fn what_all_users_see_is_rolled_back_as_fast_as_ever() {
+fn a_fault_that_all_users_see_is_rolled_back_as_fast_as_usual() {
     let mut windows = Vec::new();
     for seed in 0..5 {
         let mut world = world(10 + seed, 2000, "");
@@ -54,7 +54,7 @@ fn what_all_users_see_is_rolled_back_as_fast_as_ever() {
 }
 
 #[test]
-fn slow_answers_of_all_users_fail_and_those_of_three_do_not() {
+fn slow_answers_of_all_users_fail_but_those_of_three_do_not() {
     let mut all = world(20, 2000, "");
     all.canary.latency_ms = 60.0;
     assert!(all.until(Decision::Rollback, 20).is_some());
@@ -66,7 +66,7 @@ fn slow_answers_of_all_users_fail_and_those_of_three_do_not() {
 }
 
 #[test]
-fn a_rollout_of_older_rules_goes_on_as_it_began() {
+fn a_rollout_under_older_rules_continues_under_them() {
     let mut world = World::with_spec(30, &sticky(""));
     (world.users, world.traffic, world.control.rules) = (Some(2000), 1500, 1);
     world.bake();
@@ -88,9 +88,9 @@ fn a_few_users_are_not_enough_for_a_pass() {
     assert!(found.sentence.contains("and a pass needs 30"), "{}", found.sentence);
 }
 
-/// Their answers alone would be enough: a wide margin, and each of them the same.
+/// The margin is wide and all their answers are alike, so the answers alone would be enough.
 #[test]
-fn twenty_users_are_not_enough_for_a_pass_however_much_they_say() {
+fn twenty_users_are_not_enough_for_a_pass_no_matter_how_many_answers_they_give() {
     let wide = sticky("").replacen("{\"absolute\": 0.01}", "{\"absolute\": 0.1}", 1);
     let (mut passed, mut refused) = (0, 0);
     for (seed, users, step) in [(41, 200, 1000), (42, 200, 1000), (43, 1000, 1000)] {
@@ -112,11 +112,11 @@ fn twenty_users_are_not_enough_for_a_pass_however_much_they_say() {
     assert_eq!((refused, passed), (2, 1));
 }
 
-/// One user may be anything: nothing of him is independent of the rest.
+/// The answers of a single user are not independent of each other.
 #[test]
 fn a_canary_of_one_user_is_not_judged() {
     let hash = |number: u64| serin_sketches::hash::hash64(b"user", &number.to_le_bytes()) % 10_000;
-    // So many that the canary has one of them.
+    // As many users as it takes for the canary to have exactly one of them.
     let users = (10..1000).find(|users| (0..*users).filter(|number| hash(*number) < 500).count() == 1).unwrap();
     let mut world = world(44, users, "");
     for _ in 0..6 {
@@ -127,7 +127,7 @@ fn a_canary_of_one_user_is_not_judged() {
     }
 }
 
-/// Ranks, classes and segments are known per group of users instead of per bucket; their number of users is about the same.
+/// Ranks, classes and segments are known per group of users and not per bucket. The number of users is about the same.
 #[test]
 fn groups_of_users_count_as_many_users_as_buckets_do() {
     let mut world = world(45, 2000, "");
@@ -157,7 +157,7 @@ fn events_that_name_no_unit_are_not_judged() {
     }
     let issue = &world.last().health[0];
     assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::FewUnits, "hold"));
-    assert!(issue.sentence.contains("100.0 % of canary's answers"), "{}", issue.sentence);
+    assert!(issue.sentence.contains("100.0 % of the canary's answers"), "{}", issue.sentence);
 }
 
 #[test]
@@ -171,12 +171,12 @@ fn a_small_share_without_unit_is_shown_and_counts_as_one_user() {
     }
     let issue = &world.last().health[0];
     assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::FewUnits, "warn"));
-    assert!(issue.sentence.ends_with("together they count as one"), "{}", issue.sentence);
+    assert!(issue.sentence.ends_with("together they count as one unit"), "{}", issue.sentence);
     world.nameless = 1000;
     assert!(world.until(Decision::Hold, 6).is_some());
 }
 
-/// A version that loses the users of some answers may lose those of its failures. Both shares are small, and they differ.
+/// A version that loses the users of some answers may lose those of its failures. Both shares are small, but they differ.
 #[test]
 fn a_canary_that_loses_more_users_than_control_holds() {
     let mut world = World::with_spec(52, &sticky(EXTERNAL));
@@ -187,7 +187,11 @@ fn a_canary_that_loses_more_users_than_control_holds() {
     assert!(world.until(Decision::Hold, 20).is_some(), "{}", world.last().sentence);
     let issue = &world.last().health[0];
     assert_eq!(issue.reason, NoDataReason::FewUnits);
-    assert!(issue.sentence.contains("% of canary's answers and 0.0 % of control's name no unit"), "{}", issue.sentence);
+    assert!(
+        issue.sentence.contains("% of the canary's answers and 0.0 % of control's name no unit"),
+        "{}",
+        issue.sentence
+    );
 }
 
 #[test]
@@ -203,9 +207,9 @@ fn what_units_have_added_survives_a_restart() {
     assert_eq!(world.metric("error_rate", &Segment::all()).no_data, Some(NoDataReason::FewUnits));
 }
 
-/// Whoever labels labels much, so the share of labelled answers differs between the arms as their users do.
+/// Users who label at all label everything, so the share of labelled answers differs between the arms as their users do.
 #[test]
-fn users_who_label_all_or_nothing_are_no_difference_between_the_arms() {
+fn users_who_label_all_or_nothing_are_not_a_difference_between_the_arms() {
     let missing = |world: &World| world.last().health.iter().any(|issue| issue.reason == NoDataReason::LabelsMissing);
     for seed in 70..74 {
         let mut world = world(seed, 600, "");
@@ -215,7 +219,7 @@ fn users_who_label_all_or_nothing_are_no_difference_between_the_arms() {
             assert!(!missing(&world), "{seed}: {}", world.last().sentence);
         }
     }
-    // Of thousands of users who label the canary's answers less often it is one.
+    // It is a difference when thousands of users label the canary's answers less often.
     let mut world = world(78, 20_000, "");
     (world.own_labels, world.labelled) = (true, [0.2, 0.9]);
     assert!(world.until(Decision::Hold, 40).is_some(), "{}", world.last().sentence);

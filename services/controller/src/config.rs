@@ -9,32 +9,32 @@ use serin_listener::TlsFiles;
 use serin_rollout::planner::Settings;
 use serin_spec::units::Duration;
 
-/// What can be set. Spans are written `30s`.
+/// Settings of the controller. Durations are written like `30s`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where the API and the webhooks listen. Beyond loopback it needs `tokens`.
+    /// Address of the API and the webhooks. An address other than loopback needs `tokens`.
     #[schemars(extend("format" = "ip:port"))]
     pub listen: SocketAddr,
-    /// The certificate of that address. Left out: it speaks plain HTTP.
+    /// TLS certificate of the API. Without it, the API uses plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// Who may use the API, by name. None: whoever reaches the loopback address, as operator.
+    /// Tokens of the API, by the name of the user. Without any, each client that reaches the loopback address is an operator.
     pub tokens: BTreeMap<String, Token>,
-    /// How long a routing table with a canary in it holds without renewal.
+    /// How long a routing table with a canary is valid without renewal.
     pub lease: Duration,
-    /// How often it is renewed, while verdicts come.
+    /// How often the lease of a routing table is renewed while verdicts arrive.
     pub lease_renewal: Duration,
-    /// Without a verdict for this long (or three windows, if that is longer) a rollout is held.
+    /// A rollout is held after this long (or three windows, if that is longer) without a verdict.
     pub stale_after: Duration,
     /// A router that has not reported for this long no longer holds up a step.
     pub router_ttl: Duration,
-    /// Longest body that the API reads.
+    /// Largest request body that the API reads, in bytes.
     pub max_body_bytes: usize,
-    /// Rollouts that the API remembers. Topics keep all.
+    /// Number of rollouts that the API remembers. The topics keep all of them.
     pub history: usize,
-    /// What registry webhooks start, by model. A model without a policy is ignored.
+    /// Rollouts that registry webhooks start, by model. A model without a policy is ignored.
     pub policies: BTreeMap<String, Policy>,
-    /// The webhook of MLflow.
+    /// The MLflow webhook.
     pub mlflow: MlflowConfig,
 }
 
@@ -42,9 +42,9 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Token {
-    /// What its bearer may do.
+    /// What the bearer of the token may do.
     pub role: Role,
-    /// The token, of 16 characters at least. Better in the environment than in a file:
+    /// The token, with at least 16 characters. It is safer in the environment than in a file:
     /// `SERIN__CONTROLLER__TOKENS__<NAME>__TOKEN`.
     pub token: Secret,
 }
@@ -53,27 +53,28 @@ pub struct Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Look.
+    /// Read only.
     Viewer,
-    /// Look and act.
+    /// Read and act.
     Operator,
 }
 
-/// What a registry event of a model starts.
+/// The rollout that a registry event of a model starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
-    /// File with the rollout spec. `${version}` in it becomes the new version, `${stable}` the one that serves. Or `spec`.
+    /// File with the rollout spec. `${version}` in it is replaced by the new version, `${stable}` by the version that serves. Alternative
+    /// to `spec`.
     pub spec_file: PathBuf,
-    /// The rollout spec itself. Or `spec_file`.
+    /// The rollout spec itself. Alternative to `spec_file`.
     pub spec: String,
-    /// What starts it.
+    /// The registry event that starts the rollout.
     pub trigger: Trigger,
-    /// The stable version before Serin's first rollout of the model, as long as no routing table tells it.
+    /// The stable version before Serin's first rollout of the model. Used only while the model has no routing table.
     pub stable: Option<String>,
 }
 
-/// What a registry event must say to start a rollout.
+/// The registry event that starts a rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Trigger {
@@ -81,9 +82,9 @@ pub enum Trigger {
     Alias(String),
     /// This tag was set to this value on a version.
     Tag {
-        /// Its key.
+        /// The tag's key.
         key: String,
-        /// Its value.
+        /// The tag's value.
         value: String,
     },
     /// A version was created.
@@ -96,13 +97,13 @@ impl Default for Trigger {
     }
 }
 
-/// The webhook of MLflow, `POST /hooks/mlflow`.
+/// The MLflow webhook, `POST /hooks/mlflow`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MlflowConfig {
-    /// The secret that MLflow signs with. Empty: the webhook is off.
+    /// The secret that MLflow signs with. If it is empty, the webhook is off.
     pub secret: Secret,
-    /// How old or early a delivery may be.
+    /// Largest difference between a delivery's timestamp and the controller's clock.
     pub tolerance: Duration,
 }
 
@@ -130,13 +131,13 @@ impl Default for Config {
     }
 }
 
-/// Everything that is wrong with a configuration.
+/// All problems of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the configuration of the controller cannot be used:\n  - {}", .0.join("\n  - "))]
 pub struct ConfigError(pub Vec<String>);
 
 impl Config {
-    /// What the planner needs of it.
+    /// The settings of the planner.
     pub fn settings(&self) -> Settings {
         let ms = |span: Duration| span.0.0 / 1000;
         Settings {
@@ -147,12 +148,12 @@ impl Config {
         }
     }
 
-    /// All problems, but for those of the policies, whose files [`crate::policies::Policies::load`] reads.
+    /// All problems except those of the policies, whose files [`crate::policies::Policies::load`] reads.
     pub(crate) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.tokens.is_empty() && !self.listen.ip().is_loopback() {
             problems.push(format!(
-                "listen: {} can be reached from elsewhere, and there are no tokens; set controller.tokens, or listen on 127.0.0.1",
+                "listen: {} can be reached from other hosts, but there are no tokens; set controller.tokens, or listen on 127.0.0.1",
                 self.listen
             ));
         }
@@ -174,10 +175,10 @@ impl Config {
             }
         }
         if self.max_body_bytes < 1024 {
-            problems.push("max_body_bytes: no rollout spec is that short; use at least 1024".to_owned());
+            problems.push("max_body_bytes: too small for any rollout spec; use at least 1024".to_owned());
         }
         if self.history == 0 {
-            problems.push("history: the API would know no rollout; use at least 1".to_owned());
+            problems.push("history: the API would keep no rollouts; use at least 1".to_owned());
         }
         problems
     }
@@ -188,10 +189,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_tokens_only_loopback_is_listened_on() {
+    fn without_tokens_the_address_must_be_loopback() {
         assert_eq!(Config::default().problems(), Vec::<String>::new());
         let open = Config { listen: ([0, 0, 0, 0], 8100).into(), ..Config::default() };
-        assert!(open.problems()[0].starts_with("listen: 0.0.0.0:8100 can be reached from elsewhere"));
+        assert!(open.problems()[0].starts_with("listen: 0.0.0.0:8100 can be reached from other hosts"));
         let token = |text| Token { role: Role::Viewer, token: Secret::new(text) };
         let tokens = [("ci".to_owned(), token("0123456789abcdef"))].into();
         assert_eq!(Config { tokens, ..open.clone() }.problems(), Vec::<String>::new());
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_are_told_at_once() {
+    fn all_problems_are_reported_at_once() {
         let config = Config {
             lease_renewal: Duration::from_secs(59),
             stale_after: Duration::default(),

@@ -1,8 +1,8 @@
 //! The stage: the planner over one partition of `verdicts`, `commands` and `router-status`.
 //!
-//! Rows: `model/<name>` is a [`ModelState`], `routers` is what the routers told, `configured/<router>` what one's own configuration
-//! says; all JSON. A routing table, the controls and the
-//! audit events of one input are committed with the rows that made them.
+//! Rows, all in JSON: `model/<name>` is a [`ModelState`], `routers` is what the routers reported, `configured/<router>` is one router's
+//! own configuration. The routing table, the controls and the audit events of one input are committed together with the rows that
+//! led to them.
 
 use serin_schemas::Code;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -34,24 +34,24 @@ use crate::{
 const MODEL_ROW: &str = "model/";
 /// Longest id of a command or a rollout.
 const MAX_ID_BYTES: usize = 128;
-/// Longest name of a model or of who acts.
+/// Longest name of a model or an actor.
 const MAX_NAME_BYTES: usize = 256;
 /// Row of the routers.
 const ROUTERS_ROW: &[u8] = b"routers";
 /// Row prefix of the routers' own configurations.
 const CONFIGURED_ROW: &str = "configured/";
-/// `ce_source` of what the controller writes.
+/// `ce_source` of the controller's records.
 const SOURCE: &str = "/controller";
-/// How long one look at the routing topic may take.
+/// How long a read of the routing topic may take.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// Looks up the newest routing tables of a partition, when a task opens.
+/// Finds the newest routing tables of a partition when a task opens.
 pub trait NewestTables: Send + Sync + 'static {
     /// The newest table of each model of `partition`.
     fn newest(&self, partition: i32) -> Result<Vec<RoutingTable>, LogError>;
 }
 
-/// Knows no tables: for simulations, where the state cannot be lost.
+/// Finds no tables. For simulations, where the state cannot be lost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoTables;
 
@@ -61,7 +61,7 @@ impl NewestTables for NoTables {
     }
 }
 
-/// Reads them from the compacted topic `routing`.
+/// Reads the tables from the compacted topic `routing`.
 pub struct RoutingTopic(pub Arc<dyn Log>);
 
 impl NewestTables for RoutingTopic {
@@ -105,18 +105,18 @@ pub struct ControllerFactory {
 }
 
 impl ControllerFactory {
-    /// Folds with `settings` that look routing tables up in `tables`.
+    /// Folds with `settings` that find routing tables with `tables`.
     pub fn new(settings: Settings, tables: Arc<dyn NewestTables>) -> Self {
         Self { settings, tables, progress: ProgressBoard::default() }
     }
 
-    /// The same, with folds that post on `board` how far they have planned.
+    /// The same factory, with folds that post on `board` how far they have planned.
     #[must_use]
     pub fn posting_to(self, board: ProgressBoard) -> Self {
         Self { progress: board, ..self }
     }
 
-    /// Folds with default settings that look nothing up.
+    /// Folds with default settings that find no tables.
     pub fn without_log() -> Self {
         Self::new(Settings::default(), Arc::new(NoTables))
     }
@@ -154,11 +154,11 @@ struct ControllerFold {
     tables: Arc<dyn NewestTables>,
     progress: ProgressBoard,
     partition: i32,
-    /// Wall clock of the last tick. Before the first, the log's timestamps stand in.
+    /// Wall clock of the last tick. Before the first tick, the log's timestamps are used.
     ticked_ms: Option<i64>,
-    /// What waits for its commit, to be counted after it.
+    /// Effects that are counted once they are committed.
     uncommitted: Vec<Effects>,
-    /// What metrics show of its models.
+    /// The gauges of the fold's models.
     shown: Shown,
 }
 
@@ -255,7 +255,7 @@ fn post(board: &ProgressBoard, state: &ModelState) {
     board.post(&state.model, Progress { planned_through: state.as_of, generation: state.generation });
 }
 
-/// What a record says; each topic carries one type, so the headers tell which it is.
+/// Decodes a record. Each topic has one type, so the headers show which one it is.
 fn read(record: &Record) -> Result<Input, Poison> {
     let Some(body) = &record.value else {
         return Err(Poison { code: Code::Garbage, message: "a tombstone has no meaning here".to_owned() });
@@ -272,13 +272,13 @@ fn read(record: &Record) -> Result<Input, Poison> {
     } else if name == RouterStatus::NAME {
         codec::decode(version, body).map(|status| Input::RouterStatus(Box::new(status))).map_err(poison)
     } else {
-        let message = format!("a {name:?} is neither a verdict nor a command nor a router's status");
+        let message = format!("a {name:?} is not a verdict, a command or a router's status");
         Err(Poison { code: Code::UnknownType, message })
     }
 }
 
-/// Ids of a model's commands are kept in its row, and reason and actor stand in every event: they have a bound. The API has
-/// checked its own; others may write to the topic too.
+/// Bounds the texts of a command: ids of a model's commands are kept in its row, and every event contains reason and actor. The API
+/// checks its own commands, but other clients may write to the topic too.
 fn check(command: &Command) -> Result<(), Poison> {
     let texts = [
         ("id", command.id.len(), MAX_ID_BYTES),
@@ -290,7 +290,7 @@ fn check(command: &Command) -> Result<(), Poison> {
     texts.into_iter().find(|(_, bytes, most)| bytes > most).map_or(Ok(()), |(what, bytes, most)| {
         Err(Poison {
             code: Code::TooLong,
-            message: format!("the command's {what} has {bytes} bytes; at most {most} are taken"),
+            message: format!("the command's {what} has {bytes} bytes; at most {most} are allowed"),
         })
     })
 }

@@ -1,8 +1,8 @@
-//! The controller: turns verdicts and commands into routing tables, and lets people and registries ask and tell.
+//! The controller: turns verdicts and commands into routing tables, and serves the API for people and registries.
 //!
 //! [`fold`] is the stage: the planner of `serin-rollout` over the same-numbered partitions of `verdicts`, `commands` and
-//! `router-status`. [`start`] serves the API, which only reads topics and writes `commands`: it holds no state of its own that
-//! could be lost.
+//! `router-status`. [`start`] serves the API, which only reads topics and writes `commands`, so it has no state that could be
+//! lost.
 
 pub mod api;
 pub mod config;
@@ -15,7 +15,7 @@ pub mod progress;
 mod server;
 pub mod view;
 
-/// Longest reason of a command, in bytes; it stands in every event.
+/// Longest reason of a command, in bytes. Every event contains it.
 pub(crate) const REASON_MAX: usize = 1000;
 
 pub use config::{Config, ConfigError};

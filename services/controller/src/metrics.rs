@@ -1,7 +1,7 @@
-//! Names of the controller's metrics and how they are recorded.
+//! Names of the controller's metrics, and how they are recorded.
 //!
-//! Counters of a model are there, at 0, with the first record of it: an increase from nothing is no increase to Prometheus. Gauges
-//! show what stands now: they are held with the model's state, and leave with it.
+//! Counters of a model exist, at 0, from its first record on, because Prometheus does not see an increase from nothing. Gauges show
+//! the present: they exist as long as the model's state.
 
 use std::{
     collections::BTreeMap,
@@ -27,28 +27,28 @@ use crate::view::View;
 
 /// Audit events: labels `model`, `kind`.
 const EVENTS: &str = "serin_rollout_events_total";
-/// 1 for the phase of a model's rollout: the one that runs, else the one that ended last. Labels `model`, `phase`.
+/// 1 for the phase of a model's rollout: the active one, or else the one that ended last. Labels `model`, `phase`.
 const PHASE: &str = "serin_rollout_phase";
-/// Index of the step of the rollout that runs, from 0; -1 before the first. Label `model`.
+/// Index of the step of the active rollout, from 0; -1 before the first step. Label `model`.
 const STEP: &str = "serin_rollout_step";
 /// Share of the traffic in the routing table that was written last, 0 to 1: labels `model`, `version`, `arm`.
 const WEIGHT: &str = "serin_routing_weight_ratio";
-/// Routing tables written, lease renewals too. Label `model`.
+/// Routing tables written, including lease renewals. Label `model`.
 const TABLES: &str = "serin_routing_tables_total";
 
-/// Bytes of the records that the API keeps to answer from: label `map` (`rollouts`: states, newest verdicts and events, `answers`: those
-/// to commands, `tables`: routing tables, `routers`: their reports).
+/// Bytes of the records that the API keeps: label `map` (`rollouts`: states, newest verdicts and events, `answers`: answers to
+/// commands, `tables`: routing tables, `routers`: reports of routers).
 const API_MEMORY: &str = "serin_api_memory_bytes";
-/// Deliveries of the registry's webhook: label `outcome` (`started`: a rollout was asked for, `ignored`: no policy wants it,
+/// Deliveries of the registry's webhook: label `outcome` (`started`: a rollout was requested, `ignored`: no policy applies,
 /// `refused`: not signed or not understood, `failed`: to be delivered again).
 const DELIVERIES: &str = "serin_webhook_deliveries_total";
 
-/// How long each part of a rollback took, in seconds: label `phase`. Here `decided`: from the end of the deciding window, or the
-/// event time of the command, to the decision. Routers know `applied` and `drained`.
+/// How long each part of a rollback took, in seconds: label `phase`. The controller records `decided`: from the end of the deciding
+/// window, or the event time of the command, to the decision. Routers record `applied` and `drained`.
 const ROLLBACK: &str = "serin_rollback_seconds";
 /// Upper bounds of its buckets.
 const ROLLING_BACK: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
-/// A longer time says that event time is not that of the wall: recorded traffic is replayed.
+/// A longer time shows that event time is not wall-clock time, because recorded traffic is replayed.
 const REPLAYED: f64 = 3600.0;
 
 /// Shows what the API keeps, from the newest snapshot.
@@ -85,20 +85,19 @@ fn counters() -> &'static Counters {
                 .with_boundaries(ROLLING_BACK.to_vec())
                 .build(),
             deliveries: meter.u64_counter(DELIVERIES).with_description("Deliveries of the webhook by outcome").build(),
-            tables: meter.u64_counter(TABLES).with_description("Routing tables written, renewals too").build(),
+            tables: meter.u64_counter(TABLES).with_description("Routing tables written, including renewals").build(),
         }
     })
 }
 
 static PHASES: LazyLock<PresentGauge> =
-    LazyLock::new(|| PresentGauge::new(PHASE, "1 for the phase of a model's rollout, running or ended last"));
-static STEPS: LazyLock<PresentGauge> = LazyLock::new(|| {
-    PresentGauge::new(STEP, "Index of the step of the rollout that runs, from 0; -1 before the first")
-});
+    LazyLock::new(|| PresentGauge::new(PHASE, "1 for the phase of a model's rollout, active or ended last"));
+static STEPS: LazyLock<PresentGauge> =
+    LazyLock::new(|| PresentGauge::new(STEP, "Index of the step of the active rollout, from 0; -1 before the first"));
 static WEIGHTS: LazyLock<PresentGauge> =
     LazyLock::new(|| PresentGauge::new(WEIGHT, "Share of the traffic per version and arm, 0 to 1"));
 
-/// What is shown of the models of one fold. It leaves with the fold.
+/// The gauges of one fold's models. They are removed with the fold.
 #[derive(Debug, Default)]
 pub(crate) struct Shown(BTreeMap<ModelName, ShownModel>);
 
@@ -110,7 +109,7 @@ struct ShownModel {
 }
 
 impl Shown {
-    /// Shows where a model's rollout stands.
+    /// Shows the state of a model's rollout.
     pub(crate) fn state(&mut self, state: &ModelState) {
         let label = || KeyValue::new("model", state.model.0.clone());
         let phase = state.active.as_ref().map(|rollout| rollout.phase).or_else(|| state.ended.back().map(phase_of));
@@ -132,7 +131,7 @@ impl Shown {
         self.model(&table.model).weights = table.routes.iter().map(weight).collect();
     }
 
-    /// A model; the first time its counters are there at 0.
+    /// A model's gauges. The first call also creates its counters, at 0.
     fn model(&mut self, model: &ModelName) -> &mut ShownModel {
         self.0.entry(model.clone()).or_insert_with(|| {
             let label = KeyValue::new("model", model.0.clone());
@@ -157,7 +156,7 @@ impl Shown {
     }
 }
 
-/// Counts a delivery of the webhook; 0 makes the outcome known.
+/// Counts a delivery of the webhook. A count of 0 creates the series.
 pub(crate) fn delivered(outcome: &'static str, count: u64) {
     counters().deliveries.add(count, &[KeyValue::new("outcome", outcome)]);
 }

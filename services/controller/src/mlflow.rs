@@ -1,11 +1,11 @@
 //! The webhook of the MLflow registry: a new version starts a rollout by policy.
 //!
 //! A delivery is signed: `X-MLflow-Signature: v1,<base64 of HMAC-SHA256(secret, "<delivery id>.<timestamp>.<raw body>")>` (the
-//! scheme of Standard Webhooks under other names). MLflow repeats a delivery with the same id after a 5xx; the id becomes
-//! the command's, which is done once. It is an untrusted hint until the signature is checked. Without an id of its own a delivery
-//! would stand for all others without one, so it is refused.
+//! scheme of Standard Webhooks with other names). After a 5xx, MLflow repeats a delivery with the same id. The id becomes that of
+//! the command, so the command is done once. A delivery is an untrusted hint until its signature is checked. A delivery without an
+//! id is refused, because it could not be distinguished from others without one.
 //!
-//! What becomes of the command is waited for: a rollout that the planner refuses is answered with 409 and its sentence.
+//! The webhook waits for the result of the command: a rollout that the planner refuses is answered with 409 and the planner's sentence.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use serin_schemas::{
     records::{Action, Command},
 };
 use serin_spec::{RolloutSpec, units::Duration};
-use serin_stream::seldom::Seldom;
+use serin_stream::log_limit::LogLimit;
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
@@ -37,14 +37,14 @@ use crate::{
     view::View,
 };
 
-/// How long a delivery waits for what becomes of its command, in milliseconds.
+/// How long a delivery waits for the result of its command, in milliseconds.
 const ANSWER_MS: u64 = 3_000;
-/// Longest id of a delivery: the command's id is made from it, and has a bound.
+/// Longest id of a delivery. The command's id is made from it, and is bounded.
 const DELIVERY_ID_MAX: usize = 100;
 /// Longest version name that is put into a spec.
 const VERSION_MAX: usize = 100;
 
-/// A delivery; fields that are not used are not read.
+/// A delivery. Fields that are not used are not read.
 #[derive(Debug, Deserialize)]
 struct Delivery {
     entity: String,
@@ -62,9 +62,9 @@ struct Data {
     value: String,
 }
 
-static REFUSED: Seldom = Seldom::new();
+static REFUSED: LogLimit = LogLimit::new();
 
-/// `POST /hooks/mlflow`. What becomes of a delivery is logged and counted: the registry shows it to nobody.
+/// `POST /hooks/mlflow`. The result of a delivery is logged and counted, because the registry does not show it.
 pub(crate) async fn receive(
     State(state): State<ApiState>,
     headers: HeaderMap,
@@ -80,25 +80,25 @@ pub(crate) async fn receive(
     metrics::delivered(outcome, 1);
     match answer {
         Ok(Taken::Started(rollout, sentence)) => {
-            tracing::info!(%rollout, "a delivery of the MLflow webhook asks for a rollout: {sentence}");
+            tracing::info!(%rollout, "a delivery of the MLflow webhook requested a rollout: {sentence}");
             Ok((StatusCode::ACCEPTED, Json(json!({"rollout": rollout, "sentence": sentence}))))
         }
         Ok(Taken::Ignored(why)) => {
-            tracing::info!("a delivery of the MLflow webhook is ignored: {why}");
+            tracing::info!("a delivery of the MLflow webhook was ignored: {why}");
             Ok((StatusCode::ACCEPTED, Json(json!({"ignored": why}))))
         }
         Err(failure) => {
             if let Some(count) = REFUSED.happened(1) {
-                tracing::warn!(count, "a delivery of the MLflow webhook is not taken: {}", failure.told());
+                tracing::warn!(count, "a delivery of the MLflow webhook was not accepted: {}", failure.message());
             }
             Err(failure)
         }
     }
 }
 
-/// What a delivery that was understood led to.
+/// The result of a delivery that was understood.
 enum Taken {
-    /// With what became of the command.
+    /// The rollout, and the result of the command.
     Started(RolloutId, String),
     Ignored(String),
 }
@@ -113,11 +113,11 @@ async fn take(state: &ApiState, headers: &HeaderMap, body: &Bytes) -> Result<Tak
     let signed = Signed::read(headers).map_err(refuse)?;
     signed.check(&config.secret, config.tolerance, body, state.now_ms()).map_err(refuse)?;
     let delivery: Delivery = serde_json::from_slice(body)
-        .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, format!("the body is no MLflow event: {error}")))?;
+        .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, format!("the body is not an MLflow event: {error}")))?;
 
     match decide(state, &delivery) {
         Decided::Ignore(why) => Ok(Taken::Ignored(why)),
-        Decided::Trouble(error) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error)),
+        Decided::Fail(error) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error)),
         Decided::Start(spec) => {
             let rollout = RolloutId(rollout_id(signed.timestamp, signed.id));
             let command = Command {
@@ -139,7 +139,7 @@ async fn take(state: &ApiState, headers: &HeaderMap, body: &Bytes) -> Result<Tak
                 at: EventTime(state.now_ms().saturating_mul(1000)),
             };
             let answer = state.ask(command, ANSWER_MS).await?;
-            let sentence = answer.sentence.as_deref().unwrap_or("the command is on the log, and not answered yet");
+            let sentence = answer.sentence.as_deref().unwrap_or("the command is on the log, but has no answer yet");
             if answer.refused {
                 return Err(Failure::new(StatusCode::CONFLICT, sentence));
             }
@@ -151,7 +151,7 @@ async fn take(state: &ApiState, headers: &HeaderMap, body: &Bytes) -> Result<Tak
 enum Decided {
     Start(Box<RolloutSpec>),
     Ignore(String),
-    Trouble(String),
+    Fail(String),
 }
 
 fn decide(state: &ApiState, delivery: &Delivery) -> Decided {
@@ -171,11 +171,11 @@ fn decide(state: &ApiState, delivery: &Delivery) -> Decided {
         return Decided::Ignore(format!("{}.{} does not trigger the policy of {name}", event.0, event.1));
     }
     if !is_version(version) {
-        return Decided::Ignore(format!("{version:?} is no version name"));
+        return Decided::Ignore(format!("{version:?} is not a valid version name"));
     }
     let view: Arc<View> = state.view();
     if !view.caught_up() {
-        return Decided::Trouble("the controller has not read its topics yet; deliver again".to_owned());
+        return Decided::Fail("the controller has not read its topics yet; deliver again".to_owned());
     }
     let Some(stable) = view.stable_version(name, policy.concurrency).or(policy.stable.as_deref()) else {
         return Decided::Ignore(format!(
@@ -183,41 +183,41 @@ fn decide(state: &ApiState, delivery: &Delivery) -> Decided {
         ));
     };
     if stable == version {
-        return Decided::Ignore(format!("{} of {name} is stable already", Version::from(version.as_str()).in_words()));
+        return Decided::Ignore(format!("{} of {name} is already stable", Version::from(version.as_str()).in_words()));
     }
     match fill(&policy.template, version, stable) {
         Ok(spec) => Decided::Start(Box::new(spec)),
-        Err(problem) => Decided::Trouble(problem),
+        Err(problem) => Decided::Fail(problem),
     }
 }
 
-/// Whether a name can stand in a spec without changing its meaning.
+/// Whether a name can be put into a spec without changing the meaning of the spec.
 fn is_version(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !text.is_empty() && text.len() <= VERSION_MAX && text.chars().all(plain)
 }
 
-/// A `UUIDv7` that is the same for the same delivery.
+/// A `UUIDv7` that is the same for repetitions of a delivery.
 fn rollout_id(timestamp: i64, delivery: &str) -> String {
     let mut random = [0; 10];
     random.copy_from_slice(&Sha256::digest(delivery.as_bytes())[..10]);
     Builder::from_unix_timestamp_millis(timestamp.max(0) as u64 * 1000, &random).into_uuid().to_string()
 }
 
-/// Why a delivery is not believed.
+/// Why a delivery is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum Refusal {
-    #[error("the header {0} must be there once, with text in it")]
+    #[error("the header {0} must occur exactly once and must not be empty")]
     Header(&'static str),
     #[error("X-MLflow-Delivery-Id must have 1 to {DELIVERY_ID_MAX} visible ASCII characters")]
     Id,
-    #[error("the signature does not fit this body and our secret")]
+    #[error("the signature does not match this body and the configured secret")]
     Signature,
-    #[error("the delivery's timestamp is {0} s away from our clock")]
+    #[error("the delivery's timestamp is {0} s away from the controller's clock")]
     Time(i64),
 }
 
-/// What the headers of a delivery say.
+/// The signature headers of a delivery.
 struct Signed<'a> {
     id: &'a str,
     timestamp: i64,
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_has_one_id_of_its_own() {
+    fn a_delivery_needs_exactly_one_id() {
         let read = |ids: &[&str]| {
             let mut headers = HeaderMap::new();
             for (name, value) in [("X-MLflow-Timestamp", "1"), ("X-MLflow-Signature", "v1,AAAA")] {

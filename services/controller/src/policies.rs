@@ -6,11 +6,11 @@ use serin_spec::{Concurrency, RolloutSpec};
 
 use crate::config::{Policy, Trigger};
 
-/// Policies whose specs were read and checked.
+/// Policies with specs that were read and checked.
 #[derive(Clone, Debug, Default)]
 pub struct Policies(BTreeMap<String, Arc<Loaded>>);
 
-/// One of them.
+/// One loaded policy.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) template: String,
@@ -23,7 +23,7 @@ impl Policies {
     /// Reads the specs of all policies.
     ///
     /// # Errors
-    /// All problems, a sentence each.
+    /// All problems, one sentence each.
     pub fn load(policies: &BTreeMap<String, Policy>) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         let mut loaded = BTreeMap::new();
@@ -36,7 +36,7 @@ impl Policies {
         if problems.is_empty() { Ok(Self(loaded)) } else { Err(problems) }
     }
 
-    /// That of a model.
+    /// The policy of a model.
     pub(crate) fn of(&self, model: &str) -> Option<&Loaded> {
         self.0.get(model).map(Arc::as_ref)
     }
@@ -50,9 +50,9 @@ fn load(model: &str, policy: &Policy) -> Result<Loaded, Vec<String>> {
         _ => return Err(vec!["give either spec or spec_file".to_owned()]),
     };
     if !template.contains("${version}") {
-        return Err(vec!["the spec does not say where the new version goes; write ${version}".to_owned()]);
+        return Err(vec!["the spec has no place for the new version; write ${version}".to_owned()]);
     }
-    // With any names in it, it must be sound.
+    // The spec must be valid with any version names.
     let spec = fill(&template, "2", "1").map_err(|problem| vec![problem])?;
     if spec.model.as_str() != model {
         return Err(vec![format!("its spec is for model {}", spec.model)]);
@@ -61,10 +61,10 @@ fn load(model: &str, policy: &Policy) -> Result<Loaded, Vec<String>> {
     Ok(Loaded { template, trigger, stable, concurrency: spec.concurrency })
 }
 
-/// A spec with the names of its versions in their places.
+/// A spec with the version names filled in.
 pub(crate) fn fill(template: &str, version: &str, stable: &str) -> Result<RolloutSpec, String> {
     let checked = serin_rollout::check(&template.replace("${version}", version).replace("${stable}", stable), None);
-    checked.spec.map(|spec| spec.normalised()).ok_or_else(|| {
+    checked.spec.map(|spec| spec.normalized()).ok_or_else(|| {
         let problems: Vec<String> = checked.problems.iter().map(ToString::to_string).collect();
         format!("the spec has problems: {}", problems.join("; "))
     })

@@ -27,31 +27,31 @@ use crate::{
     view::{View, follow},
 };
 
-/// Commands that may wait to be written.
+/// Commands that may be queued for writing.
 const QUEUE: usize = 1024;
 
 /// The API could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The log is away.
+    /// The log is unavailable.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The address is taken, or not ours.
+    /// The address is in use, or does not belong to this host.
     #[error("the controller's API cannot listen on {address}: {cause}; set controller.listen to another address")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the operating system.
         cause: io::Error,
     },
     /// The certificate of the address cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     /// No thread could be started.
-    #[error("no thread for the controller's API: {0}")]
+    #[error("cannot start a thread for the controller's API: {0}")]
     Thread(io::Error),
 }
 
@@ -78,13 +78,13 @@ impl Drop for Follower {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::warn!("the API's reader did not end well");
+            tracing::warn!("the API's reader thread panicked");
         }
     }
 }
 
-/// Everything that is wrong with a configuration and can be found without a log and a port: settings, and the files that they
-/// name. Each problem begins with its setting, without `controller.`.
+/// All problems of a configuration that can be found without a log and a port, in the settings and in the files that they
+/// name. Each problem starts with its setting, without `controller.`.
 pub fn problems(config: &Config) -> Vec<String> {
     check(config).err().unwrap_or_default()
 }
@@ -100,7 +100,7 @@ fn check(config: &Config) -> Result<Policies, Vec<String>> {
     }
 }
 
-/// Checks the configuration and makes everything of the API but its socket.
+/// Checks the configuration and creates everything of the API except its socket.
 pub fn open(config: Config, log: Arc<dyn Log>, clock: Arc<dyn Clock>) -> Result<(ApiState, Follower), StartError> {
     let policies = check(&config).map_err(ConfigError)?;
     let writer = log.writer(QUEUE)?;
@@ -116,11 +116,12 @@ pub struct ApiHandle {
     follower: Follower,
     stop: oneshot::Sender<()>,
     server: tokio::task::JoinHandle<()>,
-    /// Looks at the certificate's files.
+    /// The task that watches the certificate's files.
     certificate: Option<tokio::task::JoinHandle<()>>,
 }
 
-/// Starts the API on a log whose topics exist, on a socket of `sockets` if one has its address. The folds are run by whoever calls this: see [`ApiHandle::factory`].
+/// Starts the API on a log whose topics exist, on a socket of `sockets` if one has the API's address. The caller runs the folds; see
+/// [`ApiHandle::factory`].
 pub async fn start(config: Config, log: Arc<dyn Log>, sockets: &mut Sockets) -> Result<ApiHandle, StartError> {
     let address = config.listen;
     let (settings, tls) = (config.settings(), config.tls.clone());
@@ -142,7 +143,7 @@ pub async fn start(config: Config, log: Arc<dyn Log>, sockets: &mut Sockets) -> 
 }
 
 impl ApiHandle {
-    /// Where it listens.
+    /// The address on which the API listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -152,19 +153,19 @@ impl ApiHandle {
         Arc::<ControllerFactory>::clone(&self.factory)
     }
 
-    /// Tells whether the API knows what is on the log, and if not, why.
+    /// Whether the API has read the log, and if not, why.
     pub fn readiness(&self) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
         let state = self.state.clone();
         move || if state.view().caught_up() { Ok(()) } else { Err("the API has not read its topics yet".to_owned()) }
     }
 
-    /// Answers what is in flight and ends.
+    /// Answers the in-flight requests and ends.
     pub async fn stop(self) {
         let _ = self.stop.send(());
         if let Some(certificate) = &self.certificate {
             certificate.abort();
         }
-        // The follower takes the view's sender with it: whoever waits for news is answered, so the server ends.
+        // Dropping the follower drops the view's sender, so waiting requests are answered and the server ends.
         if tokio::task::spawn_blocking(move || drop(self.follower)).await.is_err() {
             tracing::warn!("the API's reader could not be stopped");
         }

@@ -1,10 +1,10 @@
 //! What the API shows: a read model of `audit`, `verdicts`, `routing` and `router-status`, kept by one thread.
 //!
-//! It is a cache of topics: bounded, rebuilt at each start, never written back. Readers get an immutable snapshot and can
-//! wait for the next.
+//! It is a cache of topics: bounded, rebuilt at each start, and never written back. Readers get an immutable snapshot and can
+//! wait for the next one.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -34,25 +34,25 @@ use tokio::sync::watch;
 const EVENTS_KEPT: usize = 1000;
 /// Answers to commands that are kept.
 const ANSWERS_KEPT: usize = 1000;
-/// Routers whose reports are kept: one that was killed does not say that it leaves, and the next may have another name.
+/// Routers whose reports are kept. A killed router does not report that it leaves, and its successor may have another name.
 const ROUTERS_KEPT: usize = 1000;
-/// Verdicts and router reports per partition that a start reads back; each is only shown until the next.
+/// Verdicts and router reports that a start reads back, per partition. Each is only shown until the next one.
 const READ_BACK: i64 = 500;
-/// Characters from which on a text is taken for the beginning of an id: a slip of the finger must not name a rollout.
+/// Shortest text that is taken for the start of an id, so that a typing error does not name a rollout.
 const PREFIX_MIN: usize = 4;
 /// Records per poll.
 const BATCH: usize = 1000;
 
-/// Whose reports count.
+/// Which reports count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reporters {
-    /// All.
+    /// The reports of all routers.
     Routers,
-    /// Those that drive somebody else's routers: Serin's carry no call of `traffic: external`.
+    /// Only the reports of actuators, which drive external routers. Serin's routers carry no calls of `traffic: external`.
     Actuators,
 }
 
-/// Until when a report counts.
+/// Which reports are recent enough to count.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Live {
     /// The wall clock.
@@ -61,12 +61,13 @@ pub(crate) struct Live {
     pub(crate) ttl_ms: i64,
 }
 
-/// A snapshot of everything shown.
+/// A snapshot of everything that the API shows.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     rollouts: BTreeMap<RolloutId, Arc<RolloutView>>,
-    /// Ids in the order in which they were first seen.
-    order: VecDeque<RolloutId>,
+    /// Ids by when the log got their first record, in milliseconds. The order in which records are read says nothing about it: after a
+    /// start, the newest verdicts are read before the audit events of older rollouts.
+    order: BTreeSet<(i64, RolloutId)>,
     /// Audit events that answer a command, newest last.
     answers: VecDeque<Arc<RolloutEvent>>,
     tables: BTreeMap<ModelName, Arc<RoutingTable>>,
@@ -76,7 +77,7 @@ pub struct View {
     history: usize,
 }
 
-/// Bytes of the records that are kept of all rollouts together: an event once, where its rollout keeps it.
+/// Bytes of the records that are kept for all rollouts together. An event is counted once, for its rollout.
 #[derive(Clone, Debug, Default)]
 struct Bytes {
     answers: VecDeque<usize>,
@@ -91,10 +92,10 @@ struct OwnBytes {
     events: VecDeque<usize>,
 }
 
-/// What one router reported last, by partition: each report speaks of the models of its own.
+/// The last reports of one router, by partition. Each report is about the models of its partition.
 type Reports = BTreeMap<i32, Report>;
 
-/// A report, and when it came (wall clock of the log).
+/// A report, and when it arrived (wall clock of the log).
 #[derive(Clone, Debug)]
 struct Report {
     status: Arc<RouterStatus>,
@@ -102,19 +103,21 @@ struct Report {
     bytes: usize,
 }
 
-/// One rollout as it is shown.
+/// What the API shows of one rollout.
 #[derive(Clone, Debug, Default)]
 pub struct RolloutView {
-    /// Its model.
+    /// The rollout's model.
     pub model: ModelName,
-    /// Its state after the newest event that carried one.
+    /// The state in the newest event that had one.
     pub state: Option<Arc<RolloutState>>,
     /// The newest verdict.
     pub verdict: Option<Arc<Verdict>>,
-    /// Its events, oldest first, without the states they carried.
+    /// The rollout's events, oldest first, without their states.
     pub events: VecDeque<Arc<RolloutEvent>>,
     /// How many older events were dropped.
     pub dropped: usize,
+    /// When the log got its first record, in milliseconds.
+    first_ms: i64,
     bytes: OwnBytes,
 }
 
@@ -134,13 +137,13 @@ impl View {
 
     /// All rollouts with a known state, newest first.
     pub fn rollouts(&self) -> impl Iterator<Item = &Arc<RolloutView>> {
-        self.order.iter().rev().filter_map(|id| self.rollouts.get(id)).filter(|rollout| rollout.state.is_some())
+        self.order.iter().rev().filter_map(|(_, id)| self.rollouts.get(id)).filter(|rollout| rollout.state.is_some())
     }
 
-    /// A rollout by what a person wrote: its id, its model, or how its id begins.
+    /// A rollout by what a user wrote: its id, its model, or the start of its id.
     ///
     /// # Errors
-    /// The text begins the ids of several: these, oldest first.
+    /// Several ids start with the text. The error lists them, oldest first.
     pub fn find(&self, text: &str) -> Result<Option<(&RolloutId, &Arc<RolloutView>)>, Vec<&RolloutId>> {
         if let Some(found) = self.rollouts.get_key_value(&RolloutId::from(text)) {
             return Ok(Some(found));
@@ -152,15 +155,15 @@ impl View {
             return Ok(None);
         }
         let after = self.rollouts.range(RolloutId::from(text)..);
-        let mut begun =
+        let mut matches =
             after.take_while(|(id, _)| id.as_str().starts_with(text)).filter(|(_, one)| one.state.is_some());
-        match (begun.next(), begun.next()) {
-            (Some(first), Some(second)) => Err([first, second].into_iter().chain(begun).map(|(id, _)| id).collect()),
+        match (matches.next(), matches.next()) {
+            (Some(first), Some(second)) => Err([first, second].into_iter().chain(matches).map(|(id, _)| id).collect()),
             (found, _) => Ok(found),
         }
     }
 
-    /// A rollout by its id, or by its model: the one that runs, else one that waits, else the newest.
+    /// A rollout by its id, or by its model: the active one, else a queued one, else the newest.
     pub fn rollout(&self, id_or_model: &str) -> Option<&Arc<RolloutView>> {
         self.rollouts.get(&RolloutId::from(id_or_model)).or_else(|| self.of_model(id_or_model))
     }
@@ -188,7 +191,7 @@ impl View {
         self.routers.values().filter_map(merged)
     }
 
-    /// Who uses a generation of a model's table, of the routers that reported within `ttl_ms`.
+    /// Which routers use a generation of a model's table, of those whose reports are recent enough.
     pub(crate) fn applied(&self, model: &ModelName, generation: Generation, only: Reporters, span: Live) -> Applied {
         let live: Vec<(&str, RouterSeen)> = self
             .routers
@@ -203,15 +206,15 @@ impl View {
         applied(model, generation, live.iter().map(|(name, seen)| (*name, seen)))
     }
 
-    /// The event that answers a command: the one about the rollout that the command is about, if it named one. In the same turn
-    /// another rollout may have left the queue.
+    /// The event that answers a command. If the command named a rollout, the event must be about that rollout, because another
+    /// rollout may have left the queue in the same turn.
     pub fn answer(&self, command: &str, rollout: Option<&RolloutId>) -> Option<&Arc<RolloutEvent>> {
         let mut answers = self.answers.iter().filter(|event| event.cause.as_deref() == Some(command));
         answers.find(|event| rollout.is_none_or(|rollout| event.rollout.as_ref() == Some(rollout)))
     }
 
-    /// The version that will serve a model when its next rollout starts, as far as is known: the promoted one while it is
-    /// monitored, unless the next supersedes it, which ends it to its stable.
+    /// The version that will serve a model when its next rollout starts, as far as is known. This is the promoted version while it is
+    /// monitored, unless the next rollout supersedes the active one, which then ends with its stable version.
     pub fn stable_version(&self, model: &str, next: Concurrency) -> Option<&str> {
         let running = self.running().filter(|rollout| rollout.model.as_str() == model);
         let mut promoted = running.filter_map(|rollout| rollout.state.as_ref()).filter(|state| state.promoted);
@@ -224,7 +227,7 @@ impl View {
         table.routes.iter().find(|route| route.arm == Arm::Stable).map(|route| route.version.as_str())
     }
 
-    /// Bytes of the records that are kept, by what they are about.
+    /// Bytes of the records that are kept, by their kind.
     pub(crate) fn bytes(&self) -> [(&'static str, usize); 4] {
         let of = |own: &OwnBytes| own.state + own.verdict + own.events.iter().sum::<usize>();
         [
@@ -235,19 +238,20 @@ impl View {
         ]
     }
 
-    /// Whether every topic was read to its end once.
+    /// Whether every topic has been read to its end once.
     pub fn caught_up(&self) -> bool {
         self.caught_up
     }
 
-    /// Takes in one record; what cannot be read is left out (its stage has put it among the dead letters).
+    /// Applies one record. A record that cannot be read is skipped, because its stage has dead-lettered it.
     pub fn apply(&mut self, record: &Record) {
         let Some(body) = &record.value else { return };
         let Ok((name, version)) = envelope::record_type(&record.headers) else { return };
         if name == RolloutEvent::NAME {
-            let _ = codec::decode(version, body).map(|event| self.on_event(event, body.len()));
+            let _ = codec::decode(version, body).map(|event| self.on_event(event, record.timestamp_ms, body.len()));
         } else if name == Verdict::NAME {
-            let _ = codec::decode(version, body).map(|verdict| self.on_verdict(verdict, body.len()));
+            let _ =
+                codec::decode(version, body).map(|verdict| self.on_verdict(verdict, record.timestamp_ms, body.len()));
         } else if name == RoutingTable::NAME {
             let _ = codec::decode(version, body).map(|table: RoutingTable| {
                 self.bytes.tables.insert(table.model.clone(), body.len());
@@ -274,15 +278,15 @@ impl View {
         }
     }
 
-    fn on_verdict(&mut self, verdict: Verdict, bytes: usize) {
-        let rollout = self.entry(&verdict.rollout, &verdict.model);
+    fn on_verdict(&mut self, verdict: Verdict, logged_ms: i64, bytes: usize) {
+        let rollout = self.entry(&verdict.rollout, &verdict.model, logged_ms);
         if rollout.verdict.as_ref().is_none_or(|known| known.as_of < verdict.as_of) {
             rollout.verdict = Some(Arc::new(verdict));
             rollout.bytes.verdict = bytes;
         }
     }
 
-    fn on_event(&mut self, mut event: RolloutEvent, bytes: usize) {
+    fn on_event(&mut self, mut event: RolloutEvent, logged_ms: i64, bytes: usize) {
         let state = event.state.take();
         let of_state = state.as_ref().map_or(0, String::len);
         let bytes = bytes.saturating_sub(of_state);
@@ -297,7 +301,7 @@ impl View {
             self.bytes.answers.push_back(bytes);
         }
         let Some(id) = &event.rollout else { return };
-        let rollout = self.entry(id, &event.model);
+        let rollout = self.entry(id, &event.model, logged_ms);
         if let Some(state) = state {
             rollout.state = Some(Arc::new(state));
             rollout.bytes.state = of_state;
@@ -311,30 +315,38 @@ impl View {
         rollout.bytes.events.push_back(bytes);
     }
 
-    fn entry(&mut self, id: &RolloutId, model: &ModelName) -> &mut RolloutView {
-        if !self.rollouts.contains_key(id) {
-            self.order.push_back(id.clone());
-            self.forget_old();
+    fn entry(&mut self, id: &RolloutId, model: &ModelName, logged_ms: i64) -> &mut RolloutView {
+        match self.rollouts.get(id).map(|rollout| rollout.first_ms) {
+            None => {
+                self.order.insert((logged_ms, id.clone()));
+                self.forget_old();
+            }
+            Some(later) if logged_ms < later => {
+                self.order.remove(&(later, id.clone()));
+                self.order.insert((logged_ms, id.clone()));
+            }
+            Some(_) => {}
         }
-        let new = || Arc::new(RolloutView { model: model.clone(), ..RolloutView::default() });
-        Arc::make_mut(self.rollouts.entry(id.clone()).or_insert_with(new))
+        let new = || Arc::new(RolloutView { model: model.clone(), first_ms: logged_ms, ..RolloutView::default() });
+        let rollout = Arc::make_mut(self.rollouts.entry(id.clone()).or_insert_with(new));
+        rollout.first_ms = rollout.first_ms.min(logged_ms);
+        rollout
     }
 
-    /// Forgets the oldest rollout that does not run, when there are too many.
+    /// Forgets the oldest rollout that has ended, if there are too many.
     fn forget_old(&mut self) {
         if self.order.len() <= self.history {
             return;
         }
-        let idle = |id: &RolloutId| self.rollouts.get(id).is_some_and(|rollout| !runs(rollout));
-        if let Some(place) = self.order.iter().position(idle)
-            && let Some(id) = self.order.remove(place)
-        {
-            self.rollouts.remove(&id);
+        let idle = |(_, id): &&(i64, RolloutId)| self.rollouts.get(id).is_some_and(|rollout| !runs(rollout));
+        if let Some(oldest) = self.order.iter().find(idle).cloned() {
+            self.order.remove(&oldest);
+            self.rollouts.remove(&oldest.1);
         }
     }
 }
 
-/// All that a router reported, as one report.
+/// Merges the reports of a router into one.
 fn merged(reports: &Reports) -> Option<RouterStatus> {
     let mut reports = reports.values();
     let mut all = RouterStatus::clone(&reports.next()?.status);
@@ -356,11 +368,11 @@ fn runs(rollout: &RolloutView) -> bool {
     rollout.state.as_ref().is_some_and(|state| !state.phase.is_final())
 }
 
-/// Keeps a view up to date until `stop` is set. Blocks: runs on a thread of its own.
+/// Keeps a view up to date until `stop` is set. This blocks and needs its own thread.
 pub(crate) fn follow(log: &Arc<dyn Log>, view: &watch::Sender<Arc<View>>, history: usize, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         if let Err(error) = follow_once(log, view, history, stop) {
-            tracing::warn!(%error, "the API cannot read the log; it tries again");
+            tracing::warn!(%error, "the API cannot read the log and will retry");
             let until = std::time::Instant::now() + Duration::from_secs(1);
             while !stop.load(Ordering::Relaxed) && std::time::Instant::now() < until {
                 std::thread::park_timeout(Duration::from_millis(100));
@@ -385,7 +397,7 @@ fn follow_once(
             view.apply(&record);
         }
         view.caught_up |= polled == Polled::AtEnd;
-        // While the topics are read back for the first time, the view before the failure is the better one.
+        // While the topics are read back after a failure, the view from before the failure is more complete.
         if changed && (view.caught_up || !published.borrow().caught_up) {
             published.send_replace(Arc::new(view.clone()));
         }
@@ -451,13 +463,39 @@ mod tests {
         }
     }
 
+    /// After a start, the reader gets the newest verdicts before the audit events of older rollouts, and partitions in any order. The
+    /// newest rollout of a model is still the one that started last: a client asks for it before it starts the next one.
     #[test]
-    fn what_is_kept_is_bounded_and_its_bytes_are_told() {
+    fn rollouts_are_listed_by_their_start_in_whatever_order_records_are_read() {
+        let records = [("old", 10), ("middle", 20), ("new", 30)];
+        for first in 0..3 {
+            let mut view = View::new(10);
+            // Another record of one of them is read before everything else.
+            view.on_event(event(9, records[first].0), 40, 1);
+            for turn in 0..3 {
+                let (id, at) = records[(first + turn) % 3];
+                view.on_event(event(turn, id), at, 1);
+                view.on_event(event(turn, id), at + 15, 1);
+            }
+            let listed: Vec<&str> = view.order.iter().map(|(_, id)| id.as_str()).collect();
+            assert_eq!(listed, ["old", "middle", "new"]);
+        }
+        // The oldest one is forgotten, even if it was read last.
+        let mut view = View::new(2);
+        for (id, at) in [("new", 30), ("old", 10), ("middle", 20)] {
+            view.on_event(event(0, id), at, 1);
+        }
+        let listed: Vec<&str> = view.order.iter().map(|(_, id)| id.as_str()).collect();
+        assert_eq!(listed, ["middle", "new"]);
+    }
+
+    #[test]
+    fn the_view_is_bounded_and_reports_its_bytes() {
         let mut view = View::new(3);
         let bytes = |view: &View| BTreeMap::from(view.bytes());
         for rollout in 0..5 {
             for number in 0..1500 {
-                view.on_event(event(number, &format!("r{rollout}")), 102);
+                view.on_event(event(number, &format!("r{rollout}")), rollout, 102);
             }
         }
         // A state that cannot be read is not kept. All rollouts but three are forgotten, with their events.

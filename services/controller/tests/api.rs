@@ -1,6 +1,6 @@
 //! The API over the controller's fold and a log in memory.
 
-#![expect(clippy::unwrap_used, reason = "a test: it fails where it would panic")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 #[path = "support/world.rs"]
@@ -32,7 +32,7 @@ use support::{SPEC, outgoing, verdict};
 use tower::ServiceExt as _;
 use world::{WAIT_MS, World, clock, send};
 
-/// Whatever a model is called, each path takes its name as one part, encoded.
+/// A model may have any name; each path takes it as one encoded part.
 #[tokio::test]
 async fn every_path_takes_every_name() {
     for name in
@@ -56,15 +56,15 @@ async fn every_path_takes_every_name() {
         assert_eq!(news.1["events"][0]["kind"], json!("advanced"), "{name}: {news:?}");
         assert_eq!(world.get(&format!("/v1/rollouts/{part}/verdict")).await.0, StatusCode::OK, "{name}");
         for verb in ["pause", "resume", "promote", "abort"] {
-            let (status, told) = world.post(&format!("/v1/rollouts/{part}/{verb}{wait}"), "").await;
-            assert_eq!(status, StatusCode::OK, "{name} {verb}: {told}");
-            assert_eq!(told["rollout"], json!(id), "{name} {verb}");
+            let (status, answer) = world.post(&format!("/v1/rollouts/{part}/{verb}{wait}"), "").await;
+            assert_eq!(status, StatusCode::OK, "{name} {verb}: {answer}");
+            assert_eq!(answer["rollout"], json!(id), "{name} {verb}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_rollout_is_started_looked_at_and_acted_on() {
+async fn a_rollout_is_started_queried_and_acted_on() {
     let world = World::new(Config::default());
     let id = world.apply(SPEC).await;
 
@@ -86,7 +86,7 @@ async fn a_rollout_is_started_looked_at_and_acted_on() {
     assert_eq!((status, &paused["sentence"]), (StatusCode::OK, &json!("paused by operator: lunch")));
     let (status, refused) = world.post(&format!("/v1/rollouts/flights/pause{wait}"), "").await;
     assert_eq!((status, &refused["refused"]), (StatusCode::CONFLICT, &json!(true)));
-    assert_eq!(refused["error"], json!("pause refused: operator has paused it already"));
+    assert_eq!(refused["error"], json!("pause refused: operator has already paused it"));
     let (_, resumed) = world.post(&format!("/v1/rollouts/flights/resume{wait}"), "").await;
     assert_eq!(resumed["event"]["kind"], json!("resumed"));
     let (_, promoted) = world.post(&format!("/v1/rollouts/flights/promote{wait}"), r#"{"full": true}"#).await;
@@ -101,7 +101,7 @@ async fn a_rollout_is_started_looked_at_and_acted_on() {
 }
 
 #[tokio::test]
-async fn a_rollout_is_found_by_how_its_id_begins() {
+async fn a_rollout_is_found_by_the_start_of_its_id() {
     let world = World::new(Config::default());
     let of = |model: &str| SPEC.replace("model: flights", &format!("model: {model}"));
     let first = world.apply(&of("flights")).await;
@@ -113,7 +113,7 @@ async fn a_rollout_is_found_by_how_its_id_begins() {
         let (status, body) = world.get(&format!("/v1/rollouts/{common}{path}")).await;
         assert_eq!(status, StatusCode::CONFLICT, "{path}");
         let error = body["error"].as_str().unwrap();
-        assert!(error.contains("begins the ids of 2 rollouts; write more"), "{error}");
+        assert!(error.contains("is the start of 2 rollout ids; give more"), "{error}");
         assert!(error.contains(&format!("\n  {second}  fraud, v1 -> v2\n  {first}  flights, v1 -> v2")), "{error}");
     }
     let wait = format!("?wait_ms={WAIT_MS}");
@@ -121,7 +121,7 @@ async fn a_rollout_is_found_by_how_its_id_begins() {
     assert_eq!(world.get("/v1/rollouts/flights").await.1["phase"], "warming");
     let (_, aborted) = world.post(&format!("/v1/rollouts/{unique}/abort{wait}"), "").await;
     assert_eq!((&aborted["rollout"], &aborted["event"]["model"]), (&json!(second), &json!("fraud")));
-    // So little may be a slip of the finger; and a model of that name goes first.
+    // A short text may be a typing error, and a model of that name takes precedence.
     assert_eq!(world.get(&format!("/v1/rollouts/{}", &second[..3])).await.0, StatusCode::NOT_FOUND);
     let third = world.apply(&of(common)).await;
     assert_eq!(world.get(&format!("/v1/rollouts/{common}")).await.1["id"], json!(third));
@@ -149,7 +149,7 @@ async fn examples_are_those_of_the_rollout_and_disagreements_come_first() {
     let ids = |found: Value| found.as_array().unwrap().iter().map(|one| one["request_id"].clone()).collect::<Vec<_>>();
     assert_eq!(ids(world.get(&examples).await.1), ["d", "a", "c"]);
     assert_eq!(ids(world.get(&format!("{examples}?limit=1")).await.1), ["d"]);
-    assert_eq!(world.get("/v1/rollouts/nobody/examples").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(world.get("/v1/rollouts/unknown/examples").await.0, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -171,12 +171,12 @@ async fn a_bad_spec_is_answered_with_all_its_problems_and_a_dry_run_starts_nothi
 }
 
 #[tokio::test]
-async fn requests_that_make_no_sense_are_refused_clearly() {
+async fn senseless_requests_are_refused_clearly() {
     let world = World::new(Config { max_body_bytes: 2048, ..Config::default() });
-    assert_eq!(world.get("/v1/rollouts/nobody").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(world.get("/v1/rollouts/unknown").await.0, StatusCode::NOT_FOUND);
     let nothing = world.get("/nothing").await.1;
     assert!(
-        nothing["error"].as_str().unwrap().starts_with("there is nothing here; see docs/api.md (in a path "),
+        nothing["error"].as_str().unwrap().starts_with("there is no such path; see docs/api.md (in a path "),
         "{nothing}"
     );
     assert_eq!(world.post("/v1/rollouts", vec![0xff, 0xfe]).await.0, StatusCode::UNPROCESSABLE_ENTITY);
@@ -197,14 +197,14 @@ async fn stop_all_reaches_the_models_of_every_partition() {
         world.apply(&SPEC.replace("model: flights", &format!("model: {model}"))).await;
     }
     let (status, body) = world.post(&format!("/v1/stop-all?wait_ms={WAIT_MS}"), r#"{"reason": "fire"}"#).await;
-    // Nobody claims what no router has said.
-    assert_eq!((status, &body["sentence"]), (StatusCode::ACCEPTED, &json!("4 rollouts stopped")));
+    // No router reports, so the answer does not claim that the traffic is on stable.
+    assert_eq!((status, &body["sentence"]), (StatusCode::ACCEPTED, &json!("4 rollouts have stopped")));
     assert!(body["applied"]["waits_for"].as_str().unwrap().starts_with("no router reports"), "{body}");
     let (_, list) = world.get("/v1/rollouts").await;
     assert!(list.as_array().unwrap().iter().all(|state| state["phase"] == "aborted"));
 }
 
-/// A log that takes everything.
+/// A log that accepts everything.
 struct Taken;
 
 impl Writer for Taken {
@@ -232,7 +232,7 @@ async fn stop_all_claims_nothing_before_the_api_has_read_its_topics() {
 }
 
 #[tokio::test]
-async fn with_tokens_viewers_look_and_operators_act() {
+async fn with_tokens_viewers_read_and_operators_act() {
     let token = |role, text: &str| Token { role, token: Secret::new(text) };
     let tokens = [
         ("grafana".to_owned(), token(Role::Viewer, "viewer-0123456789")),
@@ -267,7 +267,7 @@ async fn without_tokens_a_web_page_of_another_origin_is_refused() {
 }
 
 #[test]
-fn a_wrong_configuration_is_refused_whole() {
+fn a_wrong_configuration_is_refused_with_all_problems() {
     let log: Arc<dyn Log> = Arc::new(SimLog::new());
     let policies = [("fraud".to_owned(), Policy::default())].into();
     let config = Config { listen: ([0, 0, 0, 0], 1).into(), policies, ..Config::default() };

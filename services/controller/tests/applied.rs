@@ -1,6 +1,6 @@
-//! What is decided is done when routers use it, and what is said is about the rollout that was meant.
+//! A decision is done when routers use its table, and an answer is about the rollout that was meant.
 
-#![expect(clippy::unwrap_used, reason = "a test: it fails where it would panic")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 #[path = "support/world.rs"]
@@ -18,7 +18,7 @@ use serin_schemas::{
 use support::{SPEC, outgoing};
 use world::{WAIT_MS, World};
 
-/// What `router-0` reports of `flights`: the generation that it uses, and one that it cannot use.
+/// A report of `router-0` on `flights`: the generation that it uses, and one that it cannot use.
 fn report(world: &World, applied: Option<i64>, refused: Option<i64>) {
     let applied = applied.map(|generation| TableApplied {
         model: "flights".into(),
@@ -47,7 +47,7 @@ fn report(world: &World, applied: Option<i64>, refused: Option<i64>) {
     world.write(outgoing("router-status", &status));
 }
 
-/// The state of a rollout as soon as what is said of its table is `as_wanted`.
+/// The `applied` part of a rollout's state, as soon as it is `as_wanted`.
 async fn applied(world: &World, id: &str, as_wanted: impl Fn(&Value) -> bool) -> Value {
     for _ in 0..10_000 {
         let (_, state) = world.get(&format!("/v1/rollouts/{id}")).await;
@@ -64,8 +64,8 @@ async fn applied(world: &World, id: &str, as_wanted: impl Fn(&Value) -> bool) ->
 async fn a_promotion_is_done_when_routers_use_it() {
     let world = World::new(Config::default());
     let id = world.apply(SPEC).await;
-    let nobody = applied(&world, &id, |_| true).await;
-    assert!(nobody["done"] == false && nobody["waits_for"].as_str().unwrap().starts_with("no router reports"));
+    let unreported = applied(&world, &id, |_| true).await;
+    assert!(unreported["done"] == false && unreported["waits_for"].as_str().unwrap().starts_with("no router reports"));
     report(&world, None, Some(1));
     let refused = applied(&world, &id, |applied| applied["refused"] == true).await;
     assert_eq!(refused["waits_for"], json!("router router-0 cannot use generation 1: version \"v2\" has no URL"));
@@ -81,7 +81,7 @@ async fn a_promotion_is_done_when_routers_use_it() {
     assert_eq!(promoted["applied"]["done"], false);
     let waits_for = promoted["applied"]["waits_for"].as_str().unwrap();
     assert!(
-        waits_for.contains("cannot use generation 2") && waits_for.contains("goes on with generation 1"),
+        waits_for.contains("cannot use generation 2") && waits_for.contains("keeps using generation 1"),
         "{promoted}"
     );
     report(&world, Some(2), None);
@@ -89,12 +89,15 @@ async fn a_promotion_is_done_when_routers_use_it() {
 }
 
 #[tokio::test]
-async fn what_moves_no_call_is_never_called_applied() {
+async fn a_rollout_that_moves_no_calls_is_never_reported_as_applied() {
     let world = World::new(Config::default());
     report(&world, Some(9), None);
     let observed = world.apply(&(SPEC.to_owned() + "mode: observe\n")).await;
-    let told = applied(&world, &observed, |_| true).await;
-    assert!(told["done"] == false && told["waits_for"].as_str().unwrap().contains("only observed"), "{told}");
+    let unapplied = applied(&world, &observed, |_| true).await;
+    assert!(
+        unapplied["done"] == false && unapplied["waits_for"].as_str().unwrap().contains("only observed"),
+        "{unapplied}"
+    );
     for body in ["", r#"{"full": true}"#] {
         let (status, refused) = world.post(&format!("/v1/rollouts/flights/promote?wait_ms={WAIT_MS}"), body).await;
         assert_eq!(status, StatusCode::CONFLICT);
@@ -109,7 +112,7 @@ async fn what_moves_no_call_is_never_called_applied() {
 }
 
 #[tokio::test]
-async fn a_models_name_means_the_rollout_that_runs_and_each_command_gets_its_own_sentence() {
+async fn a_models_name_means_the_active_rollout_and_each_command_gets_its_own_sentence() {
     let world = World::new(Config::default());
     let running = world.apply(SPEC).await;
     let queue = |canary: &str, stable: &str| {
@@ -130,7 +133,7 @@ async fn a_models_name_means_the_rollout_that_runs_and_each_command_gets_its_own
     assert_eq!(world.get("/v1/rollouts/flights").await.1["id"], json!(waiting));
     let (_, aborted) = world.post(&format!("/v1/rollouts/flights/abort{wait}"), "").await;
     assert_eq!(aborted["rollout"], json!(waiting));
-    // What left the queue has an ending and a sentence.
+    // A rollout that left the queue has an ending and a sentence.
     let state = world.get(&format!("/v1/rollouts/{dropped}")).await.1;
     assert_eq!((&state["phase"], &state["ending"]["outcome"]), (&json!("aborted"), &json!("aborted")), "{state}");
     assert!(state["sentence"].as_str().unwrap().starts_with("aborted when its turn came"), "{state}");

@@ -1,6 +1,6 @@
-//! The controller's fold: what it writes, what it keeps, what it refuses.
+//! The controller's fold: the records and rows that it writes, and the records that it refuses.
 
-#![expect(clippy::unwrap_used, reason = "a test: it fails where it would panic")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 
@@ -96,7 +96,7 @@ fn a_refusal_is_an_audit_event_and_nothing_else() {
 }
 
 #[test]
-fn bad_records_are_dead_letters_and_the_rollout_goes_on() {
+fn bad_records_are_dead_lettered_and_the_rollout_continues() {
     let mut harness = harness();
     feed(&mut harness, "commands", &apply("r1"));
     let command = headers::<serin_schemas::records::Command>("id");
@@ -137,7 +137,7 @@ fn ticks_renew_the_lease_and_states_survive() {
 }
 
 #[test]
-fn a_router_status_is_kept_without_a_word() {
+fn a_router_status_is_kept_without_an_event() {
     let mut harness = harness();
     let status = RouterStatus {
         router: "router-0".into(),
@@ -160,7 +160,7 @@ fn a_router_status_is_kept_without_a_word() {
 }
 
 #[test]
-fn what_a_routers_configuration_says_is_written_when_it_changes() {
+fn a_routers_configuration_is_written_when_it_changes() {
     let known = |url: &str| serin_schemas::records::Configured {
         model: "flights".into(),
         version: "v1".into(),
@@ -190,7 +190,7 @@ fn what_a_routers_configuration_says_is_written_when_it_changes() {
         assert!(String::from_utf8_lossy(&rows[key]).contains(url));
         assert!(!String::from_utf8_lossy(&rows[&b"routers"[..]]).contains("localhost"));
     }
-    // It survives a restart: the file's stable is elsewhere.
+    // It survives a restart: the file names another address for stable.
     harness.crash().unwrap();
     let out = feed(&mut harness, "commands", &apply("r1"));
     let refused = read::<RolloutEvent>(&out, "audit").remove(0);
@@ -229,12 +229,12 @@ fn a_lost_state_goes_back_to_stable_above_the_newest_table_on_the_log() {
     let out = fresh.commit().unwrap();
     let table = &read::<RoutingTable>(&out, "routing")[0];
     assert_eq!((table.generation, table.routes.len(), table.routes[0].arm), (Generation(41), 1, Arm::Stable));
-    // Known now: another start adds nothing.
+    // The state knows the table now, so another start adds nothing.
     fresh.crash().unwrap();
     assert!(!fresh.tick(2).unwrap());
 }
 
-/// A spec as large as lint takes it, in the worst shapes: long lists in the table, long pointers, many values to freeze.
+/// The largest spec that lint accepts, in the worst shapes: long lists in the table, long pointers, many values to freeze.
 fn largest_spec() -> serin_spec::RolloutSpec {
     let mut spec = serin_rollout::parse_yaml(support::SPEC).unwrap();
     let dimension = |n: usize| serin_spec::SegmentSpec {
@@ -263,7 +263,7 @@ fn every_record_of_the_largest_rollout_fits_into_its_topic() {
     let mut harness = harness();
     let apply = Command { spec: Some(text), ..apply("r1") };
     let mut out = feed(&mut harness, "commands", &apply);
-    // Behind it as many as may wait.
+    // As many more rollouts as the queue takes.
     for n in 0..9 {
         let mut spec = spec.clone();
         spec.concurrency = serin_spec::Concurrency::Queue;
@@ -276,7 +276,7 @@ fn every_record_of_the_largest_rollout_fits_into_its_topic() {
         };
         out.extend(feed(&mut harness, "commands", &queued));
     }
-    // What warm-up may freeze at most.
+    // The most that warm-up may freeze.
     let value = |n: usize| format!("{n:03}{}", "\"".repeat(125));
     let values: Vec<String> = (0..100).map(value).collect();
     let segments = (0..28).map(|n| (format!("d{n}"), values.clone())).collect();
@@ -294,7 +294,7 @@ fn every_record_of_the_largest_rollout_fits_into_its_topic() {
     for record in &out {
         let topic = topics.iter().find(|topic| topic.name == record.topic).unwrap();
         let limit = topic.settings.iter().find(|(name, _)| name == "max.message.bytes");
-        // What a broker takes by default.
+        // The default limit of a broker.
         let limit = limit.map_or(1_048_588, |(_, value)| value.parse().unwrap());
         assert!(record.size() + 2_000 < limit, "{} bytes on {}", record.size(), record.topic);
     }
@@ -304,7 +304,7 @@ fn every_record_of_the_largest_rollout_fits_into_its_topic() {
 }
 
 #[test]
-fn commands_with_endless_texts_are_dead_letters() {
+fn commands_with_long_texts_are_dead_lettered() {
     let mut harness = harness();
     let long = || "x".repeat(100_000);
     let good = apply("r1");

@@ -1,6 +1,6 @@
 //! The webhook of a registry, over the controller's fold and a log in memory.
 
-#![expect(clippy::unwrap_used, reason = "a test: it fails where it would panic")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 #[path = "support/world.rs"]
@@ -53,11 +53,11 @@ fn with_mlflow(model: &str, stable: &str, trigger: Trigger) -> Config {
 }
 
 #[tokio::test]
-async fn a_real_mlflow_delivery_starts_one_rollout_however_often_it_comes() {
+async fn a_real_mlflow_delivery_starts_one_rollout_no_matter_how_often_it_is_repeated() {
     let world = World::new(with_mlflow("fraud", "0", Trigger::VersionCreated));
     let mut started = Vec::new();
     for _ in 0..3 {
-        // 503 until the API has read its topics: MLflow delivers again, and so does this test.
+        // 503 until the API has read its topics. MLflow would deliver again, as this test does.
         let (status, body) = loop {
             let answer = world.send(delivery(DELIVERY)).await;
             if answer.0 != StatusCode::SERVICE_UNAVAILABLE {
@@ -83,7 +83,7 @@ async fn a_real_mlflow_delivery_starts_one_rollout_however_often_it_comes() {
 }
 
 #[tokio::test]
-async fn a_delivery_during_a_monitored_promotion_waits_to_start_from_the_promoted_version() {
+async fn a_delivery_during_a_monitored_promotion_is_queued_and_starts_from_the_promoted_version() {
     let mut config = with_mlflow("fraud", "0", Trigger::VersionCreated);
     config.policies.get_mut("fraud").unwrap().spec.push_str("\nconcurrency: queue\n");
     let world = World::new(config);
@@ -105,7 +105,7 @@ async fn a_delivery_during_a_monitored_promotion_waits_to_start_from_the_promote
     };
     let waiting = body["rollout"].as_str().unwrap().to_owned();
     world.get(&format!("/v1/rollouts/{waiting}/events?wait_ms={WAIT_MS}")).await;
-    // A command is answered after those before it.
+    // Commands are answered in order, so this one is answered after the delivery's.
     world.post(&format!("/v1/rollouts/{id}/pause?wait_ms={WAIT_MS}"), "").await;
     let (_, state) = world.get(&format!("/v1/rollouts/{waiting}")).await;
     assert_eq!((&state["phase"], &state["spec"]["stable"]["version"]), (&json!("pending"), &json!("v2")), "{state}");
@@ -130,7 +130,7 @@ async fn a_delivery_whose_rollout_is_refused_is_answered_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_delivery_without_an_id_of_its_own_is_refused() {
+async fn a_delivery_without_exactly_one_id_is_refused() {
     let world = World::new(with_mlflow("fraud", "0", Trigger::VersionCreated));
     for ids in [&[""][..], &["a", "b"]] {
         let mut request = delivery(DELIVERY);
@@ -140,18 +140,18 @@ async fn a_delivery_without_an_id_of_its_own_is_refused() {
         }
         let (status, body) = world.send(request).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED);
-        assert!(body["error"].as_str().unwrap().contains("X-MLflow-Delivery-Id must be there once"), "{body}");
+        assert!(body["error"].as_str().unwrap().contains("X-MLflow-Delivery-Id must occur exactly once"), "{body}");
     }
 }
 
 #[tokio::test]
-async fn a_delivery_that_proves_nothing_is_refused() {
+async fn an_unsigned_delivery_is_refused() {
     let world = World::new(with_mlflow("fraud", "0", Trigger::VersionCreated));
     let rewritten = serde_json::to_string(&serde_json::from_str::<Value>(DELIVERY).unwrap()).unwrap();
     let (status, body) = world.send(delivery(&rewritten)).await;
     assert_eq!(
         (status, &body["error"]),
-        (StatusCode::UNAUTHORIZED, &json!("the signature does not fit this body and our secret"))
+        (StatusCode::UNAUTHORIZED, &json!("the signature does not match this body and the configured secret"))
     );
     assert_eq!(world.post("/hooks/mlflow", DELIVERY).await.0, StatusCode::UNAUTHORIZED);
 
@@ -171,7 +171,7 @@ async fn a_model_without_a_policy_or_another_event_is_ignored() {
     }
 }
 
-/// A log that is away.
+/// A log that is unavailable.
 struct Away;
 
 impl Writer for Away {
@@ -189,7 +189,7 @@ impl Writer for Away {
 }
 
 #[tokio::test]
-async fn our_own_trouble_is_a_503_so_that_the_sender_tries_again() {
+async fn a_failure_of_the_controller_is_a_503_so_that_the_sender_retries() {
     let config = with_mlflow("fraud", "0", Trigger::VersionCreated);
     let policies = Policies::load(&config.policies).unwrap();
     let (_publish, view) = tokio::sync::watch::channel(Arc::new(View::new(1)));

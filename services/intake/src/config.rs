@@ -1,4 +1,4 @@
-//! What can be set about the intake.
+//! Settings of the intake.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,37 +6,40 @@ use serin_spec::units::Duration;
 
 use crate::topics::IntakeTopic;
 
-/// Largest body of which an event can be made.
+/// Largest body that fits into an event.
 pub(crate) const MAX_BODY: usize = 1_000_000;
 
 /// Settings of the intake relay.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IntakeConfig {
-    /// Whether intake sends heartbeats for what it relays. Default `wall`; a deployment with a replay clock sets `replay`.
+    /// The clock that drives event time. With `wall` (the default) intake sends heartbeats for the records that it
+    /// relays. A deployment with a replay clock sets `replay`.
     pub clock: IntakeClock,
-    /// How much older than the newest relayed prediction a later one may be; and how much longer than those of routers the windows
-    /// of a model with `traffic: external` stay open. Default 3 s.
+    /// How much older than the newest relayed prediction a later prediction may be. The windows of a model with
+    /// `traffic: external` stay open longer than those of routers by this time. Default 3 s.
     pub lateness: Duration,
-    /// After this long without a record intake leaves and no longer holds the watermark. Default 10 s.
+    /// After this time without a record, intake sends a last heartbeat and no longer holds the watermark. Default 10
+    /// s.
     pub idle_after: Duration,
-    /// A record whose event time is further ahead of its log timestamp than this is a dead letter. Default 10 m.
+    /// A record whose event time is further ahead of its log timestamp than this is dead-lettered. Default 10 m.
     pub max_skew: Duration,
-    /// Largest body taken, in bytes. Default and most 1,000,000: what comes of it must fit into a record of `events`, for which a
-    /// broker takes 1 MiB by default.
+    /// Largest accepted body in bytes. Default and maximum 1,000,000: the relayed event must fit into a record of
+    /// `events`, and a broker accepts 1 MiB by default.
     pub max_body: usize,
-    /// Topics of others that may speak for some models only, beside `predictions` and `feedback`. Default none.
+    /// Additional topics that may report only on certain models, along with `predictions` and `feedback`. Default
+    /// none.
     pub topics: Vec<IntakeTopic>,
 }
 
-/// Whether intake sends heartbeats.
+/// The clock that drives event time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IntakeClock {
-    /// While it relays predictions.
+    /// Intake sends heartbeats while it relays predictions.
     #[default]
     Wall,
-    /// Never: event time is driven by a replay clock.
+    /// Intake sends no heartbeats: a replay clock drives event time.
     Replay,
 }
 
@@ -54,7 +57,7 @@ impl Default for IntakeConfig {
 }
 
 impl IntakeConfig {
-    /// Everything that is wrong with these settings, but for the names of topics. Each problem begins with its setting.
+    /// Every problem of these settings, except those of topic names. Each problem starts with its setting.
     pub fn problems(&self) -> Vec<String> {
         let spans = [("idle_after", self.idle_after), ("max_skew", self.max_skew)];
         let zero = spans.iter().filter(|(_, span)| span.is_zero());
@@ -71,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_can_be_used_and_every_other_problem_is_listed() {
+    fn the_default_is_valid_and_every_problem_is_listed() {
         assert_eq!(IntakeConfig::default().problems(), Vec::<String>::new());
         let zero = Duration::default();
         for max_body in [0, MAX_BODY + 1] {

@@ -1,7 +1,7 @@
-//! What a record is, whatever its envelope: `CloudEvents` binary or structured, or none.
+//! Parses a record in any envelope: `CloudEvents` in binary or structured mode, or none.
 //!
-//! Tolerant where others are known to deviate (attribute names in any case, `ce_` or `ce-`, a structured event under plain
-//! `application/json`, specversion 0.3); strict where guessing would be wrong.
+//! It is lenient where producers are known to deviate (attribute names in any case, `ce_` or `ce-`, a structured
+//! event under plain `application/json`, specversion 0.3) and strict where it would have to guess.
 
 use serde_json::Value;
 use serin_schemas::Code;
@@ -16,24 +16,24 @@ use serin_schemas::{
 };
 use serin_stream::{fold::Poison, record::Record};
 
-/// A record, read and checked.
+/// A record that was parsed and checked.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    /// One answer of a model.
+    /// One response of a model.
     Prediction(Box<Prediction>),
-    /// What a prediction led to.
+    /// The outcome of a prediction.
     Feedback(Box<Feedback>),
 }
 
-/// Reads a record; `by_topic` is what one without a type is.
+/// Parses a record. `by_topic` is the kind of a record without a type.
 pub(crate) fn read(record: &Record, by_topic: Kind, max_body: usize, bounds: &Bounds) -> Result<Incoming, Poison> {
     let Some(body) = record.value.as_deref() else {
-        return Err(Poison::new(Code::Empty, "the record has no value; nothing is deleted by a tombstone here"));
+        return Err(Poison::new(Code::Empty, "the record has no value; intake topics do not support tombstones"));
     };
     if body.len() > max_body {
         return Err(Poison::new(
             Code::TooLarge,
-            format!("the body has {} bytes; at most {max_body} are taken", body.len()),
+            format!("the body has {} bytes; at most {max_body} are accepted", body.len()),
         ));
     }
     let received = envelope::read(&record.headers);
@@ -51,7 +51,7 @@ pub(crate) fn read(record: &Record, by_topic: Kind, max_body: usize, bounds: &Bo
         return from_json(by_topic, &value, &Attributes::default(), bounds);
     }
     let Some(event_type) = received.event_type else {
-        let without = || "the record has no `ce_type` and its body is no JSON object".to_owned();
+        let without = || "the record has no `ce_type` and its body is not a JSON object".to_owned();
         return Err(Poison::new(Code::UnknownType, json::confluent(body).unwrap_or_else(without)));
     };
     let (kind, version) = cloud::kind_of(event_type).map_err(unusable)?;
@@ -96,7 +96,7 @@ fn check_version(kind: Kind, version: u32) -> Result<(), Poison> {
     if version == JSON_VERSION {
         return Ok(());
     }
-    let message = format!("{kind:?} v{version}: JSON bodies are understood up to version {JSON_VERSION}");
+    let message = format!("{kind:?} v{version}: JSON bodies are supported up to version {JSON_VERSION}");
     Err(Poison::new(Code::UnknownSchemaVersion, message))
 }
 
@@ -124,12 +124,12 @@ fn unusable(refusal: Refusal) -> Poison {
     Poison::new(refusal.code, refusal.message)
 }
 
-/// Most reasons that a dead letter names.
-const MOST_REASONS: usize = 10;
+/// Maximum number of reasons in a dead letter.
+const MAX_REASONS: usize = 10;
 
-/// All reasons in one, under the code of the first.
+/// Combines all reasons under the code of the first.
 fn all(problems: Vec<Refusal>) -> Poison {
     let code = problems.first().map_or(Code::Garbage, |first| first.code);
-    let messages: Vec<String> = problems.into_iter().take(MOST_REASONS).map(|problem| problem.message).collect();
+    let messages: Vec<String> = problems.into_iter().take(MAX_REASONS).map(|problem| problem.message).collect();
     Poison::new(code, messages.join("; "))
 }

@@ -1,15 +1,16 @@
-//! The intake: brings what others write to `predictions` and `feedback` into `events`.
+//! The intake: relays the records that others write to `predictions` and `feedback` into `events`.
 //!
-//! Only writers that number their records and send heartbeats write to `events`; intake is that writer for everybody else. It
-//! takes Serin's own Avro records and JSON bodies, as `CloudEvents` in binary or structured mode or with no envelope at all,
-//! under any key, and keys them by request id. It decides nothing: whether an event counts is the aggregator's business.
+//! Only writers that number their records and send heartbeats write to `events`. Intake is that writer on behalf of
+//! all external producers. It accepts Serin's own Avro records and JSON bodies, as `CloudEvents` in binary or
+//! structured mode or without an envelope, under any key, and keys them by request id. It makes no decisions: the
+//! aggregator decides whether an event counts.
 //!
 //! Invariants:
 //! - Relayed records, their numbers and the input position commit in one transaction, so each input record is relayed once.
-//! - A record that cannot be used is a dead letter with a stable code; the relay goes on.
-//! - Feedback is stamped with its topic and the models that may be judged from there; a prediction is refused that speaks for
-//!   another model.
-//! - Its heartbeats promise no more than the records themselves show, and end when nothing comes: intake never holds the
+//! - A record that cannot be used is dead-lettered with a stable code, and the relay continues.
+//! - Feedback is stamped with its topic and the models that this topic may report on. A prediction for any other model is
+//!   refused.
+//! - Heartbeats promise no more than the relayed records show, and they stop when no records arrive: intake never holds the
 //!   watermark for long.
 
 mod config;
@@ -29,7 +30,8 @@ use std::time::Duration;
 use serin_stream::fold::{Fold, FoldFactory};
 use serin_topology::{FEEDBACK, PREDICTIONS};
 
-/// Makes the relay of the same-numbered partitions of `predictions`, `feedback` and the topics of [`IntakeConfig::topics`].
+/// Creates the relay of the same-numbered partitions of `predictions`, `feedback` and the topics of
+/// [`IntakeConfig::topics`].
 #[derive(Clone, Debug)]
 pub struct IntakeFactory {
     config: IntakeConfig,
@@ -39,16 +41,16 @@ pub struct IntakeFactory {
 }
 
 impl IntakeFactory {
-    /// For a topic `events` of `events` partitions.
+    /// Creates the factory for a topic `events` of `events` partitions.
     pub fn new(config: IntakeConfig, events: i32) -> Self {
         let named = config.topics.iter().flat_map(IntakeTopic::names);
-        // A process makes one factory, and what a stage reads has names for as long as the process lives.
+        // A process creates one factory, and the names of a stage's inputs must live as long as the process.
         let named = named.map(|name| &*Box::leak(name.to_owned().into_boxed_str()));
         let inputs: Vec<&'static str> = [PREDICTIONS, FEEDBACK].into_iter().chain(named).collect();
         Self { config, events, prefix: String::new(), inputs: Box::leak(inputs.into_boxed_slice()) }
     }
 
-    /// The same on topics with a prefix.
+    /// Sets the prefix of the topics.
     #[must_use]
     pub fn prefixed(mut self, prefix: &str) -> Self {
         prefix.clone_into(&mut self.prefix);
@@ -69,7 +71,7 @@ impl FoldFactory for IntakeFactory {
         Some(Duration::from_secs(1))
     }
 
-    /// Strangers write its inputs: whatever they send, the others' records are relayed.
+    /// External producers write the inputs: whatever they send, the records of other producers are still relayed.
     fn is_bad_deploy(&self, _code: Code) -> bool {
         false
     }

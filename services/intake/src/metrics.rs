@@ -1,4 +1,4 @@
-//! What the intake counts about itself.
+//! The intake's metrics.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use opentelemetry::{KeyValue, global, metrics::Counter};
 
 /// Records relayed by the intake, by kind.
 pub const INTAKE_RELAYED: &str = "serin_intake_relayed_total";
-/// Relayed records whose time was more than 2 s ahead of the log's, and was taken for the log's.
+/// Relayed records whose time was more than 2 s ahead of the log and was replaced with the log's time.
 pub const INTAKE_AHEAD: &str = "serin_intake_ahead_total";
 
 struct Instruments {
@@ -19,16 +19,16 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
     let counter = |name: &'static str, about: &'static str| meter.u64_counter(name).with_description(about).build();
     Instruments {
         relayed: counter(INTAKE_RELAYED, "Records relayed by the intake, by kind"),
-        ahead: counter(INTAKE_AHEAD, "Relayed records whose time was ahead of the log's"),
+        ahead: counter(INTAKE_AHEAD, "Relayed records whose time was ahead of the log's and was replaced with it"),
     }
 });
 
-/// Counts relayed records of one kind; 0 makes the kind known.
+/// Counts relayed records of one kind. Counting 0 creates the series.
 pub(crate) fn relayed(kind: &'static str, count: u64) {
     INSTRUMENTS.relayed.add(count, &[KeyValue::new("kind", kind)]);
 }
 
-/// Counts relayed records whose time was ahead of the log's; 0 makes the counter known.
+/// Counts relayed records whose time was ahead of the log. Counting 0 creates the series.
 pub(crate) fn ahead(count: u64) {
     INSTRUMENTS.ahead.add(count, &[]);
 }

@@ -1,4 +1,4 @@
-//! The relay itself: a fold over one partition of `predictions` and the same-numbered one of `feedback`.
+//! The relay: a fold over one partition of `predictions` and the same-numbered partition of `feedback`.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -27,23 +27,26 @@ use crate::{
 /// Key of the only row.
 const STATE: &[u8] = b"intake";
 
-/// Longest time between two ticks that is allowed for, in milliseconds: a tick is due every second, and a commit may delay it.
-const MOST_BETWEEN_TICKS_MS: i64 = 30_000;
+/// The longest interval between two ticks that is expected, in milliseconds. A tick is due every second, and a commit
+/// may delay it.
+const MAX_TICK_INTERVAL_MS: i64 = 30_000;
 
-/// How far ahead of the log a reported time may be before it is taken for the log's: clocks that agree differ by less.
+/// How far ahead of the log a reported time may be before the log's time is used instead. Synchronized clocks differ
+/// by less.
 const AHEAD: Span = Span(2_000_000);
 
-/// What must survive. Its stored form is version 1 of the row.
+/// The state that must survive a restart. Its stored form is version 1 of the row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
-    /// Log time of the first record ever relayed, in microseconds; a relay that lost its rows and reads on from a later
-    /// record becomes a new incarnation, one that reads from the same record again repeats itself and is recognised.
+    /// Log time of the first record ever relayed, in microseconds. A relay that lost its rows and resumes at a later
+    /// record becomes a new incarnation. A relay that starts from the same record again repeats its output, and the
+    /// aggregator recognizes the repetition.
     incarnation: i64,
-    /// Last number written, per partition of `events`.
+    /// The last sequence number written to each partition of `events`.
     seqs: Vec<i64>,
     /// Newest event time relayed.
     newest: Option<EventTime>,
-    /// A heartbeat is out that holds the watermark.
+    /// Whether the last heartbeat holds the watermark.
     announced: bool,
 }
 
@@ -51,24 +54,24 @@ struct State {
 pub struct IntakeFold {
     config: IntakeConfig,
     sources: Sources,
-    /// `writer.name` of everything it writes.
+    /// The `writer.name` of every record that the relay writes.
     name: String,
     state: State,
     stored: State,
-    /// A prediction was relayed since the last tick.
+    /// Whether a prediction was relayed since the last tick.
     fresh: bool,
-    /// Wall clock when the last one was seen, in milliseconds.
+    /// Wall-clock time when the last prediction was seen, in milliseconds.
     active_ms: Option<i64>,
-    /// Wall clock of the last tick, in milliseconds.
+    /// Wall-clock time of the last tick, in milliseconds.
     ticked_ms: Option<i64>,
     predictions: u64,
     feedback: u64,
-    /// Records whose time was ahead of the log's.
+    /// Relayed records whose time was ahead of the log.
     ahead: u64,
 }
 
 impl IntakeFold {
-    /// The relay of `partition` into `events` partitions.
+    /// Creates the relay of `partition` into `events` partitions.
     pub fn new(config: IntakeConfig, partition: i32, events: i32) -> Self {
         let state = State { seqs: vec![0; events.max(1) as usize], ..State::default() };
         Self {
@@ -86,7 +89,7 @@ impl IntakeFold {
         }
     }
 
-    /// The same on topics with a prefix.
+    /// Sets the prefix of the topics.
     #[must_use]
     pub fn prefixed(mut self, prefix: &str) -> Self {
         self.sources = Sources::new(&self.config.topics, prefix);
@@ -97,15 +100,15 @@ impl IntakeFold {
         Writer { name: self.name.clone(), incarnation: self.state.incarnation, seq: self.state.seqs[partition] }
     }
 
-    /// When a record was appended. A topic that keeps its producers' timestamps may say any time; none is much later than
-    /// the last tick.
+    /// When a record was appended. A topic that keeps its producers' timestamps may contain any time, so the result
+    /// is capped shortly after the last tick.
     fn logged(&self, record: &Record) -> EventTime {
-        let latest_ms = self.ticked_ms.map_or(i64::MAX, |ticked| ticked.saturating_add(MOST_BETWEEN_TICKS_MS));
+        let latest_ms = self.ticked_ms.map_or(i64::MAX, |ticked| ticked.saturating_add(MAX_TICK_INTERVAL_MS));
         EventTime(record.timestamp_ms.min(latest_ms).saturating_mul(1000))
     }
 
-    /// When something happened that a record reports. Whoever reports it later than it was appended has a clock that is ahead: its
-    /// windows would close when the time comes that it says, and harm would be seen minutes late.
+    /// When the reported event happened. A reported time later than the append time comes from a clock that is ahead.
+    /// Its windows would close only when event time reaches that clock, and harm would be detected minutes late.
     fn happened(&mut self, reported: EventTime, record: &Record) -> EventTime {
         let logged = self.logged(record);
         let live = self.config.clock == IntakeClock::Wall && logged.0 > 0;
@@ -125,7 +128,7 @@ impl IntakeFold {
             && !topic.covers(prediction.model.as_str())
         {
             let message = format!(
-                "model: what comes on {} may not speak for {}; intake.topics binds it to {}",
+                "model: records on {} may not report on {}; intake.topics binds the topic to {}",
                 record.at.topic,
                 prediction.model,
                 topic.credential.models.join(", ")
@@ -135,7 +138,7 @@ impl IntakeFold {
         Ok(read)
     }
 
-    /// Takes the next number of the partition of this request.
+    /// Takes the next sequence number of the partition of this request.
     fn place(&mut self, id: &str, record: &Record) -> usize {
         if self.state.incarnation == 0 {
             self.state.incarnation = record.timestamp_ms.saturating_mul(1000).max(1);
@@ -150,11 +153,11 @@ impl IntakeFold {
         prediction.writer = self.writer(partition);
         prediction.origin = Origin::Intake;
         if matches!(prediction.assignment, Assignment::Random | Assignment::Sticky) {
-            // Only a router of ours may say so.
+            // Only a Serin router may claim these assignments.
             prediction.assignment = Assignment::External;
         }
         prediction.completed_at = self.happened(prediction.completed_at, record);
-        // A single wrong clock, within what is tolerated, must not run ahead of the log.
+        // A single wrong clock, even within the tolerance, must not run ahead of the log.
         let logged = self.logged(record);
         let seen = if logged.0 > 0 { prediction.completed_at.min(logged) } else { prediction.completed_at };
         self.state.newest = self.state.newest.max(Some(seen));
@@ -168,7 +171,7 @@ impl IntakeFold {
         let partition = self.place(feedback.request_id.as_str(), record);
         feedback.writer = self.writer(partition);
         feedback.observed_at = self.happened(feedback.observed_at, record);
-        // Whatever the record says of itself.
+        // The topic decides, not the record's own claim.
         feedback.credential = Some(self.sources.of(&record.at.topic).credential.clone());
         self.feedback += 1;
         let id = format!("{}/{}", record.at.topic, record.offset);
@@ -190,8 +193,8 @@ impl IntakeFold {
             .map_err(|error| FoldError::Unwritable(format!("relaying to `events`: {error}")))
     }
 
-    /// One heartbeat for every partition of `events`. Event time does not run ahead of the wall clock, whatever a producer's
-    /// clock says.
+    /// Sends one heartbeat to every partition of `events`. Event time never runs ahead of the wall clock, whatever
+    /// the producer's clock.
     fn heartbeat(&mut self, leaving: bool, now_ms: i64, context: &mut Context<'_>) -> Result<(), FoldError> {
         let Some(newest) = self.state.newest else { return Ok(()) };
         let now = EventTime(now_ms.saturating_mul(1000));

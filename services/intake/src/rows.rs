@@ -1,33 +1,33 @@
-//! Bytes of the intake's only row: a format byte and a `postcard` body.
+//! The encoding of the intake's only row: a format byte and a `postcard` body.
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use serin_stream::fold::FoldError;
 
-/// First byte of every row that is written.
+/// First byte of every row that this build writes.
 const FORMAT: u8 = 4;
-/// Oldest format that is read: since then the row is the same.
+/// Oldest format that this build reads. The row has not changed since then.
 const OLDEST: u8 = 2;
 
-/// The row is a cache of the log: the way out that always works.
-const REBUILD: &str = "delete the topic `intake-changelog`, the consumer group `intake` and the state directory, and it reads \
-                       its topics again, as far as they are retained";
+/// Recovery that always works, because the row is a cache of the log.
+const REBUILD: &str = "delete the topic `intake-changelog`, the consumer group `intake` and the state directory; intake \
+                       then reads its topics again from the earliest retained record";
 
-/// The bytes of a row.
+/// Encodes a row.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, FoldError> {
     postcard::to_extend(value, vec![FORMAT])
         .map(Bytes::from)
         .map_err(|error| FoldError::State(format!("a row of the intake cannot be written: {error}")))
 }
 
-/// The value of a row.
+/// Decodes a row.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FoldError> {
     let body = match bytes.split_first() {
         Some((OLDEST..=FORMAT, body)) => body,
         Some((format, _)) => {
             return Err(FoldError::State(format!(
-                "a row of the intake has format {format}, this build reads {OLDEST} to {FORMAT}: run the version that wrote it, \
-                 or a newer one; or {REBUILD}"
+                "a row of the intake has format {format}, this build reads {OLDEST} to {FORMAT}; run the version that \
+                 wrote it, or a newer one, or {REBUILD}"
             )));
         }
         None => return Err(FoldError::State(format!("a row of the intake is empty; {REBUILD}"))),

@@ -1,7 +1,7 @@
-//! Who is believed on Kafka: the credential is the topic.
+//! Decides which models a Kafka topic may report on: the topic is the credential.
 //!
-//! Whoever may write to `feedback` or `predictions` speaks for every model. A topic of [`IntakeTopic`] speaks for its models
-//! only, and Kafka's access rights say who may write to it.
+//! A producer that may write to `feedback` or `predictions` reports on every model. A topic of [`IntakeTopic`]
+//! reports only on its own models, and Kafka's ACLs decide which producers may write to it.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serin_schemas::{foreign::Kind, pattern, records::Credential};
 use serin_topology::{FEEDBACK, PREDICTIONS};
 
-/// Topics that one group of others writes to, and the models that they may speak for.
+/// Topics that one group of producers writes to, and the models that they may report on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IntakeTopic {
@@ -20,18 +20,18 @@ pub struct IntakeTopic {
     /// The topic of their predictions, without the topology's prefix.
     #[serde(default)]
     pub predictions: Option<String>,
-    /// The models that they may speak for: names, or patterns with `*`.
+    /// The models that they may report on: names, or patterns with `*`.
     pub models: Vec<String>,
 }
 
 impl IntakeTopic {
-    /// Its topics.
+    /// The names of its topics.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.feedback.as_deref().into_iter().chain(self.predictions.as_deref())
     }
 }
 
-/// Finds what is wrong with a list of topics; `known` are the topics that Serin has already.
+/// The problems of a list of topics. `known` are the topics that Serin uses already.
 pub fn check_topics(topics: &[IntakeTopic], known: &[String]) -> Vec<String> {
     let mut problems = Vec::new();
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -43,11 +43,12 @@ pub fn check_topics(topics: &[IntakeTopic], known: &[String]) -> Vec<String> {
         }
         for name in topic.names() {
             if name.is_empty() || name.len() > 200 || !name.chars().all(legal) {
-                problems
-                    .push(format!("{place}: {name:?} is no name of a topic; write letters, digits, `.`, `_` and `-`"));
+                problems.push(format!(
+                    "{place}: {name:?} is not a valid topic name; use letters, digits, `.`, `_` and `-`"
+                ));
             }
             if seen.contains(&name) {
-                problems.push(format!("{place}: topic {name:?} has another meaning already"));
+                problems.push(format!("{place}: topic {name:?} is already in use"));
             }
             seen.push(name);
         }
@@ -59,12 +60,12 @@ pub fn check_topics(topics: &[IntakeTopic], known: &[String]) -> Vec<String> {
     problems
 }
 
-/// What is known about the records of one topic.
+/// The kind and the credential of the records of one topic.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
-    /// What a record is that does not say it.
+    /// The kind of a record that does not state one.
     pub(crate) kind: Kind,
-    /// The stamp of its feedback.
+    /// The credential that its feedback is stamped with.
     pub(crate) credential: Credential,
 }
 
@@ -73,7 +74,7 @@ impl Source {
         Self { kind, credential: Credential { writer: name.to_owned(), models: models.to_vec() } }
     }
 
-    /// Whether its records may speak for a model.
+    /// Whether its records may report on a model.
     pub(crate) fn covers(&self, model: &str) -> bool {
         self.credential.models.iter().any(|pattern| pattern::matches(pattern, model))
     }
@@ -82,7 +83,7 @@ impl Source {
 /// The topics that the intake reads.
 #[derive(Clone, Debug)]
 pub(crate) struct Sources {
-    /// Those with a writer of their own, by their full name.
+    /// Topics with their own credential, by full name.
     bound: Arc<[(String, Source)]>,
     predictions: Source,
     feedback: Source,
@@ -104,7 +105,7 @@ impl Sources {
         }
     }
 
-    /// What is known about a topic, by its full name.
+    /// The source of a topic, by its full name.
     pub(crate) fn of(&self, topic: &str) -> &Source {
         let bound = self.bound.iter().find(|(name, _)| name == topic).map(|(_, source)| source);
         bound.unwrap_or(if topic.ends_with(FEEDBACK) { &self.feedback } else { &self.predictions })
@@ -124,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn each_topic_has_its_own_credential_also_when_names_end_alike() {
+    fn each_topic_has_its_own_credential_even_with_similar_names() {
         let sources = Sources::new(&[topic(Some("team-a.feedback"), Some("team-a.calls"), &["team-a-*"])], "team-a.");
         let own = sources.of("team-a.team-a.feedback");
         assert_eq!((own.kind, own.credential.writer.as_str()), (Kind::Feedback, "team-a.feedback"));
         assert!(own.covers("team-a-fraud") && !own.covers("team-b-fraud"));
         assert_eq!(sources.of("team-a.team-a.calls").kind, Kind::Prediction);
-        let everybody = sources.of("team-a.feedback");
-        assert_eq!((everybody.credential.writer.as_str(), everybody.covers("team-b-fraud")), ("feedback", true));
+        let shared = sources.of("team-a.feedback");
+        assert_eq!((shared.credential.writer.as_str(), shared.covers("team-b-fraud")), ("feedback", true));
         assert_eq!(sources.of("team-a.predictions").kind, Kind::Prediction);
     }
 
@@ -144,10 +145,10 @@ mod tests {
             check_topics(&topics, &known),
             [
                 "intake.topics[0]: name a topic under feedback, predictions or both",
-                "intake.topics[1]: topic \"feedback\" has another meaning already",
-                "intake.topics[1]: \"a b\" is no name of a topic; write letters, digits, `.`, `_` and `-`",
+                "intake.topics[1]: topic \"feedback\" is already in use",
+                "intake.topics[1]: \"a b\" is not a valid topic name; use letters, digits, `.`, `_` and `-`",
                 "intake.topics[1]: models must name models or patterns of 1 to 200 bytes; `*` is every model",
-                "intake.topics[2]: topic \"x\" has another meaning already",
+                "intake.topics[2]: topic \"x\" is already in use",
             ]
         );
         assert_eq!(check_topics(&[topic(Some("a"), None, &["*"])], &known), Vec::<String>::new());

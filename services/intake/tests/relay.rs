@@ -1,4 +1,4 @@
-//! The intake relay: every format in, numbered records out, bad input with its code.
+//! The intake relay: reads every format, numbers its output, and dead-letters bad input with its code.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ fn relay(config: IntakeConfig) -> FoldDriver {
     FoldDriver::new(move || Box::new(IntakeFold::new(config.clone(), 2, 4))).unwrap()
 }
 
-/// What a router of ours wrote, or claims to be.
+/// A prediction that a router wrote, or that claims to be one.
 fn prediction() -> Prediction {
     Prediction {
         request_id: "request-1".into(),
@@ -100,7 +100,7 @@ const JSON: [(&str, &str); 5] = [
 ];
 
 #[test]
-fn json_of_the_contract_becomes_a_prediction() {
+fn documented_json_becomes_a_prediction() {
     let mut relay = relay(IntakeConfig::default());
     let body = r#"{"prediction_id":"0192","model":"fraud","version":2,"arm":"canary","assignment":"split","rollout":"r1",
         "routing_epoch":17,"unit":"h:9f2c","status":200,"error_type":null,"latency_ms":12.4,"mirror_of":null,
@@ -124,7 +124,7 @@ fn json_of_the_contract_becomes_a_prediction() {
 }
 
 #[test]
-fn every_envelope_is_understood() {
+fn every_envelope_is_parsed() {
     let mut relay = relay(IntakeConfig::default());
     let body = r#"{"request_id":"a","model":"m","version":"v1","outputs":{"p":0.5},"completed_at":7000000}"#;
     let structured = format!(
@@ -149,7 +149,7 @@ fn every_envelope_is_understood() {
 }
 
 #[test]
-fn a_unit_is_the_same_one_in_every_form() {
+fn a_unit_has_the_same_hash_in_every_form() {
     let mut relay = relay(IntakeConfig::default());
     let mut unit = |unit: &str| {
         let body = format!(r#"{{"request_id":"a","model":"m","version":"v1","unit":{unit}}}"#);
@@ -162,7 +162,7 @@ fn a_unit_is_the_same_one_in_every_form() {
     for same in ["\"42\"", "42", "42.0", "4.2e1"] {
         assert_eq!(unit(same), hash("42"), "{same}");
     }
-    assert_eq!(unit("\"42.0\""), hash("42.0"), "a text is taken as it is");
+    assert_eq!(unit("\"42.0\""), hash("42.0"), "a string is used verbatim");
     assert_eq!(unit("18446744073709551615"), hash("18446744073709551615"));
     assert_eq!(unit(&format!("\"{}\"", "u".repeat(256))), hash(&"u".repeat(256)));
     assert_eq!((unit("null"), unit("\"\"")), (Ok(None), Ok(None)));
@@ -172,11 +172,11 @@ fn a_unit_is_the_same_one_in_every_form() {
     let (headers, body) = wire(&Prediction { unit: Some(-7), ..prediction() });
     let record = relay.record("predictions", 2, NOW_MS, "any", headers, Some(body));
     assert_eq!(relay.apply(&record).unwrap().poison, None);
-    assert_eq!(predicted(&mut relay).unit, Some(-7), "a writer of Avro hashes for itself");
+    assert_eq!(predicted(&mut relay).unit, Some(-7), "an Avro writer hashes the unit itself");
 }
 
 #[test]
-fn our_own_avro_is_relayed_under_our_number() {
+fn avro_records_are_renumbered() {
     let mut relay = relay(IntakeConfig::default());
     let claims = Prediction { origin: Origin::Router, ..prediction() };
     let (headers, body) = wire(&claims);
@@ -208,7 +208,7 @@ fn feedback_in_every_form() {
     let (id, text, found) =
         values(&about, r#"{"reward":0.5,"label":"pass","score":{"name":"Relevance","value":4.0,"label":"pass"}}"#);
     assert_eq!((id.as_str(), text.as_str()), ("b", r#"{"Relevance": 4.0, "reward": 0.5} {"label": "pass"}"#));
-    assert_eq!(found.observed_at, EventTime(NOW_MS * 1000), "no time is named: the log's");
+    assert_eq!(found.observed_at, EventTime(NOW_MS * 1000), "without a time the log's time is used");
     let (_, text, _) =
         values(&about, r#"{"truth":{"late":false,"delay":-3.5,"why":"snow"},"values":{"x":1},"classes":{"c":"d"}}"#);
     assert_eq!(text, r#"{"delay": -3.5, "late": 0.0, "x": 1.0} {"c": "d", "why": "snow"}"#);
@@ -231,7 +231,7 @@ fn nan_from_python_is_an_unusable_output_and_a_mirror_is_a_shadow() {
 type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str);
 
 #[test]
-fn bad_input_has_its_code_and_the_relay_goes_on() {
+fn bad_input_has_its_code_and_the_relay_continues() {
     let mut relay = relay(IntakeConfig::default());
     let good = r#"{"prediction_id":"a","model":"m","version":"v1"}"#;
     let outputs: serde_json::Map<_, _> = (0..65).map(|n| (format!("o{n}"), 1.into())).collect();
@@ -277,10 +277,10 @@ fn bad_input_has_its_code_and_the_relay_goes_on() {
     assert_eq!(relay.apply(&tombstone).unwrap().poison.unwrap().code.as_str(), "empty");
     assert_eq!(relay.commit().unwrap().len(), 0);
     assert_eq!(send(&mut relay, "predictions", &[], good), None);
-    assert_eq!(predicted(&mut relay).writer.seq, 1, "what was refused took no number");
+    assert_eq!(predicted(&mut relay).writer.seq, 1, "refused records took no sequence number");
 }
 
-/// Feedback type without a body that names an id.
+/// Headers of feedback whose body names no id.
 fn avro_missing() -> Vec<(&'static str, &'static str)> {
     vec![("ce_type", "dev.serin.feedback.v1"), ("content-type", "application/json")]
 }
@@ -300,33 +300,34 @@ fn beats(out: &[Outgoing]) -> Vec<(i32, i64, i64, bool)> {
 }
 
 #[test]
-fn heartbeats_follow_the_records_and_end_when_nothing_comes() {
+fn heartbeats_follow_the_records_and_stop_when_idle() {
     let mut relay = relay(IntakeConfig::default());
     assert!(!relay.tick(1_000_000).unwrap());
     let body = r#"{"prediction_id":"a","model":"m","version":"v1","completed_at":100000000}"#;
     let feedback = r#"{"prediction_id":"a","truth":1}"#;
     assert_eq!(send(&mut relay, "feedback", &[], feedback), None);
-    assert!(!relay.tick(1_000_500).unwrap(), "feedback alone needs no watermark");
+    assert!(!relay.tick(1_000_500).unwrap(), "feedback alone does not hold the watermark");
     assert_eq!(send(&mut relay, "predictions", &[], body), None);
     assert!(relay.tick(1_001_000).unwrap());
     let out = relay.commit().unwrap();
     let own = partition_of(b"a", 4);
     let seq = |partition| if partition == own { 2 } else { 0 };
     assert_eq!(beats(&out), (0..4).map(|p| (p, seq(p), 97, false)).collect::<Vec<_>>());
-    // Numbers, and that a heartbeat is out, survive a crash.
+    // The sequence numbers and the outstanding heartbeat survive a crash.
     relay.crash().unwrap();
     assert!(!relay.tick(1_002_000).unwrap());
     assert!(!relay.tick(1_011_999).unwrap());
     assert!(relay.tick(1_012_000).unwrap());
-    assert!(beats(&relay.commit().unwrap()).iter().all(|beat| beat.3), "it leaves");
+    assert!(beats(&relay.commit().unwrap()).iter().all(|beat| beat.3), "intake leaves");
     assert!(!relay.tick(1_060_000).unwrap());
     assert_eq!(send(&mut relay, "predictions", &[], body), None);
     assert_eq!(predicted(&mut relay).writer.seq, 3);
 }
 
-/// Nothing is reported before it happened: else harm would be seen when the time comes that a wrong clock shows.
+/// No event is dated later than its append time. Otherwise harm would be detected only when event time reaches a
+/// wrong clock.
 #[test]
-fn a_reporter_whose_clock_is_ahead_is_taken_at_the_logs_word() {
+fn the_log_time_replaces_a_time_that_is_ahead() {
     for clock in [IntakeClock::Wall, IntakeClock::Replay] {
         for off_s in [-300, -1, 0, 2, 3, 300, 599] {
             let mut relay = relay(IntakeConfig { clock, ..IntakeConfig::default() });
@@ -344,7 +345,7 @@ fn a_reporter_whose_clock_is_ahead_is_taken_at_the_logs_word() {
 }
 
 #[test]
-fn with_a_replay_clock_it_sends_no_heartbeat() {
+fn a_replay_clock_suppresses_heartbeats() {
     let mut relay = relay(IntakeConfig { clock: IntakeClock::Replay, ..IntakeConfig::default() });
     let body = r#"{"prediction_id":"a","model":"m","version":"v1"}"#;
     assert_eq!(send(&mut relay, "predictions", &[], body), None);
@@ -371,7 +372,7 @@ fn the_topic_is_the_credential() {
     let label = r#"{"prediction_id":"a","label":1,"credential":{"writer":"x","models":["*"]}}"#;
     let own = |writer: &str, models: &str| (writer.to_owned(), models.to_owned());
     assert_eq!(stamped("serin.team-a.feedback", &[], label), own("team-a.feedback", "team-a-*"));
-    // Whatever a record calls itself: the topic counts.
+    // The topic counts, whatever the record claims.
     let typed = [("ce_type", "dev.serin.feedback.v1"), ("content-type", "application/json")];
     assert_eq!(stamped("serin.team-a.calls", &typed, label), own("team-a.calls", "team-a-*"));
     assert_eq!(stamped("serin.feedback", &[], label), own("feedback", "*"));
@@ -387,7 +388,7 @@ fn the_topic_is_the_credential() {
 }
 
 #[test]
-fn avro_that_claims_a_credential_gets_that_of_its_topic() {
+fn a_claimed_credential_is_replaced_by_that_of_the_topic() {
     let mut relay = relay(IntakeConfig::default());
     let credential = Some(Credential { writer: "forged".to_owned(), models: vec!["flights".to_owned()] });
     let claims = Feedback { credential, ..feedback() };
@@ -399,7 +400,7 @@ fn avro_that_claims_a_credential_gets_that_of_its_topic() {
 }
 
 #[test]
-fn reasons_name_the_member_and_what_others_serializers_put_before_the_body() {
+fn reasons_name_the_member_and_a_confluent_prefix() {
     let mut relay = relay(IntakeConfig::default());
     let mut reason = |topic: &str, of: &[(&str, &str)], body: &str| {
         let record = relay.record(topic, 2, NOW_MS, "any", headers(of), Some(Bytes::copy_from_slice(body.as_bytes())));

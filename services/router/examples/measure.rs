@@ -1,10 +1,10 @@
-//! Measures a router with a log in memory: how fast a table is used, and how many calls pass.
+//! Measures a router with an in-memory log: how fast a table is applied, and how many calls it serves.
 //!
-//! `cargo run --release -p serin-router --example measure`. Upstream, router and caller share the machine: compare runs of
-//! this program with each other, not with anything else.
+//! `cargo run --release -p serin-router --example measure`. Upstream, router and caller share the machine, so compare runs of this program
+//! only with each other.
 
-#![expect(clippy::print_stdout, reason = "its output is its purpose")]
-#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on should say where")]
+#![expect(clippy::print_stdout, reason = "the program prints its results")]
+#![expect(clippy::unwrap_used, reason = "a failed measurement should panic where it fails")]
 
 use std::{
     convert::Infallible,
@@ -69,7 +69,7 @@ async fn main() {
     println!("{CALLS} calls over {CONNECTIONS} connections, one event each:");
     println!("  direct   {direct}");
     println!("  routed   {routed}");
-    println!("{TABLES} tables, from the call that writes one to its status on the log:");
+    println!("{TABLES} tables, from writing a table to its status on the log:");
     println!("  {}", quantiles(&mut applied));
 }
 
@@ -125,7 +125,7 @@ fn table(generation: i64, url: &str) -> RoutingTable {
     }
 }
 
-/// A model server that answers at once.
+/// A model server that answers immediately.
 async fn upstream() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -147,7 +147,7 @@ async fn upstream() -> String {
     format!("http://{address}")
 }
 
-/// Calls per second and the time of one call.
+/// Returns the calls per second and the latency quantiles.
 async fn calls(base: &str, count: usize) -> String {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);

@@ -1,4 +1,4 @@
-//! The operators' port: tables, switch, replay clock, health. It works without the log.
+//! The admin API: tables, switch, replay clock and health. It works without the log.
 
 use std::sync::Arc;
 
@@ -24,10 +24,10 @@ use crate::{
     tables::table::{Lease, Table},
 };
 
-/// What admin handlers share.
+/// State shared by the admin handlers.
 struct Admin {
     shared: Arc<Shared>,
-    /// One change of the replay clock at a time.
+    /// Held while the replay clock is being changed.
     setting: Mutex<()>,
 }
 
@@ -39,14 +39,15 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
         .route("/replay/clock", put(set_clock).get(clock))
         .route("/tables", get(tables))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), authorise));
-    let told = Router::new()
+    let readiness = Router::new()
         .route("/readyz", get(readyz))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), local_only));
-    let routes = Router::new().route("/healthz", get(|| async { "ok\n" })).merge(told).merge(guarded).with_state(admin);
+    let routes =
+        Router::new().route("/healthz", get(|| async { "ok\n" })).merge(readiness).merge(guarded).with_state(admin);
     routes.layer(middleware::map_response(serin_listener::in_json))
 }
 
-/// Asks for the bearer token, if one is set; else answers this machine only, and no other site's page.
+/// Requires the bearer token if one is set. Otherwise it accepts only requests from this machine, and none from web pages of other origins.
 async fn authorise(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let config = admin.shared.config();
     let (method, uri, headers) = (request.method(), request.uri(), request.headers());
@@ -64,7 +65,7 @@ async fn authorise(State(admin): State<Arc<Admin>>, request: Request, next: Next
     }
 }
 
-/// Keeps other sites' pages from what is told to everybody, where the port asks for no token.
+/// Rejects requests of other machines and of web pages of other origins where no token is set.
 async fn local_only(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     if admin.shared.config().admin_token.is_empty()
         && let Err(refused) = check_local(request.method(), request.uri(), request.headers(), "router.admin_token")
@@ -94,7 +95,7 @@ struct SwitchIn {
     on: bool,
 }
 
-/// Reads a small JSON body; what content types are taken was checked before.
+/// Reads a small JSON body. The content type was checked before.
 fn read<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Box<Response>> {
     serde_json::from_slice(body)
         .map_err(|error| Box::new(problem(StatusCode::BAD_REQUEST, &format!("{error}; send for example {example}"))))
@@ -107,7 +108,7 @@ async fn switch(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
     };
     let shared = Arc::clone(&admin.shared);
     let kept = tokio::task::spawn_blocking(move || shared.switch.set(wanted.on)).await;
-    tracing::warn!(on = wanted.on, "the switch `all stable` was set by hand");
+    tracing::warn!(on = wanted.on, "the switch `all stable` was set on the admin port");
     let kept = match kept {
         Ok(kept) => kept.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
@@ -115,7 +116,7 @@ async fn switch(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
     match kept {
         Ok(()) => Json(json!({"all_stable": wanted.on, "kept": true})).into_response(),
         Err(cause) => Json(json!({"all_stable": wanted.on, "kept": false, "warning":
-            format!("it holds until a restart: it could not be written to disk ({cause})")}))
+            format!("the setting lasts until a restart: it could not be written to disk ({cause})")}))
         .into_response(),
     }
 }
@@ -130,7 +131,7 @@ async fn clock(State(admin): State<Arc<Admin>>) -> Response {
     Json(json!({"now_us": admin.shared.clock.now(), "replay": admin.shared.clock.is_replay()})).into_response()
 }
 
-/// Sets the replay clock. Answers when the heartbeats with the new time are on the log, after every event before it.
+/// Sets the replay clock. It answers after the heartbeats with the new time are on the log, behind all earlier events.
 async fn set_clock(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
     let wanted: ClockIn = match read(&body, r#"{"now_us": 1767225600000000}"#) {
         Ok(wanted) => wanted,
@@ -145,7 +146,10 @@ async fn set_clock(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
     }
     let settled = tokio::time::timeout(span(shared.config().timeouts.settle), shared.flying.none_before(to)).await;
     if settled.is_err() {
-        tracing::warn!(now_us = to.0, "calls from before the new time are still in flight; they will count as of it");
+        tracing::warn!(
+            now_us = to.0,
+            "calls from before the new time are still in flight; they will be counted at the new time"
+        );
     }
     let lost_before = shared.events.lost();
     let written = match shared.events.heartbeat(Some(to), false) {
@@ -156,12 +160,12 @@ async fn set_clock(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
         Ok(()) => Json(json!({"now_us": to, "settled": settled.is_ok()})).into_response(),
         Err(cause) => problem(
             StatusCode::SERVICE_UNAVAILABLE,
-            &format!("the heartbeats are not known to be on the log ({cause}); send the same time again"),
+            &format!("the log did not confirm the heartbeats ({cause}); send the same time again"),
         ),
     }
 }
 
-/// A table as operators see it.
+/// A table as shown by the admin API.
 #[derive(Serialize)]
 struct TableOut<'a> {
     model: &'a str,

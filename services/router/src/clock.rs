@@ -1,7 +1,7 @@
-//! Time, from outside: a source that tests can hold in their hands, and the router's clock for event time.
+//! Injectable time: a source that tests can control, and the router's clock for event time.
 //!
-//! Two kinds of time must not be mixed up. **Event time** stamps predictions and heartbeats; it comes from the wall, or in
-//! replay mode from whoever replays. **Lease time** is always the machine's own, whatever the event time says.
+//! Two kinds of time must not be confused. **Event time** stamps predictions and heartbeats; it is wall time, or in replay mode the time
+//! set by the client that replays. **Lease time** is always the machine's own, independent of event time.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use std::{
 
 use serin_schemas::ids::EventTime;
 
-/// Where the router takes the time from.
+/// The source of the router's time.
 #[derive(Clone, Debug)]
 pub struct TimeSource(Source);
 
@@ -29,12 +29,12 @@ impl TimeSource {
         Self(Source::System(Instant::now()))
     }
 
-    /// A clock that stands still until [`advance`](Self::advance) moves it. Clones share it.
+    /// A clock that does not move until [`advance`](Self::advance) is called. Clones share it.
     pub fn manual(start: EventTime) -> Self {
         Self(Source::Manual(Arc::new(AtomicI64::new(start.0))))
     }
 
-    /// Moves a manual clock; the machine's clocks are left alone.
+    /// Moves a manual clock. It has no effect on the machine's clocks.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(now) = &self.0 {
             now.fetch_add(micros(by), Ordering::SeqCst);
@@ -49,7 +49,7 @@ impl TimeSource {
         }
     }
 
-    /// Time that never steps, from an arbitrary zero: for leases.
+    /// Monotonic time from an arbitrary zero, used for leases.
     pub fn steady(&self) -> Duration {
         match &self.0 {
             Source::System(start) => start.elapsed(),
@@ -64,7 +64,7 @@ impl Default for TimeSource {
     }
 }
 
-/// A span in microseconds; spans beyond 292 000 years are cut.
+/// A duration in microseconds, truncated at 292,000 years.
 pub(crate) fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
@@ -73,18 +73,18 @@ pub(crate) fn micros(span: Duration) -> i64 {
 #[derive(Debug)]
 pub(crate) struct Clock {
     source: TimeSource,
-    /// In replay mode the time that was set last; [`UNSET`] before the first time.
+    /// In replay mode the time that was set last; [`UNSET`] before that.
     replay: Option<AtomicI64>,
 }
 
 const UNSET: i64 = i64::MIN;
 
-/// A replay clock was asked to go back.
+/// Why the replay clock could not be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SetError {
     #[error("the clock is at {now} and cannot go back to {asked}; send a time that is not earlier")]
     Backwards { now: i64, asked: i64 },
-    #[error("this router takes its time from the wall; start it with `clock: replay` to set the time")]
+    #[error("this router uses the wall clock; start it with `clock: replay` to set the time")]
     NotReplay,
 }
 
@@ -109,7 +109,7 @@ impl Clock {
         }
     }
 
-    /// Whether the replay clock may go to `to`.
+    /// Whether the replay clock may be set to `to`.
     pub(crate) fn may_set(&self, to: EventTime) -> Result<(), SetError> {
         let replay = self.replay.as_ref().ok_or(SetError::NotReplay)?;
         let now = replay.load(Ordering::SeqCst);
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replay_clock_goes_forward_only() {
+    fn a_replay_clock_only_moves_forward() {
         let clock = Clock::new(TimeSource::manual(EventTime(7)), true);
         assert_eq!(clock.now(), None);
         assert_eq!(clock.set(EventTime(100)), Ok(()));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_is_not_set_from_outside() {
+    fn a_wall_clock_cannot_be_set() {
         let source = TimeSource::manual(EventTime(7));
         let clock = Clock::new(source.clone(), false);
         assert_eq!(clock.set(EventTime(100)), Err(SetError::NotReplay));

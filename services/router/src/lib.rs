@@ -1,20 +1,20 @@
 //! The router: an HTTP and gRPC data plane in front of model servers.
 //!
-//! It splits the calls of a model between versions as the newest routing table says, passes requests and answers through,
-//! and writes one event per call and version to the log, off the hot path. When the log, the controller or an upstream
-//! fails, requests go on: to stable once a lease has run out, and with what is on disk after a restart.
+//! It splits the calls of a model between versions according to the newest routing table, passes requests and answers through, and writes
+//! one event per call and version to the log, off the hot path. When the log, the controller or an upstream fails, requests continue: they
+//! go to stable once a lease has expired, and after a restart the router uses the tables on disk.
 //!
-//! The parts, from the way in to the ground: the callers' ports (`serve`), feedback over HTTP (`intake`) and one call of a model (`call`), with the
-//! event that reports it (`report`); what follows the routing log (`log`) and what operators ask for (`admin`); what all of them share
-//! (`state`), what goes to the log (`events`) and what is measured (`metrics`); routing tables and the split (`tables`), model servers
-//! (`upstream`), what requests and answers say (`content`), bodies on their way (`body`), the protocols (`protocol`), [`Config`] and the clock.
-//! A part uses only those below it.
+//! The parts, from the entry point downwards: the listeners for callers (`serve`), feedback over HTTP (`intake`) and one call of a model
+//! (`call`), with the event that reports it (`report`); the reader of the routing log (`log`) and the admin API (`admin`); shared state
+//! (`state`), events for the log (`events`) and metrics (`metrics`); routing tables and the split (`tables`), model servers (`upstream`),
+//! the contents of requests and answers (`content`), streaming of bodies (`body`), the protocols (`protocol`), [`Config`] and the clock. A
+//! part uses only those below it.
 //!
 //! Invariants:
-//! - a request takes one snapshot of its table and uses it to its end;
+//! - a request takes one snapshot of its table and uses it until its end;
 //! - one event per call and version, whatever happens (`guard`);
 //! - no event follows a heartbeat with a later low watermark in its partition (`events`);
-//! - nothing that waits is unbounded.
+//! - every queue is bounded.
 
 mod admin;
 mod body;

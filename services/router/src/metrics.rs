@@ -1,11 +1,11 @@
-//! What the router measures. Labels are bounded: models and versions come from tables and configuration, never from callers.
+//! Metrics of the router. Labels are bounded: models and versions come from tables and configuration, never from callers.
 //!
-//! `arm` says which version a series is about, by way of `serin_routing_weight_ratio{model, version, arm}`: versions come and go, and a
-//! counter keeps every label that it ever had. The label `version` is there only where an arm has more than one version: of shadows
-//! (`arm="shadow"`), and of configured versions that callers ask for beside those of the table.
+//! The label `arm` identifies a version by way of `serin_routing_weight_ratio{model, version, arm}`: versions come and go, and a counter
+//! keeps every label value it ever had. The label `version` exists only where an arm has more than one version: for shadows
+//! (`arm="shadow"`), and for configured versions that callers ask for in addition to those of the table.
 //!
-//! What can be counted of a route is there, at 0, before the first of it: for versions on trial with their table, for others with
-//! their first call.
+//! The counters of a route exist at 0 before the first event: for versions on trial from their table on, for other versions from their
+//! first call on.
 
 use std::time::Duration;
 
@@ -29,57 +29,57 @@ use crate::{
 /// Calls of versions: labels `model`, `arm`, `code_class` (`2xx` ..., or `none`), `outcome` (`ok`, `refused`,
 /// `redirected`, `failed`, `unusable`, `unread`, `cancelled`).
 pub const REQUESTS: &str = "serin_router_requests_total";
-/// From the last byte of a request to the last byte of its answer, in seconds: labels `model`, `arm`.
+/// Time from the last byte of a request to the last byte of its answer, in seconds: labels `model`, `arm`.
 pub const DURATION: &str = "serin_router_request_duration_seconds";
-/// Answers that enter no comparison: labels `model`, `assignment` (`pinned`, `lease_expired` ...).
+/// Answers that are excluded from the comparison: labels `model`, `assignment` (`pinned`, `lease_expired` ...).
 pub const UNCOMPARED: &str = "serin_router_uncompared_total";
-/// Calls that went to stable because something that decides could not be read: labels `model`, `needed` (`sticky`, `target`,
-/// `segment`), `reason` (`too_large`, `encoding`, `not_json` ...); and calls that were split by chance because they have no sticky key:
-/// `needed` is `sticky`, `reason` is `absent`.
+/// Calls that went to stable because a deciding value could not be read: labels `model`, `needed` (`sticky`, `target`, `segment`), `reason`
+/// (`too_large`, `encoding`, `not_json` ...). Calls that were split at random because they have no sticky key are counted with
+/// `needed="sticky"` and `reason="absent"`.
 pub const UNDECIDED: &str = "serin_router_undecided_total";
-/// Calls whose outcome has a cause: labels `model`, `arm`, `outcome` (`failed`, `unusable`, `unread`, `cancelled`), `cause`. A cause is
-/// there from its first call on, at 1: an alert takes [`REQUESTS`].
+/// Calls whose outcome has a cause: labels `model`, `arm`, `outcome` (`failed`, `unusable`, `unread`, `cancelled`), `cause`. The series of
+/// a cause starts with its first call, at 1, so alerts should use [`REQUESTS`].
 pub const FAILURES: &str = "serin_router_failures_total";
-/// Requests that the router itself turned away: label `reason`.
+/// Requests that the router refused: label `reason`.
 pub const REFUSED: &str = "serin_router_refused_total";
 /// Inference calls in flight.
 pub const IN_FLIGHT: &str = "serin_router_in_flight";
 /// Events dropped because the queue to the log was full: labels `model`, `arm`.
 pub const EVENTS_DROPPED: &str = "serin_router_events_dropped_total";
-/// Memory of what callers fill, in bytes: label `map` (`events`: records that wait to be written, `held`: request bodies that are held
-/// for a decision, `responses`: which version keeps which response of `/v1/responses`).
+/// Memory filled by callers, in bytes: label `map` (`events`: records waiting to be written, `held`: request bodies held for a decision,
+/// `responses`: which version keeps which response of `/v1/responses`).
 pub const MEMORY: &str = "serin_router_memory_bytes";
-/// From a routing record on the log to its use, in seconds.
+/// Time from a routing record's append to the log until it is applied, in seconds.
 pub const APPLY: &str = "serin_router_apply_seconds";
-/// Copies of calls for shadows: labels `model`, `arm`, `version`, `outcome` (`sent`, `capped`: too many in flight, `too_large`: the body was
-/// not kept).
+/// Copies of calls for shadows: labels `model`, `arm`, `version`, `outcome` (`sent`, `capped`: too many in flight, `too_large`: the body
+/// was not kept).
 pub const MIRRORED: &str = "serin_router_mirrored_total";
-/// Pairs of answers kept as examples: labels `model`, `reason` (`disagreement`, `sample`, `over_budget`: not kept, `lost`: not kept).
+/// Pairs of answers selected as examples: labels `model`, `reason` (kept: `disagreement`, `sample`; not kept: `over_budget`, `lost`).
 pub const EXAMPLES: &str = "serin_router_examples_total";
-/// Calls that were cut as their version was rolled back: labels `model`, `arm`.
+/// Calls that were cut because their version was rolled back: labels `model`, `arm`.
 pub const CUT: &str = "serin_router_cut_total";
-/// 1 while a router does not call a version on trial, because its servers failed, else 0: labels `model`, `version`.
+/// 1 while the router does not call a version on trial because its servers failed, otherwise 0: labels `model`, `version`.
 pub const SHED: &str = "serin_router_shed";
-/// How long each part of a rollback took, in seconds: label `phase` (`applied`: from the routing record on the log to its use;
-/// `drained`: from there until no call is in flight on the version. The controller knows `decided`).
+/// Duration of each part of a rollback, in seconds: label `phase` (`applied`: from the routing record's append to the log until it is
+/// applied; `drained`: from then until no call is in flight on the version). The controller reports the phase `decided`.
 pub const ROLLBACK: &str = "serin_rollback_seconds";
 /// Routing records: label `outcome` (`applied`, `renewed`, `removed`, `older`, `garbage`, `unusable`).
 pub const TABLES: &str = "serin_router_tables_total";
-/// Feedback and events taken over HTTP: labels `door` (`feedback`, `events`) and `outcome` (`accepted`, `refused`,
+/// Feedback and events received over HTTP: labels `door` (`feedback`, `events`) and `outcome` (`accepted`, `refused`,
 /// `unauthorized`, `failed`).
 pub const INTAKE: &str = "serin_router_intake_total";
-/// From the end of a request to the first chunk of a language model's stream, in seconds: labels `model`, `arm`.
+/// Time from the end of a request to the first chunk of a language model's stream, in seconds: labels `model`, `arm`.
 pub const FIRST_CHUNK: &str = "serin_router_time_to_first_chunk_seconds";
-/// Mean time between two chunks of such a stream, in seconds: labels `model`, `arm`.
+/// Mean time between two chunks of a language model's stream, in seconds: labels `model`, `arm`.
 pub const PER_CHUNK: &str = "serin_router_time_per_output_chunk_seconds";
-/// Tokens of such an answer: labels `model`, `arm`.
+/// Output tokens of a language model's answer: labels `model`, `arm`.
 pub const OUTPUT_TOKENS: &str = "serin_router_output_tokens";
-/// Looks at a changed certificate of the TLS port: label `outcome` (`loaded`, `unusable`).
+/// Attempts to load a changed certificate of the TLS port: label `outcome` (`loaded`, `unusable`).
 pub const CERTIFICATES: &str = "serin_router_certificates_total";
 
-/// This machine's clock less the log's, in seconds, while it is off by more than is tolerated; else 0.
+/// Offset of this machine's clock from the log's clock, in seconds, while it exceeds the tolerance; otherwise 0.
 pub const CLOCK_OFFSET: &str = "serin_router_clock_offset_seconds";
-/// Times that this process lost its name to a newer one with the same `router.name`.
+/// Number of times this process lost its name to a newer process with the same `router.name`.
 pub const NAME_LOST: &str = "serin_router_name_lost_total";
 
 /// Upper bounds of latency buckets, in seconds.
@@ -128,41 +128,45 @@ impl Metrics {
             meter.f64_histogram(name).with_description(text).with_unit("s").with_boundaries(bounds.to_vec()).build()
         };
         let metrics = Self {
-            requests: counter(REQUESTS, "Calls of versions"),
-            duration: histogram(DURATION, "From the end of a request to the end of its answer", &LATENCY),
-            undecided: counter(UNDECIDED, "Calls that could not be decided as the rollout asks"),
-            uncompared: counter(UNCOMPARED, "Answers that enter no comparison"),
+            requests: counter(REQUESTS, "Calls of model versions"),
+            duration: histogram(DURATION, "Time from the end of a request to the end of its answer", &LATENCY),
+            undecided: counter(UNDECIDED, "Calls that could not be split as the rollout requires"),
+            uncompared: counter(UNCOMPARED, "Answers excluded from the comparison"),
             failures: counter(FAILURES, "Calls whose outcome has a cause"),
-            refused: counter(REFUSED, "Requests that the router itself turned away"),
+            refused: counter(REFUSED, "Requests that the router refused"),
             in_flight: meter.i64_up_down_counter(IN_FLIGHT).with_description("Inference calls in flight").build(),
             dropped: counter(EVENTS_DROPPED, "Events dropped because the queue to the log was full"),
-            apply: histogram(APPLY, "From a routing record on the log to its use", &APPLYING),
+            apply: histogram(APPLY, "Time from a routing record's append to the log until it is applied", &APPLYING),
             tables: counter(TABLES, "Routing records by outcome"),
-            intake: counter(INTAKE, "Feedback and events taken over HTTP"),
-            first_chunk: histogram(FIRST_CHUNK, "From the end of a request to the first chunk of a stream", &LATENCY),
+            intake: counter(INTAKE, "Feedback and events received over HTTP"),
+            first_chunk: histogram(
+                FIRST_CHUNK,
+                "Time from the end of a request to the first chunk of a stream",
+                &LATENCY,
+            ),
             per_chunk: histogram(PER_CHUNK, "Mean time between two chunks of a stream", &CHUNKS),
             output_tokens: meter
                 .f64_histogram(OUTPUT_TOKENS)
-                .with_description("Tokens of an answer of a language model")
+                .with_description("Output tokens of a language model's answer")
                 .with_boundaries(TOKENS.to_vec())
                 .build(),
-            certificates: counter(CERTIFICATES, "Looks at a changed certificate by outcome"),
+            certificates: counter(CERTIFICATES, "Attempts to load a changed certificate by outcome"),
             mirrored: counter(MIRRORED, "Copies of calls for shadows"),
-            examples: counter(EXAMPLES, "Pairs of answers kept as examples"),
-            cut: counter(CUT, "Calls cut as their version was rolled back"),
+            examples: counter(EXAMPLES, "Pairs of answers selected as examples"),
+            cut: counter(CUT, "Calls cut because their version was rolled back"),
             rollback: histogram(ROLLBACK, "How long each part of a rollback took", &ROLLING_BACK),
             clock_offset: meter
                 .f64_gauge(CLOCK_OFFSET)
-                .with_description("This machine's clock less the log's, while it is off")
+                .with_description("Offset of this machine's clock from the log's clock, while it exceeds the tolerance")
                 .with_unit("s")
                 .build(),
-            name_lost: counter(NAME_LOST, "Times that a newer process took this one's name"),
+            name_lost: counter(NAME_LOST, "Number of times a newer process took over this router's name"),
         };
         metrics.begin_process();
         metrics
     }
 
-    /// Everything that is counted of the whole process, at 0.
+    /// Creates all process-wide counters at 0.
     fn begin_process(&self) {
         let zero = |counter: &Counter<u64>, label: &'static str, values: &[&'static str]| {
             for value in values {
@@ -181,7 +185,7 @@ impl Metrics {
         self.in_flight.add(0, &[]);
     }
 
-    /// Everything that will be counted of a table with a version on trial, at 0.
+    /// Creates all counters of a table with a version on trial at 0.
     pub(crate) fn begin(&self, table: &Table) {
         if table.canary.is_none() && table.shadows.is_empty() {
             return;
@@ -214,7 +218,7 @@ impl Metrics {
         }
     }
 
-    /// What is measured of a route; the first time everything that will be counted of it is there at 0.
+    /// The metrics of a route. The first call creates all of its counters at 0.
     fn of<'r>(&self, route: &'r Route) -> &'r Measured {
         route.measured.get_or_init(|| {
             let labels = route.labels.as_slice();
@@ -258,20 +262,20 @@ impl Metrics {
         answers.add(1);
     }
 
-    /// A call could not be decided as the rollout asks.
+    /// A call could not be split as the rollout requires.
     pub(crate) fn undecided(&self, model: &str, needed: &'static str, reason: &'static str) {
         let labels = [model_label(model), KeyValue::new("needed", needed), KeyValue::new("reason", reason)];
         self.undecided.add(1, &labels);
     }
 
-    /// A call did not end well, or it is not known how, for this cause.
+    /// A call failed for this cause, or its outcome is unknown.
     pub(crate) fn not_ok(&self, route: &Route, outcome: Outcome, cause: &str) {
         let why = [KeyValue::new("outcome", outcome.as_str()), KeyValue::new("cause", cause.to_owned())];
         self.failures.add(1, &[route.labels.as_slice(), &why].concat());
     }
 
     /// An answer of a language model.
-    pub(crate) fn heard(&self, route: &Route, reply: &Reply) {
+    pub(crate) fn language_model_answer(&self, route: &Route, reply: &Reply) {
         if let Some(first) = reply.time_to_first_chunk() {
             self.first_chunk.record(first.as_secs_f64(), &route.labels);
         }
@@ -283,12 +287,12 @@ impl Metrics {
         }
     }
 
-    /// A changed certificate was looked at.
+    /// A changed certificate was loaded or found unusable.
     pub(crate) fn certificate(&self, outcome: &'static str) {
         self.certificates.add(1, &[KeyValue::new("outcome", outcome)]);
     }
 
-    /// The router turned a request away.
+    /// The router refused a request.
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.add(1, &[KeyValue::new("reason", reason)]);
     }
@@ -298,17 +302,17 @@ impl Metrics {
         self.dropped.add(1, &[KeyValue::new("model", model.to_owned()), KeyValue::new("arm", arm.as_str())]);
     }
 
-    /// A routing record came in.
+    /// A routing record was read.
     pub(crate) fn table(&self, outcome: &'static str) {
         self.tables.add(1, &[KeyValue::new("outcome", outcome)]);
     }
 
-    /// A routing record was put to use `micros` after it was on the log.
+    /// A routing record was applied `micros` after it was appended to the log.
     pub(crate) fn applied(&self, micros: i64) {
         self.apply.record(micros as f64 / 1e6, &[]);
     }
 
-    /// A copy of a call for a shadow.
+    /// A copy of a call for a shadow was sent or not.
     pub(crate) fn mirrored(&self, shadow: &Route, outcome: &'static str) {
         self.copies(shadow, outcome, 1);
     }
@@ -317,17 +321,17 @@ impl Metrics {
         self.mirrored.add(count, &[shadow.labels.as_slice(), &[KeyValue::new("outcome", outcome)]].concat());
     }
 
-    /// A pair of answers was kept as an example, or not.
+    /// A pair of answers was kept as an example or not.
     pub(crate) fn example(&self, model: &str, reason: &'static str) {
         self.examples.add(1, &[model_label(model), KeyValue::new("reason", reason)]);
     }
 
-    /// A part of a rollback took so long.
+    /// A part of a rollback took this long.
     pub(crate) fn rolled_back(&self, phase: &'static str, took: Duration) {
         self.rollback.record(took.as_secs_f64(), &[KeyValue::new("phase", phase)]);
     }
 
-    /// This machine's clock is so far off the log's.
+    /// The offset of this machine's clock from the log's clock.
     pub(crate) fn clock_off(&self, off_ms: i64) {
         self.clock_offset.record(off_ms as f64 / 1e3, &[]);
     }
@@ -342,7 +346,7 @@ impl Metrics {
         self.cut.add(calls as u64, &route.labels);
     }
 
-    /// Entries that came through a door over HTTP.
+    /// Entries received over HTTP.
     pub(crate) fn intake(&self, door: &'static str, outcome: &'static str, entries: usize) {
         self.intake.add(entries as u64, &[KeyValue::new("door", door), KeyValue::new("outcome", outcome)]);
     }
@@ -367,7 +371,7 @@ fn assignment_name(assignment: Assignment) -> &'static str {
     }
 }
 
-/// How an answer comes to enter no comparison.
+/// Assignments that exclude an answer from the comparison.
 const UNCOMPARABLE: [Assignment; 6] = [
     Assignment::Pinned,
     Assignment::Targeted,
@@ -377,7 +381,7 @@ const UNCOMPARABLE: [Assignment; 6] = [
     Assignment::Unreadable,
 ];
 
-/// What answers usually are: they are there before the first of their kind.
+/// Common kinds of answers. Their counters exist before the first answer of each kind.
 const USUAL: [(&str, Outcome); 9] = [
     ("2xx", Outcome::Ok),
     ("2xx", Outcome::Failed),

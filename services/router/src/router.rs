@@ -13,7 +13,7 @@ use std::{
 use foldhash::HashMap;
 use serin_access::Writers;
 use serin_listener::{Certificate, CertificateError, Listener, PROTOCOLS, Reload, Sockets};
-use serin_stream::{log::Log, seldom::Seldom};
+use serin_stream::{log::Log, log_limit::LogLimit};
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
@@ -27,7 +27,7 @@ use crate::{
     events::{Events, incarnation, name},
     log::consumer::Consumer,
     metrics::Metrics,
-    serve::{self, Door, workers::Workers},
+    serve::{self, Port, workers::Workers},
     state::{Chance, Parts, Shared, gauges},
     tables::{
         disk,
@@ -36,50 +36,50 @@ use crate::{
     upstream::tls::{self, RootsError},
 };
 
-/// A router could not start.
+/// Why a router could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A port cannot be had.
+    /// A port cannot be bound.
     #[error("{setting}: {address} cannot be bound ({cause}); free it or set another address")]
     Bind {
-        /// The setting that names it.
+        /// The setting with the address.
         setting: &'static str,
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         cause: io::Error,
     },
     /// The certificate of the TLS port cannot be used.
     #[error("{0}")]
     Certificate(#[from] CertificateError),
-    /// Upstreams' certificates could not be checked.
+    /// The trust store or the client certificate for upstreams cannot be used.
     #[error("upstreams over TLS: {0}")]
     Roots(#[from] RootsError),
-    /// The folder for tables and switch cannot be used.
+    /// The folder for tables and the switch cannot be used.
     #[error("data_dir: {folder} cannot be created ({cause}); set a folder this process may write")]
     Folder {
         /// The folder.
         folder: PathBuf,
-        /// What the system said.
+        /// The system's error.
         cause: io::Error,
     },
-    /// A socket could not be copied.
-    #[error("a socket of the router could not be copied: {0}; allow this process more open files")]
+    /// A socket could not be duplicated.
+    #[error("a socket of the router could not be duplicated: {0}; raise the limit of open files")]
     Descriptor(io::Error),
     /// A thread could not be started.
-    #[error("a thread of the router could not be started: {0}; allow this process more threads, or set `workers`")]
+    #[error("a thread of the router could not be started: {0}; raise the limit of threads, or lower `workers`")]
     Thread(io::Error),
 }
 
-/// What a router takes from outside of its configuration: time and chance.
+/// Dependencies that are not part of the configuration: time and randomness.
 #[derive(Clone)]
 pub struct Seams {
     /// Where time comes from.
     pub time: TimeSource,
-    /// 64 random bits per call.
+    /// Source of 64 random bits per call.
     pub chance: Chance,
 }
 
@@ -89,14 +89,14 @@ impl Default for Seams {
     }
 }
 
-/// Longest wait for the log at the start. After it the router serves what it has on disk and in its configuration.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for the log at startup. After it, the router serves with the tables on disk and its configuration.
+const LOG_WAIT: Duration = Duration::from_secs(5);
 
-/// What callers speak over TLS (ALPN), the best first.
+/// Protocols offered to callers over TLS (ALPN), in order of preference.
 const CALLERS: &[&str] = &["h2", "http/1.1"];
 
-/// How often a router that shuts down looks whether anybody is still connected.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often a router that shuts down checks whether callers are still connected.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The data plane.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ pub struct RouterHandle {
     data_addr: SocketAddr,
     tls_addr: Option<SocketAddr>,
     admin_addr: SocketAddr,
-    /// Copies of its sockets, for whoever replaces it.
+    /// Duplicates of its sockets for a process that replaces it.
     sockets: Vec<OwnedFd>,
     stop_accepting: watch::Sender<bool>,
     stop_serving: watch::Sender<Option<Duration>>,
@@ -119,8 +119,8 @@ pub struct RouterHandle {
     consumer: Option<thread::JoinHandle<()>>,
 }
 
-/// Everything that is wrong with a configuration and can be found without a port: settings, and the files that they name. Each
-/// problem begins with its setting, without `router.`; those of writers with `writers`.
+/// All problems of a configuration that can be found without opening a port, in the settings and in the files that they name. Each problem
+/// begins with its setting, without `router.`; problems of writers begin with `writers`.
 pub fn problems(config: &Config) -> Vec<String> {
     let mut problems = config.check().err().map_or_else(Vec::new, |error| error.0);
     problems.extend(Writers::load(&config.writers).err().unwrap_or_default());
@@ -131,7 +131,7 @@ pub fn problems(config: &Config) -> Vec<String> {
     problems
 }
 
-/// The same for a start, which stops at the first of them.
+/// Checks the configuration at startup. It stops at the first problem.
 fn check(config: &Config) -> Result<Writers, StartError> {
     config.check()?;
     let writers = Writers::load(&config.writers).map_err(ConfigError)?;
@@ -146,17 +146,17 @@ fn check(config: &Config) -> Result<Writers, StartError> {
 }
 
 impl Router {
-    /// Starts a router on the tokio runtime of the caller, on the machine's clock.
+    /// Starts a router on the caller's tokio runtime with the machine's clock.
     pub async fn start(config: Config, log: Arc<dyn Log>) -> Result<RouterHandle, StartError> {
         Self::start_with(config, log, Seams::default()).await
     }
 
-    /// Starts a router with time and chance from outside.
+    /// Starts a router with the given sources of time and randomness.
     pub async fn start_with(config: Config, log: Arc<dyn Log>, seams: Seams) -> Result<RouterHandle, StartError> {
         Self::start_on(config, log, seams, &mut Sockets::default(), None).await
     }
 
-    /// The same, on those of the `sockets` that have its addresses, and writing under `writer` instead of its name.
+    /// Starts a router on those of the `sockets` that have its addresses. It writes under `writer` instead of its name.
     pub async fn start_on(
         mut config: Config,
         log: Arc<dyn Log>,
@@ -206,11 +206,11 @@ impl Router {
         {
             tracing::warn!(
                 %address,
-                "feedback and events are refused: the address can be reached from elsewhere, and `writers` names nobody"
+                "feedback and events are refused: the address is reachable from other machines and no `writers` are configured"
             );
         }
 
-        shared.config().say_doubts();
+        shared.config().log_doubts();
         gauges::observe_shed(&shared);
         gauges::observe_memory(&shared);
         let (stop_consumer, stop) = mpsc::channel();
@@ -220,18 +220,18 @@ impl Router {
             .name("router-tables".to_owned())
             .spawn(move || consumer.run())
             .map_err(StartError::Thread)?;
-        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
-            tracing::warn!("the log is not connected yet; serving what is on disk and in the configuration");
+        if tokio::time::timeout(LOG_WAIT, wait).await.is_err() {
+            tracing::warn!("the log is not connected yet; serving with the tables on disk and the configuration");
         }
 
         let (stop_serving, stop) = watch::channel(None);
         let (stop_accepting, no_more) = watch::channel(false);
-        let mut doors = vec![Door { listener: data, at: data_addr, tls: None }];
+        let mut ports = vec![Port { listener: data, at: data_addr, tls: None }];
         if let (Some(listener), Some(at), Some(certificate)) = (tls, tls_addr, &certificate) {
-            doors.push(Door { listener, at, tls: Some(certificate.current()) });
+            ports.push(Port { listener, at, tls: Some(certificate.current()) });
         }
         let workers = Workers::start(&shared, &upstream_tls).map_err(StartError::Thread)?;
-        let serving = tokio::spawn(serve::listen(Arc::clone(&shared), doors, workers, stop, no_more));
+        let serving = tokio::spawn(serve::listen(Arc::clone(&shared), ports, workers, stop, no_more));
         let routes = admin::routes(Arc::clone(&shared));
         let admin = tokio::spawn(admin.serve(routes, std::future::pending()));
         let mut background = Vec::new();
@@ -264,7 +264,7 @@ impl Router {
     }
 }
 
-/// The address that was bound: the port may have been left to the system.
+/// The bound address. It differs from the configured one if the system chose the port.
 fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
@@ -284,30 +284,30 @@ fn shared(config: Config, writers: Writers, seams: Seams, writer: &str, incarnat
     parts.build()
 }
 
-/// What is known before the log is: the configuration, and over it what is on disk, unconfirmed.
+/// The tables before the log has been read: those of the configuration, overridden by unconfirmed tables from disk.
 fn first_tables(config: &Config) -> Tables {
     let mut tables = HashMap::default();
     for (model, known) in &config.models {
         match Table::configured(model, known) {
             Ok(table) => drop(tables.insert(model.clone(), Arc::new(table))),
-            Err(error) => tracing::warn!(%model, %error, "a configured model cannot be used"),
+            Err(error) => tracing::warn!(%model, %error, "a model of the configuration cannot be used"),
         }
     }
     for record in disk::load(&config.data_dir) {
         let model = record.model.0.clone();
         match Table::compile(record, Lease::Unconfirmed, config.models.get(&model), 0) {
             Ok(table) => drop(tables.insert(model, Arc::new(table))),
-            Err(error) => tracing::warn!(%model, %error, "a table on disk cannot be used; the log will tell"),
+            Err(error) => tracing::warn!(%model, %error, "a table on disk cannot be used; waiting for the log"),
         }
     }
     Tables(tables)
 }
 
-/// A heartbeat to every partition, again and again.
+/// Writes a heartbeat to every partition at the configured interval.
 async fn heartbeats(shared: Arc<Shared>) {
     let mut beat = tokio::time::interval(span(shared.config().heartbeat_every));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let lost = Seldom::default();
+    let lost = LogLimit::default();
     loop {
         beat.tick().await;
         if let Err(error) = shared.events.heartbeat(None, false)
@@ -329,26 +329,26 @@ impl RouterHandle {
         self.tls_addr
     }
 
-    /// Where operators connect.
+    /// Address of the admin API.
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin_addr
     }
 
-    /// The name that it writes under.
+    /// The name under which it writes to the log.
     pub fn writer(&self) -> &str {
         self.shared.events.name()
     }
 
-    /// Copies of its sockets, for whoever replaces it; the second time none. As long as they are open, callers can connect.
+    /// Duplicates of its sockets for a process that replaces it; empty on the second call. Callers can connect as long as they are open.
     pub fn take_sockets(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.sockets)
     }
 
-    /// Leaves its callers to a process that has taken its sockets over: accepts none from here on, and finishes what it has, each
-    /// call within its own timeouts.
+    /// Leaves its callers to a process that has taken over its sockets. It accepts no further connections and finishes its calls, each
+    /// within its own timeouts.
     pub async fn leave(self) {
         self.stop_accepting.send_replace(true);
-        // Health is asked of the other process from here on.
+        // From here on, the other process answers health checks.
         self.admin.abort();
         let longest = {
             let config = self.shared.config();
@@ -357,39 +357,40 @@ impl RouterHandle {
         self.shutdown(longest).await;
     }
 
-    /// Whether it can serve, and if not, why.
+    /// Whether it can serve; if not, why.
     pub fn ready(&self) -> Result<(), String> {
         self.shared.ready()
     }
 
-    /// Takes over what of a configuration can change while the router runs; calls in flight end as they began.
+    /// Applies those changes of the configuration that a running router can take over. Calls in flight keep the configuration they started
+    /// with.
     ///
     /// # Errors
-    /// Every problem of the configuration, or every changed key that needs a restart. Nothing has changed then.
+    /// Every problem of the configuration, or every changed key that needs a restart. In these cases nothing has changed.
     pub fn reload(&self, config: Config) -> Result<(), ConfigError> {
         self.shared.reload(config)
     }
 
-    /// A function that tells what [`ready`](Self::ready) tells, for whoever serves `/readyz`.
+    /// A function that returns the same as [`ready`](Self::ready), for the handler of `/readyz`.
     pub fn readiness(&self) -> impl Fn() -> Result<(), String> + Send + Sync + use<> {
         let shared = Arc::clone(&self.shared);
         move || shared.ready()
     }
 
-    /// Stops in order: readiness goes first, then for `lame_duck`, or until nobody is connected, requests are still taken and
-    /// their connections closed after the answer, then those in flight may finish until `deadline`; at last a leaving heartbeat
-    /// and all queued events go to the log.
+    /// Stops in order. The router reports itself as not ready. For `lame_duck`, or until no callers are connected, it still accepts
+    /// requests and closes each connection after the answer. Requests in flight may then finish until `deadline`. Finally a leaving
+    /// heartbeat and all queued events are written to the log.
     pub async fn shutdown(mut self, deadline: Duration) {
         self.shared.leaving.store(true, Ordering::Relaxed);
         self.sockets.clear();
         let lame_duck = span(self.shared.config().timeouts.lame_duck).min(deadline / 2);
-        let begun = Instant::now();
-        while begun.elapsed() < lame_duck && self.shared.connected.load(Ordering::Relaxed) > 0 {
-            tokio::time::sleep(LOOK).await;
+        let started = Instant::now();
+        while started.elapsed() < lame_duck && self.shared.connected.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
-        self.stop_serving.send_replace(Some(deadline.saturating_sub(begun.elapsed())));
+        self.stop_serving.send_replace(Some(deadline.saturating_sub(started.elapsed())));
         if let Err(error) = (&mut self.serving).await {
-            tracing::error!(%error, "the callers' port ended badly");
+            tracing::error!(%error, "the listener for callers ended with an error");
         }
         for task in self.background.iter().chain([&self.admin]) {
             task.abort();

@@ -1,4 +1,4 @@
-//! Everything that reads bytes of strangers, in one call: what a fuzzer feeds.
+//! A single entry point to all code that reads untrusted bytes, for fuzzers.
 
 use http::HeaderMap;
 use serin_schemas::ids::EventTime;
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Rules to read with, as a routing table carries them.
+/// Rules to read with, as in a routing table.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Segment dimensions.
@@ -31,7 +31,7 @@ pub struct Rules {
     pub features: Vec<FeatureSpec>,
     /// Output rules.
     pub outputs: Vec<OutputRule>,
-    /// What of an example is kept.
+    /// Which parts of an example are kept.
     pub capture: Option<CaptureSpec>,
 }
 
@@ -39,7 +39,7 @@ impl Rules {
     /// Rules of every kind, for fuzzers and tests; `choice` picks the sticky key.
     ///
     /// # Panics
-    /// It does not: the rules are good.
+    /// Never: the rules are valid.
     pub fn of_every_kind(choice: u8) -> Self {
         const KEYS: [&str; 6] = [
             r#"{"header":"x-a"}"#,
@@ -50,7 +50,7 @@ impl Rules {
             r#""sequence""#,
         ];
         fn good<T: serde::de::DeserializeOwned>(text: &str) -> T {
-            serde_json::from_str(text).expect("the rules of this function are good")
+            serde_json::from_str(text).expect("the rules of this function are valid")
         }
         Self {
             segments: good(
@@ -77,10 +77,10 @@ impl Rules {
     }
 }
 
-/// Reads a body as a request and as an answer. It must not panic, whatever the body and the rules are.
+/// Reads a body as a request and as an answer. No body and no rules may cause a panic in the code under test.
 ///
 /// # Panics
-/// When what was read breaks a promise: a number that is not finite, a text that is too long, an example that is larger than allowed.
+/// If the result violates a guarantee: a number that is not finite, a text that is too long, an example that is larger than allowed.
 pub fn read(rules: &Rules, headers: &HeaderMap, body: &[u8]) {
     let asks = request::asks(rules.sticky.as_ref(), &rules.targets, &rules.segments, &rules.features);
     let mut reader = Reader::new(headers, &asks, 1 << 20);
@@ -106,7 +106,7 @@ pub fn read(rules: &Rules, headers: &HeaderMap, body: &[u8]) {
     for wrapped in [false, true] {
         let mut messages = Messages::new(wrapped, grpc::encoding(headers), body.len() / 2);
         messages.feed(body);
-        let read = outputs::of_messages(&rules.outputs, headers, &messages.into_heard());
+        let read = outputs::of_messages(&rules.outputs, headers, &messages.finish());
         assert!(read.numbers.values().all(|number| number.is_finite()));
     }
     if let Some(capture) = &rules.capture {
@@ -124,9 +124,9 @@ mod tests {
         rand_core::{Rng, SeedableRng as _},
     };
 
-    /// The seeds of the fuzz target, damaged in many ways.
+    /// The seeds of the fuzz target with random damage.
     #[test]
-    fn damaged_bodies_are_read_without_harm() {
+    fn reading_damaged_bodies_does_not_panic() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/outputs");
         let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let seeds: Vec<Vec<u8>> = paths.map(|path| std::fs::read(path).unwrap()).collect();

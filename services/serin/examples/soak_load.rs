@@ -3,7 +3,7 @@
 //! Arguments: the first port and the calls per second. The router listens on the first port, the model server of this program on
 //! the one three further. Prints every five seconds how many calls were answered, and how many were not.
 
-#![expect(clippy::print_stdout, reason = "progress for whoever runs it")]
+#![expect(clippy::print_stdout, reason = "progress for the operator")]
 
 use std::{
     env,

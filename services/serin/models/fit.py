@@ -1,15 +1,15 @@
-"""Fits the demo's models and writes them to flights.json beside this file.
+"""Fits the demo's models and writes them to flights.json next to this file.
 
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install -r requirements.txt && /tmp/venv/bin/python fit.py
 
-The question: will this flight arrive more than 15 minutes late? Asked at departure, answered with a probability.
+The models predict at departure the probability that a flight arrives more than 15 minutes late.
 
   v1  departure delay only: a flight that left more than 15 minutes late arrives late
-  v2  departure delay in pieces, distance, hour, origin, carrier, destination
+  v2  departure delay (piecewise linear), distance, hour, origin, carrier, destination
   v3  v2 with a fault: for origin LGA the departure delay arrives in hours instead of minutes
-  v4  v2 (its fault, a slow tail, is made by the server)
+  v4  v2 (the server adds its fault, a slow tail)
 
-Models are fitted on the flights of even days (UTC days since 1970); the figures are of the odd days, which the models have
+Models are fitted on the flights of even days (UTC days since 1970); the figures are for the odd days, which the models have
 not seen. A second table splits by time instead (fitted on the first two thirds of the year, judged on the last). The
 output is the same on every run.
 """
@@ -34,7 +34,7 @@ V1 = [{"kind": "exceeds", "input": "dep_delay_min", "threshold": float(LATE_MIN)
 
 
 def v2_terms(flights):
-    """The terms of v2; a term is one column of the design matrix. model.rs evaluates the same four kinds."""
+    """Returns the terms of v2; a term is one column of the design matrix. model.rs evaluates the same four kinds."""
     terms = [{"kind": "linear", "input": "dep_delay_min"}, {"kind": "linear", "input": "distance_mi"}]
     terms += [{"kind": "above", "input": "dep_delay_min", "knot": float(knot)} for knot in KNOTS]
     for column in ("origin", "carrier"):
@@ -62,7 +62,7 @@ def matrix(terms, flights):
 
 
 def fit(terms, flights):
-    """A logistic regression on scaled columns; `coefficient`s and intercept are scaled back to raw columns."""
+    """Fits a logistic regression on scaled columns; coefficients and intercept are scaled back to raw columns."""
     scaler = StandardScaler()
     x = scaler.fit_transform(matrix(terms, flights))
     regression = LogisticRegression(C=1.0, max_iter=5000, tol=1e-6).fit(x, flights.late)
@@ -99,7 +99,7 @@ def report(title, predict, flights, thirds):
 
 
 def golden(predict, flights):
-    """Ten flights, each origin among them, with the probabilities that scikit-learn itself gives."""
+    """Returns ten flights, with every origin among them, and the probabilities that scikit-learn computes for them."""
     chosen = flights.sample(10, random_state=SEED)
     assert set(chosen.origin) == set(flights.origin)
     names = ["origin", "carrier", "dest", "distance_mi", "sched_dep_hour", "dep_delay_min"]

@@ -1,4 +1,4 @@
-//! The controller's API as the command line and the demo use it.
+//! A client of the controller's API, for the command line and the demo.
 
 use std::{net::IpAddr, path::Path, time::Duration};
 
@@ -20,71 +20,71 @@ use crate::{
     http::{CertificateProblem, Http, NoAnswer},
 };
 
-/// How long an answer may take: longer than the longest wait that the API knows.
-const PATIENCE: Duration = Duration::from_secs(70);
+/// Timeout of an answer: longer than the longest wait that the API allows.
+const TIMEOUT: Duration = Duration::from_secs(70);
 
 /// A controller's API.
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     http: Http,
-    /// As it was named.
+    /// The URL as the user gave it.
     base: String,
-    /// The same as a URL, without a slash at its end.
+    /// The normalized URL, without a slash at its end.
     root: String,
     token: Option<String>,
 }
 
-/// The API refused a request.
+/// A request to the API failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// Nobody answers there.
-    #[error("no controller answers at {base}: {cause}\n{}", way_out(base, cause))]
+    /// No controller answers at this address.
+    #[error("no controller answers at {base}: {cause}\n{}", fix(base, cause))]
     Away {
-        /// The address tried.
+        /// Base URL of the API.
         base: String,
-        /// What happened.
+        /// Why there is no answer.
         cause: NoAnswer,
     },
-    /// The token is missing or has not the role.
-    #[error("{base} refuses: {message}\nset SERIN_TOKEN to a token with the operator role")]
+    /// The token is missing or does not have the role.
+    #[error("{base} refused the request: {message}\nset SERIN_TOKEN to a token with the operator role")]
     Forbidden {
-        /// The address tried.
+        /// Base URL of the API.
         base: String,
-        /// What it said.
+        /// Its error message.
         message: String,
     },
     /// There is no such rollout.
-    #[error("{0}\n`serin list` shows what there is")]
+    #[error("{0}\n`serin list` shows all rollouts")]
     NotFound(String),
-    /// The rollout file has problems; they stand in the body.
+    /// The rollout file has problems. The body lists them.
     #[error("the rollout file has problems")]
     Invalid(Value),
-    /// It cannot be done as things are.
+    /// The request conflicts with the present state.
     #[error("{0}")]
     Refused(String),
-    /// Anything else.
+    /// Any other error response.
     #[error("the controller answered {status}: {message}")]
     Other {
-        /// HTTP status.
+        /// The HTTP status.
         status: StatusCode,
-        /// What it said.
+        /// Its error message.
         message: String,
     },
 }
 
 impl Api {
-    /// The API that the command line names.
+    /// The API with the options of the command line.
     pub(crate) fn new(remote: &Remote) -> anyhow::Result<Self> {
         Self::at(&remote.api, remote.token.clone(), remote.ca_file.as_deref())
     }
 
-    /// The API at `base`; its certificate is checked against the PEM file `authorities`, or against what the system trusts.
+    /// The API at `base`. Its certificate is checked against the PEM file `authorities`, or against the CAs that the system trusts.
     pub(crate) fn at(base: &str, token: Option<String>, authorities: Option<&Path>) -> anyhow::Result<Self> {
         let url = Url::parse(base).with_context(|| format!("--api {base}: write a URL, such as https://serin:8100"))?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             bail!("--api {base}: write a URL that begins with http:// or https://");
         }
-        let http = Http::new(authorities, PATIENCE).context("--ca-file")?;
+        let http = Http::new(authorities, TIMEOUT).context("--ca-file")?;
         let root = url.as_str().trim_end_matches('/').to_owned();
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), root, token })
     }
@@ -92,7 +92,7 @@ impl Api {
     async fn call(&self, method: Method, path: &str, body: Option<String>) -> Result<Value, ApiError> {
         let away = |cause| ApiError::Away { base: self.base.clone(), cause };
         let not_sent = |cause: String| away(NoAnswer::Failed(cause));
-        // Not as a `Url`: it would take an encoded `..` for a way out of the path.
+        // Not as a `Url`, which would resolve an encoded `..` and leave the path.
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.root));
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -135,14 +135,15 @@ impl Api {
         self.typed(&rollout_path(rollout, "")).await
     }
 
-    /// The same, and whether routers use its table; `None`: it waits for another rollout, or the controller is older and does not say.
+    /// The state of one rollout, and whether routers use its table. `None`: it waits for another rollout, or an older controller does
+    /// not report it.
     pub(crate) async fn shown(&self, rollout: &str) -> Result<(RolloutState, Option<Applied>), ApiError> {
         let body = self.call(Method::GET, &rollout_path(rollout, ""), None).await?;
         let applied = serde_json::from_value(body["applied"].clone()).unwrap_or_default();
         Ok((read(body)?, applied))
     }
 
-    /// How far a rollout's model is planned: event time, and the generation after it.
+    /// How far a rollout's model is planned: the event time, and the generation at that time.
     pub(crate) async fn progress(&self, rollout: &str) -> Result<(Option<EventTime>, Generation), ApiError> {
         let body = self.call(Method::GET, &rollout_path(rollout, "/progress"), None).await?;
         let generation = Generation(body["generation"].as_i64().unwrap_or_default());
@@ -154,7 +155,7 @@ impl Api {
         self.typed(&rollout_path(rollout, "/verdict")).await
     }
 
-    /// Pairs of answers that routers kept.
+    /// Pairs of answers that routers captured.
     pub(crate) async fn examples(&self, rollout: &str, limit: usize) -> Result<Vec<Capture>, ApiError> {
         self.typed(&rollout_path(rollout, &format!("/examples?limit={limit}"))).await
     }
@@ -163,12 +164,12 @@ impl Api {
         read(self.call(Method::GET, path, None).await?)
     }
 
-    /// What routers report.
+    /// The status reports of all routers.
     pub(crate) async fn routers(&self) -> Result<Vec<RouterStatus>, ApiError> {
         self.typed("/v1/routers").await
     }
 
-    /// What happened to a rollout after event number `after`; waits up to `wait` for something new.
+    /// The events of a rollout after event number `after`. Waits up to `wait` for a new one.
     pub(crate) async fn events(&self, rollout: &str, after: u64, wait: Duration) -> Result<Value, ApiError> {
         let path = rollout_path(rollout, &format!("/events?after={after}&wait_ms={}", wait.as_millis()));
         self.call(Method::GET, &path, None).await
@@ -180,7 +181,7 @@ impl Api {
         self.call(Method::POST, &rollout_path(rollout, &format!("/{verb}?wait_ms=10000")), Some(body)).await
     }
 
-    /// Every model to stable, now.
+    /// Sends every model's traffic to stable now.
     pub(crate) async fn stop_all(&self, reason: &str) -> Result<Value, ApiError> {
         self.call(Method::POST, "/v1/stop-all?wait_ms=10000", Some(json!({"reason": reason}).to_string())).await
     }
@@ -189,51 +190,50 @@ impl Api {
 fn read<T: DeserializeOwned>(body: Value) -> Result<T, ApiError> {
     serde_json::from_value(body).map_err(|error| ApiError::Other {
         status: StatusCode::OK,
-        message: format!("something this version of serin cannot read: {error}"),
+        message: format!("this version of serin cannot read the answer: {error}"),
     })
 }
 
-/// The path of a rollout: its name is one part of it, whatever characters it has.
+/// The path of a rollout. Its name is percent-encoded, so it is always one path segment.
 fn rollout_path(rollout: &str, rest: &str) -> String {
     format!("/v1/rollouts/{}{rest}", utf8_percent_encode(rollout, NON_ALPHANUMERIC))
 }
 
-/// What can be done about an API that does not answer.
-fn way_out(base: &str, cause: &NoAnswer) -> String {
+/// What to do about an API that does not answer.
+fn fix(base: &str, cause: &NoAnswer) -> String {
     let url = Url::parse(base).ok();
     let secure = url.as_ref().is_some_and(|url| url.scheme() == "https");
-    let here = url.as_ref().and_then(Url::host_str).is_some_and(is_here);
+    let here = url.as_ref().and_then(Url::host_str).is_some_and(is_local);
     match cause {
         NoAnswer::Certificate(CertificateProblem::UnknownAuthority) => {
-            "name the PEM file of the authority that signed it with --ca-file (or SERIN_CA_FILE)".to_owned()
+            "pass the PEM file of the CA that signed it as --ca-file (or SERIN_CA_FILE)".to_owned()
         }
         NoAnswer::Certificate(CertificateProblem::OtherName) => {
-            "name the controller with --api as its certificate does, or add this name to the certificate".to_owned()
+            "use a name from its certificate in --api, or add this name to the certificate".to_owned()
         }
         NoAnswer::Certificate(CertificateProblem::OutOfTime) => {
             "renew the certificate (controller.tls), and compare this machine's clock with the controller's".to_owned()
         }
         NoAnswer::Certificate(CertificateProblem::Unusable) => {
-            "see the certificate that controller.tls names, and docs/tls.md".to_owned()
+            "check the certificate in controller.tls; see docs/tls.md".to_owned()
         }
         NoAnswer::NotTls => "use http://, or give the controller a certificate (controller.tls)".to_owned(),
-        // What a port over TLS answers to a request without.
+        // A TLS port answers a plain request with this error.
         NoAnswer::Failed(cause) if !secure && cause.contains("HTTP version") => {
-            "something else than plain HTTP is spoken there: use https:// if the controller has a certificate"
-                .to_owned()
+            "the port does not speak plain HTTP: use https:// if the controller has a certificate".to_owned()
         }
-        _ if !secure && here => "start one with `serin up`, or name another with --api".to_owned(),
+        _ if !secure && here => "start one with `serin up`, or pass another URL as --api".to_owned(),
         _ => {
             let other = if secure { "" } else { " (https:// if it has a certificate)" };
             format!(
-                "see that the controller runs and listens there (controller.listen), or name another with --api{other}"
+                "check that the controller runs and listens there (controller.listen), or pass another URL as --api{other}"
             )
         }
     }
 }
 
 /// Whether a host is this machine.
-fn is_here(host: &str) -> bool {
+fn is_local(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_way_out_fits_the_address_and_the_cause() {
+    fn the_fix_matches_the_address_and_the_cause() {
         let refused = || NoAnswer::Failed("Connection refused".to_owned());
         let unknown = || NoAnswer::Certificate(CertificateProblem::UnknownAuthority);
         let cases = [
@@ -258,15 +258,15 @@ mod tests {
             ("https://localhost:8100", NoAnswer::NotTls, "use http://"),
         ];
         for (base, cause, expected) in cases {
-            let told = way_out(base, &cause);
-            assert!(told.contains(expected), "{base}: {told}");
-            assert_eq!(told.contains("serin up"), expected == "serin up", "{base}: {told}");
+            let text = fix(base, &cause);
+            assert!(text.contains(expected), "{base}: {text}");
+            assert_eq!(text.contains("serin up"), expected == "serin up", "{base}: {text}");
         }
     }
 
-    /// A name is one part of a path, as it is: a URL library that reads `%2E%2E` as `..` would leave the path.
+    /// A URL library that reads `%2E%2E` as `..` would leave the path.
     #[test]
-    fn a_name_is_one_part_of_the_path_whatever_it_looks_like() {
+    fn any_name_is_one_segment_of_the_path() {
         for name in
             ["org/model", "a%2Fb", "50% off", "%", "a b", "a+b", "a?b#c", "modèle", "a\\b", ".", "..", "...", "a:b"]
         {

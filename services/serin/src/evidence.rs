@@ -1,4 +1,4 @@
-//! A verdict as a table for people: both arms side by side, the effect with its interval, what is known. What failed stands first.
+//! A verdict as a table: both arms, the effect with its interval, the evidence and the result. Failed checks come first.
 
 use serin_kinds::Unit;
 use serin_schemas::records::{ArmSummary, MetricResult, MetricVerdict, NoDataReason, Role, Verdict};
@@ -10,17 +10,17 @@ use crate::terminal::{Cell, Column, Table, Terminal, Tone};
 /// Which rows of a verdict are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rows {
-    /// Everything.
+    /// All rows.
     All,
-    /// Whole-traffic metrics and the segments that matter: failed ones, and the one with the most evidence against it.
-    Telling,
+    /// Metrics over all traffic, failed segments, and the segment with the most evidence against it.
+    Relevant,
 }
 
-/// Share of wrong names that a list of suspects may have on average.
+/// Share of wrong names that a list of suspects may contain on average.
 const FALSE_SUSPECTS: f64 = 0.05;
 
-/// The segment values that are suspected now, by metric, worst first: closed e-BH on the current e-values of all hypotheses about
-/// segments, so that at most 5 % of the names are wrong on average, whenever one looks. A list to look into: what is proven is what failed.
+/// The segment values that are suspected now, by metric, worst first. Closed e-BH on the current e-values of all hypotheses about
+/// segments: on average at most 5 % of the names are wrong, at any time of looking. Only a failed check is proof.
 pub(crate) fn suspects(verdict: &Verdict) -> Vec<&MetricVerdict> {
     let segments: Vec<&MetricVerdict> = verdict.metrics.iter().filter(|metric| !metric.segment.is_all()).collect();
     let ln_e: Vec<f64> = segments.iter().map(|metric| metric.ln_e_fail).collect();
@@ -31,12 +31,12 @@ pub(crate) fn suspects(verdict: &Verdict) -> Vec<&MetricVerdict> {
     suspects
 }
 
-/// One suspect in a line.
+/// One suspect on a line.
 pub(crate) fn suspicion(metric: &MetricVerdict) -> String {
     format!("{} ({}): {}, {}", metric.metric, metric.segment, evidence(metric.ln_e_fail), metric.sentence)
 }
 
-/// The table's columns; the first to go where the terminal is narrow is the one with the largest rank.
+/// The table's columns. On a narrow terminal, columns with a large rank are removed first.
 static COLUMNS: [Column; 10] = [
     Column::text("metric", 0),
     Column::text("segment", 2),
@@ -49,14 +49,14 @@ static COLUMNS: [Column; 10] = [
     Column::number("evidence", 8),
     Column::text("verdict", 0),
 ];
-/// Most rows of [`Rows::Telling`].
+/// Largest number of rows for [`Rows::Relevant`].
 const MOST_ROWS: usize = 12;
 
 /// The evidence of `verdict` as the lines of a table.
 pub(crate) fn table(verdict: &Verdict, spec: &RolloutSpec, rows: Rows, terminal: Terminal) -> Vec<String> {
     let chosen = chosen(verdict, rows);
     let shown = if rows == Rows::All { chosen.len() } else { MOST_ROWS.min(chosen.len()) };
-    // All traffic needs no name where nothing else is shown.
+    // Without segments, the column that names them is not needed.
     let in_segments = chosen.iter().any(|metric| !metric.segment.is_all());
     let columns: Vec<Column> = COLUMNS
         .iter()
@@ -79,7 +79,7 @@ pub(crate) fn table(verdict: &Verdict, spec: &RolloutSpec, rows: Rows, terminal:
     lines
 }
 
-/// The rows to show: first what failed, then what is open; of each overall metrics first.
+/// The rows to show: failed checks, then open ones, then passed ones. Within each group, metrics over all traffic come first.
 fn chosen(verdict: &Verdict, rows: Rows) -> Vec<&MetricVerdict> {
     let suspect = verdict
         .metrics
@@ -87,13 +87,13 @@ fn chosen(verdict: &Verdict, rows: Rows) -> Vec<&MetricVerdict> {
         .filter(|metric| !metric.segment.is_all() && metric.result != MetricResult::NoData)
         .max_by(|a, b| a.ln_e_fail.total_cmp(&b.ln_e_fail))
         .map(|metric| (&metric.metric, &metric.segment));
-    let telling = |metric: &&MetricVerdict| {
+    let relevant = |metric: &&MetricVerdict| {
         rows == Rows::All
             || metric.segment.is_all()
             || metric.result == MetricResult::Fail
             || suspect == Some((&metric.metric, &metric.segment))
     };
-    let mut chosen: Vec<&MetricVerdict> = verdict.metrics.iter().filter(telling).collect();
+    let mut chosen: Vec<&MetricVerdict> = verdict.metrics.iter().filter(relevant).collect();
     chosen.sort_by_key(|metric| {
         let open = match metric.result {
             MetricResult::Fail => 0,
@@ -113,7 +113,7 @@ fn units(metric: &str, spec: &RolloutSpec) -> (Unit, Unit) {
     })
 }
 
-/// A value of a metric, as its sentences write it; `-` where there is none.
+/// A value of a metric in the format of its sentences; `-` if there is none.
 pub(crate) fn value(metric: &str, spec: &RolloutSpec, value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| units(metric, spec).0.value(value))
 }
@@ -138,7 +138,7 @@ fn row(metric: &MetricVerdict, spec: &RolloutSpec) -> Vec<Cell> {
     ]
 }
 
-/// What the canary is held against: the margin, or the limits.
+/// What the canary is compared with: the margin, or the limits.
 fn bound(metric: &MetricVerdict, spec: &RolloutSpec) -> String {
     let (unit, difference) = units(&metric.metric, spec);
     match (metric.limit_pass, metric.limit_fail, metric.margin) {
@@ -149,7 +149,7 @@ fn bound(metric: &MetricVerdict, spec: &RolloutSpec) -> String {
     }
 }
 
-/// How strongly the data speak against "not worse than the margin": the e-value as odds.
+/// The strength of the evidence against "not worse than the margin": the e-value as odds.
 fn evidence(ln_e: f64) -> String {
     match ln_e {
         ln_e if ln_e < 1.0 => "none".to_owned(),
@@ -171,7 +171,7 @@ fn verdict_cell(metric: &MetricVerdict) -> Cell {
     }
 }
 
-/// Why a metric was not judged, in words.
+/// Why a metric was not judged, as text.
 pub(crate) fn why(reason: Option<NoDataReason>) -> &'static str {
     match reason {
         Some(NoDataReason::NoCanaryTraffic) => "no canary traffic",
@@ -199,7 +199,7 @@ pub(crate) fn why(reason: Option<NoDataReason>) -> &'static str {
     }
 }
 
-/// What became of an arm's calls since the canary began: `95 ok, 3 refused, 2 failed; callers left 4 more`.
+/// The outcomes of an arm's calls since the canary started: `95 ok, 3 refused, 2 failed; 4 more cancelled`.
 pub(crate) fn outcomes(arm: &ArmSummary) -> String {
     let others = [
         (arm.refused, "refused"),
@@ -211,11 +211,11 @@ pub(crate) fn outcomes(arm: &ArmSummary) -> String {
     let ok = arm.predictions - others.iter().map(|(count, _)| count).sum::<i64>();
     let parts = std::iter::once((ok, "ok")).chain(others.into_iter().filter(|(count, _)| *count > 0));
     let text = parts.map(|(count, name)| format!("{count} {name}")).collect::<Vec<_>>().join(", ");
-    let left = if arm.cancelled > 0 { format!("; callers left {} more", arm.cancelled) } else { String::new() };
+    let left = if arm.cancelled > 0 { format!("; {} more cancelled", arm.cancelled) } else { String::new() };
     text + &left
 }
 
-/// A number in four significant digits.
+/// A number in short form.
 pub(crate) fn short(value: f64) -> String {
     let magnitude = value.abs();
     match magnitude {
@@ -261,7 +261,7 @@ mod tests {
             ln_e_fail: e.ln(),
             ..one.clone()
         };
-        // All traffic has a test of its own; 25 is enough beside 100, see `closed_e_bh`.
+        // All traffic has its own test. An e-value of 25 is enough next to 100, see `closed_e_bh`.
         verdict.metrics = vec![with("", 1e9), with("JFK", 1.0), with("EWR", 25.0), with("LGA", 100.0)];
         let names = |verdict: &Verdict| -> Vec<String> {
             suspects(verdict).into_iter().map(|suspect| suspect.segment.to_string()).collect()

@@ -1,23 +1,23 @@
-//! How a rollout stands, in one sentence, and its ramp in one line: what a person reads first.
+//! The state of a rollout in one sentence, and its ramp in one line.
 
 use serin_rollout::{Outcome, RolloutState, planner::Applied};
 use serin_schemas::records::Phase;
 
 use crate::terminal::Tone;
 
-/// What has happened, or what is the state, and whether that is good. Nothing is said of calls that routers are not known to carry out.
+/// The state of a rollout in one sentence, and whether it is good. It does not claim that calls moved before routers report it.
 pub(crate) fn headline(state: &RolloutState, applied: Option<&Applied>) -> (Tone, String) {
     let (stable, canary) = (state.spec.stable.version.in_words(), state.spec.canary.version.in_words());
     let model = &state.spec.model;
     let done = applied.is_none_or(|applied| applied.done);
     let back = match (state.acts(), done) {
-        (false, _) => "it was only observed, so no call has moved".to_owned(),
+        (false, _) => "it was only observed, so no calls were moved".to_owned(),
         (true, true) => format!("all calls go to {stable}"),
-        (true, false) => format!("all calls go back to {stable}, which not every router does yet"),
+        (true, false) => format!("all calls go back to {stable}, but not every router does this yet"),
     };
     let (tone, text) = match state.phase {
         Phase::Pending => (Tone::Plain, format!("{canary} waits for another rollout to end")),
-        Phase::Warming if state.acts() => (Tone::Plain, format!("warming up: {canary} gets no call yet")),
+        Phase::Warming if state.acts() => (Tone::Plain, format!("warming up: {canary} gets no calls yet")),
         Phase::Warming => (Tone::Plain, format!("warming up, observed only: {canary} is not compared yet")),
         Phase::Baking if !state.acts() => (Tone::Plain, format!("observed only: {canary} is compared with {stable}")),
         Phase::Baking => {
@@ -29,7 +29,7 @@ pub(crate) fn headline(state: &RolloutState, applied: Option<&Applied>) -> (Tone
         ),
         Phase::Held => (Tone::Open, format!("HELD with {canary} at {}, {}", at(state), step(state))),
         Phase::Paused => {
-            let by = state.pause.as_ref().map_or("somebody", |pause| pause.by.as_str());
+            let by = state.pause.as_ref().map_or("unknown", |pause| pause.by.as_str());
             (Tone::Open, format!("PAUSED by {by} with {canary} at {}, {}", at(state), step(state)))
         }
         Phase::Promoted => {
@@ -37,7 +37,7 @@ pub(crate) fn headline(state: &RolloutState, applied: Option<&Applied>) -> (Tone
         }
         Phase::Completed if done => (Tone::Good, format!("PROMOTED: {canary} serves all calls")),
         Phase::Completed => {
-            (Tone::Open, format!("PROMOTED: {canary} is the new stable, which not every router uses yet"))
+            (Tone::Open, format!("PROMOTED: {canary} is the new stable, but not every router uses it yet"))
         }
         Phase::RolledBack => {
             let why = match state.ending.as_ref().map(|ending| ending.outcome) {
@@ -53,13 +53,13 @@ pub(crate) fn headline(state: &RolloutState, applied: Option<&Applied>) -> (Tone
     (tone, format!("{model}: {text}"))
 }
 
-/// The steps: those that were done, the one that it is in or ended in, those to come or never to come.
+/// All steps of the ramp with their marks: done, current, to come, or never reached.
 pub(crate) fn ramp(state: &RolloutState) -> String {
     let ended_badly = state.phase.is_final() && !state.is_promoted();
     let steps = state.spec.steps.iter().enumerate().map(|(index, step)| {
         let index = index as i32;
         match index {
-            // Who promotes by hand leaves steps out.
+            // A manual promotion skips steps.
             _ if state.is_promoted() && index > state.step => format!("- {step}"),
             _ if index < state.step || state.is_promoted() => format!("✔ {step}"),
             _ if ended_badly && index == state.step => format!("✘ {step} {}", phase(state)),
@@ -81,7 +81,7 @@ pub(crate) fn ramp(state: &RolloutState) -> String {
     steps.chain([format!("{last} 100%")]).collect::<Vec<_>>().join("  ")
 }
 
-/// The phase in words.
+/// The phase as text.
 pub(crate) fn phase(state: &RolloutState) -> String {
     let name = serde_json::to_value(state.phase).ok().and_then(|name| name.as_str().map(str::to_owned));
     name.unwrap_or_default().replace('_', " ")
@@ -96,7 +96,7 @@ fn step(state: &RolloutState) -> String {
     }
 }
 
-/// What the canary has while it stands still.
+/// The canary's share of the calls, or of the copies, while the rollout is held or paused.
 fn at(state: &RolloutState) -> String {
     if state.mirror_share > 0 { format!("a copy of {}", share(state.mirror_share)) } else { share(state.canary_share) }
 }

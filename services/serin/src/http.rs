@@ -1,4 +1,4 @@
-//! HTTP as a client, plain or over TLS: the controller's API for the command line, a collector for metrics.
+//! An HTTP client, plain or over TLS: for the controller's API, routers' admin ports and an OTLP collector.
 
 use std::{io, path::Path, time::Duration};
 
@@ -16,16 +16,16 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
-/// Largest answer that is read.
+/// Largest answer that is read, in bytes.
 const ANSWER: usize = 64 << 20;
-/// How long a connection may take.
+/// Timeout of a connection attempt.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// A client.
+/// An HTTP client.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 /// The authorities that servers' certificates are checked against cannot be read.
@@ -36,19 +36,19 @@ pub(crate) struct AuthoritiesError {
     cause: String,
 }
 
-/// No answer came.
+/// There is no answer from the server.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoAnswer {
-    /// None in time.
+    /// No answer within the timeout.
     #[error("no answer in {} s", .0.as_secs())]
     Late(Duration),
-    /// Nobody listens there: nothing was sent.
+    /// The connection was refused, so nothing was sent.
     #[error("{0}")]
     Refused(String),
-    /// Why, in the words of the innermost cause: "connection refused" says more than "client error".
+    /// The innermost cause: "connection refused" is more useful than "client error".
     #[error("{0}")]
     Failed(String),
-    /// The server's certificate cannot be believed.
+    /// The server's certificate is not valid here.
     #[error("{0}")]
     Certificate(#[from] CertificateProblem),
     /// The server does not speak TLS.
@@ -56,27 +56,27 @@ pub(crate) enum NoAnswer {
     NotTls,
 }
 
-/// What is wrong with a server's certificate.
+/// The problem of a server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CertificateProblem {
-    /// Nobody who is trusted has signed it.
-    #[error("its certificate is not from an authority that is trusted here")]
+    /// No trusted CA has signed it.
+    #[error("its certificate is not signed by a trusted CA")]
     UnknownAuthority,
-    /// It is for other names.
+    /// It is for other host names.
     #[error("its certificate is for another name")]
     OtherName,
-    /// Its time is over, or has not begun.
+    /// It has expired, or is not valid yet.
     #[error("its certificate has expired, or is not valid yet")]
     OutOfTime,
-    /// Anything else.
+    /// It has any other problem.
     #[error("its certificate cannot be used")]
     Unusable,
 }
 
 impl Http {
-    /// A client that waits so long for a whole answer. Servers' certificates are checked against the PEM file `authorities`,
-    /// or against what the system trusts.
-    pub(crate) fn new(authorities: Option<&Path>, patience: Duration) -> Result<Self, AuthoritiesError> {
+    /// A client with a timeout for the whole answer. Servers' certificates are checked against the PEM file `authorities`,
+    /// or against the CAs that the system trusts.
+    pub(crate) fn new(authorities: Option<&Path>, timeout: Duration) -> Result<Self, AuthoritiesError> {
         let wrong = |cause: rustls::Error| AuthoritiesError { from: "TLS".to_owned(), cause: cause.to_string() };
         let config = ClientConfig::builder_with_provider(ring::default_provider().into())
             .with_safe_default_protocol_versions()
@@ -89,7 +89,7 @@ impl Http {
         tcp.set_connect_timeout(Some(CONNECT));
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().wrap_connector(tcp);
-        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), patience })
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), timeout })
     }
 
     /// Sends a request and reads the whole answer.
@@ -100,14 +100,14 @@ impl Http {
             let body = Limited::new(body, ANSWER).collect().await.map_err(|error| why(error.as_ref()))?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
-        tokio::time::timeout(self.patience, answer).await.map_err(|_| NoAnswer::Late(self.patience))?
+        tokio::time::timeout(self.timeout, answer).await.map_err(|_| NoAnswer::Late(self.timeout))?
     }
 }
 
 fn roots(authorities: Option<&Path>) -> Result<RootCertStore, AuthoritiesError> {
     let mut roots = RootCertStore::empty();
     let Some(path) = authorities else {
-        // Where a system trusts nobody (a bare container), every certificate is one of an unknown authority: it is told then.
+        // If a system trusts no CA (a bare container), the error comes later: every certificate then has an unknown authority.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         return Ok(roots);
     };
@@ -117,17 +117,17 @@ fn roots(authorities: Option<&Path>) -> Result<RootCertStore, AuthoritiesError> 
         let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
         roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
     }
-    if roots.is_empty() { Err(wrong("there is no certificate in it; it must be PEM".to_owned())) } else { Ok(roots) }
+    if roots.is_empty() { Err(wrong("it contains no certificate; the file must be PEM".to_owned())) } else { Ok(roots) }
 }
 
-/// What the innermost cause says.
+/// The innermost cause of an error.
 fn why(error: &(dyn std::error::Error + 'static)) -> NoAnswer {
     let mut cause = error;
     loop {
         if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
             return of_tls(tls);
         }
-        // What comes out of a TLS connection is wrapped as an error of input or output, whose source leaves out what it wraps.
+        // Errors of a TLS connection are wrapped in an `io::Error`, whose `source` skips the wrapped error.
         let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         let next: Option<&(dyn std::error::Error + 'static)> = match wrapped {
             Some(inner) => Some(inner),
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrapped_cause_is_found_however_deep() {
+    fn a_wrapped_cause_is_found_at_any_depth() {
         let wrong = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let once = io::Error::new(io::ErrorKind::InvalidData, wrong);
         let twice = io::Error::other(io::Error::other(once));

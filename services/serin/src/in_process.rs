@@ -1,8 +1,8 @@
-//! The folds of one model's pipeline, connected by hand: no log, no threads, no wall clock. What one fold writes is handed to
-//! the next until all is quiet.
+//! The folds of one model's pipeline, connected directly: no log, no threads, no wall clock. The output of one fold is passed
+//! to the next until no fold has output.
 //!
-//! The folds are those that services run. Nothing here survives a crash, so nothing is committed where a fold does not read its
-//! own rows again: only the aggregator does.
+//! The folds are the ones that the services run. Nothing here survives a crash, so only the aggregator commits: it is the only
+//! fold that reads its own rows.
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -20,34 +20,34 @@ use serin_stream::{
     record::{Headers, Outgoing, Record, TopicPartition},
 };
 
-/// Id of its one rollout.
+/// Id of the only rollout.
 pub(crate) const ROLLOUT: &str = "virtual";
 
 /// The pipeline of one model.
 pub(crate) struct InProcess {
     model: ModelName,
     aggregator: FoldDriver,
-    analyzer: Driven,
-    controller: Driven,
+    analyzer: LocalFold,
+    controller: LocalFold,
     table: Option<RoutingTable>,
     state: Option<RolloutState>,
-    /// What the analyzer found since it was last asked.
+    /// The analyzer's verdicts that were not taken yet.
     verdicts: Vec<Verdict>,
-    /// All that was written, as a log would have it.
+    /// All records that were written, in the order of a log.
     #[cfg(test)]
     pub(crate) tape: Vec<Outgoing>,
 }
 
 impl InProcess {
-    /// A pipeline in which nothing has happened yet.
+    /// An empty pipeline.
     pub(crate) fn new(model: ModelName, aggregator: serin_aggregator::Config) -> anyhow::Result<Self> {
         let aggregator = serin_aggregator::AggregatorFactory::new(aggregator, 1);
         let analyzer = serin_analyzer::AnalyzerFactory::new(serin_analyzer::Config::default(), 1);
         Ok(Self {
             model,
             aggregator: FoldDriver::new(move || aggregator.fold(0))?,
-            analyzer: Driven::new(analyzer.fold(0))?,
-            controller: Driven::new(serin_controller::ControllerFactory::without_log().fold(0))?,
+            analyzer: LocalFold::new(analyzer.fold(0))?,
+            controller: LocalFold::new(serin_controller::ControllerFactory::without_log().fold(0))?,
             table: None,
             state: None,
             verdicts: Vec::new(),
@@ -56,7 +56,7 @@ impl InProcess {
         })
     }
 
-    /// Starts a rollout of a normalised spec.
+    /// Starts a rollout of a normalized spec.
     pub(crate) fn apply(&mut self, spec: &RolloutSpec) -> anyhow::Result<()> {
         let command = Command {
             id: "virtual".to_owned(),
@@ -78,12 +78,12 @@ impl InProcess {
         self.table.as_ref().context("there is no routing table")
     }
 
-    /// The rollout, as its last event told it.
+    /// The state of the rollout in its last event.
     pub(crate) fn state(&self) -> Option<&RolloutState> {
         self.state.as_ref()
     }
 
-    /// What the analyzer found since it was last asked.
+    /// The analyzer's verdicts that were not taken yet.
     pub(crate) fn take_verdicts(&mut self) -> Vec<Verdict> {
         std::mem::take(&mut self.verdicts)
     }
@@ -110,7 +110,7 @@ impl InProcess {
         self.analyzer.take(serin_topology::WINDOWS, self.key(), headers, body)
     }
 
-    /// Hands what each fold wrote to the next one until all is quiet.
+    /// Passes the output of each fold to the next one until there is none.
     pub(crate) fn run_until_quiet(&mut self) -> anyhow::Result<()> {
         loop {
             let mut outgoing = std::mem::take(&mut self.controller.out);
@@ -161,15 +161,15 @@ impl InProcess {
     }
 }
 
-/// A fold without rows: for those that read them only when they open.
-pub(crate) struct Driven {
+/// A fold without stored rows, for folds that read rows only when they open.
+pub(crate) struct LocalFold {
     fold: Box<dyn Fold>,
     offset: i64,
-    /// What it wrote and nobody has taken yet.
+    /// Its output that was not taken yet.
     pub(crate) out: Vec<Outgoing>,
 }
 
-impl Driven {
+impl LocalFold {
     /// Opens a fold.
     pub(crate) fn new(mut fold: Box<dyn Fold>) -> Result<Self, FoldError> {
         fold.open(&mut NoRows)?;
@@ -187,14 +187,14 @@ impl Driven {
         Ok(())
     }
 
-    /// Applies a record of a log; returns why the fold could not use it, if so.
+    /// Applies a record of a log. Returns the reason if the fold could not use it.
     pub(crate) fn apply(&mut self, record: &Record) -> Result<Option<String>, FoldError> {
         let mut context = Context { rows: &mut NoRows, out: &mut self.out, commit_now: false };
         Ok(self.fold.apply(record, &mut context)?.err().map(|poison| poison.message))
     }
 }
 
-/// Rows that keep nothing.
+/// Rows that store nothing.
 struct NoRows;
 
 impl Rows for NoRows {

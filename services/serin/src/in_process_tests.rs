@@ -1,5 +1,5 @@
-//! Every kind of metric through the whole pipeline: events in, windows, verdicts, the decision; and the verdicts computed again
-//! from the recorded windows.
+//! Tests every kind of metric through the whole pipeline, from events to the decision, and recomputes the verdicts from the
+//! recorded windows.
 
 use std::collections::BTreeMap;
 
@@ -53,11 +53,11 @@ metrics:
   - {name: other_topic, kind: disagreement, source: {class: {output: topic}}, limit: {pass: 0.1, fail: 0.15}}
 ";
 
-/// One call's answer by one version.
+/// A rollout with random calls.
 struct World {
     folds: InProcess,
     dice: ChaCha8Rng,
-    /// The metric that the version on trial harms.
+    /// The metric that the canary harms.
     harm: &'static str,
     now: EventTime,
     seq: i64,
@@ -66,7 +66,7 @@ struct World {
 
 impl World {
     fn new(harm: &'static str) -> Self {
-        let spec = serin_rollout::parse_yaml(SPEC).unwrap().normalised();
+        let spec = serin_rollout::parse_yaml(SPEC).unwrap().normalized();
         let mut folds = InProcess::new(spec.model.clone(), serin_aggregator::Config::default()).unwrap();
         folds.apply(&spec).unwrap();
         let (dice, now) = (ChaCha8Rng::seed_from_u64(7), EventTime::from_secs(1_700_000_000));
@@ -102,7 +102,7 @@ impl World {
         } else {
             ["billing", "travel", "code"][usize::try_from(request % 3).unwrap()]
         };
-        // Versions answer one call alike, except where they do not.
+        // Both versions usually give the same answer to one call.
         let topic = if arm == Arm::Shadow && self.chance(if other { 0.4 } else { 0.03 }) { "other" } else { topic };
         let table = self.folds.table().unwrap();
         let (model, rollout, generation) = (table.model.clone(), table.rollout.clone(), table.generation);
@@ -135,7 +135,7 @@ impl World {
         }
     }
 
-    /// A call: the live answer, for some a mirrored one, and what came of it.
+    /// A call: the live answer, for some calls a mirrored one, and the feedback.
     fn call(&mut self, request: i64) {
         self.now = self.now.plus(Span(10_000));
         let bucket = self.dice.random_range(0..10_000);
@@ -168,7 +168,7 @@ impl World {
         self.folds.event(&request.to_string(), &feedback).unwrap();
     }
 
-    /// Plays to the end of the rollout.
+    /// Plays the rollout to its end.
     fn play(mut self) -> Self {
         let mut request = 0;
         while self.folds.state().unwrap().ending.is_none() {
@@ -198,7 +198,7 @@ impl World {
     }
 }
 
-/// Computes the verdicts again from what is on the log.
+/// Recomputes the verdicts from the log.
 fn verify(world: &World) {
     let analyzer = serin_analyzer::AnalyzerFactory::new(serin_analyzer::Config::default(), 1);
     let mut verifier = Verifier::new(0, analyzer.fold(0)).unwrap();
@@ -231,7 +231,7 @@ fn an_equal_version_passes_every_kind_of_metric() {
         assert!(metric.canary.n > 100 && !metric.sentence.is_empty(), "{metric:#?}");
     }
     assert_eq!((last.groups[0].result, last.groups[0].group.as_str()), (MetricResult::Pass, "cost"));
-    // What is on the wire says all of it: the verdict and what it was computed from are read back.
+    // A verdict can be encoded and decoded without loss.
     let body = codec::encode(last).unwrap();
     assert_eq!(codec::decode::<Verdict>(<Verdict as codec::Record>::VERSION, &body).unwrap(), *last);
     verify(&world);
@@ -254,18 +254,18 @@ fn harm_of_every_kind_rolls_back_and_is_named() {
         "copies",
         "other_topic",
     ];
-    let mut told = BTreeMap::new();
+    let mut sentences = BTreeMap::new();
     for harm in harms {
         let world = World::new(harm).play();
         assert_eq!(world.outcome(), Outcome::Evidence, "{harm}: {:#?}", world.verdicts.last());
         let ending = world.folds.state().unwrap().ending.clone().unwrap();
         let own = ending.reasons.iter().find(|reason| reason.metric == harm);
         let own = own.unwrap_or_else(|| panic!("{harm} is not among {:#?}", ending.reasons));
-        told.insert(harm, own.sentence.clone());
+        sentences.insert(harm, own.sentence.clone());
         verify(&world);
     }
     for (harm, new) in [("error_types", "gpu_lost"), ("statuses", "418"), ("topics", "refusal")] {
-        let sentence = &told[harm];
+        let sentence = &sentences[harm];
         assert!(sentence.contains(&format!(": {new} (never seen in control)")), "{harm}: {sentence}");
     }
 }

@@ -1,4 +1,4 @@
-//! The one binary of Serin: every role, the whole pipeline in one process, the command line, the demo.
+//! The binary of Serin: every role, the whole pipeline in one process, the command line and the demo.
 
 mod cli;
 mod client;
@@ -35,11 +35,11 @@ use clap::Parser as _;
 
 use cli::{Cli, Verb};
 
-/// Folds and calls build and drop many small values, on many threads: less time and less memory kept than with the C library's.
+/// Folds and calls allocate and drop many small values on many threads. jemalloc needs less time and retains less memory than malloc.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Longest wait for databases to close at the end: a flush of the write buffers takes less.
+/// Longest wait for databases to close at exit. A flush of the write buffers takes less.
 const CLOSING: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
@@ -102,7 +102,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Tells a person what went wrong: the failure, then its causes.
+/// Prints an error and its causes on standard error.
 fn report(error: &anyhow::Error) {
     output::aside(format!("error: {error}"));
     for cause in error.chain().skip(1) {

@@ -1,6 +1,6 @@
-//! What follows from each outcome: calls through the aggregator's, the analyzer's and the controller's fold, until the rollout ends.
+//! Tests the effect of each outcome: calls go through the folds of aggregator, analyzer and controller until the rollout ends.
 //!
-//! The rollout names no gate and no rule of an output: what ends it are the built-in gates and the checks of the evidence.
+//! The rollout has no gate and no rule for an output, so only the built-in gates and the checks of the evidence can end it.
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -35,10 +35,10 @@ metrics:
 
 /// Calls per second.
 const RATE: i64 = 1000;
-/// A rollout that has not ended after so many seconds waits for a person.
+/// Number of seconds after which a rollout counts as waiting for an operator.
 const LONGEST: usize = 300;
 
-/// What became of one call, as a router reports it.
+/// Changes the outcome of one call, as a router reports it.
 type Answer = fn(Prediction) -> Prediction;
 
 fn refused(one: Prediction) -> Prediction {
@@ -49,7 +49,7 @@ fn redirected(one: Prediction) -> Prediction {
     Prediction { status: Some(302), outcome: Some(Outcome::Redirected), outputs: [].into(), ..one }
 }
 
-/// A stream that ended well by its status, and carried an error.
+/// A stream with a good status that contained an error.
 fn error_inside(one: Prediction) -> Prediction {
     let error = Some("error_message".to_owned());
     Prediction { outcome: Some(Outcome::Failed), error, outputs: [].into(), ..one }
@@ -65,7 +65,7 @@ fn unread(one: Prediction) -> Prediction {
     Prediction { outcome: Some(Outcome::Unread), unread, outputs: [].into(), ..one }
 }
 
-/// Hardly any answer can be read, and these few are bad.
+/// Few answers can be read, and these are bad.
 fn unread_or_bad(one: Prediction) -> Prediction {
     let bad = one.completed_at.0 % 20_000 == 0;
     if bad { unusable(one) } else { unread(one) }
@@ -76,13 +76,13 @@ fn cancelled(one: Prediction) -> Prediction {
     Prediction { status: None, ..left_midway(one) }
 }
 
-/// The caller left after the head of the answer, which may name the version.
+/// The caller left after the head of the answer, which may contain the version.
 fn left_midway(one: Prediction) -> Prediction {
     let (error, latency_us) = (Some("client_closed".to_owned()), Some(60_000_000));
     Prediction { outcome: Some(Outcome::Cancelled), error, latency_us, outputs: [].into(), ..one }
 }
 
-/// The same from a router that does not know of outcomes yet.
+/// A cancelled call as an old router reports it, without an outcome.
 fn left(one: Prediction) -> Prediction {
     Prediction { outcome: None, ..cancelled(one) }
 }
@@ -103,7 +103,7 @@ impl Played {
         self.verdicts.last().unwrap()
     }
 
-    /// The metrics that rolled it back.
+    /// The metrics that caused the rollback.
     #[track_caller]
     fn culprits(&self) -> Vec<&str> {
         let ending = self.ending.as_ref().unwrap_or_else(|| panic!("it goes on: {:#?}", self.last()));
@@ -117,7 +117,7 @@ impl Played {
         assert_eq!(outcome, Some(End::Promoted), "{:#?}", self.last());
     }
 
-    /// It is held for this reason alone, and nothing speaks against the canary.
+    /// Checks that it is held for this reason alone, and that there is no finding against the canary.
     #[track_caller]
     fn is_held(&self, reason: NoDataReason) -> &str {
         let last = self.last();
@@ -129,9 +129,9 @@ impl Played {
     }
 }
 
-/// Plays a rollout in which a share of each arm's calls does not end well.
+/// Plays a rollout in which a share of each arm's calls gets another outcome.
 fn play(text: &str, canary: (f64, Answer), control: (f64, Answer)) -> Played {
-    let spec = serin_rollout::parse_yaml(text).unwrap().normalised();
+    let spec = serin_rollout::parse_yaml(text).unwrap().normalized();
     let mut folds = InProcess::new(spec.model.clone(), serin_aggregator::Config::default()).unwrap();
     folds.apply(&spec).unwrap();
     let mut dice = ChaCha8Rng::seed_from_u64(11);
@@ -191,7 +191,7 @@ fn play(text: &str, canary: (f64, Answer), control: (f64, Answer)) -> Played {
     Played { ending: state.ending.clone(), phase: state.phase, verdicts }
 }
 
-/// Half of the canary's calls.
+/// Plays a rollout in which half of the canary's calls get another outcome.
 fn half(answer: Answer) -> Played {
     play(SPEC, (0.5, answer), (0.0, answer))
 }
@@ -199,9 +199,9 @@ fn half(answer: Answer) -> Played {
 #[test]
 fn a_canary_that_refuses_calls_is_rolled_back() {
     assert_eq!(half(refused).culprits(), ["refused"]);
-    // Where it refuses all, none of its answers carries a score: that is no reason to wait.
+    // If it refuses all calls, no answer contains a score. That must not delay the rollback.
     assert_eq!(play(SPEC, (1.0, refused), (0.0, refused)).culprits(), ["refused"]);
-    // Callers make mistakes too, and it refuses more than these.
+    // Callers make mistakes too, but it refuses more calls than these.
     assert_eq!(play(SPEC, (0.07, refused), (0.02, refused)).culprits(), ["refused"]);
 }
 
@@ -218,13 +218,13 @@ fn a_canary_whose_answers_carry_errors_is_rolled_back() {
 }
 
 #[test]
-fn a_canary_whose_answers_nobody_can_use_is_rolled_back() {
+fn a_canary_with_unusable_answers_is_rolled_back() {
     assert_eq!(half(unusable).culprits(), ["unusable"]);
     assert_eq!(play(SPEC, (1.0, unusable), (0.0, unusable)).culprits(), ["unusable"]);
 }
 
 #[test]
-fn what_callers_do_wrong_on_both_arms_changes_nothing() {
+fn errors_of_callers_on_both_arms_change_nothing() {
     for answer in [refused as Answer, redirected, cancelled, left, left_midway] {
         play(SPEC, (0.1, answer), (0.1, answer)).is_promoted();
     }
@@ -235,10 +235,13 @@ fn callers_that_leave_the_canary_do_not_roll_it_back() {
     for answer in [cancelled as Answer, left] {
         let played = play(SPEC, (0.3, answer), (0.0, answer));
         let sentence = played.is_held(NoDataReason::CancelledShareDiffers);
-        assert!(sentence.starts_with("callers left 30.") || sentence.starts_with("callers left 29."), "{sentence}");
+        assert!(
+            sentence.starts_with("callers cancelled 30.") || sentence.starts_with("callers cancelled 29."),
+            "{sentence}"
+        );
         let canary = played.last().arms.iter().find(|arm| arm.arm == Arm::Canary).unwrap();
         assert!(canary.cancelled > 0 && canary.errors == 0, "{canary:?}");
-        // They are in no metric: neither an error nor a slow answer.
+        // Cancelled calls are in no metric: they are neither errors nor slow answers.
         let n = |name: &str| played.last().metrics.iter().find(|metric| metric.metric == name).unwrap().canary.n;
         assert_eq!([n("failed"), n("latency_p99"), n("score")], [canary.predictions; 3]);
     }
@@ -252,7 +255,7 @@ fn callers_that_leave_the_canary_do_not_roll_it_back() {
 }
 
 #[test]
-fn callers_that_leave_at_the_sight_of_the_canary_decide_nothing() {
+fn callers_that_leave_after_the_head_of_the_answer_decide_nothing() {
     for share in [0.3, 0.9] {
         let played = play(SPEC, (share, left_midway), (0.0, left_midway));
         played.is_promoted();
@@ -266,41 +269,44 @@ fn callers_that_leave_at_the_sight_of_the_canary_decide_nothing() {
         let canary = played.last().arms.iter().find(|arm| arm.arm == Arm::Canary).unwrap();
         assert!(canary.left > 0 && canary.left == canary.cancelled, "{canary:?}");
     }
-    // A status that proxies write for a caller that left before the head is no sight of the version.
+    // Proxies write status 499 for a caller that left before the head, so the caller has not seen the version.
     let closed = |one: Prediction| Prediction { status: Some(499), ..left(one) };
     play(SPEC, (0.3, closed), (0.0, closed)).is_held(NoDataReason::CancelledShareDiffers);
 }
 
 #[test]
-fn an_arm_whose_answers_nobody_looked_into_is_held() {
-    // Without a metric on an output: what is not read is the only thing wrong.
+fn an_arm_with_unread_answers_is_held() {
+    // Without a metric on an output, unread answers are the only problem.
     let text = SPEC
         .replace("{mean: {min: 0, max: 1}}, source: {output: score}", "{mean: {min: 0, max: 100}}, source: latency");
     let played = play(&text, (0.5, unread), (0.0, unread));
     let sentence = played.is_held(NoDataReason::UnreadShareDiffers);
-    assert!(sentence.contains("of canary's answers were not looked into, 0.0 % of control's"), "{sentence}");
-    // The same share of both arms is no difference, and is told. So it is where the router reads nothing of what a model sends.
+    assert!(
+        sentence.contains("of the canary's answers and 0.0 % of control's, so their contents are unknown"),
+        "{sentence}"
+    );
+    // The same share on both arms is not a difference, but is reported. The same holds if the router can read none of the answers.
     for (share, gates) in [(0.5, "all 5 gates pass"), (1.0, "all 4 gates pass")] {
         let played = play(&text, (share, unread), (share, unread));
         played.is_promoted();
-        let told =
+        let sentence =
             &played.verdicts.iter().rev().find(|verdict| verdict.decision == Decision::Promote).unwrap().sentence;
-        assert!(told.contains(gates) && told.contains("; unusable saw only "), "{told}");
+        assert!(sentence.contains(gates) && sentence.contains("; unusable saw only "), "{sentence}");
     }
-    // What little can be read is judged.
+    // The few answers that can be read are judged.
     assert_eq!(play(&text, (0.95, unread_or_bad), (0.95, unread)).culprits(), ["unusable"]);
 }
 
 #[test]
-fn answers_without_the_value_of_a_metric_are_told() {
+fn answers_without_the_value_of_a_metric_are_reported() {
     let played = half(without_score);
     let sentence = played.is_held(NoDataReason::ValueShareDiffers);
-    assert!(sentence.contains("of canary's answers carry the value of score, 100.0 % of control's"), "{sentence}");
-    // A metric that sees half of both arms' answers passes, and says what it saw.
+    assert!(sentence.contains("of the canary's answers carry the value of score, 100.0 % of control's"), "{sentence}");
+    // A metric with values in half of both arms' answers passes, and its sentence contains the share.
     let played = play(SPEC, (0.5, without_score), (0.5, without_score));
     played.is_promoted();
-    let told = played.verdicts.iter().rev().find(|verdict| verdict.decision == Decision::Promote).unwrap();
-    assert!(told.sentence.contains("gates pass") && told.sentence.contains("; score saw only "), "{}", told.sentence);
-    let score = told.metrics.iter().find(|metric| metric.metric == "score").unwrap();
-    assert!(score.sentence.contains("; seen in ") && score.sentence.contains(" % of canary's answers and "));
+    let last = played.verdicts.iter().rev().find(|verdict| verdict.decision == Decision::Promote).unwrap();
+    assert!(last.sentence.contains("gates pass") && last.sentence.contains("; score saw only "), "{}", last.sentence);
+    let score = last.metrics.iter().find(|metric| metric.metric == "score").unwrap();
+    assert!(score.sentence.contains("; seen in ") && score.sentence.contains(" % of the canary's answers and "));
 }

@@ -1,7 +1,7 @@
 //! Results on standard output: text for people, JSON for scripts. Progress and logs go to standard error.
 //!
-//! Whoever reads may leave at any time (`serin tail events | head`). What is printed then goes nowhere, a verb that prints for as long
-//! as it runs ends ([`is_closed`]), and the exit status stays what the verb found.
+//! The reader of standard output may close it at any time (`serin tail events | head`). Further output is then dropped, and verbs that
+//! print as long as they run end ([`is_closed`]). The exit status does not depend on it.
 
 use std::{
     io::{self, Write as _},
@@ -23,12 +23,12 @@ pub(crate) fn line(text: impl std::fmt::Display) {
     part(format_args!("{text}\n"));
 }
 
-/// Prints sentences of a result, broken between words where the terminal is too narrow.
+/// Prints sentences of a result, wrapped at words to the width of the terminal.
 pub(crate) fn text(text: impl std::fmt::Display) {
     line(Terminal::stdout().wrap(&text.to_string(), 2));
 }
 
-/// Prints a part of a result that has its ends of lines, and what moves the cursor, in it.
+/// Prints a part of a result as it is: the text contains its own line ends and cursor movements.
 pub(crate) fn part(text: impl std::fmt::Display) {
     if is_closed() {
         return;
@@ -37,7 +37,7 @@ pub(crate) fn part(text: impl std::fmt::Display) {
     if let Err(error) = write!(out, "{text}").and_then(|()| out.flush()) {
         CLOSED.store(true, Ordering::Relaxed);
         if error.kind() != io::ErrorKind::BrokenPipe {
-            // Only the first failure counts.
+            // Only the first failure is kept.
             let _ = FAILURE.set(error);
         }
     }
@@ -55,17 +55,17 @@ pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says something beside the result, on standard error.
+/// Prints a note on standard error, separate from the result.
 pub(crate) fn aside(text: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "{}", Terminal::stderr().wrap(&text.to_string(), 2));
 }
 
-/// Whether nothing that is printed arrives any more.
+/// Whether standard output is closed, so that further output is dropped.
 pub(crate) fn is_closed() -> bool {
     CLOSED.load(Ordering::Relaxed)
 }
 
-/// Why results could not be written, if it is not that their reader has left: a full disk, for example.
+/// Why results could not be written, for example a full disk. A closed pipe is not an error.
 pub(crate) fn failure() -> Option<&'static io::Error> {
     FAILURE.get()
 }

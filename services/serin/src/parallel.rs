@@ -1,4 +1,4 @@
-//! Many numbered pieces of work on all cores, with a progress bar on standard error.
+//! Numbered pieces of work in parallel, with a progress bar on standard error.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::terminal::Terminal;
 
-/// Does `count` pieces of work on `jobs` threads; the results come in the order of the numbers, whatever the threads do.
+/// Does `count` pieces of work on `jobs` threads. Results are ordered by number, independent of the threads.
 pub(crate) fn run<T: Send>(
     title: &str,
     count: u32,
@@ -46,7 +46,7 @@ pub(crate) fn run<T: Send>(
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
-/// Threads that this machine can run at once.
+/// Number of threads that this machine can run in parallel.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

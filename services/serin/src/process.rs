@@ -1,4 +1,4 @@
-//! What this process is and takes of the machine, as metrics, by the names that Prometheus knows them by.
+//! Metrics about this process and its use of the machine, with the usual Prometheus names.
 
 use std::{
     fs,
@@ -7,23 +7,23 @@ use std::{
 
 use opentelemetry::{KeyValue, global};
 
-/// 1: labels `version`, `role`.
+/// Always 1; the labels `version` and `role` describe the process.
 pub(crate) const BUILD: &str = "serin_build_info";
 /// Resident memory, in bytes.
 pub(crate) const RESIDENT: &str = "process_resident_memory_bytes";
-/// Open files, sockets among them.
+/// Open files, including sockets.
 pub(crate) const OPEN_FILES: &str = "process_open_fds";
-/// How many it may open.
+/// Largest number of open files.
 pub(crate) const MOST_FILES: &str = "process_max_fds";
 /// Processor time, in seconds.
 pub(crate) const PROCESSOR: &str = "process_cpu_seconds_total";
-/// When it began, in seconds since the Unix epoch.
+/// Start time, in seconds since the Unix epoch.
 pub(crate) const STARTED: &str = "process_start_time_seconds";
 
-/// Clock ticks per second in `/proc`: the same on every Linux that Rust knows.
+/// Clock ticks per second in `/proc`: the same on every Linux target of Rust.
 const TICKS: f64 = 100.0;
 
-/// Registers the metrics. They are read when somebody scrapes.
+/// Registers the metrics. They are read at each scrape.
 pub(crate) fn observe(role: &str) {
     let meter = global::meter("serin");
     let gauge = |name, about, read: fn() -> Option<u64>| {
@@ -39,10 +39,10 @@ pub(crate) fn observe(role: &str) {
     };
     gauge(RESIDENT, "Resident memory", resident);
     gauge(OPEN_FILES, "Open files", open_files);
-    gauge(MOST_FILES, "How many files may be open", most_files);
+    gauge(MOST_FILES, "Largest number of open files", most_files);
     meter
         .f64_observable_counter(PROCESSOR)
-        .with_description("Processor time, of user and system")
+        .with_description("Processor time, user and system")
         .with_callback(|observer| {
             if let Some(seconds) = processor() {
                 observer.observe(seconds, &[]);
@@ -52,7 +52,7 @@ pub(crate) fn observe(role: &str) {
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     meter
         .f64_observable_gauge(STARTED)
-        .with_description("When the process began")
+        .with_description("Start time of the process")
         .with_callback(move |observer| observer.observe(started, &[]))
         .build();
     let build = [KeyValue::new("version", env!("CARGO_PKG_VERSION")), KeyValue::new("role", role.to_owned())];
@@ -63,7 +63,7 @@ pub(crate) fn observe(role: &str) {
         .build();
 }
 
-/// Not every system tells.
+/// `None` on systems without `/proc`.
 fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -80,7 +80,7 @@ fn most_files() -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Fields 14 and 15 of `stat`; the name before them may hold spaces, and ends with a parenthesis.
+/// Fields 14 and 15 of `stat`. The name before them may contain spaces and ends with a parenthesis.
 fn processor() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let (_, fields) = stat.rsplit_once(')')?;

@@ -1,4 +1,4 @@
-//! Rollouts in every state that a person may look at, made by the real planner.
+//! Sample rollouts in every state that the CLI shows, made by the real planner.
 
 use serde_json::Value;
 use serin_rollout::{Input, Planner, RolloutState, planner::Settings};
@@ -12,7 +12,7 @@ use serin_schemas::{
 
 const GOLDEN: &str = include_str!("../../../schemas/tests/golden/verdict.v4.json");
 /// When the sample's rollout was started: 2026-11-21 11:50:00 UTC.
-const BEGIN: i64 = 1_795_261_800;
+const START: i64 = 1_795_261_800;
 const SPEC: &str = r"apiVersion: serin.dev/v1
 kind: Rollout
 model: flights
@@ -40,7 +40,7 @@ metrics:
     margin: {relative: 0.2}
 ";
 
-/// A rollout and all that a person can see of it.
+/// A rollout with its verdict and events.
 pub(crate) struct Sample {
     planner: Planner,
     pub(crate) verdict: Option<Verdict>,
@@ -55,7 +55,7 @@ impl Sample {
         Self::of(SPEC)
     }
 
-    /// The same, where the words of the file differ.
+    /// A rollout whose file has these replacements.
     pub(crate) fn with(changes: &[(&str, &str)]) -> Self {
         Self::of(&changes.iter().fold(SPEC.to_owned(), |text, (from, to)| {
             assert!(text.contains(from), "{from}");
@@ -82,32 +82,32 @@ impl Sample {
             spec,
             actor: "ann".to_owned(),
             reason: reason.to_owned(),
-            at: EventTime::from_secs(BEGIN + self.secs),
+            at: EventTime::from_secs(START + self.secs),
         };
         self.take(Input::Command(Box::new(command)));
     }
 
-    /// Somebody wants something.
+    /// Applies a command.
     pub(crate) fn command(mut self, action: Action, reason: &str) -> Self {
         self.act(action, reason, None);
         self
     }
 
     fn take(&mut self, input: Input) {
-        let effects = self.planner.apply(input, (BEGIN + self.secs) * 1000);
+        let effects = self.planner.apply(input, (START + self.secs) * 1000);
         self.events.extend(effects.events);
     }
 
-    /// A verdict so many seconds after the start; `change` makes it what it is.
+    /// Applies a verdict `secs` seconds after the start, modified by `change`.
     pub(crate) fn verdict(mut self, secs: i64, change: impl FnOnce(&mut Verdict)) -> Self {
         let state = self.state();
         let mut verdict: Verdict = serde_json::from_str(GOLDEN).unwrap();
         (verdict.rollout, verdict.generation, verdict.step) = (state.id, state.generation, state.step);
-        verdict.as_of = EventTime::from_secs(BEGIN + secs);
+        verdict.as_of = EventTime::from_secs(START + secs);
         (verdict.decision, verdict.reasons, verdict.health) = (Decision::Continue, Vec::new(), Vec::new());
         (verdict.groups, verdict.seen, verdict.warmup_events) = (Vec::new(), Vec::new(), None);
         (verdict.score_low, verdict.score_high) = (0.0, 100.0);
-        verdict.sentence = "nothing has failed in 5 checks; this step asks for no more".to_owned();
+        verdict.sentence = "nothing has failed in 5 checks; this step requires no more".to_owned();
         verdict.metrics = healthy();
         verdict.arms[0].predictions = 100 * secs;
         verdict.arms[1].predictions = 1000 * secs;
@@ -118,7 +118,7 @@ impl Sample {
         self
     }
 
-    /// Warm-up has ended: the first step begins.
+    /// Ends warm-up and starts the first step.
     pub(crate) fn warm(self) -> Self {
         self.verdict(60, |verdict| {
             warming(verdict, 1204);
@@ -127,7 +127,7 @@ impl Sample {
         })
     }
 
-    /// The step begins in which so many others have gone before.
+    /// Advances to the step with this index.
     pub(crate) fn at_step(self, step: usize) -> Self {
         (0..step).fold(self.warm(), |sample, _| {
             let secs = sample.secs + 600;
@@ -135,14 +135,14 @@ impl Sample {
         })
     }
 
-    /// The state as the newest event or the planner tells it.
+    /// The state from the planner, or from the newest event once the rollout has ended.
     pub(crate) fn state(&self) -> RolloutState {
         let active = self.planner.model(&"flights".into()).and_then(|model| model.active.clone());
-        let told = || self.events.iter().rev().find_map(|event| event.state.clone());
-        active.unwrap_or_else(|| serde_json::from_str(&told().unwrap()).unwrap())
+        let last_state = || self.events.iter().rev().find_map(|event| event.state.clone());
+        active.unwrap_or_else(|| serde_json::from_str(&last_state().unwrap()).unwrap())
     }
 
-    /// The events as the API tells them.
+    /// The events as the API returns them.
     pub(crate) fn events(&self) -> Vec<Value> {
         self.events.iter().map(|event| serde_json::to_value(event).unwrap()).collect()
     }
@@ -165,7 +165,7 @@ pub(crate) fn check(
 ) -> MetricVerdict {
     let golden: Verdict = serde_json::from_str(GOLDEN).unwrap();
     let estimate = |(n, value): (i64, f64)| Estimate { n, value: (n > 0).then_some(value) };
-    let place = if segment.is_all() { String::new() } else { format!("for {segment} ") };
+    let place = if segment.is_all() { String::new() } else { format!("for {segment}, ") };
     MetricVerdict {
         metric: name.to_owned(),
         result,
@@ -182,7 +182,7 @@ pub(crate) fn check(
         design_effect: None,
         units: None,
         no_data: (result == MetricResult::NoData).then_some(NoDataReason::LabelsPending),
-        sentence: format!("{place}canary's {name} is what it is, not yet known to be within or beyond the margin"),
+        sentence: format!("{place}the canary's {name} is what it is, not yet known to be within or beyond the margin"),
         segment,
         ..golden.metrics[0].clone()
     }
@@ -200,12 +200,12 @@ fn healthy() -> Vec<MetricVerdict> {
     ]
 }
 
-/// What a verdict of a canary that is worse at one airport says.
+/// Makes a verdict one of a canary that is worse at one airport.
 pub(crate) fn failing(verdict: &mut Verdict) {
     let place = ("wrong", Segment::of("origin", "LGA"));
     let mut failed = check(place, MetricResult::Fail, [(812, 0.3125), (8095, 0.156)], (Some(0.0625), Some(0.25)));
     failed.sentence =
-        "for origin=LGA canary's rate of wrong answers is 31.2 % against 15.6 %, at least 2 points worse with 99 % \
+        "for origin=LGA, the canary's rate of wrong answers is 31.2 % against 15.6 %, at least 2 points worse with 99 % \
                        confidence at every look"
             .to_owned();
     verdict.metrics.truncate(4);
@@ -215,12 +215,12 @@ pub(crate) fn failing(verdict: &mut Verdict) {
     verdict.reasons = vec![Reason { metric: failed.metric, segment: failed.segment, sentence: failed.sentence }];
 }
 
-/// Something is wrong with the evidence.
+/// A problem with the evidence.
 pub(crate) fn issue(reason: NoDataReason, policy: &str, sentence: &str) -> HealthIssue {
     HealthIssue { reason, policy: policy.to_owned(), sentence: sentence.to_owned() }
 }
 
-/// Says what a step still waits for: these checks.
+/// Makes these checks the ones that a step still waits for.
 pub(crate) fn waiting(verdict: &mut Verdict, checks: &[usize]) {
     verdict.reasons = checks
         .iter()
@@ -234,7 +234,7 @@ pub(crate) fn waiting(verdict: &mut Verdict, checks: &[usize]) {
     verdict.sentence = format!("keep baking: {}", verdict.reasons[0].sentence);
 }
 
-/// The arm of a verdict.
+/// The canary arm of a verdict.
 pub(crate) fn canary(verdict: &mut Verdict) -> &mut serin_schemas::records::ArmSummary {
     verdict.arms.iter_mut().find(|arm| arm.arm == Arm::Canary).unwrap()
 }

@@ -1,7 +1,8 @@
-//! The configuration of every service, in one document: file, then environment, then `--set`, later wins.
+//! The configuration of every service, in one document. Sources are the file, the environment and `--set`; later ones win.
 //!
-//! It is read whole, and all its problems are reported at once, before anything starts. Unknown keys are errors. Each source is
-//! checked along the JSON Schema of [`Settings`], so that a problem has its line, variable or option; then all are merged.
+//! It is read completely, and all its problems are reported at once, before anything starts. Unknown keys are errors. Each source
+//! is checked against the JSON Schema of [`Settings`], so that a problem is reported with its line, variable or option. Then all
+//! sources are merged.
 
 mod environment;
 #[cfg(test)]
@@ -26,32 +27,32 @@ pub(crate) use environment::names;
 
 use crate::cli::Serve;
 
-/// Everything that can be set.
+/// All settings.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
-    /// Where the log is.
+    /// The log: the embedded one, or a Kafka cluster.
     pub(crate) log: LogSettings,
-    /// Folder of local state: the embedded log, cached rows, the routers' last tables.
+    /// Folder of local state: the embedded log, cached rows and the routers' last tables.
     pub(crate) data_dir: DataDir,
-    /// Topics.
+    /// The topics of the log.
     pub(crate) topology: Topology,
-    /// Who may send feedback and events over HTTP.
+    /// The writers that may send feedback and events over HTTP.
     pub(crate) writers: WriterList,
-    /// The router.
+    /// The router, which splits the traffic.
     pub(crate) router: serin_router::Config,
-    /// The aggregator and the intake.
+    /// The aggregator, which folds events into windows, and the intake, which relays events of other producers.
     pub(crate) aggregator: AggregatorSettings,
-    /// The analyzer.
+    /// The analyzer, which turns windows into verdicts.
     pub(crate) analyzer: serin_analyzer::Config,
-    /// The controller.
+    /// The controller, which turns verdicts into weights and serves the API.
     pub(crate) controller: serin_controller::Config,
-    /// Metrics and logs.
+    /// Metrics, health and logs of the process.
     pub(crate) telemetry: TelemetrySettings,
 }
 
 impl Settings {
-    /// Every topic as it should be, also those of others that the intake reads.
+    /// The expected form of every topic, including topics of other producers that the intake reads.
     pub(crate) fn topics(&self) -> Vec<TopicSpec> {
         let mut topics = self.topology.topics();
         let like = |model: &str, name: &str| {
@@ -68,13 +69,13 @@ impl Settings {
     }
 }
 
-/// What stands under `aggregator`: its own settings, and those of the intake, which runs in the same process.
+/// The section `aggregator`: the settings of the aggregator, and of the intake, which runs in the same process.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct AggregatorSettings {
-    /// Its own.
+    /// The settings of the aggregator.
     #[serde(flatten)]
     pub(crate) fold: serin_aggregator::Config,
-    /// The intake's.
+    /// The settings of the intake.
     pub(crate) intake: serin_intake::IntakeConfig,
 }
 
@@ -104,15 +105,15 @@ impl Default for DataDir {
     }
 }
 
-/// Where the log is.
+/// The log: the embedded one, or a Kafka cluster.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LogSettings {
-    /// `embedded` (one process, no broker) or `kafka`.
+    /// The kind of log: `embedded` (one process, no broker) or `kafka`.
     pub(crate) kind: LogKind,
-    /// The Kafka cluster, for `kind: kafka`.
+    /// The Kafka cluster, used with `kind: kafka`.
     pub(crate) kafka: serin_stream::kafka::KafkaOptions,
-    /// The embedded log, for `kind: embedded`.
+    /// The embedded log, used with `kind: embedded`.
     pub(crate) embedded: EmbeddedSettings,
 }
 
@@ -120,7 +121,7 @@ pub(crate) struct LogSettings {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct EmbeddedSettings {
-    /// Size on disk, in bytes, from which the oldest records of topics with a retention are dropped early.
+    /// Size on disk, in bytes, above which the oldest records of topics with a retention are dropped early.
     pub(crate) max_bytes: u64,
 }
 
@@ -130,46 +131,46 @@ impl Default for EmbeddedSettings {
     }
 }
 
-/// Which log.
+/// The kind of log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LogKind {
-    /// One process, no broker.
+    /// The embedded log: one process, no broker.
     #[default]
     Embedded,
     /// Apache Kafka.
     Kafka,
 }
 
-/// Metrics and logs.
+/// Metrics, health and logs of the process.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TelemetrySettings {
-    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    /// Address on which `/metrics`, `/healthz` and `/readyz` are served.
     #[schemars(extend("format" = "ip:port"))]
     pub(crate) listen: std::net::SocketAddr,
-    /// The certificate of that port. Left out: it speaks plain HTTP.
+    /// The TLS certificate for `telemetry.listen`. Without it, the port speaks plain HTTP.
     pub(crate) tls: Option<serin_listener::TlsFiles>,
-    /// Bearer token that `/metrics` asks for. Empty: none; then on loopback only this machine is answered.
+    /// Bearer token that `/metrics` requires. Empty: none is required; a port on loopback then answers only this machine.
     pub(crate) token: Secret,
-    /// Endpoint of an OTLP collector over HTTP, such as `http://localhost:4318/v1/metrics`; left out: none.
+    /// Endpoint of an OTLP collector over HTTP, such as `http://localhost:4318/v1/metrics`. Without it, no metrics are sent.
     pub(crate) otlp: Option<String>,
-    /// PEM file with the authority that signed the collector's certificate (`https://`). Left out: what the system trusts.
+    /// PEM file with the CA that signed the collector's certificate (`https://`). Default: the CAs that the system trusts.
     pub(crate) otlp_ca_file: Option<PathBuf>,
-    /// `text` or `json`.
+    /// Format of log lines: `text` or `json`.
     pub(crate) log_format: LogFormat,
-    /// What is logged, as for `RUST_LOG`: `info`, `serin_router=debug,info`.
+    /// Log level, in the format of `RUST_LOG`, such as `info` or `serin_router=debug,info`.
     pub(crate) log_level: String,
 }
 
-/// How logs are written.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LogFormat {
-    /// For people.
+    /// Text, for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -187,7 +188,7 @@ impl Default for TelemetrySettings {
     }
 }
 
-/// Every problem of a configuration.
+/// All problems of a configuration.
 #[derive(Debug)]
 pub(crate) struct SettingsError(Vec<String>);
 
@@ -197,13 +198,13 @@ impl fmt::Display for SettingsError {
         for problem in &self.0 {
             write!(f, "\n  - {problem}")?;
         }
-        write!(f, "\nsee docs/settings.md, or `serin up --dump-config`, for every setting and its default")
+        write!(f, "\ndocs/settings.md and `serin up --dump-config` list every setting and its default")
     }
 }
 
 impl std::error::Error for SettingsError {}
 
-/// The configuration of a process as far as it could be read, and every problem of it.
+/// The configuration of a process as far as it could be read, and all its problems.
 pub(crate) struct Read {
     /// The settings; a section that could not be read has its defaults.
     pub(crate) settings: Settings,
@@ -211,7 +212,7 @@ pub(crate) struct Read {
 }
 
 impl Read {
-    /// Adds what is known to be wrong beyond the settings themselves, and gives them out if nothing is.
+    /// Adds problems that were found elsewhere, and returns the settings if there are no problems.
     pub(crate) fn with(mut self, more: Vec<String>) -> Result<Settings, SettingsError> {
         for problem in more {
             if !self.problems.contains(&problem) {
@@ -235,11 +236,11 @@ pub(crate) fn read(serve: &Serve) -> Read {
     let mut others = config::Config::builder();
     if let Some(file) = &serve.config {
         others = others.add_source(config::File::from(file.as_path()).format(config::FileFormat::Yaml));
-        // A file that cannot be read is reported with the whole.
+        // A file that cannot be read is reported when all sources are merged.
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        for Problem { path, line, message, way_out, .. } in form.problems_of_file(&text) {
+        for Problem { path, line, message, fix, .. } in form.problems_of_file(&text) {
             let line = line.map_or_else(String::new, |line| format!(" line {line}:"));
-            found.add(&path, format!("{}:{line} {path}: {message}; {way_out}", file.display()));
+            found.add(&path, format!("{}:{line} {path}: {message}; {fix}", file.display()));
         }
     }
     for variable in variables() {
@@ -247,15 +248,15 @@ pub(crate) fn read(serve: &Serve) -> Read {
         let Some(key) = lower.strip_prefix(environment::PREFIX) else { continue };
         let path: Vec<&str> = key.split("__").collect();
         let text = std::env::var(&variable).unwrap_or_default();
-        for Problem { path, message, way_out, .. } in form.problems_of_setting(&path, &text) {
-            found.add(&path, format!("{variable}: {message}; {way_out}"));
+        for Problem { path, message, fix, .. } in form.problems_of_setting(&path, &text) {
+            found.add(&path, format!("{variable}: {message}; {fix}"));
         }
     }
     let mut builder =
         others.clone().add_source(config::Environment::with_prefix("SERIN").prefix_separator("__").separator("__"));
     for setting in &serve.settings {
         let Some((key, value)) = setting.split_once('=') else {
-            // What follows the key may be a secret.
+            // The text after the key may be a secret.
             let key: String = setting.chars().take_while(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
             found.problems.push(format!("--set {key}: write KEY=VALUE, such as router.listen=0.0.0.0:8000"));
             continue;
@@ -272,14 +273,14 @@ pub(crate) fn read(serve: &Serve) -> Read {
             }
         }
         let path: Vec<&str> = key.split('.').collect();
-        // A place in a list, such as `segments[0]`, is known to the reader of the whole only.
-        for Problem { path, message, way_out, .. } in
+        // Only the merged configuration can resolve an index, such as `segments[0]`.
+        for Problem { path, message, fix, .. } in
             form.problems_of_setting(&path, value).into_iter().filter(|_| !key.contains('['))
         {
-            found.add(&path, format!("--set {key}: {message}; {way_out}"));
+            found.add(&path, format!("--set {key}: {message}; {fix}"));
         }
     }
-    // What is wrong with them is reported with the whole.
+    // Their problems are reported when all sources are merged.
     let others = others.build().and_then(config::Config::try_deserialize).unwrap_or_default();
     found.problems.extend(environment::problems(variables(), &others));
     let place = serve.config.as_ref().map_or_else(|| "environment".to_owned(), |file| file.display().to_string());
@@ -333,7 +334,7 @@ impl Found {
         self.broken.iter().any(within)
     }
 
-    /// A section without the settings that have problems, so that the others can be checked too.
+    /// A section without the settings that have problems, so that the other settings can be checked too.
     fn rest(&self, section: &str, mut value: config::Value) -> config::Value {
         for path in self.broken.iter().filter_map(|path| path.strip_prefix(section)?.strip_prefix('.')) {
             let mut names: Vec<&str> = path.split('.').collect();
@@ -351,7 +352,7 @@ fn inner_table(value: &mut config::Value) -> Option<&mut config::Map<String, con
     if let config::ValueKind::Table(table) = &mut value.kind { Some(table) } else { None }
 }
 
-/// The names of this process' environment variables.
+/// The names of this process's environment variables.
 pub(crate) fn variables() -> impl Iterator<Item = String> {
     std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
 }
@@ -367,7 +368,7 @@ impl Sections {
     fn take<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
         let Some(value) = self.left.remove(name) else { return T::default() };
         value.clone().try_deserialize().unwrap_or_else(|error| {
-            // What the schema knows of is reported already, in better words.
+            // The check against the schema has reported it already, in a better message.
             if self.found.has(name) {
                 return self.found.rest(name, value).try_deserialize().unwrap_or_default();
             }
@@ -377,7 +378,7 @@ impl Sections {
         })
     }
 
-    /// The intake's settings are a part of the aggregator's section.
+    /// Takes the section `aggregator`, which contains the settings of the intake.
     fn take_aggregator(&mut self) -> AggregatorSettings {
         const INTAKE: &str = "aggregator.intake";
         let part = self.left.get_mut("aggregator").and_then(inner_table).and_then(|table| table.remove("intake"));
@@ -395,11 +396,11 @@ impl Sections {
         let unknown: Vec<String> = left.into_keys().filter(|name| !found.has(name)).collect();
         let mut problems = found.problems;
         for name in unknown {
-            problems.push(format!("{place}: unknown section {name:?}; there are {known}"));
+            problems.push(format!("{place}: unknown section {name:?}; known are {known}"));
         }
         if settings.log.kind == LogKind::Kafka && settings.log.kafka.brokers.is_empty() && has_log {
             problems.push(format!(
-                "{place}: log.kafka.brokers is needed for `kind: kafka`; write host:port, several with commas"
+                "{place}: log.kafka.brokers is needed for `kind: kafka`; write host:port, comma-separated if there are several"
             ));
         }
         let mut found = settings.topology.validate().err().map_or_else(Vec::new, |error| error.0);
@@ -408,8 +409,8 @@ impl Sections {
         let (beat, silent) = (settings.router.heartbeat_every, settings.aggregator.fold.silent_after);
         if silent.0.0 < 2 * beat.0.0 {
             found.push(format!(
-                "aggregator.silent_after is {silent}; write at least twice router.heartbeat_every ({beat}), or routers that are \
-                 well count as silent"
+                "aggregator.silent_after is {silent}; set at least twice router.heartbeat_every ({beat}), or healthy routers \
+                 count as silent"
             ));
         }
         let token = settings.telemetry.token.expose();
@@ -420,7 +421,7 @@ impl Sections {
     }
 }
 
-/// What is wrong with a section; `config` words a wrong choice for programmers only.
+/// The error of a section. `config` reports an unknown enum value in terms of Rust; serde's message is clearer.
 fn in_plain_words<T: DeserializeOwned>(value: &config::Value, error: &config::ConfigError) -> String {
     let text = error.to_string();
     if !text.contains("variant constructor") {
@@ -435,14 +436,14 @@ fn without(text: &str, value: &str) -> String {
     if value.is_empty() { text.to_owned() } else { text.replace(value, "(hidden)") }
 }
 
-/// Whether what stands at a path, or under a name, may be a secret.
+/// Whether the value at a path, or under a name, may be a secret.
 fn is_secret(path: &str) -> bool {
     const PARTS: [&str; 4] = ["secret", "token", "password", "mlflow"];
     const SECTIONS: [&str; 4] = ["security", "pin", "pinning", "writers"];
     PARTS.iter().any(|part| path.contains(part)) || path.split(['.', '[']).any(|name| SECTIONS.contains(&name))
 }
 
-/// An error may quote what it could not read: takes out what stands where secrets belong.
+/// Removes secrets from an error, which may quote a value that could not be read.
 fn hide_secrets(text: &str, name: &str, value: &config::Value) -> String {
     match &value.kind {
         config::ValueKind::Table(table) => table.iter().fold(text.to_owned(), |text, (inner, value)| {
@@ -460,7 +461,7 @@ fn hide_secrets(text: &str, name: &str, value: &config::Value) -> String {
     }
 }
 
-/// Names of librdkafka properties have dots, which `config` takes for nesting outside of files: puts them together again.
+/// Joins the names of librdkafka properties again: they contain dots, which `config` reads as nesting outside of files.
 fn with_flat_properties(mut sections: BTreeMap<String, config::Value>) -> BTreeMap<String, config::Value> {
     fn table<'a>(value: &'a mut config::Value, name: &str) -> Option<&'a mut config::Value> {
         inner_table(value)?.get_mut(name)
@@ -501,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_pages_show_is_taken() {
+    fn examples_in_the_docs_are_valid() {
         let pages = [
             (include_str!("../../../docs/api.md"), 1),
             (include_str!("../../../docs/cli.md"), 1),
@@ -526,12 +527,12 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_is_told_at_once() {
+    fn all_problems_are_reported_at_once() {
         let error = with(&["log.kind=pulsar", "telemetry.lisen=1", "nonsense.x=1", "what"]).unwrap_err();
         let text = error.to_string();
         for expected in [
             "--set what: write KEY=VALUE",
-            "--set log.kind: \"pulsar\" is not known here; use one of: embedded, kafka",
+            "--set log.kind: \"pulsar\" is not valid here; use one of: embedded, kafka",
             "--set telemetry.lisen: the key \"lisen\" is unknown; did you mean \"listen\"?",
             "--set nonsense.x: the key \"nonsense\" is unknown",
         ] {
@@ -540,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_does_not_hide_the_problems_next_to_it() {
+    fn a_broken_setting_does_not_hide_problems_of_its_section() {
         let settings = ["router.lisen=1", "router.limits.head=many", "router.event_queue=7", "aggregator.max_skew=x"];
         let read = read(&Serve { settings: settings.map(str::to_owned).to_vec(), ..Serve::default() });
         assert_eq!((read.settings.router.event_queue, read.problems.len()), (7, 3), "{:?}", read.problems);
@@ -594,7 +595,7 @@ mod tests {
         assert_eq!(settings.unwrap().writers.0.len(), 2, "only the router reads token files");
         let text =
             of("writers: [{name: a, models: ['*']}, {name: a, models: ['*'], token: short}]").unwrap_err().to_string();
-        for part in ["writers.a: set one of", "the name is taken", "shorter than 16 characters"] {
+        for part in ["writers.a: set one of", "another writer has the same name", "shorter than 16 characters"] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
         let text = of("writers: [{name: a, models: 7, token: 0123456789abcdef}]").unwrap_err().to_string();
@@ -602,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_of_others_are_topics_like_all() {
+    fn topics_of_other_producers_are_among_the_topics() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("serin.yaml");
         let of = |text: &str| {
@@ -616,14 +617,11 @@ aggregator: {intake: {topics: [{feedback: team-a.feedback, predictions: team-a.c
         let named = |name: &str| topics.iter().find(|topic| topic.name == name).map(|topic| topic.partitions);
         assert_eq!((named("team-a.feedback"), named("team-a.calls")), (Some(3), Some(3)));
         let error = of("aggregator: {intake: {topics: [{feedback: events, models: []}]}}").unwrap_err().to_string();
-        assert!(
-            error.contains("\"events\" has another meaning already") && error.contains("models must name"),
-            "{error}"
-        );
+        assert!(error.contains("\"events\" is already in use") && error.contains("models must name"), "{error}");
     }
 
     #[test]
-    fn the_intake_is_set_under_the_aggregator_and_a_problem_there_is_named_once() {
+    fn the_intake_is_set_under_the_aggregator_and_its_problems_are_reported_once() {
         let settings = with(&["aggregator.intake.lateness=7s", "aggregator.intake.max_body=9"]).unwrap();
         assert_eq!(settings.aggregator.intake.max_body, 9);
         assert_eq!(settings.aggregator.intake.lateness, settings.aggregator.fold.relay_lateness);

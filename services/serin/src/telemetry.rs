@@ -1,7 +1,7 @@
 //! Logs, metrics and health of a process.
 //!
-//! Metrics are recorded through OpenTelemetry; they are served for Prometheus at `/metrics` and, when configured, sent
-//! over OTLP. `/healthz` answers while the process lives, `/readyz` only while every role in it can do its work.
+//! Metrics are recorded with OpenTelemetry. They are served for Prometheus at `/metrics` and, when configured, sent
+//! over OTLP. `/healthz` succeeds while the process runs, `/readyz` only while every role in it can do its work.
 
 mod otlp;
 
@@ -33,7 +33,7 @@ use crate::{
     terminal::Terminal,
 };
 
-/// Tells whether a role can do its work, and if not, why.
+/// Returns an error with the cause if a role cannot do its work.
 pub(crate) type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// Checks all of the settings that can be checked without a port.
@@ -46,7 +46,7 @@ pub(crate) fn problems(settings: &TelemetrySettings) -> Vec<String> {
 fn filter(settings: &TelemetrySettings) -> anyhow::Result<EnvFilter> {
     match std::env::var("RUST_LOG") {
         Ok(level) => EnvFilter::try_new(level),
-        // The library's own notes are of no use to operators.
+        // The library's own messages do not help operators.
         Err(_) => EnvFilter::try_new(format!("opentelemetry=warn,{}", settings.log_level)),
     }
     .context("telemetry.log_level")
@@ -59,7 +59,7 @@ pub(crate) fn start_logs(settings: &TelemetrySettings) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(Terminal::stderr().has_colors());
-    // A log that nobody reads any more is no reason to stop: it would be said on the same standard error, and panic.
+    // An error of writing a log would be reported on the same standard error, and panic. The process must go on.
     let builder = builder.log_internal_errors(false);
     match settings.log_format {
         LogFormat::Text => builder.with_target(false).try_init(),
@@ -68,14 +68,14 @@ pub(crate) fn start_logs(settings: &TelemetrySettings) -> anyhow::Result<()> {
     .map_err(|error| anyhow::anyhow!("logging: {error}"))
 }
 
-/// Most label sets of one instrument; further ones are summed up in one series, which [`OVERFLOWING`] counts.
+/// Largest number of label sets of one instrument. Further ones are summed up in one series; [`OVERFLOWING`] counts such metrics.
 const LABEL_SETS: usize = 50_000;
 /// Metrics that have more label sets than are kept.
 const OVERFLOWING: &str = "serin_telemetry_overflowing_metrics";
-/// The label of the series that sums them up.
+/// The label of the series that sums up further label sets.
 const OVERFLOW: &str = "otel_metric_overflow";
 
-/// Metrics of this process; they stop when it is dropped.
+/// Metrics of this process. They stop when this value is dropped.
 pub(crate) struct Metrics {
     provider: SdkMeterProvider,
     registry: Registry,
@@ -112,20 +112,20 @@ pub(crate) fn start_metrics(settings: &TelemetrySettings, role: &str) -> anyhow:
     Ok(Metrics { provider, registry, overflowing })
 }
 
-/// What this process is to a collector. `OTEL_RESOURCE_ATTRIBUTES` wins over our words, `OTEL_SERVICE_NAME` over both.
+/// The OpenTelemetry resource of this process. `OTEL_RESOURCE_ATTRIBUTES` overrides Serin's attributes, `OTEL_SERVICE_NAME` overrides both.
 fn resource(role: &str) -> Resource {
     let ours = [
         KeyValue::new("service.name", format!("serin-{role}")),
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
         KeyValue::new("service.instance.id", uuid::Uuid::now_v7().to_string()),
     ];
-    let told = Resource::builder_empty()
+    let resource = Resource::builder_empty()
         .with_detector(Box::new(TelemetryResourceDetector))
         .with_attributes(ours)
         .with_detector(Box::new(EnvResourceDetector::new()));
     match std::env::var("OTEL_SERVICE_NAME") {
-        Ok(name) if !name.is_empty() => told.with_service_name(name).build(),
-        _ => told.build(),
+        Ok(name) if !name.is_empty() => resource.with_service_name(name).build(),
+        _ => resource.build(),
     }
 }
 
@@ -156,7 +156,7 @@ impl Drop for Metrics {
 /// The port of metrics and health.
 pub(crate) struct Served {
     pub(crate) address: SocketAddr,
-    /// A copy of its socket, for the process that replaces this one.
+    /// A copy of the port's socket, for the process that replaces this one.
     pub(crate) socket: OwnedFd,
     pub(crate) task: JoinHandle<()>,
 }
@@ -164,7 +164,7 @@ pub(crate) struct Served {
 struct Health {
     metrics: Metrics,
     token: Secret,
-    /// Whether it listens on loopback: then only this machine is answered.
+    /// Whether it listens on loopback. Only requests from this machine are then answered.
     local: bool,
     ready: Vec<(&'static str, Readiness)>,
 }
@@ -199,7 +199,7 @@ pub(crate) async fn serve(
     Ok(Served { address, socket, task })
 }
 
-/// Keeps other sites' pages out, and from the metrics whoever has no token, if one is set.
+/// Refuses requests from pages of other sites, and requests to `/metrics` without the token if one is set.
 async fn guard(State(health): State<Arc<Health>>, request: Request, next: Next) -> Response {
     let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     let needs_token = !health.token.is_empty() && uri.path() == "/metrics";
@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_of_models_have_series_of_their_own_and_more_than_are_kept_is_said() {
+    fn thousands_of_models_have_their_own_series_and_an_overflow_is_counted() {
         let metrics = start_metrics(&TelemetrySettings::default(), "test").unwrap();
         let counter = global::meter("serin").u64_counter("serin_test_total").build();
         let count = |models: std::ops::Range<usize>| {

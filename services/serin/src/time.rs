@@ -1,4 +1,4 @@
-//! Event time and spans as people read them.
+//! Event times and spans as text.
 
 use jiff::Timestamp;
 use serin_schemas::ids::EventTime;

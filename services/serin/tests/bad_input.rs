@@ -1,6 +1,6 @@
-//! Bad input, from outside: each kind ends in a clear error or a counted, kept dead letter, and the pipeline goes on.
+//! Bad input from outside: each kind ends in a clear error or in a dead letter, and the pipeline goes on.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 #[path = "support/world.rs"]
@@ -27,19 +27,19 @@ use serin_schemas::{
 use serin_tests::kafka::{Broker, unique_prefix};
 
 use support::{PATIENCE, Pipeline, http, http_with, wait_until};
-use world::{Behaviour, MODEL, Traffic, User, borrowed, infer, model_server, nobody, rollout, wall};
+use world::{Behavior, MODEL, Traffic, User, borrowed, infer, model_server, rollout, unreachable_url, wall};
 
 fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64
 }
 
-/// Somebody else's producer.
-struct Foreigner {
+/// A foreign producer.
+struct ForeignProducer {
     producer: BaseProducer,
     prefix: String,
 }
 
-impl Foreigner {
+impl ForeignProducer {
     fn new(broker: &Broker, prefix: &str) -> Self {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", broker.bootstrap()).set("compression.type", "gzip");
@@ -74,7 +74,7 @@ impl Foreigner {
     }
 }
 
-/// How many dead letters there are, by topic of origin and code.
+/// Number of dead letters by source topic and code.
 fn dead_letters(pipeline: &Pipeline) -> BTreeMap<(String, String), usize> {
     let mut found = BTreeMap::new();
     for record in pipeline.tail("dead-letters").unwrap() {
@@ -85,7 +85,7 @@ fn dead_letters(pipeline: &Pipeline) -> BTreeMap<(String, String), usize> {
     found
 }
 
-/// Waits until a dead letter of each kind is kept; tells which are missing if they never are.
+/// Waits until there are the given numbers of dead letters. Panics with the missing ones on timeout.
 fn wait_for_dead_letters(pipeline: &Pipeline, prefix: &str, wanted: &[(&str, &str, usize)]) {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -102,7 +102,7 @@ fn wait_for_dead_letters(pipeline: &Pipeline, prefix: &str, wanted: &[(&str, &st
     }
 }
 
-/// Waits until a verdict looks at windows of after now: everything before was survived.
+/// Waits until a verdict includes windows from after the current time.
 fn goes_on(user: &User) {
     let now = now_us();
     let mut seen = Value::Null;
@@ -111,7 +111,7 @@ fn goes_on(user: &User) {
         seen = if run.code == 0 { run.json()["as_of"].take() } else { Value::Null };
         Ok(seen.as_i64().is_some_and(|as_of| as_of > now))
     })
-    .unwrap_or_else(|error| panic!("{error}: no window of after {now} was judged; the last ended at {seen}"));
+    .unwrap_or_else(|error| panic!("{error}: no window after {now} was judged; the last ended at {seen}"));
 }
 
 /// Sum of a metric's samples whose labels contain `label`.
@@ -128,17 +128,17 @@ fn wait_for_metric(pipeline: &Pipeline, role: &str, name: &str, label: &str) {
         .unwrap_or_else(|error| panic!("{error} for {name} {label}"));
 }
 
-/// All roles on Kafka, a rollout that bakes, callers.
-fn baking_on_kafka(prefix: &str) -> (Pipeline, User, Traffic, Foreigner) {
+/// All roles on Kafka, with a baking rollout and callers.
+fn baking_on_kafka(prefix: &str) -> (Pipeline, User, Traffic, ForeignProducer) {
     let broker = Broker::shared().unwrap();
-    let (v1, v2) = (model_server(Behaviour::Good), model_server(Behaviour::Good));
+    let (v1, v2) = (model_server(Behavior::Good), model_server(Behavior::Good));
     let settings = wall(&[("v1", &v1), ("v2", &v2)]);
     let pipeline = Pipeline::kafka(broker.bootstrap(), prefix, &borrowed(&settings)).unwrap();
     let user = User(pipeline.api());
     let traffic = Traffic::start(&pipeline.router(), 50);
     let id = user.apply(&rollout("v2", "2h"));
     user.wait_for_phase(&id, "baking");
-    (pipeline, user, traffic, Foreigner::new(broker, prefix))
+    (pipeline, user, traffic, ForeignProducer::new(broker, prefix))
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn foreign_records_on_kafka_become_dead_letters_and_the_pipeline_goes_on() {
     foreigner.send("feedback", None, "f", &[], b"\xff\x00 no event");
     foreigner.send("feedback", None, "g", &typed("dev.serin.feedback.v99"), b"????");
     foreigner.json("feedback", "h", &json!({"prediction_id": "h"}));
-    // NaN is no dead letter: the answer is counted as one that nobody can use.
+    // NaN does not cause a dead letter: the answer is counted as unusable.
     let nan = good("nan").to_string().replace("0.5", "NaN");
     foreigner.send("predictions", None, "nan", &[("content-type", "application/json")], nan.as_bytes());
     // Serin's own topics.
@@ -181,7 +181,7 @@ fn foreign_records_on_kafka_become_dead_letters_and_the_pipeline_goes_on() {
     foreigner.send("commands", Some(0), "m", &typed("dev.serin.command.v1"), b"garbage");
     foreigner.send("windows", Some(0), "n", &typed("dev.serin.window_closed.v1"), b"garbage");
     foreigner.flush();
-    // What does not even fit into Kafka is refused by it, and so at the producer.
+    // Kafka refuses a record that is too large, so it fails in the producer.
     let mut noise = Vec::with_capacity(10_000_000);
     let mut state = 1_u64;
     noise.resize_with(10_000_000, || {
@@ -231,7 +231,7 @@ fn dead_routers_and_old_tables_change_nothing() {
         sent_at: None,
         relay: false,
     };
-    // The predecessor of the router that runs, from the future; and one that nobody knew, from 1970.
+    // A predecessor of the running router, from the future, and an unknown router from 1970.
     for partition in 0..2 {
         foreigner.avro("events", Some(partition), "", &beat("router-0", now_us() + 86_400_000_000));
         foreigner.avro("events", Some(partition), "", &beat("router-ghost", 1));
@@ -240,7 +240,7 @@ fn dead_routers_and_old_tables_change_nothing() {
     wait_for_metric(&pipeline, "aggregator", "serin_skewed_heartbeats_total", "");
     goes_on(&user);
 
-    // A table of an older generation, which would send everything to nowhere, and garbage.
+    // A table of an older generation, which would send all calls to an unreachable server, and garbage.
     let before = http(Method::GET, &format!("{}/tables", pipeline.admin()), None).unwrap().json().unwrap();
     let generation = before["tables"][0]["generation"].as_i64().unwrap();
     assert!(generation > 1, "{before:#}");
@@ -253,7 +253,7 @@ fn dead_routers_and_old_tables_change_nothing() {
         rollout: None,
         salt: "x".to_owned(),
         sticky: None,
-        routes: vec![route(Arm::Stable, 10_000, &nobody())],
+        routes: vec![route(Arm::Stable, 10_000, &unreachable_url())],
         segments: "[]".to_owned(),
         outputs: "[]".to_owned(),
         fallback: false,
@@ -276,8 +276,8 @@ fn dead_routers_and_old_tables_change_nothing() {
 
 #[test]
 fn bad_http_is_refused_and_feedback_counts_once() {
-    let v1 = model_server(Behaviour::Good);
-    let v2 = model_server(Behaviour::Good);
+    let v1 = model_server(Behavior::Good);
+    let v2 = model_server(Behavior::Good);
     let pipeline = Pipeline::embedded(&borrowed(&wall(&[("v1", &v1), ("v2", &v2)]))).unwrap();
     let user = User(pipeline.api());
     let traffic = Traffic::start(&pipeline.router(), 50);
@@ -294,19 +294,19 @@ fn bad_http_is_refused_and_feedback_counts_once() {
         ("/v1/feedback", &large, 413),
         ("/v1/events", b"\xff\x00", 400),
         ("/v1/events", &large, 413),
-        ("/v2/models/nobody/infer", b"{}", 404),
+        ("/v2/models/unknown/infer", b"{}", 404),
     ] {
         let answer = post(path, body);
         assert_eq!(answer.status, status, "{path}: {answer:?}");
         assert!(answer.json().unwrap()["error"].as_str().unwrap().len() > 10, "{answer:?}");
     }
-    // The API answers before it has read the body; more than the sockets hold would break the sender's pipe.
+    // The API answers before it has read the body. A body larger than the socket buffers would fail with a broken pipe.
     let spec = vec![b' '; 300_000];
     let answer = http_with(Method::POST, &format!("{}/v1/rollouts", pipeline.api()), &[], Some(spec)).unwrap();
     assert_eq!(answer.status, 413, "{answer:?}");
 
-    // Truth about what nobody predicted is taken and waits; truth that comes twice counts once.
-    assert_eq!(post("/v1/feedback", br#"{"prediction_id": "nobody-knows", "label": true}"#).status, 202);
+    // A label for an unknown prediction is accepted and waits. A repeated label counts once.
+    assert_eq!(post("/v1/feedback", br#"{"prediction_id": "unknown", "label": true}"#).status, 202);
     let answer = post(&format!("/v2/models/{MODEL}/infer"), infer().to_string().as_bytes());
     let truth = json!({"prediction_id": answer.headers["x-prediction-id"], "values": {"late": 0}}).to_string();
     for _ in 0..2 {
@@ -314,15 +314,15 @@ fn bad_http_is_refused_and_feedback_counts_once() {
     }
     wait_for_metric(&pipeline, "up", "serin_label_join_total", "joined");
     wait_for_metric(&pipeline, "up", "serin_label_join_total", "repeated");
-    // Another value without a later revision is taken, and counted as what it is.
+    // Another value without a later revision is accepted, and counted as a contradiction.
     let other = json!({"prediction_id": answer.headers["x-prediction-id"], "values": {"late": "1"}}).to_string();
     assert_eq!(post("/v1/feedback", other.as_bytes()).status, 202);
     wait_for_metric(&pipeline, "up", "serin_label_contradictions_total", "");
-    let told = post("/v1/feedback", br#"{"prediction_id": "...", "values": {"late": 1}}"#);
-    assert_eq!(told.status, 400, "{told:?}");
-    assert!(told.text.contains("has no letter and no digit; send the `x-prediction-id` of the answer"), "{told:?}");
+    let reply = post("/v1/feedback", br#"{"prediction_id": "...", "values": {"late": 1}}"#);
+    assert_eq!(reply.status, 400, "{reply:?}");
+    assert!(reply.text.contains("has no letter or digit; send the `x-prediction-id` of the answer"), "{reply:?}");
 
-    // Odd values through the door for model servers: refused by their place, and the good one is taken.
+    // Invalid events from model servers are refused one by one, and the good one is accepted.
     let odd = json!([
         {"prediction_id": "a", "model": MODEL, "version": "v2", "latency_ms": -3},
         {"prediction_id": "b", "model": MODEL, "version": "v2", "completed_at": now_us() + 400_000_000_000_i64},
@@ -330,19 +330,20 @@ fn bad_http_is_refused_and_feedback_counts_once() {
     ]);
     let answer = post("/v1/events", odd.to_string().as_bytes());
     assert_eq!(answer.status, 207, "{answer:?}");
-    let told = answer.json().unwrap();
-    assert_eq!((&told["accepted"], &told["refused"]), (&json!(1), &json!(2)), "{told}");
-    let problems: Vec<_> = told["problems"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    assert!(problems[0].starts_with("[0].latency_ms: ") && problems[1].starts_with("[1].completed_at: "), "{told}");
+    let reply = answer.json().unwrap();
+    assert_eq!((&reply["accepted"], &reply["refused"]), (&json!(1), &json!(2)), "{reply}");
+    let problems: Vec<_> = reply["problems"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(problems[0].starts_with("[0].latency_ms: ") && problems[1].starts_with("[1].completed_at: "), "{reply}");
     traffic.wait_for("canary", 200, 1);
     goes_on(&user);
 }
 
 #[test]
-fn model_servers_that_hang_refuse_or_break_off_are_named_and_reported() {
+fn failures_of_model_servers_are_reported_with_their_cause() {
     let (good, hangs, half) =
-        (model_server(Behaviour::Good), model_server(Behaviour::Hangs), model_server(Behaviour::HalfBody));
-    let versions = [("v1", &*good), ("v2", &*good), ("hangs", &*hangs), ("half", &*half), ("refuses", &nobody())];
+        (model_server(Behavior::Good), model_server(Behavior::Hangs), model_server(Behavior::HalfBody));
+    let versions =
+        [("v1", &*good), ("v2", &*good), ("hangs", &*hangs), ("half", &*half), ("refuses", &unreachable_url())];
     let pipeline = Pipeline::embedded(&borrowed(&wall(&versions))).unwrap();
     let user = User(pipeline.api());
     let _traffic = Traffic::start(&pipeline.router(), 50);
@@ -360,7 +361,7 @@ fn model_servers_that_hang_refuse_or_break_off_are_named_and_reported() {
     assert!(started.elapsed() < Duration::from_secs(20));
     let answer = call("refuses").unwrap();
     assert_eq!((answer.status, &answer.json().unwrap()["cause"]), (502, &json!("connect")), "{answer:?}");
-    // The head had been passed on already: the caller sees the break.
+    // The head may have been forwarded before the failure. Then the caller sees an incomplete answer.
     assert!(call("half").is_err() || call("half").is_ok_and(|answer| answer.status == 502));
 
     let mut errors = BTreeMap::new();
@@ -380,7 +381,7 @@ fn model_servers_that_hang_refuse_or_break_off_are_named_and_reported() {
 }
 
 #[test]
-fn a_rollout_with_twenty_mistakes_shows_them_all_at_once() {
+fn all_mistakes_of_a_rollout_file_are_reported_at_once() {
     let spec = "apiVersion: serin.dev/v2
 kind: Rolout
 modle: flights
@@ -407,7 +408,7 @@ metrics:
 decision: {falseRollback: 2, onInconclusive: shrug}
 windwo: 1s
 ";
-    let user = User(nobody());
+    let user = User(unreachable_url());
     let run = user.with_file(spec, &["lint", "-f", "{}", "--output", "json"]).expect(1);
     let problems = run.json()["problems"].as_array().unwrap().clone();
     let errors = problems.iter().filter(|problem| problem["severity"] == "error").count();

@@ -1,6 +1,6 @@
-//! The command line as a person uses it: help that teaches, a rollout from file to end, clear errors, exit codes.
+//! The command line from a user's view: help, a rollout from the file to its end, clear errors, and exit codes.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 #[path = "support/world.rs"]
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use serin_tests::kafka::{Broker, unique_prefix};
 
 use support::Pipeline;
-use world::{Behaviour, Traffic, User, borrowed, model_server, nobody, rollout, serin, wall};
+use world::{Behavior, Traffic, User, borrowed, model_server, rollout, serin, unreachable_url, wall};
 
 const VERBS: [&str; 27] = [
     "up",
@@ -42,14 +42,11 @@ const VERBS: [&str; 27] = [
     "schema",
 ];
 
-/// A pipeline with v1 and one version per behaviour: v2, v3 ...
-fn pipeline(canaries: &[Behaviour]) -> (Pipeline, User) {
-    let all = [&[Behaviour::Good], canaries].concat();
-    let servers: Vec<(String, String)> = all
-        .iter()
-        .enumerate()
-        .map(|(index, behaviour)| (format!("v{}", index + 1), model_server(*behaviour)))
-        .collect();
+/// Starts a pipeline with v1 and one version per behavior: v2, v3 ...
+fn pipeline(canaries: &[Behavior]) -> (Pipeline, User) {
+    let all = [&[Behavior::Good], canaries].concat();
+    let servers: Vec<(String, String)> =
+        all.iter().enumerate().map(|(index, behavior)| (format!("v{}", index + 1), model_server(*behavior))).collect();
     let versions: Vec<(&str, &str)> = servers.iter().map(|(name, url)| (name.as_str(), url.as_str())).collect();
     let pipeline = Pipeline::embedded(&borrowed(&wall(&versions))).unwrap();
     let user = User(pipeline.api());
@@ -59,10 +56,10 @@ fn pipeline(canaries: &[Behaviour]) -> (Pipeline, User) {
 fn no_rollout(user: &User) {
     insta::assert_snapshot!(user.run(&["list"]).expect(0).out.trim_end(), @"no rollouts yet; start one with: serin apply -f rollout.yaml");
     assert_eq!(user.run(&["list", "--output", "json"]).expect(0).json(), json!([]));
-    let unknown = user.run(&["get", "nobody"]).expect(2);
+    let unknown = user.run(&["get", "mood"]).expect(2);
     insta::assert_snapshot!(unknown.err.trim_end(), @r#"
-    error: there is no rollout or model "nobody" with a rollout
-    `serin list` shows what there is
+    error: there is no rollout "mood", and no model of that name with a rollout
+    `serin list` shows all rollouts
     "#);
 }
 
@@ -76,7 +73,7 @@ fn the_first_page_tells_what_there_is() {
 }
 
 #[test]
-fn every_verb_teaches_with_an_example() {
+fn the_help_of_every_verb_has_an_example() {
     for verb in VERBS {
         let help = serin(&[verb, "--help"]).expect(0).out;
         assert!(help.contains("Usage: "), "{help}");
@@ -89,25 +86,25 @@ fn every_verb_teaches_with_an_example() {
 }
 
 #[test]
-fn without_a_controller_it_says_so() {
-    let api = nobody();
+fn a_missing_controller_is_reported() {
+    let api = unreachable_url();
     for arguments in
         [&["list"][..], &["get", "m"], &["status", "m"], &["abort", "m"], &["stop", "--all"], &["explain", "m"]]
     {
         let run = User(api.clone()).run(arguments).expect(2);
-        let told = format!("error: no controller answers at {api}: Connection refused");
-        assert!(run.err.starts_with(&told), "{run:?}");
-        assert!(run.err.contains("start one with `serin up`, or name another with --api"), "{run:?}");
+        let expected = format!("error: no controller answers at {api}: Connection refused");
+        assert!(run.err.starts_with(&expected), "{run:?}");
+        assert!(run.err.contains("start one with `serin up`, or pass another URL as --api"), "{run:?}");
         assert_eq!(run.out, "");
     }
 }
 
 #[test]
-fn what_the_command_line_cannot_use_is_named() {
+fn invalid_arguments_are_reported() {
     let run =
         serin(&["up", "--set", "log.kind=pulsar", "--set", "telemetry.lisen=1", "--set", "nonsense=1"]).expect(64);
     for expected in
-        ["\"pulsar\" is not known here", "did you mean \"listen\"?", "the key \"nonsense\" is unknown", "--dump-config"]
+        ["\"pulsar\" is not valid here", "did you mean \"listen\"?", "the key \"nonsense\" is unknown", "--dump-config"]
     {
         assert!(run.err.contains(expected), "{expected}: {}", run.err);
     }
@@ -120,17 +117,17 @@ fn what_the_command_line_cannot_use_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let data = format!("data_dir={}", folder.path().display());
     let run = serin(&["tail", "gossip"]).expect(2);
-    assert!(run.err.contains("there is no topic \"gossip\"; there are predictions, feedback, events,"), "{run:?}");
+    assert!(run.err.contains("there is no topic \"gossip\"; the topics are predictions, feedback, events,"), "{run:?}");
     let run = serin(&["tail", "audit", "--set", &data]).expect(2);
     assert!(run.err.contains("there is no log in") && run.err.contains("serin up"), "{run:?}");
 }
 
-/// What is shown as the configuration can be started: what a start refuses is not shown.
+/// `--dump-config` refuses every configuration with which Serin does not start.
 #[test]
-fn the_configuration_is_shown_only_if_a_start_would_take_it() {
+fn the_configuration_is_only_shown_if_it_can_be_started() {
     let folder = tempfile::tempdir().unwrap();
     let data = format!("data_dir={}", folder.path().display());
-    for (wrong, told) in [
+    for (wrong, expected) in [
         (
             "router.models.fraud.stable=v9 router.models.fraud.versions.v1=http://127.0.0.1:9",
             "models.fraud.stable: version \"v9\" has no URL under versions",
@@ -154,7 +151,7 @@ fn the_configuration_is_shown_only_if_a_start_would_take_it() {
             let settings = ports.iter().map(String::as_str).chain([data.as_str()]).chain(wrong.split(' '));
             let all = [&["up"], more].concat().into_iter().chain(settings.flat_map(|setting| ["--set", setting]));
             let run = serin(&all.collect::<Vec<_>>()).expect(64);
-            assert!(run.err.contains(told) && run.out.is_empty(), "{more:?}: {run:?}");
+            assert!(run.err.contains(expected) && run.out.is_empty(), "{more:?}: {run:?}");
         }
     }
     let run = serin(&["router", "--dump-config"]).expect(64);
@@ -162,10 +159,10 @@ fn the_configuration_is_shown_only_if_a_start_would_take_it() {
     let mut kafka =
         world::command(&["up", "--dump-config", "--set", "log.kind=kafka", "--set", "log.kafka.brokers=b:1"]);
     let run = world::run(kafka.args(["--set", "log.kafka.properties.group.id=mine"])).expect(64);
-    assert!(run.err.contains("the property `group.id` is Serin's own"), "{run:?}");
+    assert!(run.err.contains("the property `group.id` is managed by Serin"), "{run:?}");
 }
 
-/// Every problem of every service, in one list, before the log or a port is opened.
+/// The problems of all services are in one list, and reported before the log or a port is opened.
 #[test]
 fn all_problems_of_a_configuration_are_listed_with_their_lines() {
     let folder = tempfile::tempdir().unwrap();
@@ -193,15 +190,15 @@ controller: {lease_renewal: 1h, history: 0}
 }
 
 #[test]
-fn a_name_in_the_environment_that_cannot_be_meant_is_refused_with_the_way_out() {
+fn a_variable_with_upper_case_letters_in_a_name_is_refused() {
     let dump = || world::command(&["up", "--dump-config"]);
     let variable = "SERIN__ROUTER__MODELS__MyModel__STABLE";
     let run = world::run(dump().env(variable, "v1")).expect(64);
-    let told = format!("{variable}: variables are read in lower case, so this names \"mymodel\", not \"MyModel\"");
-    assert!(run.err.contains(&told) && run.err.contains("--set router.models.MyModel..."), "{run:?}");
+    let expected = format!("{variable}: variables are read in lower case, so this names \"mymodel\", not \"MyModel\"");
+    assert!(run.err.contains(&expected) && run.err.contains("--set router.models.MyModel..."), "{run:?}");
     let (stable, versions) = ("SERIN__ROUTER__MODELS__FRAUD__STABLE", "SERIN__ROUTER__MODELS__FRAUD__VERSIONS__V1");
     let run = world::run(dump().env(stable, "V1").env(versions, "http://127.0.0.1:9")).expect(64);
-    assert!(run.err.contains("version \"V1\" has no URL under versions; there is \"v1\""), "{run:?}");
+    assert!(run.err.contains("version \"V1\" has no URL under versions; \"v1\" exists"), "{run:?}");
     let taken = world::run(dump().env(stable, "v1").env(versions, "http://127.0.0.1:9")).expect(0).json();
     assert_eq!(taken["router"]["models"]["fraud"]["stable"], "v1");
 }
@@ -213,10 +210,10 @@ fn lint_and_apply_show_every_mistake_with_its_line() {
         .replace("weight: 50%", "weight: 10%")
         .replace("label: late", "lable: late")
         + "windwo: 1s\n";
-    let user = User(nobody());
+    let user = User(unreachable_url());
     let lint = user.with_file(&bad, &["lint", "-f", "{}"]).expect(1);
     insta::assert_snapshot!("lint_of_many_mistakes", lint.out);
-    // `apply` tells the same and asks nobody.
+    // `apply` prints the same, without a request to the controller.
     assert_eq!(user.with_file(&bad, &["apply", "-f", "{}"]).expect(1).out, lint.out);
     let problems = user.with_file(&bad, &["lint", "-f", "{}", "--output", "json"]).expect(1).json();
     assert_eq!(problems["ok"], false);
@@ -225,31 +222,32 @@ fn lint_and_apply_show_every_mistake_with_its_line() {
     assert!(problems.iter().all(|problem| problem["line"].as_u64() > Some(0)), "{problems:?}");
 
     let good = rollout("v2", "1m");
-    let told = user.with_file(&good, &["lint", "-f", "{}", "--traffic", "1/min", "--output", "json"]).expect(0).json();
-    assert_eq!(told["ok"], true);
-    assert!(told["problems"].as_array().unwrap().iter().any(|problem| problem["severity"] == "warning"), "{told}");
+    let report =
+        user.with_file(&good, &["lint", "-f", "{}", "--traffic", "1/min", "--output", "json"]).expect(0).json();
+    assert_eq!(report["ok"], true);
+    assert!(report["problems"].as_array().unwrap().iter().any(|problem| problem["severity"] == "warning"), "{report}");
     user.with_file(&good, &["lint", "-f", "{}"]).expect(0);
 }
 
 #[test]
 fn what_cannot_be_simulated_planned_or_replayed_is_named() {
-    let user = User(nobody());
-    let told = |arguments: &[&str]| user.with_file(&rollout("v2", "1m"), arguments).expect(2).err;
+    let user = User(unreachable_url());
+    let error_of = |arguments: &[&str]| user.with_file(&rollout("v2", "1m"), arguments).expect(2).err;
     let simulate = ["simulate", "-f", "{}", "--traffic", "100/s", "--runs", "1"];
-    let with = |more: &[&'static str]| told(&[&simulate[..], more].concat());
+    let with = |more: &[&'static str]| error_of(&[&simulate[..], more].concat());
     insta::assert_snapshot!(
         [
-            told(&["simulate", "-f", "{}"]),
+            error_of(&["simulate", "-f", "{}"]),
             with(&["--regression", "error_rate 1% to 2%"]),
             with(&["--regression", "mood 1%->2%"]),
             with(&["--base", "error_rate"]),
             with(&["--share", "origin"]),
-            told(&["plan", "-f", "{}", "--traffic", "many"]),
-            told(&["plan", "-f", "{}", "--traffic", "10/s", "--base", "mood=1"]),
+            error_of(&["plan", "-f", "{}", "--traffic", "many"]),
+            error_of(&["plan", "-f", "{}", "--traffic", "10/s", "--base", "mood=1"]),
         ]
         .concat()
     );
-    // What `plan` and `simulate` print can be given to both of them.
+    // `plan` and `simulate` accept what either of them prints.
     for more in [&["--base", "failed=0%"][..], &["--base", "failed=100%"], &["--regression", "wrong_rate=9%"]] {
         let plan = ["plan", "-f", "{}", "--traffic", "100/s"];
         user.with_file(&rollout("v2", "1m"), &[&plan[..], more].concat()).expect(0);
@@ -284,7 +282,7 @@ fn the_schema_of_the_rollout_file_is_printed() {
 }
 
 #[test]
-fn tokens_are_asked_for_and_never_shown() {
+fn tokens_are_required_and_never_shown() {
     let settings = [
         "topology.partitions=2".to_owned(),
         "controller.tokens.ops.role=operator".to_owned(),
@@ -294,23 +292,26 @@ fn tokens_are_asked_for_and_never_shown() {
     ];
     let pipeline = Pipeline::embedded(&borrowed(&settings)).unwrap();
     let user = User(pipeline.api());
-    let told = |run: world::Run| run.expect(2).err.replace(&pipeline.api(), "API");
-    insta::assert_snapshot!(told(user.run(&["list"])).trim_end(), @"
-    error: API refuses: a bearer token is needed: `Authorization: Bearer <token>`
+    let error_of = |run: world::Run| run.expect(2).err.replace(&pipeline.api(), "API");
+    insta::assert_snapshot!(error_of(user.run(&["list"])).trim_end(), @"
+    error: API refused the request: a bearer token is needed: `Authorization: Bearer <token>`
     set SERIN_TOKEN to a token with the operator role
     ");
-    let wrong = told(user.run(&["list", "--token", "wrong-0123456789abc"]));
-    assert!(wrong.contains("API refuses: the token is unknown") && !wrong.contains("0123456789"), "{wrong}");
+    let wrong = error_of(user.run(&["list", "--token", "wrong-0123456789abc"]));
+    assert!(
+        wrong.contains("API refused the request: the token is unknown") && !wrong.contains("0123456789"),
+        "{wrong}"
+    );
     user.run(&["list", "--token", "viewer-0123456789"]).expect(0);
-    let viewer = told(user.run(&["stop", "--all", "--token", "viewer-0123456789"]));
-    assert!(viewer.contains("eyes may look but not act; this needs the role operator"), "{viewer}");
+    let viewer = error_of(user.run(&["stop", "--all", "--token", "viewer-0123456789"]));
+    assert!(viewer.contains("eyes may read but not act; this request needs the role operator"), "{viewer}");
     user.run(&["stop", "--all", "--token", "operator-0123456789"]).expect(0);
 }
 
-/// From a file to the end of the ramp, in real time, on requests and feedback over HTTP.
+/// A rollout from its file to the end of the ramp, in real time, with requests and feedback over HTTP.
 #[test]
 fn a_good_version_is_promoted() {
-    let (pipeline, user) = pipeline(&[Behaviour::Good]);
+    let (pipeline, user) = pipeline(&[Behavior::Good]);
     no_rollout(&user);
     let traffic = Traffic::start(&pipeline.router(), 100);
     traffic.wait_for("stable", 200, 10);
@@ -326,14 +327,14 @@ fn a_good_version_is_promoted() {
     assert_eq!(seen.last().unwrap()["state"]["phase"], "completed", "{:#}", seen.last().unwrap());
     assert!(seen.iter().any(|line| line["state"]["phase"] == "baking"), "{seen:?}");
 
-    // Into a pipe it is lines: the whole at first and at the end, in between what happens, each thing once.
-    let told: Vec<String> = world::lines_of(&mut plain).collect();
-    let count = |text: &str| told.iter().filter(|line| line.contains(text)).count();
-    assert!(plain.wait().unwrap().success() && !told.iter().any(|line| line.contains('\u{1b}')), "{told:?}");
-    assert!(told[0].starts_with("flights: ") && count("Ramp: ") <= 2, "{told:#?}");
-    assert_eq!(count("PROMOTED: v2 serves all calls"), 1, "{told:#?}");
-    // As it comes, and in the story at the end.
-    assert!((1..=2).contains(&count("  step 2 of 2: 50% to v2")), "{told:#?}");
+    // The output to a pipe is lines: the whole state at the start and at the end, and each event once in between.
+    let lines: Vec<String> = world::lines_of(&mut plain).collect();
+    let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert!(plain.wait().unwrap().success() && !lines.iter().any(|line| line.contains('\u{1b}')), "{lines:?}");
+    assert!(lines[0].starts_with("flights: ") && count("Ramp: ") <= 2, "{lines:#?}");
+    assert_eq!(count("PROMOTED: v2 serves all calls"), 1, "{lines:#?}");
+    // It is printed when it happens, and may be repeated in the events at the end.
+    assert!((1..=2).contains(&count("  step 2 of 2: 50% to v2")), "{lines:#?}");
 
     assert!(user.run(&["status", "flights", "--wait", "--timeout", "1m"]).expect(0).out.contains("v2"));
     let rollouts = user.run(&["list", "--output", "json"]).expect(0).json();
@@ -342,8 +343,8 @@ fn a_good_version_is_promoted() {
     assert!(table.contains("flights") && table.contains("completed"), "{table}");
     let id = rollouts[0]["id"].as_str().unwrap();
     assert!(table.contains(&format!(" {} ", &id[..8])) && !table.contains(id), "{table}");
-    let by_begin = user.run(&["status", &id[..8], "--output", "json"]).expect(0).json();
-    assert_eq!(by_begin["id"], rollouts[0]["id"]);
+    let by_prefix = user.run(&["status", &id[..8], "--output", "json"]).expect(0).json();
+    assert_eq!(by_prefix["id"], rollouts[0]["id"]);
     let screen = user.run(&["get", &id[..8]]).expect(0).out;
     for expected in ["Ramp:      ✔ 30%  ✔ 50%  ✔ 100%", "wrong_rate", "failed", "refused", "unusable", "Events:"]
     {
@@ -364,7 +365,7 @@ fn a_good_version_is_promoted() {
         "{unknown:?}"
     );
 
-    // Traffic now goes to v2, as stable; the log tells the story, while `serin up` runs.
+    // Traffic now goes to v2, which is stable. The log can be read while `serin up` is running.
     traffic.wait_for("stable", 200, 10);
     let kinds: Vec<Value> =
         pipeline.tail("audit").unwrap().into_iter().map(|mut record| record["value"]["kind"].take()).collect();
@@ -376,8 +377,8 @@ fn a_good_version_is_promoted() {
 }
 
 /// The first reason of a rollout that was rolled back.
-fn rolled_back_by(behaviour: Behaviour) -> (Value, String) {
-    let (pipeline, user) = pipeline(&[behaviour]);
+fn rolled_back_by(behavior: Behavior) -> (Value, String) {
+    let (pipeline, user) = pipeline(&[behavior]);
     let _traffic = Traffic::start(&pipeline.router(), 100);
     let run = user.with_file(&rollout("v2", "30m"), &["apply", "-f", "{}", "--wait"]).expect(3);
     let state = user.run(&["status", "flights", "--output", "json"]).expect(3).json();
@@ -388,21 +389,21 @@ fn rolled_back_by(behaviour: Behaviour) -> (Value, String) {
 
 #[test]
 fn a_version_that_fails_is_rolled_back() {
-    let (reason, told) = rolled_back_by(Behaviour::Fails);
+    let (reason, output) = rolled_back_by(Behavior::Fails);
     assert_eq!(reason["metric"], "failed", "{reason:#}");
-    assert!(told.contains("error rate is 100.0 %"), "{told}");
+    assert!(output.contains("error rate is 100.0 %"), "{output}");
 }
 
 #[test]
-fn a_version_whose_answers_nobody_can_use_is_rolled_back() {
-    let (reason, told) = rolled_back_by(Behaviour::Nan);
+fn a_version_with_unusable_answers_is_rolled_back() {
+    let (reason, output) = rolled_back_by(Behavior::Nan);
     assert_eq!(reason["metric"], "unusable", "{reason:#}");
-    assert!(told.contains("unusable answers is 100.0 %"), "{told}");
+    assert!(output.contains("unusable answers is 100.0 %"), "{output}");
 }
 
 #[test]
-fn a_person_moves_stops_and_ends_a_rollout() {
-    let (pipeline, user) = pipeline(&[Behaviour::Good]);
+fn an_operator_promotes_pauses_and_ends_a_rollout() {
+    let (pipeline, user) = pipeline(&[Behavior::Good]);
     let traffic = Traffic::start(&pipeline.router(), 100);
     let id = user.apply(&rollout("v2", "1h"));
     let second = user.with_file(&rollout("v2", "1h"), &["apply", "-f", "{}"]).expect(2);
@@ -425,7 +426,7 @@ fn a_person_moves_stops_and_ends_a_rollout() {
 
     let id = user.apply(&rollout("v2", "1h"));
     let stopped = user.run(&["stop", "--all", "--reason", "fire"]).expect(0);
-    assert!(stopped.out.contains("the one running rollout is stopped; all traffic is on stable"), "{stopped:?}");
+    assert!(stopped.out.contains("the only running rollout has stopped; all traffic is on stable"), "{stopped:?}");
     user.run(&["status", &id]).expect(4);
     let none = user.run(&["stop", "--all", "--output", "json"]).expect(0).json();
     assert_eq!(none["sentence"], "no rollout is running; all traffic is on stable");
@@ -435,19 +436,19 @@ fn a_person_moves_stops_and_ends_a_rollout() {
     user.run(&["status", &id, "--wait", "--timeout", "1m"]).expect(0);
 
     let audit = pipeline.tail("audit").unwrap();
-    let said = |word: &str| audit.iter().any(|record| record["value"].to_string().contains(word));
-    let told = pipeline.cli(&["tail", "audit", "--until-end"]).unwrap();
-    let told = String::from_utf8(told.stdout).unwrap();
+    let is_audited = |word: &str| audit.iter().any(|record| record["value"].to_string().contains(word));
+    let tailed = pipeline.cli(&["tail", "audit", "--until-end"]).unwrap();
+    let tailed = String::from_utf8(tailed.stdout).unwrap();
     assert!(
-        told.lines().any(|line| line.contains(" rollout_event flights paused: paused by operator: lunch")),
-        "{told}"
+        tailed.lines().any(|line| line.contains(" rollout_event flights paused: paused by operator: lunch")),
+        "{tailed}"
     );
-    assert!(["lunch", "enough", "fire", "sure"].into_iter().all(said), "{audit:#?}");
+    assert!(["lunch", "enough", "fire", "sure"].into_iter().all(is_audited), "{audit:#?}");
 }
 
 #[test]
-fn waiting_for_an_end_can_time_out() {
-    let (pipeline, user) = pipeline(&[Behaviour::Good]);
+fn waiting_for_the_end_of_a_rollout_can_time_out() {
+    let (pipeline, user) = pipeline(&[Behavior::Good]);
     let id = user.apply(&rollout("v2", "1h"));
     let run = user.run(&["status", &id, "--wait", "--timeout", "1s"]).expect(1);
     assert!(!run.out.is_empty(), "{run:?}");
@@ -479,19 +480,19 @@ fn topics_are_created_and_compared_and_a_wrong_layout_is_refused() {
     let topics = missing["topics"].as_u64().unwrap();
     assert_eq!(missing["differences"].as_array().unwrap().len() as u64, topics, "{missing}");
 
-    // Unknown topics: every stage refuses, a reader names the topic.
+    // Missing topics: every stage refuses to start, and `tail` names the topic.
     let up = with(&["controller"], &settings, &["topology.partitions=2"]).expect(2);
     assert!(up.err.contains("verdicts: does not exist; create it with `serin topology ensure`"), "{up:?}");
     let tail = with(&["tail", "verdicts"], &settings, &[]).expect(2);
     assert!(tail.err.contains("verdicts\" does not exist; create it with `serin topology ensure`"), "{tail:?}");
 
     let ensured = with(&["topology", "ensure"], &settings, &["topology.partitions=2"]).expect(0);
-    assert_eq!(ensured.out, format!("{topics} topics are as they should be\n"));
+    assert_eq!(ensured.out, format!("{topics} topics are as expected\n"));
     let checked =
         with(&["topology", "check", "--output", "json"], &settings, &["topology.partitions=2"]).expect(0).json();
     assert_eq!(checked, json!({"topics": topics, "differences": []}));
 
-    // Another number of partitions: named for each topic, by `check` and by every role.
+    // A wrong number of partitions is reported for each topic, by `check` and by every role.
     let wrong = with(&["topology", "check"], &settings, &["topology.partitions=3"]).expect(1);
     assert_eq!(
         wrong.out.lines().filter(|line| line.contains("has 2 partitions, expected 3")).count() as u64,
@@ -501,23 +502,23 @@ fn topics_are_created_and_compared_and_a_wrong_layout_is_refused() {
     for role in ["aggregator", "analyzer", "controller", "up"] {
         let refused =
             with(&[role, "--set", "telemetry.listen=127.0.0.1:0"], &settings, &["topology.partitions=3"]).expect(2);
-        assert!(refused.err.contains("the topics are not as they should be"), "{refused:?}");
+        assert!(refused.err.contains("the topics differ from their expected configuration"), "{refused:?}");
         assert_eq!(refused.err.matches("has 2 partitions, expected 3").count() as u64, topics, "{refused:?}");
     }
-    // A layout that exists is never changed.
+    // Existing topics are never changed.
     with(&["topology", "ensure"], &settings, &["topology.partitions=3"]).expect(1);
     with(&["topology", "check"], &settings, &["topology.partitions=2"]).expect(0);
 }
 
 #[test]
-fn a_cluster_that_is_away_is_named() {
+fn an_unreachable_cluster_is_reported() {
     let run =
         with(&["topology", "check"], &["log.kind=kafka".to_owned()], &["log.kafka.brokers=127.0.0.1:1"]).expect(2);
     assert!(run.err.contains("127.0.0.1:1"), "{run:?}");
 }
 
 #[test]
-fn the_embedded_log_is_checked_too_and_has_one_writer() {
+fn the_embedded_log_is_checked_and_has_only_one_writer() {
     let (pipeline, _user) = pipeline(&[]);
     assert_eq!(pipeline.cli(&["topology", "check"]).unwrap().status.code(), Some(0));
     let settings = pipeline.arguments("up");
@@ -525,6 +526,6 @@ fn the_embedded_log_is_checked_too_and_has_one_writer() {
     let wrong = serin(&settings.chain(["--set", "topology.partitions=5"]).collect::<Vec<_>>()).expect(1);
     assert!(wrong.out.contains("events: has 2 partitions, expected 5"), "{wrong:?}");
     let second = pipeline.cli(&["up"]).unwrap();
-    let told = String::from_utf8_lossy(&second.stderr);
-    assert!(told.contains("in use"), "{told}");
+    let errors = String::from_utf8_lossy(&second.stderr);
+    assert!(errors.contains("in use"), "{errors}");
 }

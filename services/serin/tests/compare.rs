@@ -1,6 +1,6 @@
-//! `serin compare`: verdicts and exit status, bad rows by file and line, both formats.
+//! `serin compare`: verdicts, exit status, bad rows by file and line, and both formats.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,7 +14,7 @@ struct Run {
     err: String,
 }
 
-/// Runs `serin compare` in `folder`, where the files are.
+/// Runs `serin compare` in the folder of the files.
 fn compare(folder: &Path, arguments: &[&str]) -> Run {
     let output =
         Command::new(env!("CARGO_BIN_EXE_serin")).arg("compare").args(arguments).current_dir(folder).output().unwrap();
@@ -34,7 +34,7 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
-/// 900 inputs in three segments. A is wrong in every fifth; B in every fifth too, but at JFK in 40 % more.
+/// 900 inputs in three segments. A is wrong in every fifth, and so is B, but at JFK B is wrong in 40 % more.
 fn classes() -> (String, String) {
     let (mut a, mut b) = ("id,prediction,late,origin\n".to_owned(), "id,prediction\n".to_owned());
     for i in 0..900_u32 {
@@ -62,7 +62,7 @@ fn a_broken_segment_is_named() {
     let lines = report["lines"].as_array().unwrap();
     let named: Vec<&str> = lines.iter().filter(failed).map(|line| line["segment"].as_str().unwrap()).collect();
     assert!(named.contains(&"origin=JFK") && !named.contains(&"origin=EWR"), "{named:?}");
-    // The other way round, B is the better one.
+    // With swapped files, B is better.
     let run = compare(folder.path(), &["b.csv", "a.csv", "--label", "late"]);
     assert_eq!(run.status, 0, "{}", run.out);
     assert!(run.out.contains("B is better, with 95 % confidence"), "{}", run.out);
@@ -82,14 +82,14 @@ fn numbers_in_json_lines_are_compared_too() {
     let labelled = judge("c.jsonl", &["--label", "y", "--margin", "0.01"]);
     assert_eq!(labelled.status, 3, "{}{}", labelled.out, labelled.err);
     insta::assert_snapshot!("numbers_with_labels", labelled.out);
-    // Nothing to judge by is no pass.
+    // Without anything to judge, the result is not a pass.
     let shown = judge("c.jsonl", &[]);
     assert_eq!(shown.status, 1);
-    assert!(shown.out.ends_with("give --label, or a --margin for the mean, or --max-differ"), "{}", shown.out);
+    assert!(shown.out.ends_with("pass --label, --margin for the mean, or --max-differ"), "{}", shown.out);
 }
 
 #[test]
-fn too_few_pairs_are_no_verdict() {
+fn too_few_pairs_give_no_verdict() {
     let folder = folder(&[("a.csv", "id,prediction\n1,0.5\n2,0.25\n"), ("b.csv", "id,prediction\n1,0.9\n2,0.8\n")]);
     let run = compare(folder.path(), &["a.csv", "b.csv", "--margin", "0.01"]);
     assert_eq!(run.status, 1, "{}", run.err);
@@ -97,7 +97,7 @@ fn too_few_pairs_are_no_verdict() {
 }
 
 #[test]
-fn bad_rows_are_told_all_at_once() {
+fn bad_rows_are_reported_all_at_once() {
     let folder = folder(&[
         ("a.csv", "id,prediction,late\n1,0.5,1\n2,fast,0\n3,,1\n,0.5,1\n4,0.5\n5,NaN,0\n6,0.1,0\n7,0.2,0\n"),
         (
@@ -111,12 +111,12 @@ fn bad_rows_are_told_all_at_once() {
 }
 
 #[test]
-fn what_cannot_be_used_is_named() {
+fn invalid_files_and_arguments_are_reported() {
     let folder = folder(&[
         ("a.csv", "id,prediction\n1,x\n1,x\n2,x\n"),
         ("b.csv", "id,prediction\n3,x\n"),
         ("twice.csv", "id,prediction,prediction\n1,x,y\n"),
-        ("says.csv", "id,prediction\n1,x\n2,x\n1,y\n"),
+        ("contradiction.csv", "id,prediction\n1,x\n2,x\n1,y\n"),
         ("half.csv", "id,prediction\n1,x\n"),
         ("words.csv", "id,prediction\n1,yes\n2,no\n"),
         ("numbers.csv", "id,prediction,late\n1,0,no\n2,1,yes\n"),
@@ -128,13 +128,16 @@ fn what_cannot_be_used_is_named() {
         ("twice.jsonl", "{\"id\": 1, \"prediction\": 1, \"prediction\": 0}\n[1]\n"),
         ("array.json", "[{\"id\": 1, \"prediction\": 0.5}, 7]"),
     ]);
-    let told = |arguments: &[&str]| {
+    let error_of = |arguments: &[&str]| {
         let run = compare(folder.path(), arguments);
         assert_eq!((run.status, run.out.as_str()), (2, ""), "{}", run.err);
         run.err
     };
     for (arguments, expected) in [
-        (&["a.csv", "b.csv"][..], "no id of a.csv is in b.csv: is `--id` the column that names the input?"),
+        (
+            &["a.csv", "b.csv"][..],
+            "no id of a.csv is in b.csv; check that `--id` is the column with the id of the input",
+        ),
         (&["a.csv", "c.csv"], "c.csv cannot be read: No such file"),
         (&["a.csv", "a.csv", "--id", "key"], "a.csv:1: there is no column `key` (--id); there are: id, prediction"),
         (&["a.csv", "a.csv", "--segment", "origin"], "a.csv:1: there is no column `origin` (--segment)"),
@@ -145,8 +148,8 @@ fn what_cannot_be_used_is_named() {
         (&["a.csv", "a.csv", "--margin", "-1"], "--margin -1: must be a number of at least 0"),
         (&["a.csv", "a.csv", "--max-missing", "-1"], "--max-missing -1: must be a share between 0 and 1"),
         (&["twice.csv", "a.csv"], "twice.csv:1: there is more than one column `prediction` (--prediction)"),
-        (&["says.csv", "a.csv"], "says.csv:4: the id 1 is predicted \"y\", but \"x\" in line 2"),
-        (&["a.csv", "half.csv"], "half.csv lacks 1 of the 2 ids of a.csv (50.0 %): what it has no answer to"),
+        (&["contradiction.csv", "a.csv"], "contradiction.csv:4: the id 1 is predicted \"y\", but \"x\" in line 2"),
+        (&["a.csv", "half.csv"], "half.csv lacks 1 of the 2 ids of a.csv (50.0 %): inputs without both answers"),
         (&["half.csv", "a.csv"], "half.csv lacks 1 of the 2 ids of a.csv (50.0 %)"),
         (
             &["numbers.csv", "numbers.csv", "--label", "late"],
@@ -159,22 +162,22 @@ fn what_cannot_be_used_is_named() {
         (&["a.csv", "words.csv"], "the predictions of a.csv and the predictions of words.csv have no value in common"),
         (
             &["names.csv", "names.csv", "--label", "late", "--margin", "5"],
-            "an error rate lies between 0 and 1, so every B",
+            "an error rate is between 0 and 1, so every B",
         ),
         (&["words.csv", "words.csv", "--margin", "0.1"], "--margin: these are classes, and without labels"),
-        (&["amounts.csv", "amounts.csv", "--label", "true"], "whole numbers (40 different ones): say `--kind class`"),
-        (&["amounts.csv", "amounts.csv", "--margin", "1"], "whole numbers (40 different ones): say `--kind class`"),
+        (&["amounts.csv", "amounts.csv", "--label", "true"], "whole numbers (40 different ones): pass `--kind class`"),
+        (&["amounts.csv", "amounts.csv", "--margin", "1"], "whole numbers (40 different ones): pass `--kind class`"),
         (&["huge.csv", "huge.csv", "--margin", "1"], "huge.csv:2: 1e300 is too large to be judged"),
         (&["lake.csv", "a.csv"], "lake.csv:1: this is Parquet; write it as CSV or as JSON lines"),
-        (&["zipped.csv", "a.csv"], "zipped.csv:1: this is a ZIP archive (Excel files are, too); write it"),
-        (&["twice.jsonl", "a.csv"], "twice.jsonl:1: this is no row: `prediction` is there twice"),
-        (&["twice.jsonl", "a.csv"], "twice.jsonl:2: this is no row: invalid type: sequence, expected a JSON object"),
+        (&["zipped.csv", "a.csv"], "zipped.csv:1: this is a ZIP archive, or an Excel file; write it"),
+        (&["twice.jsonl", "a.csv"], "twice.jsonl:1: this is not a row: `prediction` appears twice"),
+        (&["twice.jsonl", "a.csv"], "twice.jsonl:2: this is not a row: invalid type: sequence, expected a JSON object"),
         (
             &["array.json", "a.csv"],
-            "array.json:1: the file begins like a JSON array of rows and is none: invalid type: integer",
+            "array.json:1: the file starts like a JSON array of rows, but is not one: invalid type: integer",
         ),
     ] {
-        let text = told(arguments);
+        let text = error_of(arguments);
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
     let run = compare(folder.path(), &["a.csv", "half.csv", "--max-missing", "0.5", "--max-differ", "0"]);
@@ -183,12 +186,12 @@ fn what_cannot_be_used_is_named() {
     assert!(run.out.contains("2 pairs, 1 repeated rows in A (the first counts), 1 repeated rows in B"), "{}", run.out);
 }
 
-/// Whole numbers that may be amounts or names: `n` of them, each its own label.
+/// `n` whole numbers that may be amounts or names, each with itself as label.
 fn amounts(n: u32) -> String {
     (0..n).fold("id,prediction,true\n".to_owned(), |text, i| text + &format!("{i},{i},{i}\n"))
 }
 
-/// Numbers that look random, from 0 to 1.
+/// Deterministic pseudorandom numbers from 0 to 1.
 fn scattered(i: u32) -> f64 {
     let mut x = (u64::from(i) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -203,7 +206,7 @@ fn rows(n: u32, prediction: impl Fn(u32) -> f64, label: impl Fn(u32) -> f64) -> 
 
 #[test]
 fn a_constant_does_not_beat_an_honest_forecast() {
-    // An honest forecast from 0 to 0.6 of what happens as often; B says 0 to everything.
+    // A is a calibrated forecast from 0 to 0.6, and B is always 0.
     let honest = |i: u32| 0.6 * scattered(i);
     let label = |i: u32| f64::from(scattered(i.wrapping_add(77_777)) < honest(i));
     let folder = folder(&[("a.csv", &rows(4000, honest, label)), ("b.csv", &rows(4000, |_| 0.0, label))]);
@@ -211,7 +214,7 @@ fn a_constant_does_not_beat_an_honest_forecast() {
     let run = judge(&[]);
     assert_eq!(run.status, 3, "{}", run.out);
     assert!(
-        run.out.contains("note: labels are 0 or 1 and predictions lie between: judged by the squared error"),
+        run.out.contains("note: labels are 0 or 1 and predictions are between: judged by the squared error"),
         "{}",
         run.out
     );
@@ -220,10 +223,10 @@ fn a_constant_does_not_beat_an_honest_forecast() {
         "{}",
         run.out
     );
-    // Asked for, the improper score is used, and says what it is.
+    // The improper score is used on request, with a note.
     let run = judge(&["--loss", "absolute"]);
-    assert!(run.out.contains("note: the absolute error of a probability is no proper score"), "{}", run.out);
-    // The same in other words: true and false are 1 and 0.
+    assert!(run.out.contains("note: the absolute error of a probability is not a proper score"), "{}", run.out);
+    // `True` and `False` are read as 1 and 0.
     let worded = rows(4000, honest, label).replace(",1\n", ",True\n").replace(",0\n", ",False\n");
     std::fs::write(folder.path().join("a.csv"), worded).unwrap();
     assert_eq!(judge(&[]).status, 3);
@@ -231,7 +234,7 @@ fn a_constant_does_not_beat_an_honest_forecast() {
 
 #[test]
 fn classes_that_are_written_as_numbers_are_classes() {
-    // Ten classes, each in 10 % of the rows. Both are wrong in 10 %: A by one class number, B by five.
+    // Ten classes, each in 10 % of the rows. Both files are wrong in 10 %: A by one class number, B by five.
     let wrong = |by: u32| move |i: u32| f64::from(if i / 10 % 10 == 3 { (i + by) % 10 } else { i % 10 });
     let label = |i: u32| f64::from(i % 10);
     let folder = folder(&[("a.csv", &rows(1000, wrong(1), label)), ("b.csv", &rows(1000, wrong(5), label))]);
@@ -239,7 +242,7 @@ fn classes_that_are_written_as_numbers_are_classes() {
     let run = judge(&["--margin", "0.02"]);
     assert_eq!(run.status, 0, "{}", run.out);
     assert!(
-        run.out.contains("note: predictions and labels are 10 whole numbers, read as classes; see --kind"),
+        run.out.contains("note: predictions and labels have 10 distinct whole numbers, read as classes; see --kind"),
         "{}",
         run.out
     );
@@ -249,7 +252,7 @@ fn classes_that_are_written_as_numbers_are_classes() {
 
 #[test]
 fn a_mean_is_judged_only_where_its_test_holds() {
-    // B is as A, but for one gross error in a hundred: on average worse by 1, which is the margin.
+    // B equals A except for one large error in a hundred rows: it is worse by 1 on average, just below the margin.
     let label = |i: u32| 10.0 * scattered(i);
     let gross = |n: u32| move |i: u32| label(i) + if i % 100 == 99 && i < n { 100.0 } else { 0.0 };
     for (n, needed) in [(30, "300"), (99, "300"), (300, "2402"), (1000, "2418")] {
@@ -262,12 +265,12 @@ fn a_mean_is_judged_only_where_its_test_holds() {
             run.out
         );
     }
-    // With enough of them it is judged, and says what it assumes.
+    // With enough pairs the mean is judged, with a note on the assumptions.
     let folder = folder(&[("a.csv", &rows(20_000, label, label)), ("b.csv", &rows(20_000, gross(20_000), label))]);
     let run = compare(folder.path(), &["a.csv", "b.csv", "--label", "label", "--margin", "2"]);
     assert_eq!(run.status, 0, "{}", run.out);
     assert!(run.out.contains("note: the paired t test assumes that pairs are independent"), "{}", run.out);
-    // Probabilities have a range, so that bets can judge a handful of skewed pairs.
+    // Probabilities have a range, so a few skewed pairs can be judged by betting.
     let label = |i: u32| f64::from(i % 2);
     let near = |i: u32| (label(i) - 0.1).abs();
     let rare = |i: u32| if i % 100 == 99 { 1.0 - near(i) } else { near(i) };
@@ -295,7 +298,7 @@ fn a_handful_of_pairs_proves_nothing() {
         let run = compare(folder.path(), &[&["a.csv", "a.csv"], more].concat());
         assert_eq!(run.status, status, "{more:?}: {}", run.out);
     }
-    // A file with itself: nothing is shown at a margin of 0, of classes and of numbers.
+    // A file compared with itself is not judged at a margin of 0, for classes and for numbers.
     let numbers = rows(400, scattered, scattered);
     let folder = self::folder(&[("a.csv", &numbers)]);
     for more in [&["--label", "label"][..], &["--margin", "0"]] {
@@ -305,7 +308,7 @@ fn a_handful_of_pairs_proves_nothing() {
 }
 
 #[test]
-fn files_of_other_shapes_are_read() {
+fn files_of_other_formats_are_read() {
     let csv = rows(300, scattered, scattered);
     let semicolons = csv.replace(',', ";").replace('.', ",");
     let array: Vec<Value> =
@@ -328,7 +331,7 @@ fn files_of_other_shapes_are_read() {
 }
 
 #[test]
-fn the_help_teaches() {
+fn the_help_is_pinned() {
     let help = compare(Path::new("."), &["--help"]);
     assert_eq!(help.status, 0);
     insta::assert_snapshot!("help", help.out);

@@ -1,6 +1,6 @@
-//! `docker-compose.yml` is valid, and every command and environment variable in it is one that the binary really has.
+//! Checks that `docker-compose.yml` is valid, and that the binary has every command and environment variable in it.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 
@@ -32,7 +32,7 @@ fn resolved() -> Value {
         .output()
         .expect("docker-compose is installed by scripts/install-build-deps.sh --test");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // Debian's docker-compose brings the YAML library of the system's Python.
+    // Debian's docker-compose depends on the YAML library for the system's Python.
     let mut python = Command::new("/usr/bin/python3")
         .args(["-c", "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)"])
         .stdin(Stdio::piped())
@@ -54,7 +54,7 @@ fn environment(service: &Value) -> BTreeMap<String, String> {
     all.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
 }
 
-/// The roles of the file, as processes with its commands and settings but for addresses, folders and the number of brokers.
+/// The roles of the file as processes, with its commands and settings except addresses, folders and the number of brokers.
 struct Up<'a> {
     compose: &'a Value,
     brokers: String,
@@ -63,7 +63,7 @@ struct Up<'a> {
 }
 
 impl<'a> Up<'a> {
-    /// `up`: the topics, then every role, until all are ready.
+    /// `up`: creates the topics, starts every role, and waits until all are ready.
     fn start(compose: &'a Value, brokers: &str, folder: &'a Path) -> Self {
         let mut up = Self { compose, brokers: brokers.to_owned(), folder, running: Vec::new() };
         let ensured = up.command("topology", 0).output().unwrap();
@@ -109,7 +109,7 @@ impl<'a> Up<'a> {
         for (role, port, child) in &mut self.running {
             let url = format!("http://127.0.0.1:{port}/readyz");
             let ready = wait_until(PATIENCE, || {
-                anyhow::ensure!(child.try_wait()?.is_none(), "it has ended");
+                anyhow::ensure!(child.try_wait()?.is_none(), "the process has ended");
                 Ok(http(Method::GET, &url, None).is_ok_and(|answer| answer.text == "ready\n"))
             });
             let log = || std::fs::read_to_string(folder.join(format!("{role}.log"))).unwrap_or_default();
@@ -117,7 +117,7 @@ impl<'a> Up<'a> {
         }
     }
 
-    /// `down`: asks every role to end, and waits.
+    /// `down`: sends SIGTERM to every role, and waits for their exit.
     fn down(mut self) {
         for (_, _, child) in &mut self.running {
             let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
@@ -154,7 +154,7 @@ fn volumes(service: &Value) -> Vec<(String, String)> {
 }
 
 #[test]
-fn brokers_keep_their_topics_where_down_leaves_them() {
+fn brokers_and_stateful_roles_have_their_own_volumes() {
     let compose = resolved();
     let declared = compose["volumes"].as_object().unwrap();
     let mut names = Vec::new();
@@ -166,19 +166,19 @@ fn brokers_keep_their_topics_where_down_leaves_them() {
         };
         let volumes = volumes(service);
         let holds = volumes.iter().find(|(_, path)| Path::new(kept).starts_with(path));
-        let (volume, _) = holds.unwrap_or_else(|| panic!("{name}: {kept} is on none of {volumes:?}"));
+        let (volume, _) = holds.unwrap_or_else(|| panic!("{name}: {kept} is not on one of {volumes:?}"));
         assert!(declared.keys().any(|key| key.ends_with(volume.as_str())), "{name}: {volume} is not declared");
         names.push(volume.clone());
     }
     assert_eq!(names.len(), 6, "three brokers and three roles with state");
     names.sort();
     names.dedup();
-    assert_eq!(names.len(), 6, "no two share a volume");
+    assert_eq!(names.len(), 6, "a volume is shared");
 }
 
-/// The brokers keep what they have, as the test above shows, and so do the roles.
+/// Brokers and roles keep their data over `down` and `up`.
 #[test]
-fn after_down_and_up_every_role_goes_on() {
+fn every_role_continues_after_down_and_up() {
     let compose = resolved();
     let mut broker = Broker::start(BrokerOptions::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -192,7 +192,7 @@ fn after_down_and_up_every_role_goes_on() {
 }
 
 #[test]
-fn every_serin_service_has_a_command_and_settings_that_the_binary_knows() {
+fn the_binary_has_every_command_and_setting_of_the_file() {
     let compose = resolved();
     let mut checked = 0;
     for (name, service) in compose["services"].as_object().unwrap() {
@@ -202,7 +202,7 @@ fn every_serin_service_has_a_command_and_settings_that_the_binary_knows() {
         checked += 1;
         let command = strings(&service["command"]);
         let help = Command::new(SERIN).args(&command).arg("--help").output().unwrap();
-        assert!(help.status.success(), "{name}: serin {command:?} is no command");
+        assert!(help.status.success(), "{name}: serin {command:?} is not a command");
 
         let environment = environment(service);
         assert!(environment.contains_key("SERIN__LOG__KIND"), "{name}");
@@ -219,7 +219,7 @@ fn every_serin_service_has_a_command_and_settings_that_the_binary_knows() {
 }
 
 #[test]
-fn a_variable_that_does_not_exist_is_refused() {
+fn an_unknown_variable_is_refused() {
     let dump = Command::new(SERIN).args(["up", "--dump-config"]).env("SERIN__ROUTER__NONSENSE", "1").output().unwrap();
     assert_eq!(dump.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&dump.stderr).contains("nonsense"));

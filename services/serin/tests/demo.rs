@@ -1,4 +1,4 @@
-//! The demo's outcomes: three rollouts end as they should, with the right reason, on the embedded log and on Apache Kafka.
+//! The outcomes of the demo: three rollouts end as expected and for the right reason, on the embedded log and on Apache Kafka.
 
 mod support;
 
@@ -10,7 +10,7 @@ use serin_tests::kafka::Broker;
 
 use support::{Demo, alone, three_outcomes};
 
-/// What the issue allows the demo on Kafka to take; embedded has half of it.
+/// Maximum duration of the demo on Kafka.
 const WITHIN: Duration = Duration::from_mins(6);
 
 fn run(arguments: &[&str]) -> Result<Value> {
@@ -18,7 +18,7 @@ fn run(arguments: &[&str]) -> Result<Value> {
     Demo::start(arguments)?.finish(WITHIN)
 }
 
-/// Every field that scripts may rely on is there and has its type.
+/// Checks that every field that scripts may rely on is present and has its type.
 fn check_shape(summary: &Value) {
     let rollouts = summary["rollouts"].as_array().expect("a list of rollouts");
     for rollout in rollouts {
@@ -41,16 +41,16 @@ fn check_shape(summary: &Value) {
     assert!(summary["table_apply"]["count"].as_u64().is_some_and(|count| count >= rollouts.len() as u64), "{summary}");
 }
 
-/// With seed 1 the figures are those of docs/demo.md, on every machine and log.
+/// Checks that the figures of seed 1 are those of docs/demo.md, on every machine and log.
 fn check_figures(summary: &Value) {
     let page = include_str!("../../../docs/demo.md");
-    let told: Vec<&str> =
+    let documented: Vec<&str> =
         page.lines().filter_map(|line| line.trim().strip_prefix("blast radius")).map(str::trim).collect();
     let found = summary["rollouts"].as_array().expect("a list of rollouts").iter().map(|rollout| {
         let [canary, all, hurt] = ["canary_requests", "requests", "hurt_requests"].map(|count| &rollout[count]);
-        format!("canary served {canary} of {all} requests; {hurt} got worse than stable would have given")
+        format!("canary served {canary} of {all} requests; {hurt} got a worse answer than stable would have given")
     });
-    assert_eq!(told, found.collect::<Vec<_>>());
+    assert_eq!(documented, found.collect::<Vec<_>>());
     let why: Vec<&str> = page.lines().filter_map(|line| line.trim().strip_prefix("why ")).map(str::trim).collect();
     let found = summary["rollouts"].as_array().expect("a list of rollouts").iter();
     assert_eq!(
@@ -60,7 +60,7 @@ fn check_figures(summary: &Value) {
 }
 
 #[test]
-fn a_good_version_is_promoted_and_two_bad_ones_are_rolled_back_for_their_fault() -> Result<()> {
+fn a_good_version_is_promoted_and_two_bad_ones_are_rolled_back() -> Result<()> {
     let summary = run(&["--seed", "1"])?;
     assert_eq!((&summary["log"], &summary["seed"]), (&"embedded".into(), &1.into()));
     check_shape(&summary);
@@ -70,7 +70,7 @@ fn a_good_version_is_promoted_and_two_bad_ones_are_rolled_back_for_their_fault()
 }
 
 #[test]
-fn every_role_its_own_process_on_kafka_the_outcomes_are_the_same() -> Result<()> {
+fn outcomes_are_the_same_with_one_process_per_role_on_kafka() -> Result<()> {
     let summary = run(&["--seed", "1", "--kafka", Broker::shared()?.bootstrap()])?;
     assert_eq!(summary["log"], "kafka");
     check_shape(&summary);

@@ -1,6 +1,6 @@
-"""What `serin_client.Emitter` does without a broker: it never blocks, counts what it drops, coerces and checks.
+"""Checks `serin_client.Emitter` without a broker: it never blocks, counts dropped events, and converts and checks its arguments.
 
-Run by `services/serin/tests/python.rs`. A call that blocks ends the program with a traceback after a minute.
+Run by `services/serin/tests/python.rs`. If a call blocks, the program ends with a traceback after a minute.
 """
 
 import decimal
@@ -18,7 +18,7 @@ faulthandler.dump_traceback_later(60, exit=True)
 
 
 class Recorder:
-    """Stands where the producer is, to look at what would be sent."""
+    """Replaces the producer and records what would be sent."""
 
     def __init__(self):
         self.sent = []
@@ -31,7 +31,7 @@ class Recorder:
 
 
 def bounded():
-    # A port where nobody listens.
+    # A port without a listener.
     emitter = Emitter("127.0.0.1:1", queue_events=1000, config={"log_level": 0, "message.timeout.ms": 600_000})
     taken = [emitter.prediction(str(n), model="m", version="1", outputs={"p": 0.5}) for n in range(5000)]
     assert sum(taken) == 1000 and emitter.dropped == 4000, (sum(taken), emitter.dropped)

@@ -1,4 +1,4 @@
-//! Windows equal the events on the log, exactly, whatever was killed; and what a killed router takes with it is bounded.
+//! Windows match the events on the log exactly, whichever processes are killed, and the loss of a killed router is bounded.
 
 mod support;
 
@@ -11,17 +11,18 @@ use serin_tests::kafka::{Broker, BrokerOptions, unique_prefix};
 
 use support::{Demo, PATIENCE, Pipeline, REPLAY, WALL, alone, http, http_with, oracle, wait_until};
 
-/// Events that may wait in the router of these tests.
+/// Size of the router's event queue in these tests.
 const QUEUE: u64 = 200;
 
-/// As [`QUEUE`], for a replay: more than it has in flight between two moves of its clock, so that a slow disk drops nothing.
+/// Size of the router's event queue for a replay. It is larger than the number of events in flight between two clock updates, so that a
+/// slow disk does not cause drops.
 const REPLAY_QUEUE: u64 = 2000;
 
-/// Kills of one replay.
+/// Maximum number of kills in one replay.
 const MOST_KILLS: usize = 20;
 
-/// Kills `up` again and again, each time some windows further. What was lost is at most the queue of each killed router, and
-/// the windows are those of the events that are there.
+/// Kills `up` repeatedly, each time some windows later. At most the queue of each killed router is lost, and the windows match the
+/// remaining events.
 #[test]
 fn windows_equal_events_after_many_kills() -> Result<()> {
     let _alone = alone();
@@ -31,7 +32,7 @@ fn windows_equal_events_after_many_kills() -> Result<()> {
     let mut kills = 0;
     let mut planned = None;
     while kills < MOST_KILLS && demo.is_running()? {
-        // Three windows of six hours later. The rollout is promoted after some thirty.
+        // Three windows of six hours later. The rollout is promoted after about thirty windows.
         let further = planned.map_or(0, |planned: i64| planned + 3 * 6 * 3600 * 1_000_000);
         let progress = |pipeline: &Pipeline| pipeline.ask("/v1/rollouts/flights/progress")?["planned_through"].as_i64();
         wait_until(PATIENCE, || {
@@ -57,18 +58,18 @@ fn windows_equal_events_after_many_kills() -> Result<()> {
     assert_eq!(report.stale, 0, "a killed process wrote after its successor");
     assert_eq!(report.incarnations, kills + 1);
     let requests = summary["requests"].as_u64().context("requests")?;
-    // A call whose answer was cut by a kill is asked again under the same id: it may be two events, and is one request.
+    // A call whose answer was interrupted by a kill is retried with the same id: it may be two events, but is one request.
     let (lost, twice) = (requests - report.requests as u64, report.predictions - report.requests);
     println!("{kills} kills; {report:?}");
     println!(
         "client requests - events = {lost}, at most {REPLAY_QUEUE} for each kill; {twice} requests answered twice"
     );
     assert!(lost <= REPLAY_QUEUE * kills as u64, "{lost} lost");
-    the_oracle_notices(&events, &windows)
+    the_oracle_finds_errors(&events, &windows)
 }
 
-/// The comparison above is worth something: whatever is wrong in the windows is found.
-fn the_oracle_notices(events: &[Value], windows: &[Value]) -> Result<()> {
+/// Checks the oracle itself: it finds every kind of error in changed windows.
+fn the_oracle_finds_errors(events: &[Value], windows: &[Value]) -> Result<()> {
     let closed = |record: &Value| record["type"] == "window_closed";
     let busy =
         |record: &Value| closed(record) && record["value"]["cells"].as_array().is_some_and(|cells| cells.len() > 5);
@@ -85,7 +86,7 @@ fn the_oracle_notices(events: &[Value], windows: &[Value]) -> Result<()> {
     let recounted = change(&|windows| windows[place]["value"]["arms"][0]["predictions"] = json!(1_000_000));
     assert!(recounted.contains("counts"), "{recounted}");
     let swapped = change(&|windows| {
-        // Another cell's summary: of the same kind and form, with other contents.
+        // The summary of another cell, of the same kind and form.
         let cells = &mut windows[place]["value"]["cells"];
         let other = cells[0]["summary"].clone();
         let differs = cells.as_array().and_then(|cells| cells.iter().position(|cell| cell["summary"] != other));
@@ -100,7 +101,7 @@ fn the_oracle_notices(events: &[Value], windows: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// A model server that answers everything at once, on a thread of its own; returns its address.
+/// Starts a model server that answers immediately, on its own thread, and returns its address.
 fn model_server() -> Result<String> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
@@ -113,14 +114,14 @@ fn model_server() -> Result<String> {
     Ok(url)
 }
 
-/// Sends `signal` to a broker of our own.
+/// Sends `signal` to the test's own broker.
 fn signal(broker: &Broker, signal: &str) -> Result<()> {
-    let pid = broker.pid().context("a broker of our own runs")?.to_string();
+    let pid = broker.pid().context("the test's own broker is running")?.to_string();
     ensure!(Command::new("kill").args([signal, &pid]).status()?.success(), "kill {signal} {pid}");
     Ok(())
 }
 
-/// Sends the calls `from..to`, each with its number as prediction id. Every one is answered.
+/// Sends calls with these numbers in their prediction ids, and checks that each is answered.
 fn call(pipeline: &Pipeline, calls: std::ops::Range<u64>) -> Result<()> {
     let url = format!("{}/v2/models/m/infer", pipeline.router());
     for number in calls {
@@ -131,7 +132,7 @@ fn call(pipeline: &Pipeline, calls: std::ops::Range<u64>) -> Result<()> {
     Ok(())
 }
 
-/// Ids of the calls whose event is on the log.
+/// Ids of the calls with an event on the log.
 fn on_the_log(pipeline: &Pipeline) -> Result<BTreeSet<String>> {
     let events = pipeline.tail("events")?;
     let predictions = events.iter().filter(|event| event["type"] == "prediction");
@@ -144,8 +145,8 @@ fn dropped(pipeline: &Pipeline) -> Result<u64> {
     lines.map(|line| Ok(line.rsplit(' ').next().context("a value")?.parse::<f64>()? as u64)).sum()
 }
 
-/// A broker stands still, so that events pile up in the router; then the router is killed. Callers notice nothing, what did
-/// not fit in the queue is counted, and what is lost without being counted is at most the queue.
+/// A broker is stopped, so that events queue up in the router. Then the router is killed. Calls are still answered, events that did not
+/// fit into the queue are counted, and at most the events in the queue are lost without being counted.
 #[test]
 fn a_killed_router_loses_at_most_its_queue() -> Result<()> {
     let _alone = alone();
@@ -178,9 +179,12 @@ fn a_killed_router_loses_at_most_its_queue() -> Result<()> {
     .context("the calls after the restart")?;
 
     let lost = all - there.len() as u64;
-    println!("client requests {all} - events {} = {lost}: {counted} dropped and counted, the rest waited", there.len());
-    assert!((0..100).all(|number| there.contains(&format!("call-{number}"))), "what was on the log stays there");
+    println!(
+        "client requests {all} - events {} = {lost}: {counted} dropped and counted, the rest was in the queue",
+        there.len()
+    );
+    assert!((0..100).all(|number| there.contains(&format!("call-{number}"))), "an event has vanished from the log");
     assert!(lost <= counted + QUEUE, "{lost} lost, {counted} of them counted");
-    assert!(counted > 0 && lost > 0, "the broker stood still: {counted} dropped, {lost} lost");
+    assert!(counted > 0 && lost > 0, "the broker was stopped, but {counted} dropped, {lost} lost");
     Ok(())
 }

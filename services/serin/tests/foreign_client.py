@@ -1,7 +1,7 @@
-"""A foreign client: another team's program, in Python, on Kafka and nothing else of Serin's but `serin_client`.
+"""A foreign client in Python that only uses Kafka and `serin_client`.
 
-Another splitter sends its traffic; this script tells Serin of every answer and of the truth, and reads the verdicts.
-Prints the verdict that covers everything as JSON. Run by `services/serin/tests/python.rs`.
+A foreign router splits its traffic. This script reports every answer and its label to Serin, and reads the verdicts. It prints the
+verdict that covers all answers as JSON. Run by `services/serin/tests/python.rs`.
 """
 
 import json
@@ -52,7 +52,7 @@ def main(brokers, prefix, api):
     for verdict in verdicts(brokers, prefix=prefix, timeout=60):
         judged = {(m["metric"], m["segment"]["value"]): m for m in verdict["metrics"]}
         wrong = judged.get(("wrong_rate", ""))
-        # Where others split the traffic, whatever is not the canary's is compared with it: the last of the warm-up too.
+        # With external traffic, all other answers are compared with the canary's, including the last ones of the warm-up.
         if wrong and wrong["canary"]["n"] == PER_ARM and bad(wrong["control"]) == BAD["control"]:
             json.dump(verdict, sys.stdout)
             return

@@ -1,6 +1,6 @@
-//! `kill -9` in the middle of the demo, then a restart: the same outcomes, and windows that equal the events exactly.
+//! `kill -9` in the middle of the demo, then a restart: the outcomes are the same, and windows match the events exactly.
 
-#![expect(clippy::print_stdout, reason = "figures for whoever runs the tests")]
+#![expect(clippy::print_stdout, reason = "prints figures")]
 
 mod support;
 
@@ -11,10 +11,10 @@ use serin_tests::kafka::{Broker, unique_prefix};
 
 use support::{Demo, Moment, Pipeline, REPLAY, alone, oracle, three_outcomes};
 
-/// How long a demo that is killed again and again may take.
+/// Maximum duration of a demo with kills.
 const WITHIN: Duration = Duration::from_mins(4);
 
-/// Plays the demo on `pipeline` and kills, at each moment, the process named there; it is started again at once.
+/// Runs the demo on `pipeline`. At each moment, kills the given process and restarts it.
 fn demo_with_kills(pipeline: &mut Pipeline, kills: &[(Moment, &'static str)]) -> Result<()> {
     let mut demo = Demo::start(&["--seed", "1", "--attach", &pipeline.doors()])?;
     for (moment, process) in kills {
@@ -53,7 +53,7 @@ fn the_whole_of_serin_up_is_killed_in_every_phase() -> Result<()> {
 fn each_role_is_killed_in_turn_on_kafka() -> Result<()> {
     let _alone = alone();
     let prefix = unique_prefix("kill");
-    // A name that stays over restarts: the group does not wait for the session of the killed process to end.
+    // With static group membership, the group does not wait for the session timeout of the killed process.
     let settings = [&REPLAY[..], &["log.kafka.instance=one"]].concat();
     let mut pipeline = Pipeline::kafka(Broker::shared()?.bootstrap(), &prefix, &settings)?;
     let kills = [

@@ -1,6 +1,7 @@
-//! Kafka goes away under a router: requests go on, events wait up to the bound, the rest is counted and told when Kafka is back.
+//! Kafka becomes unavailable for a router: requests are still answered, events are queued up to the limit, and dropped events are
+//! counted and reported when Kafka is back.
 //!
-//! `SERIN_TEST_AWAY_SECONDS` says how long it stays away; a release is tried with minutes.
+//! `SERIN_TEST_AWAY_SECONDS` sets how long Kafka is unavailable. Releases are tested with minutes.
 
 mod support;
 
@@ -20,7 +21,7 @@ use serin_stream::{
 use serin_tests::kafka::{Broker, BrokerOptions, unique_prefix};
 use serin_topology::Topology;
 
-/// Events that may wait.
+/// Size of the event queue.
 const QUEUE: usize = 300;
 /// Partitions of every topic.
 const PARTITIONS: i32 = 2;
@@ -33,7 +34,7 @@ async fn model_server() -> Result<String> {
     Ok(url)
 }
 
-/// What is on `events`: the number of predictions, and the newest heartbeat.
+/// The number of predictions and the newest heartbeat on `events`.
 fn events(log: &dyn Log) -> Result<(usize, Option<Heartbeat>)> {
     let name = log.full_name("events");
     let places: Vec<_> =
@@ -57,7 +58,7 @@ fn events(log: &dyn Log) -> Result<(usize, Option<Heartbeat>)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_go_on_while_kafka_is_away_and_what_was_lost_is_told() -> Result<()> {
+async fn requests_are_answered_without_kafka_and_dropped_events_are_reported() -> Result<()> {
     let mut broker = tokio::task::spawn_blocking(|| Broker::start(BrokerOptions::default())).await??;
     let options = KafkaOptions::new(broker.bootstrap(), &unique_prefix("away"));
     let log: Arc<dyn Log> = Arc::new(KafkaLog::connect(&options)?);
@@ -84,18 +85,18 @@ async fn requests_go_on_while_kafka_is_away_and_what_was_lost_is_told() -> Resul
     let url = format!("http://{}/v2/models/m/infer", router.data_addr());
     let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
     let call = async || -> Result<Duration> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let answer = http.post(&url).json(&serde_json::json!({"inputs": []})).send().await?;
         ensure!(answer.status().is_success(), "{}", answer.status());
         answer.bytes().await?;
-        Ok(begun.elapsed())
+        Ok(started.elapsed())
     };
     let deadline = Instant::now() + support::PATIENCE;
     while let Err(reason) = router.ready() {
         ensure!(Instant::now() < deadline, "the router is not ready: {reason}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // Fewer than may wait, and all of them on the log: what is dropped from here on is dropped because Kafka is away.
+    // Fewer events than the queue holds, and all of them on the log. Later drops happen because Kafka is unavailable.
     let before = QUEUE / 3;
     for _ in 0..before {
         call().await?;
@@ -119,7 +120,7 @@ async fn requests_go_on_while_kafka_is_away_and_what_was_lost_is_told() -> Resul
     took.sort_unstable();
     let requests = took.len();
     println!(
-        "Kafka away for {:.1} s: {requests} requests, none failed, p50 {:?}, p99 {:?}",
+        "Kafka unavailable for {:.1} s: {requests} requests, none failed, p50 {:?}, p99 {:?}",
         away.elapsed().as_secs_f64(),
         took[requests / 2],
         took[requests * 99 / 100]
@@ -133,14 +134,14 @@ async fn requests_go_on_while_kafka_is_away_and_what_was_lost_is_told() -> Resul
         let reader = Arc::clone(&log);
         let (found, beat) = tokio::task::spawn_blocking(move || events(reader.as_ref())).await??;
         let dropped: i64 = beat.iter().flat_map(|beat| &beat.drops).map(|drop| drop.dropped).sum();
-        // Heartbeats wait in the same queue. What was queued comes, the rest is told.
+        // Heartbeats are in the same queue. Queued events arrive, the others are reported as dropped.
         let waited = found.saturating_sub(before);
         if dropped > 0 && waited > QUEUE / 2 && dropped as usize + QUEUE / 2 > requests - QUEUE {
-            println!("back: {found} events are on the log, {dropped} were dropped and told");
-            ensure!(dropped as usize <= requests, "no more was lost than was asked");
+            println!("back: {found} events are on the log, {dropped} were dropped and reported");
+            ensure!(dropped as usize <= requests, "more events were dropped than requests were sent");
             break;
         }
-        ensure!(Instant::now() < deadline, "{found} events, {dropped} told as dropped, of {requests}");
+        ensure!(Instant::now() < deadline, "{found} events, {dropped} reported as dropped, of {requests}");
     }
     router.shutdown(Duration::from_secs(5)).await;
     Ok(())

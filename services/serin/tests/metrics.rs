@@ -1,6 +1,6 @@
-//! What a running pipeline tells about itself: metrics, health, logs; and what it never tells.
+//! Metrics, health and logs of a running pipeline, and the secrets that they never contain.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 #[path = "support/world.rs"]
@@ -19,9 +19,9 @@ use reqwest::Method;
 use serde_json::Value;
 
 use support::{PATIENCE, Pipeline, http, http_with, wait_until};
-use world::{Behaviour, MODEL, Traffic, User, borrowed, command, model_server, rollout, run, serin, wall};
+use world::{Behavior, MODEL, Traffic, User, borrowed, command, model_server, rollout, run, serin, wall};
 
-/// Every metric that the dashboards ask for.
+/// Every metric that the dashboards query.
 fn on_dashboards() -> BTreeSet<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/grafana/dashboards");
     let mut names = BTreeSet::new();
@@ -55,8 +55,8 @@ fn series(pipeline: &Pipeline) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_metric_of_the_dashboards_is_there_after_a_little_traffic() {
-    let (v1, v2) = (model_server(Behaviour::Good), model_server(Behaviour::Good));
+fn every_metric_of_the_dashboards_exists_after_some_traffic() {
+    let (v1, v2) = (model_server(Behavior::Good), model_server(Behavior::Good));
     let pipeline = Pipeline::embedded(&borrowed(&wall(&[("v1", &v1), ("v2", &v2)]))).unwrap();
     let user = User(pipeline.api());
     let _traffic = Traffic::start(&pipeline.router(), 50);
@@ -66,12 +66,11 @@ fn every_metric_of_the_dashboards_is_there_after_a_little_traffic() {
     let wanted = on_dashboards();
     let mut missing = wanted.clone();
     wait_until(PATIENCE, || {
-        let there = series(&pipeline);
-        missing = wanted.difference(&there).cloned().collect();
+        missing = wanted.difference(&series(&pipeline)).cloned().collect();
         Ok(missing.is_empty())
     })
     .unwrap_or_else(|error| panic!("{error}, still missing: {missing:?}\nthere are {:#?}", series(&pipeline)));
-    // Every answer is in both metrics of answers, under the labels of its route.
+    // Every answer is in both metrics of answers, with the labels of its route.
     for arm in ["stable", "control", "canary"] {
         let route = [("model", MODEL), ("arm", arm)];
         let route = route.map(|(label, value)| format!("{label}=\"{value}\""));
@@ -81,17 +80,17 @@ fn every_metric_of_the_dashboards_is_there_after_a_little_traffic() {
             let answers = sum(&text, "serin_router_requests_total", &route);
             let good = sum(&text, "serin_router_requests_total", &with("2xx"));
             let timed = sum(&text, "serin_router_request_duration_seconds_count", &route);
-            // Numbers that are counted are exact.
+            // Counts are exact.
             Ok(good > 0.0 && [answers, timed].map(f64::to_bits) == [good; 2].map(f64::to_bits))
         })
         .unwrap_or_else(|error| panic!("{error}: {arm}\n{}", scrape(&pipeline)));
     }
-    // One vocabulary: nothing of ours without the prefix, no doubled suffixes.
+    // All our metrics have the prefix, and no suffix is repeated.
     for name in series(&pipeline) {
-        // Prometheus' own names for what every process has.
+        // Prometheus' own names for metrics of every process.
         let common = name.starts_with("process_") || ["target_info", "otel_scope_info"].contains(&&*name);
         assert!(name.starts_with("serin_") || common, "{name}");
-        assert!(common || is_documented(&name), "docs/metrics.md does not name {name}");
+        assert!(common || is_documented(&name), "docs/metrics.md does not mention {name}");
         assert!(!name.contains("_total_total") && !name.contains("_seconds_seconds"), "{name}");
     }
     let text = scrape(&pipeline);
@@ -106,7 +105,7 @@ fn every_metric_of_the_dashboards_is_there_after_a_little_traffic() {
     }
 }
 
-/// Whether the pages about metrics name this one, by itself or with others of its prefix.
+/// Whether the pages about metrics mention this one, by itself or with others of its prefix.
 fn is_documented(name: &str) -> bool {
     let page =
         |page: &str| std::fs::read_to_string(format!("{}/../../docs/{page}", env!("CARGO_MANIFEST_DIR"))).unwrap();
@@ -123,7 +122,7 @@ fn shown(text: &str, metric: &str) -> BTreeSet<String> {
     named.map(|line| line.replace("otel_scope_name=\"serin\",", "").replace(",otel_scope_name=\"serin\"", "")).collect()
 }
 
-/// The weights as `/metrics` would say what `/v1/routing` says.
+/// The weights of `/v1/routing`, formatted as in `/metrics`.
 fn weights(pipeline: &Pipeline) -> BTreeSet<String> {
     let tables = pipeline.ask("/v1/routing").unwrap();
     let routes = tables.as_array().unwrap().iter().flat_map(|table| {
@@ -140,13 +139,13 @@ fn weights(pipeline: &Pipeline) -> BTreeSet<String> {
 }
 
 #[test]
-fn gauges_show_the_present_and_counters_begin_at_0() {
-    let (v1, v2) = (model_server(Behaviour::Good), model_server(Behaviour::Fails));
+fn gauges_show_the_current_state_and_counters_start_at_0() {
+    let (v1, v2) = (model_server(Behavior::Good), model_server(Behavior::Fails));
     let versions = wall(&[("v1", &v1), ("v2", &v2), ("v3", &v1)]);
     let mut pipeline = Pipeline::embedded(&borrowed(&versions)).unwrap();
     let user = User(pipeline.api());
     let phase = |phase: &str| BTreeSet::from([format!("serin_rollout_phase{{model=\"{MODEL}\",phase=\"{phase}\"}} 1")]);
-    let present = |pipeline: &Pipeline, expected: &str, step: Option<i32>| {
+    let current = |pipeline: &Pipeline, expected: &str, step: Option<i32>| {
         let step = step.map(|step| format!("serin_rollout_step{{model=\"{MODEL}\"}} {step}"));
         let step: BTreeSet<String> = step.into_iter().collect();
         let mut text = String::new();
@@ -160,8 +159,8 @@ fn gauges_show_the_present_and_counters_begin_at_0() {
         text
     };
     let one = user.apply(&rollout("v2", "1h"));
-    let text = present(&pipeline, "warming", Some(-1));
-    // Every kind is there before it happens, but for those that have.
+    let text = current(&pipeline, "warming", Some(-1));
+    // The series of every kind exists before its first event.
     for (metric, label, kinds) in [
         ("serin_rollout_events_total", "kind", 12),
         ("serin_verdicts_total", "decision", 4),
@@ -178,25 +177,25 @@ fn gauges_show_the_present_and_counters_begin_at_0() {
     }
     let _traffic = Traffic::start(&pipeline.router(), 50);
     user.wait_for_phase(&one, "rolled_back");
-    let text = present(&pipeline, "rolled_back", None);
+    let text = current(&pipeline, "rolled_back", None);
     assert!(!text.contains("version=\"v2\""), "{text}");
     assert_eq!(shown(&text, "serin_verdict_effect"), BTreeSet::new(), "{text}");
     let kind = |kind: &str| [format!("kind=\"{kind}\"")];
     assert_eq!(sum(&text, "serin_rollout_events_total", &kind("rolled_back")).to_bits(), 1.0_f64.to_bits());
-    // The next one, and a start anew while it runs.
+    // The next rollout, and a restart while it is running.
     let two = user.apply(&rollout("v3", "1h"));
     user.wait_for_phase(&two, "baking");
-    present(&pipeline, "baking", Some(0));
+    current(&pipeline, "baking", Some(0));
     pipeline.kill("up").unwrap();
     pipeline.start("up").unwrap();
     pipeline.ready().unwrap();
-    let text = present(&pipeline, "baking", Some(0));
+    let text = current(&pipeline, "baking", Some(0));
     assert_eq!(sum(&text, "serin_rollout_events_total", &kind("rolled_back")).to_bits(), 0.0_f64.to_bits());
     user.run(&["abort", &two]).expect(0);
-    present(&pipeline, "aborted", None);
+    current(&pipeline, "aborted", None);
 }
 
-/// A collector that takes one body after another.
+/// Starts a collector that receives one body after another.
 fn collector() -> (String, mpsc::Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/v1/metrics", listener.local_addr().unwrap());
@@ -236,7 +235,7 @@ fn collector() -> (String, mpsc::Receiver<(String, Vec<u8>)>) {
 
 const SECRETS: [&str; 5] = [
     "token-of-ops-0123456789",
-    "token-of-nobody-012345",
+    "token-unknown-01234567",
     "secret-of-mlflow-012345",
     "token-of-admin-0123456",
     "password-of-kafka-0123",
@@ -272,7 +271,7 @@ fn no_secret_in(text: &str) {
 }
 
 #[test]
-fn metrics_go_out_over_otlp_and_json_logs_hold_no_secret() {
+fn metrics_are_exported_over_otlp_and_json_logs_contain_no_secret() {
     let folder = tempfile::tempdir().unwrap();
     let (url, collected) = collector();
     let mut settings = with_secrets(&folder.path().display().to_string());
@@ -281,7 +280,7 @@ fn metrics_go_out_over_otlp_and_json_logs_hold_no_secret() {
         .args(arguments(&settings))
         .env("OTEL_METRIC_EXPORT_INTERVAL", "200")
         .env("OTEL_SERVICE_NAME", "canaries-of-payments")
-        .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=staging,service.version=as-told")
+        .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=staging,service.version=as-configured")
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -290,17 +289,17 @@ fn metrics_go_out_over_otlp_and_json_logs_hold_no_secret() {
     let (lines, log) = mpsc::channel();
     let reader = thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
 
-    // The log tells where everything listens.
-    let (mut told, mut addresses) = (Vec::new(), std::collections::BTreeMap::new());
+    // The log contains all listening addresses.
+    let (mut logged, mut addresses) = (Vec::new(), std::collections::BTreeMap::new());
     while !addresses.contains_key("metrics and health") {
-        let line = log.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{error}: {told:#?}"));
+        let line = log.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{error}: {logged:#?}"));
         let json: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         if let Some(address) = json["fields"]["address"].as_str() {
             addresses.insert(json["fields"]["message"].as_str().unwrap().to_owned(), format!("http://{address}"));
         }
-        told.push(line);
+        logged.push(line);
     }
-    // Tokens come in over HTTP, right and wrong.
+    // Right and wrong tokens over HTTP.
     let api = User(addresses["controller: API"].clone());
     api.run(&["list", "--token", SECRETS[0]]).expect(0);
     no_secret_in(&api.run(&["list", "--token", SECRETS[1]]).expect(2).err);
@@ -312,26 +311,27 @@ fn metrics_go_out_over_otlp_and_json_logs_hold_no_secret() {
     }
     drop(http(Method::POST, &format!("{}/v2/models/{MODEL}/infer", addresses["router: model traffic"]), None));
 
-    // OTLP: protobuf with our names in it, more than once.
+    // OTLP: protobuf with our names, more than once.
     let mut complete = 0;
     while complete < 2 {
         let (head, body) = collected.recv_timeout(PATIENCE).unwrap();
         assert!(head.starts_with("POST /v1/metrics HTTP/1.1") && head.contains("application/x-protobuf"), "{head}");
         let text = String::from_utf8_lossy(&body).into_owned();
-        for expected in ["serin_build_info", "canaries-of-payments", "staging", "as-told", "service.instance.id"] {
+        for expected in ["serin_build_info", "canaries-of-payments", "staging", "as-configured", "service.instance.id"]
+        {
             assert!(text.contains(expected), "{expected}: {text}");
         }
         assert!(!text.contains("serin-up"), "{text}");
         no_secret_in(&text);
-        // The first ones may go out before the stages have started.
+        // The first exports may happen before the stages have started.
         complete += u32::from(text.contains("serin_stream_"));
     }
     child.kill().unwrap();
     child.wait().unwrap();
     drop(reader.join());
-    told.extend(log.try_iter());
-    assert!(told.len() > 5, "{told:?}");
-    for line in told {
+    logged.extend(log.try_iter());
+    assert!(logged.len() > 5, "{logged:?}");
+    for line in logged {
         let json: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(json["level"].is_string() && json["timestamp"].is_string(), "{line}");
         no_secret_in(&line);
@@ -347,7 +347,7 @@ fn the_configuration_is_shown_without_secrets() {
     let shown = shown.json();
     assert_eq!(shown["controller"]["tokens"]["ops"]["role"], "operator");
     assert_eq!(shown["telemetry"]["log_format"], "json");
-    // What is shown can be read back as a file, once there are secrets in it again: what no start would take is refused.
+    // The output can be used as a file after secrets are added. With the masked secrets it is refused.
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("serin.yaml");
     std::fs::write(&file, shown.to_string()).unwrap();
@@ -371,7 +371,7 @@ fn errors_do_not_repeat_secrets() {
         no_secret_in(&failed.err);
         assert!(failed.err.contains("the configuration cannot be used"), "{failed:?}");
     }
-    // Too short a token is refused at the start.
+    // A token that is too short is refused at the start.
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().display().to_string();
     let failed = run(command(&["up"]).args(arguments(&with_secrets(&data))).args([

@@ -1,7 +1,7 @@
-//! What is shipped for Prometheus, held against the real one: its rules, its alert on a first rollback, its view of `/metrics`, and the
-//! queries of the dashboards.
+//! Checks the files for Prometheus with a real Prometheus: the rules, the alert on a first rollback, `/metrics`, and the queries of the
+//! dashboards.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 #[path = "support/world.rs"]
@@ -19,7 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use support::{PATIENCE, Pipeline, free_port, http, wait_until};
-use world::{Behaviour, MODEL, Traffic, User, borrowed, model_server, rollout, run, wall};
+use world::{Behavior, MODEL, Traffic, User, borrowed, model_server, rollout, run, wall};
 
 const INSTALL: &str = "prometheus and promtool are installed by scripts/install-build-deps.sh --test";
 
@@ -28,13 +28,13 @@ fn deploy() -> PathBuf {
 }
 
 fn promtool(arguments: &[&str]) -> String {
-    let told = run(Command::new("promtool").args(arguments).current_dir(deploy().join("prometheus")));
-    assert_eq!(told.code, 0, "{INSTALL}: {told:?}");
-    told.out
+    let output = run(Command::new("promtool").args(arguments).current_dir(deploy().join("prometheus")));
+    assert_eq!(output.code, 0, "{INSTALL}: {output:?}");
+    output.out
 }
 
 #[test]
-fn the_rules_are_sound_and_a_first_rollback_fires() {
+fn the_rules_are_valid_and_a_first_rollback_fires() {
     promtool(&["check", "rules", "rules.yml"]);
     promtool(&["check", "config", "prometheus.yml"]);
     promtool(&["test", "rules", "rules_test.yml"]);
@@ -74,7 +74,7 @@ impl Prometheus {
         started
     }
 
-    /// The value of a query that gives one sample, if it gives one.
+    /// The value of a query with at most one sample.
     fn value(&self, query: &str) -> Option<f64> {
         let url = reqwest::Url::parse_with_params(&format!("{}/api/v1/query", self.url), [("query", query)]).unwrap();
         let answer: Value = http(Method::GET, url.as_str(), None).ok()?.json().unwrap();
@@ -110,13 +110,13 @@ impl Drop for Prometheus {
 
 #[test]
 fn a_real_prometheus_sees_the_first_rollback() {
-    let (v1, v2) = (model_server(Behaviour::Good), model_server(Behaviour::Fails));
+    let (v1, v2) = (model_server(Behavior::Good), model_server(Behavior::Fails));
     let pipeline = Pipeline::embedded(&borrowed(&wall(&[("v1", &v1), ("v2", &v2)]))).unwrap();
     let prometheus = Prometheus::start(&pipeline.telemetry("up"));
     let user = User(pipeline.api());
     let id = user.apply(&rollout("v2", "1h"));
 
-    // Everything that will be counted is there, at 0, before it happens.
+    // All counters exist at 0 before their first event.
     let model = format!("model=\"{MODEL}\"");
     prometheus.wait_for(&format!("serin_rollout_phase{{{model},phase=\"warming\"}}"), |value| value == Some(1.0));
     let rolled_back = format!("serin_rollout_events_total{{{model},kind=\"rolled_back\"}}");
@@ -132,35 +132,35 @@ fn a_real_prometheus_sees_the_first_rollback() {
     let decided = format!("increase(serin_verdicts_total{{{model},decision=\"rollback\"}}[1m])");
     prometheus.wait_for(&decided, |value| value > Some(0.0));
 
-    // The present: the canary has left the table, and no step is taken.
+    // Gauges of the current state: the canary is no longer in the table, and there is no step.
     prometheus.wait_for(&format!("sum(serin_routing_weight_ratio{{{model}}})"), |value| value == Some(1.0));
     prometheus.wait_for(&format!("serin_routing_weight_ratio{{{model},version=\"v2\"}}"), |value| value.is_none());
     prometheus.wait_for(&format!("serin_rollout_step{{{model}}}"), |value| value.is_none());
     prometheus.wait_for("serin_telemetry_overflowing_metrics", |value| value == Some(0.0));
 
-    // Every query of the dashboards is one that Prometheus can answer.
+    // Prometheus can answer every query of the dashboards.
     for query in queries() {
         let url = reqwest::Url::parse_with_params(&format!("{}/api/v1/query", prometheus.url), [("query", &query)]);
         let answer: Value = http(Method::GET, url.unwrap().as_str(), None).unwrap().json().unwrap();
         assert_eq!(answer["status"], "success", "{query}: {answer:#}");
     }
-    // What is served is what Prometheus takes, by its own linter.
+    // Prometheus' own linter accepts `/metrics`.
     let text = http(Method::GET, &format!("{}/metrics", pipeline.telemetry("up")), None).unwrap().text;
     let mut lint =
         Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let lint = lint.as_mut().expect(INSTALL);
     lint.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let mut told = String::new();
-    std::io::Read::read_to_string(lint.stderr.as_mut().unwrap(), &mut told).unwrap();
-    assert!(lint.wait().unwrap().success(), "{told}");
+    let mut problems = String::new();
+    std::io::Read::read_to_string(lint.stderr.as_mut().unwrap(), &mut problems).unwrap();
+    assert!(lint.wait().unwrap().success(), "{problems}");
 
-    // It is over when the next one starts.
+    // The alert resolves when the next rollout starts.
     let next = user.apply(&rollout("v1b", "1h").replace("{version: v1b}", &format!("{{version: v1b, url: '{v1}'}}")));
     user.wait_for_phase(&next, "baking");
     wait_until(PATIENCE, || Ok(prometheus.firing().is_empty())).unwrap();
 }
 
-/// The queries of all dashboards, their variables filled in.
+/// The queries of all dashboards, with values for their variables.
 fn queries() -> Vec<String> {
     fn expressions(value: &Value, found: &mut Vec<String>) {
         if let Some(expression) = value["expr"].as_str() {

@@ -1,18 +1,18 @@
-//! Of the decision: a promise holds for every kind that lint accepts, or lint refuses the kind. With the real binary.
+//! Guarantees of the decision with the real binary: they hold for every kind that lint accepts.
 
-#![expect(clippy::unwrap_used, reason = "a test may stop here")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::process::Command;
 
-/// Runs a verb on a rollout file; the exit status and what it says.
+/// Runs a verb on a rollout file, and returns the exit status and the output.
 fn serin(verb: &[&str], file: &str) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rollout.yaml");
     std::fs::write(&path, file).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_serin"));
     let output = command.arg(verb[0]).arg("-f").arg(&path).args(&verb[1..]).output().unwrap();
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-    (output.status.code(), said)
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    (output.status.code(), text)
 }
 
 const ROLLOUT: &str = r#"
@@ -34,27 +34,27 @@ metrics:
 "#;
 
 #[test]
-fn what_cannot_fail_is_promoted_and_told() {
+fn a_gate_that_cannot_fail_is_promoted_with_a_note() {
     // A mean fraud score of 1 % cannot fall by two points.
     let world = ["--traffic", "200/s", "--base", "m=0.01"];
-    let told = "the margin of m reaches beyond its range: while stable is at 0.01, no canary can fail it";
+    let note = "the margin of m reaches beyond its range: while stable is at 0.01, no canary can fail it";
     let simulate = [&["simulate"][..], &world, &["--runs", "20", "--until", "2h", "--output", "json"]].concat();
-    let (status, said) = serin(&simulate, ROLLOUT);
-    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let (status, text) = serin(&simulate, ROLLOUT);
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
     let case = &report["cases"][0];
-    assert_eq!((status, &case["notes"][0]), (Some(0), &serde_json::json!(told)), "{said}");
+    assert_eq!((status, &case["notes"][0]), (Some(0), &serde_json::json!(note)), "{text}");
     let ends = case["report"]["ends"].as_array().unwrap();
-    assert_eq!((ends.len(), &ends[0]["end"], &ends[0]["runs"]), (1, &"promoted".into(), &20.into()), "{said}");
+    assert_eq!((ends.len(), &ends[0]["end"], &ends[0]["runs"]), (1, &"promoted".into(), &20.into()), "{text}");
     let (_, planned) = serin(&[&["plan"][..], &world].concat(), ROLLOUT);
     assert!(planned.contains("a canary equal to stable: promoted after"), "{planned}");
-    assert!(planned.contains(told), "{planned}");
-    // Where it can fail, nothing of the kind is said.
+    assert!(planned.contains(note), "{planned}");
+    // There is no note if the gate can fail.
     let (_, planned) = serin(&["plan", "--traffic", "200/s", "--base", "m=0.5"], ROLLOUT);
     assert!(!planned.contains("no canary can fail it"), "{planned}");
 }
 
 #[test]
-fn what_can_never_fail_is_refused() {
+fn a_gate_that_can_never_fail_is_refused() {
     let mean = "kind: {mean: {min: 0, max: 1}}";
     for (from, to, words) in [
         (mean, "kind: {mean: {min: 5, max: 10}}", "this check can never fail"),
@@ -69,8 +69,8 @@ fn what_can_never_fail_is_refused() {
         if to.contains("1e12") {
             file = file.replacen("direction: higher_is_better, margin: {absolute: 0.02}", "role: gate", 1);
         }
-        let (status, said) = serin(&["lint"], &file);
-        assert!(status == Some(1) && said.contains("error") && said.contains(words), "{to}: {said}");
+        let (status, text) = serin(&["lint"], &file);
+        assert!(status == Some(1) && text.contains("error") && text.contains(words), "{to}: {text}");
     }
     assert_eq!(serin(&["lint"], ROLLOUT).0, Some(0));
 }

@@ -1,9 +1,9 @@
-//! How soon a routing record is in use: from its commit on the log to the first request that goes where it says.
+//! Time until a routing table is used: from its commit on the log to the first request that follows it.
 //!
-//! The figures are printed, not asserted: they are the machine's. What is asserted: every table comes into use, in order, and
-//! no request after the first use of a table goes where an older one said.
+//! The figures depend on the machine, so they are only printed. The test asserts that every table is used, in order, and that no
+//! request after the first use of a table follows an older one.
 
-#![expect(clippy::print_stdout, reason = "figures for whoever runs the tests")]
+#![expect(clippy::print_stdout, reason = "prints figures")]
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ fn report(log: &str, changes: &[Change]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_table_comes_into_use_embedded() -> Result<()> {
+async fn every_table_is_used_on_the_embedded_log() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(folder.path(), EmbeddedOptions::default())?);
     report("embedded", &measure(log, SERIES).await?);
@@ -38,7 +38,7 @@ async fn every_table_comes_into_use_embedded() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_table_comes_into_use_on_kafka() -> Result<()> {
+async fn every_table_is_used_on_kafka() -> Result<()> {
     let broker = tokio::task::spawn_blocking(Broker::shared).await??;
     let options = KafkaOptions::new(broker.bootstrap(), &unique_prefix("publish"));
     let log: Arc<dyn Log> = Arc::new(KafkaLog::connect(&options)?);

@@ -1,6 +1,6 @@
-//! A foreign client, in Python, tells of predictions that somebody else routed, and reads the verdicts.
+//! A foreign client in Python reports predictions that a foreign router assigned, and reads the verdicts.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 #[path = "support/world.rs"]
@@ -21,7 +21,7 @@ use world::{User, run};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// The files of the client, in order.
+/// The files of the client, sorted.
 fn sources() -> Vec<PathBuf> {
     let folder = Path::new(REPOSITORY).join("clients/python");
     let package = std::fs::read_dir(folder.join("serin_client")).unwrap().map(|file| file.unwrap().path());
@@ -31,9 +31,9 @@ fn sources() -> Vec<PathBuf> {
     files
 }
 
-/// A Python with the client installed as a user would, kept in the user's cache for each version of the client.
+/// A Python environment with the client installed, kept in the user's cache for each version of the client.
 fn python() -> PathBuf {
-    // The tests of this file run side by side, and one of them makes it.
+    // The tests of this file run in parallel, and one of them creates the environment.
     static MADE: Mutex<()> = Mutex::new(());
     let _alone = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache");
@@ -49,12 +49,12 @@ fn python() -> PathBuf {
     if done.exists() {
         return python;
     }
-    // What a run that was stopped has left is made anew.
+    // Remove the incomplete environment of an interrupted run.
     drop(std::fs::remove_dir_all(&venv));
     std::fs::create_dir_all(&cache).unwrap();
     let made = run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
     assert_eq!(made.code, 0, "python3 with venv is needed (apt-get install python3-venv): {made:?}");
-    // Built from a copy: setuptools leaves files where it builds.
+    // Build from a copy, because setuptools leaves files in the source folder.
     let copy = tempfile::tempdir().unwrap();
     let root = Path::new(REPOSITORY).join("clients/python");
     for file in sources() {
@@ -62,7 +62,7 @@ fn python() -> PathBuf {
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
         std::fs::copy(&file, target).unwrap();
     }
-    // With numpy, whose numbers the emitter takes.
+    // The emitter also accepts numbers of numpy.
     let installed = run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "numpy"]).arg(copy.path()));
     assert_eq!(installed.code, 0, "{installed:?}");
     std::fs::write(done, "").unwrap();
@@ -70,7 +70,7 @@ fn python() -> PathBuf {
 }
 
 #[test]
-fn the_client_ships_the_schema_of_verdicts() {
+fn the_client_has_the_current_schema_of_verdicts() {
     let read = |path: &str| std::fs::read_to_string(Path::new(REPOSITORY).join(path)).unwrap();
     assert!(
         read("schemas/avro/verdict.v4.avsc") == read("clients/python/serin_client/verdict.avsc"),
@@ -79,10 +79,10 @@ fn the_client_ships_the_schema_of_verdicts() {
 }
 
 #[test]
-fn the_emitter_never_blocks_counts_what_it_drops_and_checks_its_arguments() {
+fn the_emitter_never_blocks_counts_dropped_events_and_checks_its_arguments() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emitter_checks.py");
-    let told = run(Command::new(python()).arg(script)).expect(0);
-    assert_eq!(told.out, "ok\n");
+    let output = run(Command::new(python()).arg(script)).expect(0);
+    assert_eq!(output.out, "ok\n");
 }
 
 #[test]
@@ -117,8 +117,8 @@ metrics:
 ",
     );
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign_client.py");
-    let told = run(Command::new(python).arg(script).args([broker.bootstrap(), &prefix, &pipeline.api()])).expect(0);
-    let verdict: Value = told.json();
+    let output = run(Command::new(python).arg(script).args([broker.bootstrap(), &prefix, &pipeline.api()])).expect(0);
+    let verdict: Value = output.json();
 
     assert_eq!((&verdict["model"], &verdict["step"]), (&json!("reviews"), &json!(0)));
     let find = |metric: &str, segment: &str| {
@@ -131,9 +131,9 @@ metrics:
         let number = |path: &str| wrong.pointer(path).and_then(Value::as_f64).unwrap();
         let (canary, control, effect) = (number("/canary/value"), number("/control/value"), number("/effect"));
         assert_eq!((number("/canary/n"), canary), (200.0, 0.15), "{wrong:#}");
-        // 20 of 200 were wrong, and none of the last of the warm-up, which is compared too.
+        // 20 of 200 were wrong, and none of the last answers of the warm-up, which are compared too.
         assert!(number("/control/n") >= 200.0 && (control * number("/control/n") - 20.0).abs() < 1e-6, "{wrong:#}");
-        // The effect is weighted by window; the interval needs more windows than this may take.
+        // The effect is weighted by window. The interval may need more windows than this test has.
         assert!((0.0..0.12).contains(&effect), "{wrong:#}");
         let interval = (wrong["effect_low"].as_f64(), wrong["effect_high"].as_f64());
         assert!(
@@ -141,15 +141,15 @@ metrics:
         );
         assert_ne!(wrong["result"], "fail", "{wrong:#}");
     }
-    // The summary's buckets are some percent wide.
+    // The buckets of the summary are a few percent wide.
     let latency = find("latency_p50", "");
     assert!((latency["canary"]["value"].as_f64().unwrap() / 12.5 - 1.0).abs() < 0.05, "{latency:#}");
     let arms: Vec<_> =
         verdict["arms"].as_array().unwrap().iter().map(|arm| (&arm["arm"], &arm["predictions"])).collect();
     assert!(arms.contains(&(&json!("canary"), &json!(200))), "{arms:?}");
-    // Observing moves no traffic.
+    // In observe mode no traffic is moved.
     let routing = pipeline.ask("/v1/routing").unwrap();
     assert!(routing.as_array().unwrap().iter().all(|table| table["model"] != "reviews"), "{routing:#}");
-    // The whole story was read without a dead letter.
+    // There are no dead letters.
     assert_eq!(pipeline.tail("dead-letters").unwrap(), Vec::<Value>::new());
 }

@@ -1,4 +1,4 @@
-//! A router is restarted under load, and no call notices: one process takes over from another, or systemd holds the sockets.
+//! A router is restarted under load without failed calls: a new process takes over from the old one, or systemd holds the sockets.
 
 mod support;
 #[path = "support/world.rs"]
@@ -20,9 +20,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use serin_tests::kafka::{Broker, BrokerOptions, unique_prefix};
 use support::{PATIENCE, Pipeline, SERIN, http, wait_until};
-use world::{Behaviour, MODEL, borrowed, infer, model_server, wall};
+use world::{Behavior, MODEL, borrowed, infer, model_server, wall};
 
-/// Calls and feedback, half of them over connections of their own, half over kept ones; what became of them.
+/// Calls and feedback, half of them over new connections and half over kept ones, with counts of their results.
 struct Load {
     stop: Arc<AtomicBool>,
     seen: Arc<Mutex<BTreeMap<String, u64>>>,
@@ -39,7 +39,7 @@ impl Load {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let client = |kept| {
-                    // A connection that is idle for longer than `timeouts.lame_duck` is closed without a word (docs/upgrade.md).
+                    // A connection that is idle for longer than `timeouts.lame_duck` is closed silently (docs/upgrade.md).
                     let builder = reqwest::Client::builder().pool_idle_timeout(Duration::from_secs(1));
                     let builder = builder.timeout(Duration::from_secs(30)).pool_max_idle_per_host(kept);
                     builder.build().expect("a client")
@@ -64,14 +64,14 @@ impl Load {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for so many further good calls.
+    /// Waits for `calls` further good calls.
     fn more(&self, calls: u64) -> Result<()> {
         let good = || self.seen().get("call: 200").copied().unwrap_or(0);
         let before = good();
         wait_until(PATIENCE, || Ok(good() >= before + calls)).with_context(|| format!("{:?}", self.seen()))
     }
 
-    /// Ends, and says what became of all.
+    /// Stops the load, and returns the counts of all results.
     fn finish(mut self) -> BTreeMap<String, u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().map(JoinHandle::join);
@@ -105,7 +105,7 @@ async fn call(client: reqwest::Client, router: String, seen: Arc<Mutex<BTreeMap<
     }
 }
 
-/// Every call and every label was taken.
+/// Checks that every call and every label was accepted, and returns their numbers.
 fn all_good(seen: &BTreeMap<String, u64>) -> Result<(u64, u64)> {
     let of = |what: &str| seen.get(what).copied().unwrap_or(0);
     ensure!(seen.keys().all(|what| what == "call: 200" || what == "feedback: 202"), "{seen:#?}");
@@ -115,7 +115,7 @@ fn all_good(seen: &BTreeMap<String, u64>) -> Result<(u64, u64)> {
 #[test]
 fn a_router_is_replaced_twice_under_load_and_no_call_fails() -> Result<()> {
     let broker = Broker::start(BrokerOptions::default())?;
-    let good = model_server(Behaviour::Good);
+    let good = model_server(Behavior::Good);
     let settings = wall(&[("v1", &good), ("v2", &good)]);
     let mut pipeline = Pipeline::kafka(broker.bootstrap(), &unique_prefix("replace"), &borrowed(&settings))?;
     let user = world::User(pipeline.api());
@@ -128,7 +128,7 @@ fn a_router_is_replaced_twice_under_load_and_no_call_fails() -> Result<()> {
     }
     let (calls, labels) = all_good(&load.finish())?;
     ensure!(calls == labels && calls > 900, "{calls} calls, {labels} labels");
-    // A router that leaves has written all it has; its last events are on the log before it ends.
+    // A router writes all its events to the log before it exits.
     pipeline.stop_all()?;
     let letters = pipeline.tail("dead-letters")?;
     ensure!(letters.is_empty(), "{} dead letters, such as {:#}", letters.len(), letters[0]);
@@ -144,23 +144,23 @@ fn a_router_is_replaced_twice_under_load_and_no_call_fails() -> Result<()> {
 #[test]
 fn a_second_router_without_replace_is_refused_and_one_that_is_alone_starts() -> Result<()> {
     let broker = Broker::start(BrokerOptions::default())?;
-    let settings = wall(&[("v1", &model_server(Behaviour::Good))]);
+    let settings = wall(&[("v1", &model_server(Behavior::Good))]);
     let prefix = unique_prefix("alone");
     let mut pipeline = Pipeline::kafka_roles(broker.bootstrap(), &prefix, &borrowed(&settings), &["router"])?;
     let second = Command::new(SERIN).arg("router").args(pipeline.arguments("router")).stdin(Stdio::null()).output()?;
-    let told = String::from_utf8_lossy(&second.stderr).into_owned();
-    ensure!(!second.status.success() && told.contains("cannot be bound") && told.contains("--replace"), "{told}");
-    // Nobody to replace: it starts as usual. That a killed process has left its socket behind changes nothing.
+    let errors = String::from_utf8_lossy(&second.stderr).into_owned();
+    ensure!(!second.status.success() && errors.contains("cannot be bound") && errors.contains("--replace"), "{errors}");
+    // Without a process to replace, the router starts as usual, even if a killed process has left its socket file.
     pipeline.kill("router")?;
     pipeline.start_with("router", &["--replace"])?;
     pipeline.ready()?;
     Ok(())
 }
 
-/// The standard library hands a child no descriptor but the first three: a shell moves it to where systemd puts it.
+/// The standard library only passes the first three descriptors to a child. A shell moves the socket to the descriptor that systemd uses.
 const ACTIVATED: &str = "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 </dev/null";
 
-/// What systemd does: it binds the sockets, and every process that it starts gets them.
+/// Starts a process as systemd does, with bound sockets.
 fn activated(pipeline: &Pipeline, sockets: &[std::net::TcpListener]) -> Result<Child> {
     let [socket] = sockets else { anyhow::bail!("one socket") };
     let arguments = pipeline.arguments("up");
@@ -172,8 +172,8 @@ fn activated(pipeline: &Pipeline, sockets: &[std::net::TcpListener]) -> Result<C
 }
 
 #[test]
-fn on_sockets_of_systemd_a_restart_refuses_nobody() -> Result<()> {
-    let good = model_server(Behaviour::Good);
+fn on_sockets_of_systemd_a_restart_refuses_no_connection() -> Result<()> {
+    let good = model_server(Behavior::Good);
     let settings = wall(&[("v1", &good)]);
     let pipeline = Pipeline::idle(&borrowed(&settings))?;
     let address = pipeline.router().replace("http://", "");
@@ -204,7 +204,7 @@ fn on_sockets_of_systemd_a_restart_refuses_nobody() -> Result<()> {
 }
 
 #[test]
-fn a_socket_that_no_setting_names_is_refused() -> Result<()> {
+fn a_socket_without_a_matching_setting_is_refused() -> Result<()> {
     let pipeline = Pipeline::idle(&[])?;
     let socket = std::net::TcpListener::bind("127.0.0.1:0")?;
     let address = socket.local_addr()?;
@@ -214,10 +214,12 @@ fn a_socket_that_no_setting_names_is_refused() -> Result<()> {
         .args(pipeline.arguments("up"))
         .stdin(Stdio::from(OwnedFd::from(socket)));
     let output = command.args(["--set", "telemetry.listen=127.0.0.1:0"]).output()?;
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(
-        !output.status.success() && told.contains(&address.to_string()) && told.contains("no setting names"),
-        "{told}"
+        !output.status.success()
+            && errors.contains(&address.to_string())
+            && errors.contains("matches no configured address"),
+        "{errors}"
     );
     Ok(())
 }

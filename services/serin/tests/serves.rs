@@ -1,6 +1,7 @@
-//! What serves, by the real binary: no file changes it by accident, every way back restores it, and what is not applied is not done.
+//! The serving version with the real binary: no rollout file changes its servers by accident, every kind of rollback restores it, and a
+//! refused command has no effect.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 #[path = "support/world.rs"]
@@ -10,9 +11,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use support::{PATIENCE, Pipeline, http, wait_until};
-use world::{Behaviour, User, infer, model_server, nobody};
+use world::{Behavior, User, infer, model_server, unreachable_url};
 
-/// A pipeline whose router knows no model by itself.
+/// A pipeline whose router has no configured models.
 fn pipeline() -> (Pipeline, User) {
     let settings = ["topology.partitions=2", "router.name=router-0", "router.heartbeat_every=100ms"];
     let pipeline = Pipeline::embedded(&settings).unwrap();
@@ -43,7 +44,7 @@ fn call(pipeline: &Pipeline) -> (u16, String) {
     (answer.status, answer.headers.get("x-model-version").cloned().unwrap_or_default())
 }
 
-/// Where the newest table sends calls.
+/// The routes of the newest table.
 fn routes(pipeline: &Pipeline) -> Value {
     let mut routes = Value::Null;
     wait_until(PATIENCE, || {
@@ -55,9 +56,9 @@ fn routes(pipeline: &Pipeline) -> Value {
 }
 
 #[test]
-fn what_serves_is_never_changed_by_a_file_and_every_way_back_restores_it() {
+fn a_file_never_changes_the_serving_version_and_every_rollback_restores_it() {
     let (mut pipeline, user) = pipeline();
-    let (old, new) = (model_server(Behaviour::Good), model_server(Behaviour::Good));
+    let (old, new) = (model_server(Behavior::Good), model_server(Behavior::Good));
     user.apply(&file(&format!("{{version: '1', url: '{old}'}}"), &format!("{{version: '2', url: '{new}'}}"), ""));
     let promoted = user.run(&["promote", "flights", "--full"]).expect(0);
     assert!(promoted.out.starts_with("version 2 is the new stable"), "{promoted:?}");
@@ -66,9 +67,9 @@ fn what_serves_is_never_changed_by_a_file_and_every_way_back_restores_it() {
     let before = routes(&pipeline);
     assert_eq!(before, json!([{"version": "2", "arm": "stable", "share": 10_000, "url": new}]));
 
-    // The same version at another address, the address before it, and one more beside it.
-    let canary = format!("{{version: '3', url: '{}'}}", nobody());
-    for url in [nobody(), old.clone(), format!("{new},{old}")] {
+    // The same version at another address, at the previous address, and at an additional address.
+    let canary = format!("{{version: '3', url: '{}'}}", unreachable_url());
+    for url in [unreachable_url(), old.clone(), format!("{new},{old}")] {
         let moved = file(&format!("{{version: '2', url: '{url}'}}"), &canary, "");
         let refused = user.with_file(&moved, &["apply", "-f", "{}"]).expect(2);
         assert!(refused.err.contains("version 2 serves flights with `url`"), "{refused:?}");
@@ -76,7 +77,7 @@ fn what_serves_is_never_changed_by_a_file_and_every_way_back_restores_it() {
         assert_eq!((call(&pipeline), routes(&pipeline)), ((200, "2".to_owned()), before.clone()));
     }
 
-    // Every way back.
+    // Every kind of rollback.
     let left_out = file("{version: '2'}", &canary, "");
     let supersede = file("{version: '2'}", &canary.replace("'3'", "'4'"), "concurrency: supersede\n");
     for way in ["abort", "stop", "restart", "switch", "supersede"] {
@@ -113,24 +114,24 @@ fn what_serves_is_never_changed_by_a_file_and_every_way_back_restores_it() {
 }
 
 #[test]
-fn what_is_not_applied_is_not_done() {
+fn refused_commands_have_no_effect() {
     let (pipeline, user) = pipeline();
-    let good = model_server(Behaviour::Good);
+    let good = model_server(Behavior::Good);
     let stable = format!("{{version: '1', url: '{good}'}}");
-    // No router can use it: lint says so, of each kind of address.
+    // Lint refuses every kind of invalid address.
     for url in ["http://a:1,b:2", "a:1", "ftp://a", "http://", "http://a:0", "http://a:99999", "http://me:pw@a:1"] {
         let bad = file(&stable, &format!("{{version: '2', url: '{url}'}}"), "");
-        let told = user.with_file(&bad, &["apply", "-f", "{}"]).expect(1);
-        assert!(told.out.contains("error: canary.url: "), "{url}: {told:?}");
+        let refused = user.with_file(&bad, &["apply", "-f", "{}"]).expect(1);
+        assert!(refused.out.contains("error: canary.url: "), "{url}: {refused:?}");
     }
-    // No router knows where it is: the router has said what it knows, so it is refused before anything is written.
+    // The canary has no URL and no router has reported one, so the rollout is refused before anything is written.
     wait_until(PATIENCE, || Ok(pipeline.ask("/v1/routers").is_some_and(|routers| routers[0]["configured"].is_array())))
         .unwrap();
     let nowhere = file(&stable, "{version: '2'}", "");
     let refused = user.with_file(&nowhere, &["apply", "-f", "{}"]).expect(2);
     assert!(refused.err.contains("no router knows where version 2 is served"), "{refused:?}");
 
-    // What is only observed is never promoted.
+    // An observed rollout is never promoted.
     let canary = format!("{{version: '2', url: '{good}'}}");
     let observed = user.apply(&file(&stable, &canary, "mode: observe\n"));
     for full in [&["promote", "flights", "--full"][..], &["promote", "flights"]] {
@@ -138,11 +139,11 @@ fn what_is_not_applied_is_not_done() {
         assert!(refused.err.contains("only observed (mode: observe)"), "{refused:?}");
     }
     let shown = user.run(&["get", "flights"]).expect(0).out;
-    assert!(shown.contains("observed only") && shown.contains("no table: it is only observed"), "{shown}");
+    assert!(shown.contains("observed only") && shown.contains("no table: the rollout is only observed"), "{shown}");
     user.run(&["status", &observed]).expect(1);
     user.run(&["abort", &observed]).expect(0);
 
-    // Calls that others split: nobody has said that they go there.
+    // With external traffic, there is no report that the calls go to the canary.
     user.apply(&file(&stable, &canary, "traffic: external\n"));
     let promoted = user.run(&["promote", "flights", "--full"]).expect(1);
     assert!(promoted.out.contains("not applied yet: calls are split elsewhere"), "{promoted:?}");

@@ -1,6 +1,6 @@
-//! Callers that hold connections for nothing, and a process that may open few files: each port keeps its places.
+//! Callers that hold idle connections, and a process with a low limit of open files: each port keeps its own connections.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 
@@ -14,7 +14,7 @@ use std::{
 use support::{PATIENCE, SERIN, free_port, wait_until};
 use tempfile::TempDir;
 
-/// `serin up` that may open only so many files.
+/// `serin up` with a limit of open files.
 struct Up {
     dir: TempDir,
     child: Child,
@@ -68,7 +68,7 @@ impl Drop for Up {
     }
 }
 
-/// Whether a port answers a request with this status, soon.
+/// Whether a port answers a request with this status within a timeout.
 fn answers(port: u16, path: &str, status: &str) -> bool {
     let asked = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
@@ -81,7 +81,7 @@ fn answers(port: u16, path: &str, status: &str) -> bool {
     asked().is_ok_and(|text| text.starts_with(&format!("HTTP/1.1 {status}")))
 }
 
-/// Connections with half a head.
+/// Opens connections that send only a part of a request's head.
 fn half_heads(port: u16, count: usize) -> Vec<TcpStream> {
     let open = |_| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
@@ -92,22 +92,22 @@ fn half_heads(port: u16, count: usize) -> Vec<TcpStream> {
 }
 
 #[test]
-fn with_too_few_files_it_ends_at_once_and_says_what_to_do() {
+fn with_too_few_files_the_process_exits_with_an_error() {
     for files in [64, 200] {
         let mut up = Up::start(files, &[]);
-        let begun = Instant::now();
+        let started = Instant::now();
         while up.child.try_wait().unwrap().is_none() {
-            assert!(begun.elapsed() < PATIENCE, "it hangs: {}", up.log());
+            assert!(started.elapsed() < PATIENCE, "the process hangs: {}", up.log());
             std::thread::yield_now();
         }
         assert!(!up.child.wait().unwrap().success());
-        let said = format!("this process may open {files} files and needs at least 256: raise the limit");
-        assert!(up.log().contains(&said), "{}", up.log());
+        let expected = format!("this process may open {files} files and needs at least 256: raise the limit");
+        assert!(up.log().contains(&expected), "{}", up.log());
     }
 }
 
 #[test]
-fn limits_that_do_not_fit_are_lowered_and_that_is_said_once() {
+fn limits_that_do_not_fit_are_lowered_and_logged_once() {
     let up = Up::ready(1024, &[]);
     let log = up.log();
     assert_eq!(log.matches("router.limits.connections is 298 instead of 10000").count(), 1, "{log}");
@@ -115,17 +115,17 @@ fn limits_that_do_not_fit_are_lowered_and_that_is_said_once() {
 }
 
 #[test]
-fn half_heads_on_one_port_take_nothing_from_the_others() {
+fn incomplete_requests_on_one_port_do_not_affect_the_others() {
     let up = Up::ready(1024, &[]);
     let held: Vec<TcpStream> =
         [up.api, up.admin, up.metrics].into_iter().flat_map(|port| half_heads(port, 150)).collect();
     assert!(held.len() > 400, "{} connections", held.len());
-    // More than each port has places for: the router's callers notice nothing, from the first to the last moment.
+    // These are more connections than each port accepts. The router still answers all the time.
     let callers = half_heads(up.router, 100);
     for _ in 0..20 {
         assert!(answers(up.router, "/", "404"));
     }
-    // Whoever sends no head gives its place back, so each port answers while all these connections are still held open.
+    // Connections without a complete head time out, so each port answers although the callers keep their connections open.
     for (port, path) in [(up.api, "/v1/rollouts"), (up.admin, "/healthz"), (up.metrics, "/healthz"), (up.router, "/")] {
         let status = if port == up.router { "404" } else { "200 OK" };
         wait_until(PATIENCE, || Ok(answers(port, path, status))).unwrap();

@@ -1,7 +1,7 @@
-//! Sticky users, with the real binary: a handful who fail on purpose decide nothing, and what all users see is rolled back; events of
-//! somebody else's splitter count only when they name their users.
+//! Sticky users with the real binary: a few users that fail on purpose do not affect the decision, while a failure for all users is
+//! rolled back. Events of a foreign router only count if they contain the unit.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 #[path = "support/world.rs"]
@@ -24,10 +24,10 @@ use serde_json::{Value, json};
 use support::{PATIENCE, Pipeline, http, wait_until};
 use world::{MODEL, User, borrowed, wall};
 
-/// What both versions cannot answer.
+/// A request that both versions fail.
 const POISON: &str = "POISON";
 
-/// A model server that answers 500 to each `every`-th request, and to what no version can answer.
+/// Starts a model server that answers 500 to each `every`-th request, and to requests with [`POISON`].
 fn model_server(every: u64) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -86,7 +86,7 @@ fn call(router: &str, user: &str, origin: &str) -> String {
     })
 }
 
-/// Honest users, until dropped: each of 600 in turn.
+/// Calls of 600 honest users in turn, until dropped.
 struct Users {
     stop: Arc<AtomicBool>,
     answers: Arc<AtomicU64>,
@@ -154,7 +154,7 @@ metrics:
     )
 }
 
-/// A pipeline whose canary fails each `every`-th request, with users.
+/// Starts a pipeline with users, whose canary fails each `every`-th request.
 fn pipeline(every: u64) -> (Pipeline, User, Users, String) {
     let (v1, v2) = (model_server(u64::MAX), model_server(every));
     let pipeline = Pipeline::embedded(&borrowed(&wall(&[("v1", &v1), ("v2", &v2)]))).unwrap();
@@ -174,13 +174,13 @@ fn error_rate(verdict: &Value) -> &Value {
 }
 
 #[test]
-fn three_users_who_fail_on_purpose_do_not_roll_back_an_equal_canary() {
+fn three_users_that_fail_on_purpose_do_not_roll_back_an_equal_canary() {
     let (pipeline, user, users, id) = pipeline(u64::MAX);
     users.wait_for(300);
-    // Answers say the arm, so a stranger finds keys of the canary in no time.
+    // Answers contain the arm, so an attacker quickly finds keys that are assigned to the canary.
     let router = pipeline.router();
-    let mut strangers = (0..).map(|number| format!("stranger-{number}"));
-    let own: Vec<String> = strangers.by_ref().filter(|name| call(&router, name, "LGA") == "canary").take(3).collect();
+    let mut attackers = (0..).map(|number| format!("attacker-{number}"));
+    let own: Vec<String> = attackers.by_ref().filter(|name| call(&router, name, "LGA") == "canary").take(3).collect();
     for name in own.iter().cycle().take(60) {
         call(&router, name, POISON);
     }
@@ -190,8 +190,8 @@ fn three_users_who_fail_on_purpose_do_not_roll_back_an_equal_canary() {
     let found = verdict(&user, &id);
     let sentence = error_rate(&found)["sentence"].as_str().unwrap();
     assert!(!found["decision"].as_str().unwrap().contains("rollback"), "{sentence}");
-    let told = user.run(&["explain", &id]).expect(0).out;
-    assert!(told.contains(" users"), "{told}");
+    let explained = user.run(&["explain", &id]).expect(0).out;
+    assert!(explained.contains(" users"), "{explained}");
 }
 
 #[test]
@@ -202,27 +202,27 @@ fn a_canary_that_fails_for_all_sticky_users_is_rolled_back() {
 }
 
 #[test]
-fn events_of_a_foreign_splitter_count_when_they_name_their_users() {
-    let nobody = world::nobody();
-    let pipeline = Pipeline::embedded(&borrowed(&wall(&[("v1", &nobody), ("v2", &nobody)]))).unwrap();
+fn events_of_a_foreign_router_count_if_they_contain_the_unit() {
+    let url = world::unreachable_url();
+    let pipeline = Pipeline::embedded(&borrowed(&wall(&[("v1", &url), ("v2", &url)]))).unwrap();
     let user = User(pipeline.api());
     let spec = rollout("traffic: external\nmode: observe");
     let id = user.apply(&spec);
     let url = format!("{}/v1/events", pipeline.router());
     let sent = AtomicU64::new(0);
-    // Two of the canary's twenty users always fail; of control nobody does.
+    // Two of the canary's twenty users always fail, and no user of control.
     let batch = |named: bool| {
         let events: Vec<Value> = (0..60)
-            .map(|who| {
+            .map(|unit| {
                 let number = sent.fetch_add(1, Ordering::Relaxed);
-                let canary = who % 3 == 0;
+                let canary = unit % 3 == 0;
                 let mut event = json!({
                     "prediction_id": format!("event-{number}"), "model": MODEL,
                     "version": if canary { "v2" } else { "v1" },
-                    "status": if canary && who % 10 == 0 { 500 } else { 200 },
+                    "status": if canary && unit % 10 == 0 { 500 } else { 200 },
                 });
                 if named {
-                    event["unit"] = json!(who);
+                    event["unit"] = json!(unit);
                 }
                 event
             })
@@ -249,7 +249,7 @@ fn events_of_a_foreign_splitter_count_when_they_name_their_users() {
     assert_eq!(error_rate(&found)["design_effect"], Value::Null, "{found:#}");
     assert_eq!(found["health"][0]["reason"], "few_units", "{found:#}");
     assert_eq!(found["decision"], "hold", "{found:#}");
-    // All answers without a unit are one user beside the twenty.
+    // All answers without a unit count as one more user.
     wait(true, &|found| {
         let number = |name: &str| error_rate(found)[name].as_f64().unwrap_or(0.0);
         number("units") > 3.0 && number("design_effect") > 1.5

@@ -1,8 +1,8 @@
-//! A log and a state that an older binary wrote: this one opens them and ends their rollouts as their versions deserve.
+//! Opens the log and the state of an older binary, and checks that its rollouts end correctly.
 //!
 //! `stored/<commit>.tar.gz` is the folder of a `serin up` of that commit, stopped in the middle of three rollouts: `sticky` (a good
-//! version, assigned by user), `counted` (a version that brings half as many complaints again) and `labelled` (a version that is wrong five
-//! times as often, with labels still to come). `scripts/stored-log.sh <commit>` makes one, with this same test.
+//! version, assigned by user), `counted` (a version with 50 % more complaints) and `labelled` (a version that is wrong five times as
+//! often, with labels that have not arrived yet). `scripts/stored-log.sh <commit>` creates such a file with this test.
 
 mod support;
 #[path = "support/world.rs"]
@@ -19,23 +19,23 @@ use serde_json::{Value, json};
 use support::{PATIENCE, Pipeline, REPLAY, alone, http, http_with, wait_until};
 use world::User;
 
-/// Event time at which the record begins: a replay's clock, so the machine's does not matter.
-const BEGIN: i64 = 1_767_225_600;
+/// Event time at which the recording starts. It is a replay clock, so the machine's clock does not matter.
+const START: i64 = 1_767_225_600;
 /// Length of a window, in seconds.
 const WINDOW: i64 = 10;
 /// Calls of each model in a window.
 const CALLS: usize = 90;
-/// Windows that the older binary folded, some of them after the canary began. One more waits for its grace and its labels.
+/// Number of windows that the older binary folded, some of them after the start of the canary. One more waits for its grace and labels.
 const RECORDED: i64 = 9;
-/// More than any of them needs.
+/// Maximum number of windows, more than any of the rollouts needs.
 const MOST: i64 = 150;
 
-/// A model of the record.
+/// A model of the recording.
 struct Model {
     name: &'static str,
-    /// Of its rollout file.
+    /// The rest of the model's rollout file.
     rest: &'static str,
-    /// How its rollout must end, and by which metric.
+    /// The expected outcome of the rollout, and the metric that decides it.
     ends: (&'static str, Option<&'static str>),
 }
 
@@ -85,7 +85,7 @@ outputs:
         )
     }
 
-    /// What is known later of the answer to call number `call`; its callers are 40 users.
+    /// Feedback on the answer to call number `call`. The callers are 40 users.
     fn feedback(&self, arm: &str, call: usize) -> Value {
         let bad = arm == "canary";
         match self.name {
@@ -96,7 +96,7 @@ outputs:
     }
 }
 
-/// Settings of both binaries: each must know all of them.
+/// Settings of both binaries. Both must support all of them.
 fn settings(model_server: &str) -> Vec<String> {
     let mut settings: Vec<String> = REPLAY.map(Into::into).into();
     for Model { name, .. } in MODELS {
@@ -106,10 +106,9 @@ fn settings(model_server: &str) -> Vec<String> {
     settings
 }
 
-/// Sends one window of calls to each model whose rollout runs, and what is known of the calls of the window before; the last
-/// `late` calls of each window have no label yet.
+/// Sends one window of calls to each model with a running rollout, and the feedback on the calls of the previous window.
 fn window(pipeline: &Pipeline, number: i64, before: &mut Vec<Value>, models: &[&Model]) -> Result<()> {
-    let begin = BEGIN + number * WINDOW;
+    let start = START + number * WINDOW;
     if !before.is_empty() {
         let labels = Value::Array(std::mem::take(before));
         let taken = http(Method::POST, &format!("{}/v1/feedback", pipeline.router()), Some(&labels))?;
@@ -118,7 +117,7 @@ fn window(pipeline: &Pipeline, number: i64, before: &mut Vec<Value>, models: &[&
     for model in models {
         let url = format!("{}/v2/models/{}/infer", pipeline.router(), model.name);
         for call in 0..CALLS {
-            let at = (begin * 1_000_000 + (call as i64) * 80_000).to_string();
+            let at = (start * 1_000_000 + (call as i64) * 80_000).to_string();
             let id = format!("{}-{number}-{call}", model.name);
             let user = format!("user-{}", (call * 7 + number as usize * 11) % 40);
             let headers = [("x-serin-event-time", at.as_str()), ("x-prediction-id", &id), ("x-user", &user)];
@@ -126,10 +125,10 @@ fn window(pipeline: &Pipeline, number: i64, before: &mut Vec<Value>, models: &[&
             let answer = http_with(Method::POST, &url, &headers, Some(body))?;
             ensure!(answer.status == 200, "{}: {} {}", model.name, answer.status, answer.text);
             let arm = answer.headers.get("x-model-arm").context("no arm")?;
-            before.push(json!({"prediction_id": id, "values": model.feedback(arm, call), "observed_at": (begin + WINDOW) * 1_000_000}));
+            before.push(json!({"prediction_id": id, "values": model.feedback(arm, call), "observed_at": (start + WINDOW) * 1_000_000}));
         }
     }
-    set_clock(pipeline, begin + WINDOW)
+    set_clock(pipeline, start + WINDOW)
 }
 
 fn set_clock(pipeline: &Pipeline, second: i64) -> Result<()> {
@@ -139,14 +138,14 @@ fn set_clock(pipeline: &Pipeline, second: i64) -> Result<()> {
     Ok(())
 }
 
-/// How a rollout ended, if it has, and by which metric.
+/// The outcome of a rollout that has ended, and the metric that decided it.
 fn ending(state: &Value) -> Option<(String, Option<String>)> {
     let ending = state.get("ending").filter(|ending| !ending.is_null())?;
     let metric = ending["reasons"][0]["metric"].as_str().map(ToOwned::to_owned);
     Some((ending["outcome"].as_str()?.to_owned(), metric))
 }
 
-/// Plays on from window `number` until every rollout has ended; returns the states.
+/// Continues from window `number` until every rollout has ended, and returns the states.
 fn play(pipeline: &Pipeline, mut number: i64) -> Result<Vec<Value>> {
     let user = User(pipeline.api());
     let mut before = Vec::new();
@@ -160,8 +159,8 @@ fn play(pipeline: &Pipeline, mut number: i64) -> Result<Vec<Value>> {
         ensure!(number < MOST, "not ended after {MOST} windows: {states:#?}");
         window(pipeline, number, &mut before, &open)?;
         number += 1;
-        // A second of grace lies between a window's end and its verdict.
-        let planned = (BEGIN + (number - 1) * WINDOW) * 1_000_000;
+        // There is a second of grace between a window's end and its verdict.
+        let planned = (START + (number - 1) * WINDOW) * 1_000_000;
         for model in open {
             wait_until(PATIENCE, || {
                 let progress = pipeline.ask(&format!("/v1/rollouts/{}/progress", model.name));
@@ -183,13 +182,13 @@ fn tar(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Writes the record with the binary that `SERIN_STORED_BY` names, as `SERIN_STORED_AS`.
+/// Creates the recording `SERIN_STORED_AS` with the binary `SERIN_STORED_BY`.
 fn make(binary: &str, name: &str) -> Result<()> {
-    let server = world::model_server(world::Behaviour::Good);
+    let server = world::model_server(world::Behavior::Good);
     let settings = settings(&server);
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let mut pipeline = Pipeline::embedded_by(Path::new(binary), &settings, |_| Ok(()))?;
-    set_clock(&pipeline, BEGIN)?;
+    set_clock(&pipeline, START)?;
     let user = User(pipeline.api());
     for model in &MODELS {
         user.apply(&model.file());
@@ -197,7 +196,7 @@ fn make(binary: &str, name: &str) -> Result<()> {
     let (mut before, models): (_, Vec<&Model>) = (Vec::new(), MODELS.iter().collect());
     for number in 0..RECORDED {
         window(&pipeline, number, &mut before, &models)?;
-        let planned = (BEGIN + number * WINDOW) * 1_000_000;
+        let planned = (START + number * WINDOW) * 1_000_000;
         wait_until(PATIENCE, || {
             let through = |model: &&Model| {
                 let progress = pipeline.ask(&format!("/v1/rollouts/{}/progress", model.name))?;
@@ -213,12 +212,12 @@ fn make(binary: &str, name: &str) -> Result<()> {
     pipeline.stop_all()?;
     let (folder, file) = (pipeline.data_dir("up"), stored().join(format!("{name}.tar.gz")));
     let (folder, file) = (folder.display().to_string(), file.display().to_string());
-    // The last notes of the databases are of no use to anybody.
+    // Logs and locks of the databases are not needed.
     tar(&["-czf", &file, "--exclude=LOG*", "--exclude=LOCK", "-C", &folder, "."])
 }
 
 #[test]
-fn rollouts_that_an_older_binary_began_end_as_their_versions_deserve() -> Result<()> {
+fn rollouts_of_an_older_binary_end_correctly() -> Result<()> {
     let _alone = alone();
     if let (Ok(binary), Ok(name)) = (std::env::var("SERIN_STORED_BY"), std::env::var("SERIN_STORED_AS")) {
         make(&binary, &name)?;
@@ -231,12 +230,12 @@ fn rollouts_that_an_older_binary_began_end_as_their_versions_deserve() -> Result
             found += 1;
         }
     }
-    ensure!(found > 0, "there is no record in {}", stored().display());
+    ensure!(found > 0, "there is no recording in {}", stored().display());
     Ok(())
 }
 
 fn ends_all_three(file: &Path) -> Result<()> {
-    let server = world::model_server(world::Behaviour::Good);
+    let server = world::model_server(world::Behavior::Good);
     let settings = settings(&server);
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let unpack = |folder: &Path| {
@@ -248,14 +247,14 @@ fn ends_all_three(file: &Path) -> Result<()> {
     for (model, state) in MODELS.iter().zip(&states) {
         let (outcome, metric) = ending(state).context("no ending")?;
         assert_eq!((outcome.as_str(), metric.as_deref()), model.ends, "{}: {state:#}", model.name);
-        assert_eq!(state["rules"], 1, "{} began under the first rules: {state:#}", model.name);
+        assert_eq!(state["rules"], 1, "{} started under the first rules: {state:#}", model.name);
     }
     pipeline.stop_all()?;
-    // Nothing of the record was unreadable, and nothing was folded twice or forgotten.
+    // All records of the recording were read.
     let letters = pipeline.tail("dead-letters")?;
     ensure!(letters.is_empty(), "dead letters: {letters:#?}");
     let (events, windows) = (pipeline.tail("events")?, pipeline.tail("windows")?);
-    // The tests' own recomputation of windows knows the rules of this build only; what the log says is replayed by the binary.
+    // The tests' oracle only supports the current rules, so the binary replays the log.
     ensure!(
         !events.is_empty() && !windows.is_empty(),
         "the log has {} events and {} windows",
@@ -263,7 +262,7 @@ fn ends_all_three(file: &Path) -> Result<()> {
         windows.len()
     );
     let replayed = pipeline.cli(&["replay"])?;
-    let told = String::from_utf8_lossy(&replayed.stdout).into_owned();
-    ensure!(replayed.status.success(), "{told}\n{}", String::from_utf8_lossy(&replayed.stderr));
+    let output = String::from_utf8_lossy(&replayed.stdout).into_owned();
+    ensure!(replayed.status.success(), "{output}\n{}", String::from_utf8_lossy(&replayed.stderr));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Every port over TLS, with the real binary: certificates that are renewed, authorities that are wrong, a collector over HTTPS.
+//! TLS on every port with the real binary: renewed certificates, wrong CAs, and a collector over HTTPS.
 
 mod support;
 #[path = "support/world.rs"]
@@ -25,7 +25,7 @@ use support::{PATIENCE, free_port, wait_until};
 use tempfile::TempDir;
 use world::{Run, command, run};
 
-/// An authority, and the certificate that a process uses now.
+/// A CA, and the current certificate of a process.
 struct Files(TempDir);
 
 impl Files {
@@ -43,7 +43,7 @@ impl Files {
         self.path(name).display().to_string()
     }
 
-    /// A new authority, written to `authority`, and a certificate of it for these names.
+    /// Creates a new CA in the file `authority`, and a certificate that it signs for these names.
     fn renew(&self, authority: &str, names: &[&str]) -> Result<()> {
         let mut of_authority = rcgen::CertificateParams::new(Vec::new())?;
         of_authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -58,7 +58,7 @@ impl Files {
     }
 }
 
-/// `serin up` with these settings, on ports of its own.
+/// `serin up` on its own ports.
 struct Up {
     child: Child,
     dir: TempDir,
@@ -110,7 +110,7 @@ impl Drop for Up {
     }
 }
 
-/// Settings that give all three ports the certificate of `files`.
+/// Settings for the certificate of `files` on all three ports.
 fn secured(files: &Files) -> Vec<String> {
     let both = |section: &str| {
         [
@@ -121,14 +121,14 @@ fn secured(files: &Files) -> Vec<String> {
     ["controller.tls", "router.admin_tls", "telemetry.tls"].iter().flat_map(|section| both(section)).collect()
 }
 
-/// `serin list` at this address.
+/// Runs `serin list` for this address.
 fn list(api: &str, authority: Option<&str>) -> Run {
     let mut arguments = vec!["list", "--api", api];
     arguments.extend(authority.iter().flat_map(|file| ["--ca-file", file]));
     run(&mut command(&arguments))
 }
 
-/// The answer to GET at an `https://` address whose certificate this authority has signed.
+/// Sends a GET request to an `https://` address whose certificate this CA has signed.
 fn get(url: &str, authority: &Path) -> Result<(u16, String)> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority)?)?;
@@ -148,7 +148,7 @@ fn get(url: &str, authority: &Path) -> Result<(u16, String)> {
 }
 
 #[test]
-fn every_port_speaks_tls_and_a_wrong_authority_is_told_with_the_way_out() -> Result<()> {
+fn every_port_serves_tls_and_a_wrong_ca_is_reported() -> Result<()> {
     let files = Files::new()?;
     let up = Up::start(&secured(&files), &[])?;
     let authority = files.path("ca.pem");
@@ -168,47 +168,47 @@ fn every_port_speaks_tls_and_a_wrong_authority_is_told_with_the_way_out() -> Res
 
     let other = Files::new()?;
     let wrong = list(&here, Some(&other.text("ca.pem"))).expect(2).err;
-    assert!(wrong.contains("not from an authority that is trusted here") && wrong.contains("--ca-file"), "{wrong}");
+    assert!(wrong.contains("not signed by a trusted CA") && wrong.contains("--ca-file"), "{wrong}");
     let system = list(&here, None).expect(2).err;
     assert!(system.contains("--ca-file") && !system.contains("serin up"), "{system}");
-    // Spoken to without TLS.
+    // A request without TLS.
     let plain = list(&format!("http://127.0.0.1:{}", up.api), None).expect(2).err;
     assert!(plain.contains("no controller answers") && plain.contains("https://"), "{plain}");
-    // Files that are none.
+    // Files that are missing or have no certificate.
     let missing = list(&here, Some("/nowhere/ca.pem")).expect(2).err;
     assert!(missing.contains("--ca-file") && missing.contains("/nowhere/ca.pem"), "{missing}");
     let key = list(&here, Some(&files.text("key.pem"))).expect(2).err;
-    assert!(key.contains("there is no certificate in it"), "{key}");
+    assert!(key.contains("it contains no certificate"), "{key}");
     Ok(())
 }
 
 #[test]
-fn https_to_a_port_without_tls_and_a_certificate_for_another_name_are_told() -> Result<()> {
+fn https_to_a_port_without_tls_and_a_certificate_for_another_name_are_reported() -> Result<()> {
     let files = Files::new()?;
     let plain = Up::start(&[], &[])?;
     let api = format!("https://127.0.0.1:{}", plain.api);
-    let mut told = String::new();
+    let mut error = String::new();
     wait_until(PATIENCE, || {
-        told = list(&api, Some(&files.text("ca.pem"))).expect(2).err;
-        Ok(told.contains("not over TLS"))
+        error = list(&api, Some(&files.text("ca.pem"))).expect(2).err;
+        Ok(error.contains("not over TLS"))
     })
-    .with_context(|| told.clone())?;
-    assert!(told.contains("use http://") && told.contains("controller.tls"), "{told}");
+    .with_context(|| error.clone())?;
+    assert!(error.contains("use http://") && error.contains("controller.tls"), "{error}");
 
     files.renew("ca.pem", &["serin.example"])?;
     let up = Up::start(&secured(&files), &[])?;
     let api = format!("https://localhost:{}", up.api);
     wait_until(PATIENCE, || {
-        told = list(&api, Some(&files.text("ca.pem"))).expect(2).err;
-        Ok(told.contains("its certificate is for another name"))
+        error = list(&api, Some(&files.text("ca.pem"))).expect(2).err;
+        Ok(error.contains("its certificate is for another name"))
     })
-    .with_context(|| told.clone())?;
-    assert!(told.contains("--api"), "{told}");
+    .with_context(|| error.clone())?;
+    assert!(error.contains("--api"), "{error}");
     Ok(())
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_is_told_at_the_start() -> Result<()> {
+fn an_invalid_certificate_is_reported_at_the_start() -> Result<()> {
     let files = Files::new()?;
     std::fs::write(files.path("key.pem"), "no key")?;
     let mut up = Up::start(&secured(&files), &[])?;
@@ -222,7 +222,7 @@ fn a_certificate_that_cannot_be_used_is_told_at_the_start() -> Result<()> {
 fn a_renewed_certificate_is_used_without_a_restart() -> Result<()> {
     let files = Files::new()?;
     let mut settings = secured(&files);
-    // Only SIGHUP looks at the API's files in time; the admin port's are looked at again and again.
+    // The API's files are only reloaded on SIGHUP within this test, those of the admin port every 50 ms.
     settings.extend(["controller.tls.reload_every=1h".to_owned(), "router.admin_tls.reload_every=50ms".to_owned()]);
     let up = Up::start(&settings, &[])?;
     let api = format!("https://127.0.0.1:{}", up.api);
@@ -231,12 +231,12 @@ fn a_renewed_certificate_is_used_without_a_restart() -> Result<()> {
 
     files.renew("new-ca.pem", &["localhost", "127.0.0.1"])?;
     wait_until(PATIENCE, || Ok(get(&admin, &files.path("new-ca.pem")).is_ok())).with_context(|| up.log())?;
-    assert!(get(&admin, &files.path("ca.pem")).is_err(), "the certificate before is still in use");
+    assert!(get(&admin, &files.path("ca.pem")).is_err(), "the old certificate is still in use");
     list(&api, Some(&files.text("ca.pem"))).expect(0);
     up.hang_up()?;
     wait_until(PATIENCE, || Ok(list(&api, Some(&files.text("new-ca.pem"))).code == 0)).with_context(|| up.log())?;
 
-    // Half of a renewal changes nothing.
+    // An incomplete renewal has no effect.
     std::fs::write(files.path("key.pem"), "no key")?;
     up.wait_for_log("the changed certificate cannot be used")?;
     up.hang_up()?;
@@ -290,11 +290,11 @@ fn metrics_reach_a_collector_over_tls_and_a_failure_is_logged_once() -> Result<(
     wait_until(PATIENCE, || Ok(got.load(Ordering::Relaxed) > 1000))?;
     assert_eq!(up.log().matches("it answers 503").count(), 1, "{}", up.log());
 
-    // An authority that did not sign it.
+    // A CA that did not sign the certificate.
     let other = Files::new()?;
     let settings = [settings[0].clone(), format!("telemetry.otlp_ca_file={}", other.text("ca.pem"))];
     let up = Up::start(&settings, &often)?;
-    up.wait_for_log("not from an authority that is trusted here")?;
+    up.wait_for_log("not signed by a trusted CA")?;
     let mut tries = 0;
     wait_until(PATIENCE, || {
         tries += 1;

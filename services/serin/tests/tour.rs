@@ -1,13 +1,12 @@
-//! The first rollout: the tour of `README.md` works as it is written, and so does what it uses (`serin model-server`, `serin load`),
-//! with the emergency switch.
+//! The tour of `README.md`, and the verbs that it uses: `serin model-server`, `serin load` and the emergency switch.
 //!
-//! The lines of the tour are taken from the page and run by a shell, on other ports.
+//! The lines of the tour are read from the page and run by a shell, on other ports.
 //!
-//! A comment stands on the line before each code block that is run:
+//! Each code block that is run has a comment on the line before it:
 //!
-//! - `<!-- tour: background -->`: each line is a process that runs to the end of the tour;
-//! - `<!-- tour -->`: the lines are pasted into one shell, and succeed;
-//! - `<!-- tour: prints -->`: what the block before it prints, but for numbers. `SERIN_WRITE_DOCS=1` writes it anew.
+//! - `<!-- tour: background -->`: each line is a process that runs until the end of the tour.
+//! - `<!-- tour -->`: the lines run in one shell, and succeed.
+//! - `<!-- tour: prints -->`: the output of the previous block, except for numbers. `SERIN_WRITE_DOCS=1` updates it.
 
 #[path = "support/pages.rs"]
 mod pages;
@@ -23,22 +22,22 @@ use serde_json::{Value, json};
 
 use pages::{Stage, masked};
 use support::{Pipeline, free_port, http};
-use world::{Run, nobody, serin};
+use world::{Run, serin, unreachable_url};
 
 #[test]
-fn the_tour_of_the_readme_promotes_the_good_version_and_takes_the_bad_one_back() {
+fn the_tour_of_the_readme_promotes_the_good_version_and_rolls_back_the_bad_one() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
     let readme = fs::read_to_string(&path).unwrap();
     let mut stage = Stage::new();
     let (mut all, mut printed, mut page) = (String::new(), String::new(), Vec::new());
     let (mut blocks, mut stale) = (0, Vec::new());
-    let began = Instant::now();
+    let started = Instant::now();
     let mut lines = readme.lines();
     while let Some(line) = lines.next() {
         page.push(line.to_owned());
         let Some(kind) = line.strip_prefix("<!-- tour").and_then(|rest| rest.strip_suffix(" -->")) else { continue };
         let fence = lines.next().unwrap();
-        assert!(fence.starts_with("```"), "below {line:?} stands {fence:?}, not a code block");
+        assert!(fence.starts_with("```"), "{line:?} is followed by {fence:?} instead of a code block");
         page.push(fence.to_owned());
         let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
         let block = block.join("\n");
@@ -57,12 +56,12 @@ fn the_tour_of_the_readme_promotes_the_good_version_and_takes_the_bad_one_back()
                 stale.push(format!("has:\n{block}\nnow:\n{printed}"));
                 kept = printed.replace('\r', "").trim_end().to_owned();
             }
-            other => panic!("tour{other} is no mark"),
+            other => panic!("tour{other} is not a valid mark"),
         }
         page.extend([kept, "```".to_owned()]);
     }
     assert_eq!(blocks, 8, "the tour of the README");
-    println!("the tour takes {:.0} s:\n{all}\n{}", began.elapsed().as_secs_f64(), stage.logs());
+    println!("the tour takes {:.0} s:\n{all}\n{}", started.elapsed().as_secs_f64(), stage.logs());
     for expected in [
         "rollout.yaml: 0 errors, 0 warnings",
         "2 is the new stable: ",
@@ -80,7 +79,7 @@ fn the_tour_of_the_readme_promotes_the_good_version_and_takes_the_bad_one_back()
     if std::env::var_os("SERIN_WRITE_DOCS").is_some() {
         fs::write(&path, page.join("\n") + "\n").unwrap();
     } else {
-        assert!(stale.is_empty(), "run this test with SERIN_WRITE_DOCS=1 and look:\n{}", stale.join("\n"));
+        assert!(stale.is_empty(), "run this test with SERIN_WRITE_DOCS=1 and check the change:\n{}", stale.join("\n"));
     }
 }
 
@@ -89,7 +88,7 @@ fn load(arguments: &[&str]) -> Run {
 }
 
 #[test]
-fn a_model_server_answers_fails_and_refuses_as_it_is_asked_to() {
+fn a_model_server_answers_fails_and_refuses_as_configured() {
     let mut stage = Stage::new();
     let (good, failing) = (free_port().unwrap(), free_port().unwrap());
     let servers = [
@@ -113,26 +112,32 @@ fn a_model_server_answers_fails_and_refuses_as_it_is_asked_to() {
     assert_eq!(answer["outputs"][0]["data"], json!([0.0]));
     let several = infer(good, "models/fraud/versions/7/infer", json!([120.5, 999.0])).json().unwrap();
     assert_eq!(several["outputs"][0]["data"].as_array().unwrap().len(), 2, "{several}");
-    for (port, path, amounts, status, says) in [
+    for (port, path, amounts, status, expected) in [
         (failing, "models/fraud/infer", json!([1]), 500, "100% of the calls fail (--fail)"),
         (good, "models/fraud/infer", json!(["x"]), 400, "send for example {\"inputs\":"),
-        (good, "models/fraud/versions/8/infer", json!([1]), 404, "version \"8\" is not served here; version \"7\" is"),
+        (
+            good,
+            "models/fraud/versions/8/infer",
+            json!([1]),
+            404,
+            "version \"8\" is not served here, only version \"7\"",
+        ),
     ] {
         let refused = infer(port, path, amounts);
         let error = refused.json().unwrap()["error"].as_str().unwrap().to_owned();
-        assert!(refused.status == status && error.contains(says), "{refused:?}");
+        assert!(refused.status == status && error.contains(expected), "{refused:?}");
     }
     let taken = serin(&["model-server", "--listen", &format!("127.0.0.1:{good}")]).expect(2);
     assert!(taken.err.contains("the address cannot be used; choose another port"), "{taken:?}");
-    for (wrong, says) in [("20", "is not a share; write for example 5%"), ("101%", "is not a share")] {
+    for (wrong, expected) in [("20", "is not a share; write for example 5%"), ("101%", "is not a share")] {
         let refused = serin(&["model-server", "--wrong", wrong]).expect(2);
-        assert!(refused.err.contains(says), "{refused:?}");
+        assert!(refused.err.contains(expected), "{refused:?}");
     }
 }
 
 #[test]
-fn load_says_what_stands_in_its_way() {
-    let away = nobody();
+fn load_reports_why_calls_fail() {
+    let away = unreachable_url();
     let run = load(&["--to", &away, "--for", "500ms"]).expect(2);
     assert!(run.err.contains("error: no call was answered") && run.err.contains("refused"), "{run:?}");
     let pipeline = Pipeline::embedded(&[]).unwrap();
@@ -140,38 +145,38 @@ fn load_says_what_stands_in_its_way() {
     assert!(run.err.contains("status 404: ") && run.err.contains("fraud"), "{run:?}");
     let last: Value = serde_json::from_str(run.out.lines().last().unwrap()).unwrap();
     assert_eq!(last["counts"]["calls"], last["counts"]["failed"], "{last}");
-    for (arguments, says) in [
-        (["--rate", "0/s"], "write more than 0"),
+    for (arguments, expected) in [
+        (["--rate", "0/s"], "must be more than 0"),
         (["--rate", "50"], "is not a rate"),
-        (["--to", "localhost:8000"], "write the router's URL"),
-        (["--for", "5"], "is not a span of time"),
+        (["--to", "localhost:8000"], "pass the router's URL"),
+        (["--for", "5"], "is not a time span"),
     ] {
         let run = load(&arguments).expect(2);
-        assert!(run.err.contains(says), "{run:?}");
+        assert!(run.err.contains(expected), "{run:?}");
     }
 }
 
 #[test]
-fn the_switch_is_set_at_every_router_and_says_which_it_could_not_reach() {
+fn the_switch_is_set_at_every_router_and_unreachable_routers_are_reported() {
     let (one, other) = (Pipeline::embedded(&[]).unwrap(), Pipeline::embedded(&[]).unwrap());
     let switch = |to: &[&str], routers: &[&str]| serin(&[&["switch"], to, &["--routers", &routers.join(",")]].concat());
-    let (one, other, away) = (one.admin(), other.admin(), nobody());
+    let (one, other, away) = (one.admin(), other.admin(), unreachable_url());
     let both = [&*one, &*other];
     let run = switch(&[], &both).expect(0);
-    assert_eq!(run.out.matches(": off: calls go as the routing tables say").count(), 2, "{run:?}");
+    assert_eq!(run.out.matches(": off: calls follow the routing tables").count(), 2, "{run:?}");
     let run = switch(&["on"], &both).expect(0);
     assert_eq!(run.out.matches(": on: every call goes to stable").count(), 2, "{run:?}");
     let tables = http(Method::GET, &format!("{other}/tables"), None).unwrap().json().unwrap();
     assert_eq!(tables["all_stable"], true);
     let run = switch(&["off", "--output", "json"], &[&one, &away]).expect(1);
-    let said = run.json();
-    assert_eq!((&said[0]["on"], said[1].get("on")), (&json!(false), None), "{said}");
-    assert!(said[1]["problem"].as_str().unwrap().starts_with("no router answers there: "), "{said}");
+    let report = run.json();
+    assert_eq!((&report[0]["on"], report[1].get("on")), (&json!(false), None), "{report}");
+    assert!(report[1]["problem"].as_str().unwrap().starts_with("no router answers there: "), "{report}");
     let run = switch(&[], &both).expect(0);
     assert!(run.out.contains(": off: ") && run.out.contains(": on: "), "{run:?}");
     switch(&["off"], &both).expect(0);
-    for (wrong, says) in [("127.0.0.1:8001", "write a URL that begins with http://"), (",", "write the URL")] {
+    for (wrong, expected) in [("127.0.0.1:8001", "write a URL that begins with http://"), (",", "write the URL")] {
         let run = switch(&["on"], &[wrong]).expect(2);
-        assert!(run.err.contains(says), "{run:?}");
+        assert!(run.err.contains(expected), "{run:?}");
     }
 }

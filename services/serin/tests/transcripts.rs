@@ -1,18 +1,18 @@
-//! Transcripts in the documentation are what the binary prints.
+//! Checks that transcripts in the documentation match the output of the binary.
 //!
-//! A page marks what belongs together with comments, each on the line before a code block:
+//! A page marks code blocks with comments, each on the line before a block:
 //!
 //! - `<!-- file: NAME -->`: the block is a file.
-//! - `<!-- runs: PROGRAM -->`: the block is input of a program, such as `python3`, that makes files.
-//! - `<!-- transcript -->`: the block has commands (lines that begin with `$ `), each with what it prints, standard error
-//!   included, and its exit status if that is not 0.
-//! - `<!-- live: background -->`: each line of the block is a process that runs to the end of the page, such as `serin up`.
-//! - `<!-- live: transcript -->`: as `transcript`, beside these processes; compared without numbers, ids and times.
-//! - `<!-- until: COMMAND -->`: repeats a command until it succeeds; no block belongs to it.
+//! - `<!-- runs: PROGRAM -->`: the block is input of a program, such as `python3`, that creates files.
+//! - `<!-- transcript -->`: the block has commands (lines that start with `$ `), each with its output, including standard error, and its
+//!   exit status if that is not 0.
+//! - `<!-- live: background -->`: each line of the block is a process that runs until the end of the page, such as `serin up`.
+//! - `<!-- live: transcript -->`: like `transcript`, while these processes run. It is compared without numbers, ids and times.
+//! - `<!-- until: COMMAND -->`: repeats a command until it succeeds. It has no block.
 //!
-//! All blocks of a page share a folder, in the order of the page. `SERIN_WRITE_DOCS=1` writes the transcripts anew.
+//! All blocks of a page share a folder, and run in the order of the page. `SERIN_WRITE_DOCS=1` updates the transcripts.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 #[path = "support/pages.rs"]
 mod pages;
@@ -27,7 +27,7 @@ use std::{
 
 use pages::{COLUMNS, Stage, masked};
 
-/// What a comment says of the block below it.
+/// Kind of a block, according to its comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Mark {
     File(String),
@@ -54,7 +54,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// A place for a page, from which the project's folders can be reached by their names.
+/// An environment for a page, with links to the project's folders.
 fn stage() -> Stage {
     let stage = Stage::new();
     for name in ["services", "examples"] {
@@ -63,7 +63,7 @@ fn stage() -> Stage {
     stage
 }
 
-/// What a command of a live transcript prints now: as the page has it, unless more than numbers differ.
+/// The output of a command of a live transcript: that of the page, unless more than numbers differ.
 fn live(stage: &mut Stage, command: &str, kept: &[&str]) -> Vec<String> {
     let (printed, status) = stage.run(command);
     let mut lines: Vec<String> = printed.lines().map(|line| line.trim_end().to_owned()).collect();
@@ -76,7 +76,7 @@ fn live(stage: &mut Stage, command: &str, kept: &[&str]) -> Vec<String> {
     lines
 }
 
-/// What a shell prints for this command, and the exit status if it is not 0.
+/// The output of a command, and the exit status if it is not 0.
 fn shell(folder: &Path, command: &str) -> Vec<String> {
     let serin = Path::new(env!("CARGO_BIN_EXE_serin")).parent().unwrap();
     let path = format!("{}:{}", serin.display(), std::env::var("PATH").unwrap());
@@ -103,7 +103,7 @@ fn program(folder: &Path, program: &str, input: &str) {
     assert!(child.wait().unwrap().success(), "{program} failed with:\n{input}");
 }
 
-/// The page with its transcripts as they are now, and their number.
+/// The page with current transcripts, and their number.
 fn renewed(page: &str) -> (String, usize) {
     let mut stage = stage();
     let mut lines = page.lines();
@@ -116,7 +116,7 @@ fn renewed(page: &str) -> (String, usize) {
             continue;
         }
         let fence = lines.next().unwrap_or_default();
-        assert!(fence.starts_with("```"), "below {line:?} stands {fence:?}, not a code block");
+        assert!(fence.starts_with("```"), "{line:?} is followed by {fence:?} instead of a code block");
         out.push(fence.to_owned());
         let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
         let text = joined(&block);
@@ -154,12 +154,12 @@ fn renewed(page: &str) -> (String, usize) {
     (joined(&out), transcripts)
 }
 
-/// Each line with its end.
+/// Joins lines, each with a line break.
 fn joined(lines: &[impl AsRef<str>]) -> String {
     lines.iter().flat_map(|line| [line.as_ref(), "\n"]).collect()
 }
 
-/// Whether the block below this comment stays as it is.
+/// Whether the block after this comment is kept unchanged.
 fn mark_keeps(line: &str) -> bool {
     !matches!(mark(line), Some(Mark::Transcript | Mark::Live))
 }
@@ -173,7 +173,7 @@ fn pages() -> Vec<PathBuf> {
 }
 
 #[test]
-fn transcripts_are_what_the_binary_prints() {
+fn transcripts_match_the_output_of_the_binary() {
     let (mut found, mut stale) = (0, Vec::new());
     for path in pages() {
         let page = fs::read_to_string(&path).unwrap();
@@ -192,5 +192,5 @@ fn transcripts_are_what_the_binary_prints() {
         stale.push(format!("{}{place}", path.display()));
     }
     assert!(found >= 5, "only {found} transcripts were found");
-    assert!(stale.is_empty(), "run this test with SERIN_WRITE_DOCS=1 and look at the change:\n{}", stale.join("\n"));
+    assert!(stale.is_empty(), "run this test with SERIN_WRITE_DOCS=1 and check the change:\n{}", stale.join("\n"));
 }

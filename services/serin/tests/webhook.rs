@@ -1,6 +1,6 @@
-//! A registry's webhook starts a rollout on a running pipeline, once, and only if it is signed.
+//! A registry's webhook starts one rollout on a running pipeline, if it is signed.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 #[path = "support/world.rs"]
@@ -16,7 +16,7 @@ use sha2::Sha256;
 use tempfile::TempDir;
 
 use support::{Answer, PATIENCE, Pipeline, http_with, wait_until};
-use world::{User, borrowed, nobody};
+use world::{User, borrowed, unreachable_url};
 
 /// A delivery of MLflow 3.17.2 as it was received, with the secret `s3cret`.
 const BODY: &str = r#"{"entity": "model_version", "action": "created", "timestamp": "2026-11-21T07:17:19.131017+00:00", "data": {"name": "fraud", "version": "1", "source": "s3://bucket/fraud/1", "run_id": null, "tags": {"canary": "true"}, "description": "v1 \u00e9\u00fc"}}"#;
@@ -25,11 +25,11 @@ const TIMESTAMP: &str = "1795245439";
 const SIGNATURE: &str = "v1,3F8kehZZTw/HYNu4Np2NYAqheP95njrGRdGhSzB4dAE=";
 const SECRET: &str = "s3cret";
 
-/// A pipeline with a policy for the model `fraud`, in a configuration file as a user writes it.
+/// Starts a pipeline with a policy for the model `fraud`.
 fn pipeline(trigger: &str, tolerance: &str) -> (Pipeline, User, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let spec = folder.path().join("fraud.yaml");
-    let url = nobody();
+    let url = unreachable_url();
     let text = format!(
         "apiVersion: serin.dev/v1\nkind: Rollout\nmodel: fraud\nstable: {{version: '${{stable}}', url: '{url}'}}\n\
          canary: {{version: '${{version}}', url: '{url}/next'}}\nsteps: [{{weight: 10%}}]\n\
@@ -49,7 +49,7 @@ fn pipeline(trigger: &str, tolerance: &str) -> (Pipeline, User, TempDir) {
     (pipeline, user, folder)
 }
 
-/// Delivers as MLflow does: again after a 503, which the controller answers until it has read its topics.
+/// Delivers like MLflow, with retries after a 503, which the controller returns until it has read its topics.
 fn deliver(pipeline: &Pipeline, body: &str, id: &str, timestamp: &str, signature: &str) -> Answer {
     let url = format!("{}/hooks/mlflow", pipeline.api());
     let headers = [("X-MLflow-Delivery-Id", id), ("X-MLflow-Timestamp", timestamp), ("X-MLflow-Signature", signature)];
@@ -77,7 +77,7 @@ fn rollouts(user: &User) -> Vec<Value> {
 }
 
 #[test]
-fn a_delivery_as_mlflow_sent_it_starts_one_rollout_however_often_it_comes() {
+fn a_repeated_delivery_of_mlflow_starts_one_rollout() {
     let (mut pipeline, user, _folder) = pipeline("=version_created", "36500d");
     let wrong = deliver(&pipeline, BODY, ID, TIMESTAMP, "v1,AAAAehZZTw/HYNu4Np2NYAqheP95njrGRdGhSzB4dAE=");
     assert_eq!(wrong.status, 401, "{wrong:?}");
@@ -93,13 +93,13 @@ fn a_delivery_as_mlflow_sent_it_starts_one_rollout_however_often_it_comes() {
     let versions = (&state["spec"]["stable"]["version"], &state["spec"]["canary"]["version"]);
     assert_eq!((state["id"].as_str().unwrap(), versions), (&*id, (&json!("champion"), &json!("1"))));
 
-    // The same delivery again, also after a restart: the same rollout, no second one.
+    // A repeated delivery, also after a restart, does not start a second rollout.
     assert_eq!(deliver(&pipeline, BODY, ID, TIMESTAMP, SIGNATURE).json().unwrap()["rollout"], *id);
     pipeline.kill("up").unwrap();
     pipeline.start("up").unwrap();
     pipeline.ready().unwrap();
     assert_eq!(deliver(&pipeline, BODY, ID, TIMESTAMP, SIGNATURE).json().unwrap()["rollout"], *id);
-    // A command that comes later is answered later: when it has been, the deliveries have been too.
+    // Commands are answered in order, so the deliveries have been processed when this command is answered.
     user.run(&["abort", "fraud", "--reason", "test"]).expect(0);
     assert_eq!(rollouts(&user).len(), 1);
     assert_eq!(deliver(&pipeline, BODY, ID, TIMESTAMP, SIGNATURE).json().unwrap()["rollout"], *id);
@@ -121,7 +121,7 @@ fn an_alias_starts_a_rollout_and_old_or_unknown_deliveries_do_not() {
     };
     let stale = deliver("a", now() - 3600, &event("challenger", "fraud"));
     assert_eq!(stale.status, 401);
-    assert!(stale.text.contains("s away from our clock"), "{stale:?}");
+    assert!(stale.text.contains("s away from the controller's clock"), "{stale:?}");
     for (alias, model) in [("champion", "fraud"), ("challenger", "unknown")] {
         let ignored = deliver("b", now(), &event(alias, model));
         assert_eq!(ignored.status, 202);

@@ -1,6 +1,6 @@
-//! As much of HTTP/1.1 as load and model servers need: messages with a length, one after the other.
+//! The part of HTTP/1.1 that load and model servers need: messages with a length, one after the other.
 
-/// Length of the message at the beginning of `bytes`, once all of its head is there.
+/// Length of the message at the start of `bytes`, once its head is complete.
 pub(crate) fn message(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let mut length = 0;

@@ -1,3 +1,3 @@
-//! What the router's benchmark and tests of the binary measure alike.
+//! Measurements that the router's benchmark shares with tests of the binary.
 
 pub mod publish;

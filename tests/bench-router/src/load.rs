@@ -1,4 +1,4 @@
-//! Callers. As many calls as a proxy can answer, and a steady rate that all can.
+//! Callers: as many calls as a proxy can answer, and a steady rate that every proxy can answer.
 
 use std::{
     io::{Read as _, Write as _},
@@ -15,13 +15,13 @@ use tokio::{
 
 use crate::http::message;
 
-/// Connections of callers that send the next call as soon as the last one is answered.
+/// Number of connections of callers that send the next call as soon as the last one is answered.
 const CONNECTIONS: usize = 64;
-/// Connections of callers at a steady rate.
+/// Number of connections of callers at a steady rate.
 const PACED: u32 = 8;
 const BODY: &str = r#"{"inputs":[{"name":"origin","shape":[1],"datatype":"BYTES","data":["LGA"]},{"name":"distance","shape":[1],"datatype":"FP64","data":[2586.0]},{"name":"hour","shape":[1],"datatype":"INT64","data":[17]}]}"#;
 
-/// A call of a model. The path is the same for proxies that do not look at it.
+/// A call of a model. The path is the same for proxies that ignore it.
 pub(crate) fn request(model: &str) -> Vec<u8> {
     let head = format!(
         "POST /v2/models/{model}/infer HTTP/1.1\r\nhost: models.example.org\r\nuser-agent: serin-bench\r\naccept: */*\r\n\
@@ -32,13 +32,13 @@ pub(crate) fn request(model: &str) -> Vec<u8> {
     [head.as_bytes(), BODY.as_bytes()].concat()
 }
 
-/// Calls that were answered, and how long each took, in microseconds.
+/// Answered calls, and the duration of each in microseconds.
 pub(crate) struct Answered {
     pub(crate) seconds: f64,
     pub(crate) took: Vec<f64>,
 }
 
-/// Calls as fast as they are answered, for a time.
+/// Sends calls as fast as they are answered, for the given time.
 pub(crate) fn closed(target: SocketAddr, request: &[u8], span: Duration) -> anyhow::Result<Answered> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -56,7 +56,7 @@ pub(crate) fn closed(target: SocketAddr, request: &[u8], span: Duration) -> anyh
 }
 
 async fn caller(target: SocketAddr, request: Vec<u8>, end: Instant) -> anyhow::Result<Vec<f64>> {
-    let mut stream = TcpStream::connect(target).await.context("connecting the proxy")?;
+    let mut stream = TcpStream::connect(target).await.context("connecting to the proxy")?;
     stream.set_nodelay(true)?;
     let (mut took, mut bytes) = (Vec::new(), Vec::with_capacity(4096));
     loop {
@@ -77,7 +77,7 @@ async fn caller(target: SocketAddr, request: Vec<u8>, end: Instant) -> anyhow::R
     }
 }
 
-/// So many calls a second, for a time. A call that had to wait for the one before it counts from when it was due.
+/// Sends this many calls a second, for the given time. A call that had to wait for the previous one counts from its due time.
 pub(crate) fn paced(target: SocketAddr, request: &[u8], rate: u32, span: Duration) -> anyhow::Result<Answered> {
     let start = Instant::now();
     let callers: Vec<_> = (0..PACED)
@@ -96,7 +96,7 @@ pub(crate) fn paced(target: SocketAddr, request: &[u8], rate: u32, span: Duratio
 }
 
 fn pace(target: SocketAddr, request: &[u8], first: Instant, gap: Duration, end: Instant) -> anyhow::Result<Vec<f64>> {
-    let mut stream = StdStream::connect(target).context("connecting the proxy")?;
+    let mut stream = StdStream::connect(target).context("connecting to the proxy")?;
     stream.set_nodelay(true)?;
     let (mut took, mut bytes) = (Vec::new(), vec![0; 4096]);
     let mut due = first;
@@ -104,7 +104,7 @@ fn pace(target: SocketAddr, request: &[u8], first: Instant, gap: Duration, end: 
         let mut from = due;
         if let Some(wait) = due.checked_duration_since(Instant::now()) {
             thread::sleep(wait);
-            // That a sleep lasts too long is not the proxy's doing.
+            // The proxy is not responsible for a sleep that lasts too long.
             from = Instant::now();
         }
         stream.write_all(request)?;

@@ -1,4 +1,4 @@
-//! `make bench-router`: what the router costs, in one run with `HAProxy`, nginx and Envoy that do the same 90/10 split to the
+//! `make bench-router`: measures the router together with `HAProxy`, nginx and Envoy, which do the same 90/10 split to the
 //! same model servers, each in turn on the same processor.
 
 mod http;
@@ -31,32 +31,32 @@ use peers::{Peer, Programs, Running, World};
 use report::{Report, Sample};
 use serin::{Cluster, MIRROR, MODELS, OFF, ON, OUTPUTS};
 
-/// Calls a second at which added latency is measured: less than a fifth of what the slowest proxy can.
+/// Calls a second at which added latency is measured: less than a fifth of the slowest proxy's maximum.
 const RATE: u32 = 2000;
 
 #[derive(Debug, Parser)]
-#[command(about = "Measures the router beside HAProxy, nginx and Envoy; use tests/bench-router/run.sh")]
+#[command(about = "Compares the router with HAProxy, nginx and Envoy; use tests/bench-router/run.sh")]
 struct Cli {
-    /// The binary of Serin.
+    /// The binary of Serin
     #[arg(long)]
     serin: PathBuf,
-    /// Envoy's.
+    /// The binary of Envoy
     #[arg(long)]
     envoy: PathBuf,
-    /// Folder of the proxies' configurations.
+    /// Folder of the proxies' configurations
     #[arg(long)]
     configs: PathBuf,
-    /// A quick look: one round, short.
+    /// Run one short round
     #[arg(long, env = "BENCH_SHORT", num_args = 0..=1, default_missing_value = "true",
           value_parser = clap::builder::FalseyValueParser::new(), default_value = "false")]
     short: bool,
-    /// Only these proxies, by their names in the table.
+    /// Measure only these proxies, by their names in the table
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Do not measure how soon a table is in use.
+    /// Do not measure the time until a table is in use
     #[arg(long)]
     no_publish: bool,
-    /// Where the figures go.
+    /// File for the figures
     #[arg(long, default_value = "bench-results/router.json")]
     out: PathBuf,
 }
@@ -65,7 +65,7 @@ fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let programs = Programs { serin: cli.serin, envoy: cli.envoy, configs: cli.configs };
     let (rounds, span) = if cli.short { (1, Duration::from_secs(2)) } else { (5, Duration::from_secs(4)) };
-    // The compilers of Kafka's virtual machine take a while until a new broker is as fast as one that has run for some time.
+    // A new broker is slower at first, until the compilers of Kafka's virtual machine are done.
     let series =
         if cli.short { Series { warm_up: 100, measured: 200 } } else { Series { warm_up: 1000, measured: 1000 } };
     let scratch = tempfile::Builder::new().prefix("serin-bench-router.").tempdir()?;
@@ -100,7 +100,7 @@ fn main() -> anyhow::Result<()> {
         }
     }
     if !cli.no_publish {
-        // No proxy is measured any more: router, Kafka and caller have all processors, as anywhere else.
+        // No proxy is measured from here on, so router, Kafka and caller have all processors.
         drop((few, many, broker));
         take_all_processors()?;
         let broker = Broker::start(BrokerOptions::default())?;
@@ -112,9 +112,9 @@ fn main() -> anyhow::Result<()> {
     report.finish(&cli.out)
 }
 
-/// `run.sh` leaves the first processor to the proxies. What this program starts from here on has it too.
+/// `run.sh` reserves the first processor for the proxies. Processes that this program starts from here on may use it too.
 fn take_all_processors() -> anyhow::Result<()> {
-    // The processors it was left with come after the first one, which is number 0.
+    // The processors of this program follow the first one, which is number 0.
     let left = std::thread::available_parallelism().map_or(1, usize::from);
     let id = std::process::id().to_string();
     let done =
@@ -123,12 +123,12 @@ fn take_all_processors() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One turn of one proxy.
+/// One round of one proxy.
 fn measure(peer: Peer, programs: &Programs, world: &World<'_>, span: Duration) -> anyhow::Result<Sample> {
     let running = Running::start(peer, programs, world)?;
     let request = peer.request();
     let events_before = world.cluster.events()?;
-    // Connections are made, pools filled, code paged in.
+    // Warm up: connections are opened, pools filled, code paged in.
     let warm = load::closed(running.address, &request, span / 4)?.took.len();
     let counts = |world: &World<'_>| world.upstreams.each_ref().map(upstream::Upstream::answered);
     let (before, cpu) = (counts(world), running.cpu()?);

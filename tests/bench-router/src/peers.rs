@@ -1,4 +1,4 @@
-//! The proxies: each is started for its turn on the first processor, and ended after it.
+//! The proxies: each is started for its round on the first processor, and stopped after it.
 
 use std::{
     fs::{self, File},
@@ -17,12 +17,12 @@ use crate::{
     upstream::Upstream,
 };
 
-/// Longest wait until a proxy answers.
+/// Maximum wait until a proxy answers.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Ticks per second in `/proc`: fixed in the interface of Linux.
+/// Ticks per second in `/proc`, a constant of the Linux interface.
 const TICKS: f64 = 100.0;
 
-/// Where the programs are.
+/// Paths of the programs.
 pub(crate) struct Programs {
     pub(crate) serin: PathBuf,
     pub(crate) envoy: PathBuf,
@@ -32,7 +32,7 @@ pub(crate) struct Programs {
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// The model server itself: what load and model server cost.
+    /// The model server itself: the cost of load and model server.
     Direct,
     HaProxy,
     Nginx,
@@ -60,13 +60,13 @@ impl Peer {
     }
 }
 
-/// A proxy that runs.
+/// A running proxy.
 pub(crate) struct Running {
     child: Option<Child>,
     pub(crate) address: SocketAddr,
 }
 
-/// What a proxy is started with besides its programs.
+/// What a proxy is started with, in addition to its programs.
 pub(crate) struct World<'a> {
     pub(crate) upstreams: &'a [Upstream; 3],
     pub(crate) brokers: &'a str,
@@ -75,7 +75,7 @@ pub(crate) struct World<'a> {
 }
 
 impl Running {
-    /// Starts it and waits until it answers.
+    /// Starts the proxy and waits until it answers.
     pub(crate) fn start(peer: Peer, programs: &Programs, world: &World<'_>) -> anyhow::Result<Self> {
         let [stable, canary, _] = world.upstreams;
         let (file, program, before, after): (&str, &Path, &[&str], &[&str]) = match peer {
@@ -124,20 +124,20 @@ impl Running {
             .with_context(|| format!("starting {}", peer.name()))?;
         let mut running = Self { child: Some(child), address: ([127, 0, 0, 1], port).into() };
         let deadline = Instant::now() + PATIENCE;
-        // A call each time: Serin answers 404 until it has read the table.
+        // Send a call each time, because Serin answers 404 until it has read the table.
         while let Err(error) = load::paced(running.address, &peer.request(), 100, Duration::from_millis(50)) {
             let ended =
                 running.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_some()));
             if ended || Instant::now() > deadline {
-                let said = fs::read_to_string(&log).unwrap_or_default();
-                bail!("{} does not answer: {error:#}\n{said}", peer.name());
+                let output = fs::read_to_string(&log).unwrap_or_default();
+                bail!("{} does not answer: {error:#}\n{output}", peer.name());
             }
             thread::sleep(Duration::from_millis(20));
         }
         Ok(running)
     }
 
-    /// CPU seconds of it and of the processes that it started.
+    /// CPU seconds of the proxy and of the processes that it started.
     pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {
         let Some(child) = &self.child else { return Ok(Cpu::default()) };
         let mut pids = vec![child.id()];
@@ -173,7 +173,7 @@ fn cpu_ticks(pid: u32) -> anyhow::Result<Cpu> {
 impl Drop for Running {
     fn drop(&mut self) {
         let Some(child) = &mut self.child else { return };
-        // Asked first: nginx's main process ends its worker, and Serin writes its last events.
+        // Ask the process to end first: nginx's main process stops its worker, and Serin writes its last events.
         let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
         let deadline = Instant::now() + Duration::from_secs(10);
         while asked.is_ok() && Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {

@@ -1,7 +1,7 @@
-//! How soon a routing record is in use: from its commit on the log to the first request that goes where it says.
+//! Measures the time until a routing record is in use: from its commit on the log to the first request that is sent according to it.
 //!
-//! What is checked on the way: every table comes into use, in order, and no request after the first use of a table goes where an
-//! older one said.
+//! It also checks that every table comes into use, in order, and that no request after the first use of a table is sent according
+//! to an older one.
 
 use std::{
     sync::Arc,
@@ -22,17 +22,17 @@ use serin_stream::{
 };
 use serin_topology::Topology;
 
-/// Requests between two changes: the log is quiet meanwhile, as it is between the steps of a rollout.
+/// Number of requests between two changes. The log is idle in that time, as between the steps of a rollout.
 const BETWEEN: usize = 10;
-/// Longest wait for anything.
+/// Maximum wait for any event.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How many tables are published, one after the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Series {
-    /// Those at first that are not measured: a broker just started is slow for a while.
+    /// Tables at the start that are not measured, because a new broker is slow for a while.
     pub warm_up: i64,
-    /// Those measured.
+    /// Tables that are measured.
     pub measured: i64,
 }
 
@@ -41,11 +41,11 @@ pub struct Series {
 pub struct Change {
     /// The commit itself.
     pub commit: u128,
-    /// From the return of the commit to the sending of the first request that went by the table.
+    /// From the return of the commit to the sending of the first request that used the table.
     pub to_use: u128,
 }
 
-/// The time that this share (in percent) of the changes does not exceed, in milliseconds.
+/// The time that this share (in percent) of the changes do not exceed, in milliseconds.
 pub fn quantile(changes: &[Change], what: fn(&Change) -> u128, level: usize) -> f64 {
     let mut times: Vec<u128> = changes.iter().map(what).collect();
     times.sort_unstable();
@@ -67,7 +67,7 @@ pub fn outgoing(table: &RoutingTable) -> Result<Outgoing> {
     })
 }
 
-/// The table of a generation: all traffic to a version of that number.
+/// The table of a generation: all traffic to the version with that number.
 fn table(generation: i64, url: &str) -> RoutingTable {
     let route =
         Route { version: version(generation).as_str().into(), arm: Arm::Stable, share: 10_000, url: Some(url.into()) };
@@ -115,14 +115,14 @@ async fn publish(
     table: RoutingTable,
 ) -> Result<(Box<dyn Transactional>, Instant, Instant)> {
     tokio::task::spawn_blocking(move || {
-        let begun = Instant::now();
+        let started = Instant::now();
         owner.commit(&[outgoing(&table)?], &[], None)?;
-        Ok((owner, begun, Instant::now()))
+        Ok((owner, started, Instant::now()))
     })
     .await?
 }
 
-/// Publishes tables to a router on this log, one by one, while requests go on.
+/// Publishes tables to a router on this log, one by one, while requests continue.
 pub async fn measure(log: Arc<dyn Log>, series: Series) -> Result<Vec<Change>> {
     log.create(&Topology { partitions: 2, ..Topology::default() }.topics())?;
     let mut owner = log.transactional("test-controller")?;
@@ -139,7 +139,7 @@ pub async fn measure(log: Arc<dyn Log>, series: Series) -> Result<Vec<Change>> {
     let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
     let deadline = Instant::now() + PATIENCE;
     while let Err(cause) = router.ready() {
-        ensure!(Instant::now() < deadline, "the router does not get ready: {cause}");
+        ensure!(Instant::now() < deadline, "the router does not become ready: {cause}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let mut changes = Vec::new();
@@ -148,7 +148,7 @@ pub async fn measure(log: Arc<dyn Log>, series: Series) -> Result<Vec<Change>> {
         let mut used = None;
         let mut committed = None;
         let deadline = Instant::now() + PATIENCE;
-        // Requests go on while the table is on its way.
+        // Requests continue while the table is in flight.
         while used.is_none() || committed.is_none() {
             ensure!(Instant::now() < deadline, "table {generation} did not come into use");
             let sent = Instant::now();
@@ -163,12 +163,12 @@ pub async fn measure(log: Arc<dyn Log>, series: Series) -> Result<Vec<Change>> {
                 committed = Some((&mut publishing).await??);
             }
         }
-        let (back, begun, end) = committed.context("committed")?;
+        let (back, started, end) = committed.context("committed")?;
         owner = back;
         let used = used.context("used")?;
         if generation > series.warm_up {
             changes.push(Change {
-                commit: end.duration_since(begun).as_micros(),
+                commit: end.duration_since(started).as_micros(),
                 to_use: used.saturating_duration_since(end).as_micros(),
             });
         }

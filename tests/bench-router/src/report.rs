@@ -1,26 +1,26 @@
-//! The table and the file of results.
+//! The table and the results file.
 
 use std::{path::Path, time::Duration};
 
 use serin_bench_router::publish::{Change, quantile};
 use serin_tests::figures::{self, Figures, percentile, print};
 
-/// One turn of one proxy.
+/// One round of one proxy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) rps: f64,
-    /// Processor time per call in the program itself,
+    /// Processor time per call in the program itself, in microseconds.
     pub(crate) own_us: f64,
-    /// and in the kernel.
+    /// Processor time per call in the kernel, in microseconds.
     pub(crate) kernel_us: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
-    /// At the steady rate.
+    /// Median latency at the steady rate, in microseconds.
     pub(crate) paced_p50_us: f64,
     pub(crate) paced_p99_us: f64,
     /// Copies per call.
     pub(crate) mirrored: f64,
-    /// Records on the topic of events per call.
+    /// Records on the topic `events` per call.
     pub(crate) reported: f64,
 }
 
@@ -30,7 +30,7 @@ impl Sample {
     }
 }
 
-/// All turns.
+/// The samples of all rounds.
 pub(crate) struct Report {
     rounds: usize,
     span: Duration,
@@ -39,7 +39,7 @@ pub(crate) struct Report {
     flat: Figures,
 }
 
-/// Ratios that are promised: name, value, the least or the most it may be.
+/// Ratios with a limit: name, value, and the minimum or maximum.
 type Promise = (&'static str, Option<f64>, f64, bool);
 
 impl Report {
@@ -59,7 +59,7 @@ impl Report {
         }
     }
 
-    /// How soon tables were in use.
+    /// The times until tables were in use.
     pub(crate) fn published(&mut self, changes: &[Change]) {
         for (name, level) in [("p50", 50), ("p99", 99), ("max", 100)] {
             let ms = quantile(changes, |change| change.to_use, level);

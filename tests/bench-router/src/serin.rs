@@ -1,4 +1,4 @@
-//! What Serin's router is measured doing: a model for each variant, and its events on the log.
+//! The variants of Serin's router that are measured: a model for each variant, and its events on the log.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ use serin_topology::Topology;
 
 use crate::upstream::Upstream;
 
-/// A way to run the router.
+/// A variant of the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Variant {
-    /// Its name in the table of results.
+    /// The variant's name in the table of results.
     pub(crate) name: &'static str,
     /// The model that is called.
     pub(crate) model: &'static str,
-    /// Whether its calls are reported.
+    /// Whether the model's calls are reported.
     pub(crate) events: bool,
     /// Models in the routing table.
     pub(crate) models: usize,
@@ -36,7 +36,7 @@ pub(crate) const MIRROR: Variant = Variant { name: "serin_mirror", model: "mirro
 pub(crate) const OUTPUTS: Variant = Variant { name: "serin_outputs", model: "outputs", events: true, models: 4 };
 pub(crate) const MODELS: Variant = Variant { name: "serin_1000_models", model: "off", events: false, models: 1000 };
 
-/// The topics of one Serin, and their tables.
+/// The topics of one Serin and their routing tables.
 pub(crate) struct Cluster {
     log: KafkaLog,
     topology: Topology,
@@ -101,7 +101,7 @@ impl Cluster {
         &self.topology.prefix
     }
 
-    /// Records on the topic of events.
+    /// Number of records on the topic `events`.
     pub(crate) fn events(&self) -> anyhow::Result<i64> {
         let topic: Arc<str> = self.log.full_name(serin_topology::EVENTS);
         let mut sum = 0;

@@ -1,4 +1,4 @@
-//! The model servers: they read a request whole and give one answer, in one thread.
+//! The model servers: each reads the whole request and gives one answer, in one thread.
 
 use std::{
     net::SocketAddr,
@@ -27,34 +27,34 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Answers so far.
+    /// Number of answers so far.
     pub(crate) fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
     }
 }
 
-/// Starts three: stable, canary, shadow.
+/// Starts three model servers: stable, canary, shadow.
 pub(crate) fn start() -> anyhow::Result<[Upstream; 3]> {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::spawn(move || {
         runtime.block_on(async {
             for _ in 0..3 {
                 let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
                 let upstream = Upstream { address: listener.local_addr()?, answered: Arc::default() };
-                tell.send(upstream.clone()).ok();
+                sender.send(upstream.clone()).ok();
                 tokio::spawn(accept(listener, upstream.answered));
             }
             std::future::pending::<std::io::Result<()>>().await
         })
     });
-    let next = || told.recv().context("the model servers do not start");
+    let next = || receiver.recv().context("the model servers do not start");
     Ok([next()?, next()?, next()?])
 }
 
 async fn accept(listener: TcpListener, answered: Arc<AtomicU64>) {
     while let Ok((stream, _)) = listener.accept().await {
-        // A connection that a proxy closes is its own business.
+        // A proxy may close its connections at any time.
         tokio::spawn(serve(stream, Arc::clone(&answered)));
     }
 }

@@ -1,7 +1,7 @@
-//! Working off a backlog, as fast as it goes: Serin on Kafka and on the embedded log, Kafka Streams, restores.
+//! Working off a backlog as fast as possible: Serin on Kafka and on the embedded log, Kafka Streams, restores.
 //!
-//! The backlog is written first and by this process; then the engine reads it to its end. The first quarter is warm-up: CPU and
-//! time are counted from then on (for Java the compiler is done by then).
+//! This process first writes the backlog; then the engine reads it to its end. The first quarter is warm-up: CPU and
+//! time are counted after it (Java's compiler is done by then).
 
 use std::{path::Path, process::Command, sync::Arc, time::Instant};
 
@@ -23,13 +23,13 @@ use crate::{
     worker::{Job, Outcome, Place, Work},
 };
 
-/// Partitions of `events`, where nothing else is said.
+/// Default number of partitions of `events`.
 pub(crate) const PARTITIONS: i32 = 4;
 
-/// Prefix of the topics that Serin and Kafka Streams both work on.
+/// Prefix of the topics that Serin and Kafka Streams both process.
 const STANDARD: &str = "standard.";
 
-/// One Kafka prefix with a backlog in it.
+/// A Kafka prefix with a backlog.
 struct Backlog {
     brokers: String,
     prefix: String,
@@ -69,7 +69,7 @@ impl Backlog {
     }
 }
 
-/// The backlog that both engines work on.
+/// Writes the backlog that both engines process.
 fn standard(bench: &mut Bench) -> anyhow::Result<Backlog> {
     let predictions = bench.size(2_000_000, 200_000);
     let backlog = Backlog::write(bench, STANDARD, &Mix::standard(), PARTITIONS, predictions)?;
@@ -80,14 +80,14 @@ fn standard(bench: &mut Bench) -> anyhow::Result<Backlog> {
     Ok(backlog)
 }
 
-/// The aggregator end to end on Kafka, and what of that is reading alone.
+/// Measures the aggregator end to end on Kafka, and the part of it that is reading alone.
 pub(crate) fn kafka(bench: &mut Bench) -> anyhow::Result<()> {
     bench.report.section("end to end on Kafka: a backlog in 4 partitions, exactly once, commits at most 1 s apart")?;
     let backlog = standard(bench)?;
     let read = backlog.work(bench, Work::Nothing)?;
     let what = "reading alone";
     bench.report.add("kafka_read_events_per_s_core", what, read.per_second_core(), "events/s/core", Target::None)?;
-    let broker = bench.broker()?.pid().context("the broker is ours")?;
+    let broker = bench.broker()?.pid().context("the broker was not started here")?;
     let before = machine::cpu_seconds(broker)?;
     let outcome = backlog.work(bench, Work::Aggregate)?;
     let broker_cpu = machine::cpu_seconds(broker)? - before;
@@ -102,7 +102,7 @@ pub(crate) fn kafka(bench: &mut Bench) -> anyhow::Result<()> {
     let cost = broker_cpu * 1e6 / backlog.records as f64;
     report.add(
         "broker_cpu_s_per_million",
-        "  CPU of the broker beside it, per million events",
+        "  CPU of the broker, per million events",
         cost,
         "s",
         Target::None,
@@ -145,7 +145,7 @@ pub(crate) fn kafka(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same backlog with other numbers of partitions.
+/// Measures the same backlog with other numbers of partitions.
 pub(crate) fn partitions(bench: &mut Bench) -> anyhow::Result<()> {
     bench.report.section("end to end on Kafka by partitions")?;
     for partitions in bench.size(vec![1, 4, 16, 64], vec![1, 16]) {
@@ -158,7 +158,7 @@ pub(crate) fn partitions(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What Kafka Streams measured of itself.
+/// The measurements that Kafka Streams reports.
 #[derive(Debug, Deserialize)]
 struct StreamsOutcome {
     measured_records: u64,
@@ -168,11 +168,11 @@ struct StreamsOutcome {
     unjoined: u64,
 }
 
-/// Kafka Streams on the backlog of [`kafka`], after it.
+/// Measures Kafka Streams on the backlog of [`kafka`], after it.
 pub(crate) fn streams(bench: &mut Bench) -> anyhow::Result<()> {
     bench.report.section("the same backlog on Kafka Streams (RocksDB, exactly_once_v2, same broker)")?;
     let Some(folder) = bench.streams.clone() else {
-        return bench.report.note("left out: run.sh compiles it and names its folder with --streams");
+        return bench.report.note("skipped: run.sh compiles it and passes its folder with --streams");
     };
     let brokers = bench.broker()?.bootstrap().to_owned();
     let log = Place::Kafka(brokers.clone()).open(STANDARD)?;
@@ -233,10 +233,10 @@ pub(crate) fn streams(bench: &mut Bench) -> anyhow::Result<()> {
     let (late, unjoined) = (outcome.late, outcome.unjoined);
     anyhow::ensure!(late == 0 && unjoined == 0, "Kafka Streams left out {late} late events and {unjoined} labels");
     let (counts, cells) = Results::of_serin(log.as_ref())?.expect_equal(&Results::of_streams(log.as_ref())?)?;
-    report.note(&format!("both say the same: {counts} counts and {cells} sketches are equal"))
+    report.note(&format!("both have the same output: {counts} counts and {cells} sketches are equal"))
 }
 
-/// The aggregator on the log within the process.
+/// Measures the aggregator on the embedded log.
 pub(crate) fn embedded(bench: &mut Bench) -> anyhow::Result<()> {
     bench.report.section("end to end on the embedded log (its CPU is in the figure)")?;
     let folder = bench.folder()?;
@@ -272,7 +272,7 @@ pub(crate) fn embedded(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(std::fs::remove_dir_all(folder)?)
 }
 
-/// How fast lost rows are back.
+/// Measures how fast lost rows are restored.
 pub(crate) fn restore(bench: &mut Bench) -> anyhow::Result<()> {
     bench.report.section("restore on an empty disk, until the fold is open")?;
     let backlog = Backlog::write(bench, "restore.", &Mix::standard(), PARTITIONS, bench.size(800_000, 100_000))?;
@@ -289,7 +289,7 @@ pub(crate) fn restore(bench: &mut Bench) -> anyhow::Result<()> {
     report.add("restore_aggregator_mb", "  read for it", bytes / 1e6, "MB", Target::None)
 }
 
-/// Starts a stage without its rows; returns what it read of its changelog and how long it took until the last task was open.
+/// Starts a stage without its rows. Returns how much of its changelog it read and the time until the last task was open.
 fn lost_and_found(bench: &Bench, backlog: &Backlog, work: Work) -> anyhow::Result<(f64, f64, f64)> {
     let job = Job {
         log: Place::Kafka(backlog.brokers.clone()),
@@ -300,13 +300,13 @@ fn lost_and_found(bench: &Bench, backlog: &Backlog, work: Work) -> anyhow::Resul
         warm: 0,
         work,
     };
-    let begun = Instant::now();
+    let started = Instant::now();
     let worker = Running::worker(&job)?;
     let mut open = 0;
     while open < backlog.partitions {
         let line = worker.line(std::time::Duration::from_mins(2))?;
         open += i32::from(line.context("no restore")?.1 == "restored");
-        anyhow::ensure!(begun.elapsed().as_secs() < 120, "a restore takes too long");
+        anyhow::ensure!(started.elapsed().as_secs() < 120, "a restore takes too long");
     }
     let restored = worker.stop()?.restored;
     let rows: u64 = restored.iter().map(|(rows, _, _)| rows).sum();

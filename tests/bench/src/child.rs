@@ -1,4 +1,4 @@
-//! Processes that this one starts and ends.
+//! Processes that this process starts and stops.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -12,10 +12,10 @@ use anyhow::{Context as _, bail};
 
 use crate::worker::{Job, Outcome};
 
-/// Longest wait for a line of a child.
+/// Maximum wait for a line of a child.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// A running child whose lines are read as they come. It ends with this process: its standard input closes.
+/// A running child whose lines are read as they come. It ends with this process, because its standard input closes.
 pub(crate) struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -32,10 +32,10 @@ impl Running {
             .with_context(|| format!("starting {}", command.get_program().display()))?;
         let out = child.stdout.take().context("standard output is a pipe")?;
         let stdin = child.stdin.take();
-        let (tell, lines) = channel();
+        let (sender, lines) = channel();
         thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
-                if tell.send((Instant::now(), line)).is_err() {
+                if sender.send((Instant::now(), line)).is_err() {
                     return;
                 }
             }
@@ -53,7 +53,7 @@ impl Running {
         self.child.id()
     }
 
-    /// The next line, and when it came; `None`: none in this time.
+    /// The next line and its time; `None` if there is none within the wait.
     pub(crate) fn line(&self, wait: Duration) -> anyhow::Result<Option<(Instant, String)>> {
         match self.lines.recv_timeout(wait) {
             Ok(line) => Ok(Some(line)),
@@ -62,7 +62,7 @@ impl Running {
         }
     }
 
-    /// The last line, in which the child tells what it measured.
+    /// The last line, in which the child reports its measurements.
     pub(crate) fn result(mut self) -> anyhow::Result<String> {
         loop {
             match self.line(PATIENCE)? {
@@ -71,23 +71,23 @@ impl Running {
                     return Ok(line);
                 }
                 Some(_) => {}
-                None => bail!("a process of the benchmark says nothing for {PATIENCE:?}"),
+                None => bail!("a process of the benchmark printed nothing for {PATIENCE:?}"),
             }
         }
     }
 
-    /// What a worker measured.
+    /// Waits for the measurements of a worker.
     pub(crate) fn outcome(self) -> anyhow::Result<Outcome> {
         Ok(serde_json::from_str(&self.result()?)?)
     }
 
-    /// Tells a worker to end, and what it measured.
+    /// Asks a worker to end and returns its measurements.
     pub(crate) fn stop(mut self) -> anyhow::Result<Outcome> {
         self.stdin = None;
         self.outcome()
     }
 
-    /// Kills it as a crash would.
+    /// Kills the process like a crash.
     pub(crate) fn kill(mut self) -> anyhow::Result<Instant> {
         let at = Instant::now();
         self.child.kill()?;
@@ -98,7 +98,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Mostly it has ended already.
+        // Usually it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

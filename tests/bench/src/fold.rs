@@ -1,4 +1,4 @@
-//! The fold alone: records in memory, no log and no disk, one thread.
+//! Measures the fold alone: records in memory, no log and no disk, one thread.
 
 use std::{hint::black_box, sync::Arc};
 
@@ -16,18 +16,18 @@ use crate::{
     machine,
 };
 
-/// Predictions between two commits: what a partition sees in a second when four of them are at 200 000 per second.
+/// Predictions between two commits: those of a partition in one second, when four partitions have 200 000 per second.
 const COMMIT: usize = 50_000;
 
-/// What folding cost.
+/// The cost of folding.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     pub(crate) records: u64,
-    /// CPU seconds of applying, with decoding, and of the commits' rows.
+    /// CPU seconds for applying, with decoding, and for the commits' rows.
     pub(crate) seconds: f64,
-    /// Of that, of the commits' rows.
+    /// CPU seconds for the commits' rows alone.
     pub(crate) commit_seconds: f64,
-    /// CPU seconds of decoding every record with the Avro library, measured apart.
+    /// CPU seconds for decoding every record with the Avro library, measured separately.
     pub(crate) library_seconds: f64,
     /// Rows written.
     pub(crate) rows: u64,
@@ -39,7 +39,7 @@ impl Cost {
     }
 }
 
-/// Folds `predictions` of a mix, the first quarter of them unmeasured.
+/// Folds `predictions` predictions of a mix. The first quarter is not measured.
 pub(crate) fn measure(mix: &Mix, predictions: usize) -> anyhow::Result<Cost> {
     let mut fold = AggregatorFold::new(Config::default(), 0, 1);
     let mut rows = Overlay::new(Box::new(MemoryStore::default()));
@@ -56,7 +56,7 @@ pub(crate) fn measure(mix: &Mix, predictions: usize) -> anyhow::Result<Cost> {
             Ok(())
         })?;
         made += COMMIT;
-        let begun = machine::thread_nanos()?;
+        let started = machine::thread_nanos()?;
         for record in &records {
             if let Some(value) = &record.value {
                 black_box(EventRecord::decode(&record.headers, value)?);
@@ -79,7 +79,7 @@ pub(crate) fn measure(mix: &Mix, predictions: usize) -> anyhow::Result<Cost> {
         if made > predictions / 4 {
             let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e9;
             cost.records += records.len() as u64;
-            cost.library_seconds += seconds(begun, decoded);
+            cost.library_seconds += seconds(started, decoded);
             cost.seconds += seconds(decoded, committed);
             cost.commit_seconds += seconds(applied, committed);
             cost.rows += count;
@@ -88,7 +88,7 @@ pub(crate) fn measure(mix: &Mix, predictions: usize) -> anyhow::Result<Cost> {
     Ok(cost)
 }
 
-/// A record as a reader gives it.
+/// Converts a record to the form in which a reader returns it.
 fn received(record: Outgoing, at: &TopicPartition, offset: i64) -> Record {
     Record {
         at: TopicPartition { topic: Arc::clone(&at.topic), partition: at.partition },

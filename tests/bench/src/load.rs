@@ -1,6 +1,6 @@
 //! The workload: predictions of models under a rollout, their labels, heartbeats and control records, as records of `events`.
 //!
-//! Everything follows from the number of the event, so every engine gets the same bytes.
+//! The number of an event determines its content, so every engine gets the same bytes.
 
 use std::collections::VecDeque;
 
@@ -24,54 +24,54 @@ pub(crate) const WINDOW_US: i64 = 10_000_000;
 pub(crate) const GRACE_US: i64 = 2_000_000;
 /// How long the label metric waits.
 pub(crate) const MATURITY_US: i64 = 20_000_000;
-/// How long after its prediction a label comes.
+/// Time from a prediction to its label.
 const LABEL_DELAY_US: i64 = 5_000_000;
-/// Between two heartbeats of a writer.
+/// Time between two heartbeats of a writer.
 const BEAT_US: i64 = 1_000_000;
-/// The routers that write.
+/// Names of the routers that write.
 const WRITERS: [&str; 2] = ["router-0", "router-1"];
 
 /// Which predictions get a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Labels {
-    /// Every second tracked one.
+    /// Every second tracked prediction.
     HalfOfTracked,
-    /// Every second one, whatever its arm: those of stable find no tracked prediction.
+    /// Every second prediction of any arm. The labels of stable find no tracked prediction.
     HalfOfAll,
 }
 
-/// What the traffic is like.
+/// The composition of the traffic.
 #[derive(Clone, Debug)]
 pub(crate) struct Mix {
-    /// Of 100 predictions, how many are canary or control, half of them each.
+    /// How many of 100 predictions are canary or control, half each.
     pub(crate) tracked: i64,
-    /// Which get a label.
+    /// Which predictions get a label.
     pub(crate) labels: Labels,
     /// Known values of the segment dimension; a fifth of the traffic has others.
     pub(crate) segments: usize,
     /// Models, each with a rollout.
     pub(crate) models: usize,
-    /// Of 100 predictions, how many are of the first model; the rest is spread evenly. 0: all evenly.
+    /// How many of 100 predictions are of the first model; the rest is spread evenly. 0: all are spread evenly.
     pub(crate) hot: i64,
     /// Predictions per second of event time, over all partitions.
     pub(crate) rate: i64,
 }
 
 impl Mix {
-    /// The workload that the targets speak of.
+    /// The workload of the targets.
     pub(crate) fn standard() -> Self {
         Self { tracked: 20, labels: Labels::HalfOfTracked, segments: 20, models: 1, hot: 0, rate: 20_000 }
     }
 }
 
-/// Makes the records.
+/// Generates the records.
 pub(crate) struct Load {
     mix: Mix,
     partitions: i32,
-    begin: EventTime,
+    start: EventTime,
     /// Number of the last prediction.
     last: i64,
-    /// Labels to come: when, and of which prediction.
+    /// Pending labels: the due time, and the number of the prediction.
     labels: VecDeque<(EventTime, i64)>,
     next_beat: EventTime,
     /// Last sequence number by partition and writer.
@@ -81,15 +81,15 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Event time begins at `begin`, a multiple of a window.
-    pub(crate) fn new(mix: Mix, partitions: i32, begin: EventTime) -> Self {
+    /// Event time starts at `start`, a multiple of a window.
+    pub(crate) fn new(mix: Mix, partitions: i32, start: EventTime) -> Self {
         Self {
             mix,
             partitions,
-            begin,
+            start,
             last: 0,
             labels: VecDeque::new(),
-            next_beat: begin,
+            next_beat: start,
             sequence: vec![[0; WRITERS.len()]; partitions as usize],
             made: 0,
         }
@@ -100,7 +100,7 @@ impl Load {
         self.made
     }
 
-    /// The control records that begin the rollouts, and then predictions with all that falls between them.
+    /// Generates the control records that start the rollouts, and then predictions with the records between them.
     pub(crate) fn make(
         &mut self,
         predictions: usize,
@@ -108,7 +108,7 @@ impl Load {
     ) -> anyhow::Result<()> {
         if self.last == 0 {
             for model in 0..self.mix.models {
-                let control = control(model, self.mix.segments, self.begin);
+                let control = control(model, self.mix.segments, self.start);
                 for partition in 0..self.partitions {
                     self.made += 1;
                     sink(record(&control, partition, &model_name(model), &Bytes::new())?)?;
@@ -131,14 +131,14 @@ impl Load {
         Ok(())
     }
 
-    /// Heartbeats so late that all windows close.
+    /// Generates heartbeats that are late enough to close all windows.
     pub(crate) fn end(&mut self, sink: &mut impl FnMut(Outgoing) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let now = EventTime(self.time(self.last).0 + 2 * WINDOW_US + MATURITY_US + GRACE_US);
         self.beat(now, sink)
     }
 
     fn time(&self, number: i64) -> EventTime {
-        EventTime(self.begin.0 + number * 1_000_000 / self.mix.rate)
+        EventTime(self.start.0 + number * 1_000_000 / self.mix.rate)
     }
 
     fn writer(&mut self, number: i64, partition: i32) -> Writer {
@@ -284,7 +284,7 @@ pub(crate) fn segment_name(segment: usize) -> String {
     format!("airport-{segment}")
 }
 
-/// A rollout of four metrics known at once and one that waits for a label.
+/// A rollout with four metrics that are known at once and one that waits for a label.
 fn control(model: usize, segments: usize, at: EventTime) -> Control {
     let metric = |name: &str, kind: Value, source: Value| {
         let segments: &[&str] = if segments > 0 { &["origin"] } else { &[] };

@@ -1,4 +1,4 @@
-//! Logs to measure on: their topics, their backlogs, and what came out of them.
+//! The logs of the benchmark: their topics, their backlogs, and their output.
 
 use std::{
     collections::BTreeMap,
@@ -22,9 +22,9 @@ use serin_topology::{Cleanup, TopicSpec, Topology};
 
 use crate::load::{Load, MATURITY_US, Mix, WINDOW_US};
 
-/// Topic into which Kafka Streams writes its windows.
+/// Topic to which Kafka Streams writes its windows.
 pub(crate) const STREAMS_WINDOWS: &str = "streams-windows";
-/// Records that may wait in the writer.
+/// Maximum number of records that wait in the writer.
 const QUEUE: usize = 200_000;
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -36,12 +36,12 @@ pub(crate) fn create(log: &dyn Log, partitions: i32) -> anyhow::Result<()> {
     Ok(log.create(&topics)?)
 }
 
-/// Where event time begins.
-pub(crate) fn begin() -> EventTime {
+/// The start of event time.
+pub(crate) fn start() -> EventTime {
     EventTime(1_760_000_000_000_000 / WINDOW_US * WINDOW_US)
 }
 
-/// A full queue empties by itself.
+/// Sends a record. When the queue is full, waits until there is room.
 pub(crate) fn send(writer: &dyn Writer, record: &Outgoing) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -53,11 +53,11 @@ pub(crate) fn send(writer: &dyn Writer, record: &Outgoing) -> anyhow::Result<()>
     }
 }
 
-/// Creates the topics and writes a backlog of `predictions`; returns how many records it is.
+/// Creates the topics and writes a backlog of `predictions`; returns its number of records.
 pub(crate) fn fill(log: &Arc<dyn Log>, mix: &Mix, partitions: i32, predictions: usize) -> anyhow::Result<u64> {
     create(log.as_ref(), partitions)?;
     let writer = log.writer(QUEUE)?;
-    let mut load = Load::new(mix.clone(), partitions, begin());
+    let mut load = Load::new(mix.clone(), partitions, start());
     load.make(predictions, &mut |record| send(writer.as_ref(), &record))?;
     load.end(&mut |record| send(writer.as_ref(), &record))?;
     writer.flush(PATIENCE)?;
@@ -65,7 +65,7 @@ pub(crate) fn fill(log: &Arc<dyn Log>, mix: &Mix, partitions: i32, predictions: 
     Ok(load.made())
 }
 
-/// Bytes of the records of `events`: values, and values with keys and headers.
+/// Mean bytes of the records of `events`: values, and values with keys and headers.
 pub(crate) fn size(log: &dyn Log) -> anyhow::Result<(f64, f64)> {
     let (mut values, mut all, mut count) = (0, 0, 0);
     let mut reader = log.reader(&[(place(log, serin_topology::EVENTS, 0), Start::Beginning)])?;
@@ -95,8 +95,8 @@ fn read_all(log: &dyn Log, topic: &str) -> anyhow::Result<Vec<Record>> {
     Ok(records)
 }
 
-/// What windows say, over all partitions: counts and summaries by stream, end of window, arm, metric and segment. The counts of an
-/// arm are predictions, errors, invalid, labelled.
+/// The content of the windows of all partitions: counts and summaries by stream, end of window, arm, metric and segment. The
+/// counts of an arm are predictions, errors, invalid, labelled.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Results {
     counts: BTreeMap<(bool, i64, String), [i64; 4]>,
@@ -122,7 +122,7 @@ impl Results {
         Ok(())
     }
 
-    /// What Serin wrote.
+    /// Reads the output of Serin.
     pub(crate) fn of_serin(log: &dyn Log) -> anyhow::Result<Self> {
         let mut results = Self::default();
         for record in read_all(log, serin_topology::WINDOWS)? {
@@ -147,7 +147,7 @@ impl Results {
         Ok(())
     }
 
-    /// What Kafka Streams wrote: keys are `end|stream|arm|metric|segment`, without a metric for the counts.
+    /// Reads the output of Kafka Streams. Keys are `end|stream|arm|metric|segment`, without a metric for the counts.
     pub(crate) fn of_streams(log: &dyn Log) -> anyhow::Result<Self> {
         let mut results = Self::default();
         for record in read_all(log, STREAMS_WINDOWS)? {
@@ -171,7 +171,7 @@ impl Results {
         Ok(results)
     }
 
-    /// Compares; returns how many counts and summaries are equal.
+    /// Compares two outputs and returns how many counts and summaries are equal.
     pub(crate) fn expect_equal(&self, other: &Self) -> anyhow::Result<(usize, usize)> {
         for (key, counts) in &self.counts {
             ensure!(
@@ -184,7 +184,10 @@ impl Results {
             ensure!(other.cells.get(key) == Some(cell), "{key:?}: {cell:?} here, {:?} there", other.cells.get(key));
         }
         let (counts, cells) = (other.counts.len(), other.cells.len());
-        ensure!(counts == self.counts.len() && cells == self.cells.len(), "there are windows there that are not here");
+        ensure!(
+            counts == self.counts.len() && cells == self.cells.len(),
+            "the other output has windows that are missing here"
+        );
         Ok((counts, cells))
     }
 }

@@ -1,13 +1,13 @@
-//! What the kernel knows of a process: CPU time and memory.
+//! CPU time and memory of a process, from the kernel.
 
 use std::{collections::BTreeMap, fs};
 
 use anyhow::Context as _;
 
-/// Clock ticks per second in `/proc`: fixed in the interface of Linux.
+/// Clock ticks per second in `/proc`, a constant of the Linux interface.
 const TICKS: f64 = 100.0;
 
-/// CPU seconds of a process, all its threads together, also those that have ended.
+/// CPU seconds of all threads of a process, including those that have ended.
 pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     ticks(&stat).map(|(_, ticks)| ticks / TICKS).context("an unreadable /proc/PID/stat")
@@ -21,7 +21,7 @@ fn ticks(stat: &str) -> Option<(&str, f64)> {
     Some((head.split_once('(')?.1, user + system))
 }
 
-/// CPU seconds by thread of this process, digits left out of the names.
+/// CPU seconds by thread of this process, without the digits in the names.
 pub(crate) fn cpu_by_thread() -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::new();
     for thread in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {

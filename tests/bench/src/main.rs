@@ -1,7 +1,7 @@
 //! Measures the pipeline and prints a table: `make bench`. What each figure means: `docs/performance.md`.
 //!
-//! The aggregator runs in a process of its own (`worker`), so that its CPU time is counted apart from the broker's and from that
-//! of whoever writes the load.
+//! The aggregator runs in a separate process (`worker`), so that its CPU time is counted separately from that of the broker and of
+//! the process that writes the load.
 
 mod backlog;
 mod child;
@@ -24,7 +24,7 @@ use crate::{
     report::{Report, Target},
 };
 
-/// As in `serin`.
+/// The same allocator as in `serin`.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -33,28 +33,28 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// A small load, to see that it works; the figures say little.
+    /// A small load, to check that everything works; its figures are not meaningful
     #[arg(long, env = "BENCH_SHORT", value_parser = clap::builder::BoolishValueParser::new(), default_value = "false", num_args = 0..=1, default_missing_value = "true")]
     short: bool,
-    /// Only these parts, with commas: fold, kafka, streams, embedded, restore, steady, takeover, scaling.
+    /// Only these parts, separated by commas: fold, kafka, streams, embedded, restore, steady, takeover, scaling.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Folder of the compiled Kafka Streams program (see run.sh).
+    /// Folder of the compiled Kafka Streams program (see run.sh)
     #[arg(long)]
     streams: Option<PathBuf>,
-    /// Where the figures go.
+    /// File for the figures
     #[arg(long, default_value = "bench-results/pipeline.json")]
     out: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The process that is measured; started by this program.
+    /// The process that is measured; started by this program
     #[command(hide = true)]
     Worker { job: String },
 }
 
-/// What all parts share.
+/// Shared state of all parts.
 pub(crate) struct Bench {
     pub(crate) short: bool,
     pub(crate) scratch: tempfile::TempDir,
@@ -64,12 +64,12 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// Of two sizes the one that is asked for.
+    /// Selects one of two sizes: full or short.
     pub(crate) fn size<T>(&self, full: T, short: T) -> T {
         if self.short { short } else { full }
     }
 
-    /// The broker, started when it is first needed.
+    /// The broker, started on first use.
     pub(crate) fn broker(&mut self) -> anyhow::Result<&Broker> {
         if self.broker.is_none() {
             self.broker = Some(Broker::start(BrokerOptions::default())?);
@@ -121,7 +121,7 @@ fn main() -> anyhow::Result<()> {
     bench.report.write(&cli.out)
 }
 
-/// The fold without a log: decoding, windows, sketches, joins, rows.
+/// Measures the fold without a log: decoding, windows, sketches, joins, rows.
 fn fold_alone(bench: &mut Bench) -> anyhow::Result<()> {
     bench.report.section("fold alone, one thread, records in memory")?;
     let predictions = bench.size(2_000_000, 400_000);
@@ -160,9 +160,9 @@ fn fold_alone(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What an event costs the fold as things grow.
+/// Measures the cost of an event in the fold as things grow.
 fn scaling(bench: &mut Bench) -> anyhow::Result<()> {
-    bench.report.section("what an event costs as things grow (fold alone, CPU with the rows of commits)")?;
+    bench.report.section("cost of an event as things grow (fold alone, CPU with the rows of commits)")?;
     let predictions = bench.size(800_000, 200_000);
     let mut cases = Vec::new();
     for models in bench.size(vec![1, 10, 100, 1000, 10_000], vec![1, 1000]) {

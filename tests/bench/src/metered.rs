@@ -1,4 +1,4 @@
-//! Wrappers that measure a stage from outside: its log and its fold do what they do and are timed.
+//! Wrappers that measure a stage from outside: they time its log and its fold without changing them.
 
 use std::{
     sync::{
@@ -16,43 +16,43 @@ use serin_stream::{
     testing::Forward,
 };
 
-/// Records between two updates of what all tasks count together.
+/// Records between two updates of the shared counters of all tasks.
 const STEP: u64 = 256;
 
-/// What is measured.
+/// The measurements.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     /// Records applied, counted in steps of [`STEP`].
     pub(crate) applied: AtomicU64,
     /// Records applied and committed.
     pub(crate) committed: AtomicU64,
-    /// Records that the transactions wrote, and their bytes.
+    /// Records that the transactions wrote.
     pub(crate) written: AtomicU64,
     pub(crate) written_bytes: AtomicU64,
-    /// Records that could not be used.
+    /// Unusable records.
     pub(crate) poison: AtomicU64,
     notes: Mutex<Notes>,
 }
 
-/// What happens seldom.
+/// Measurements of rare events.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
     /// The commits of all tasks.
     pub(crate) commits: Vec<Commit>,
-    /// Partitions whose tasks have committed records, in that order.
+    /// Partitions in the order in which their tasks first committed records.
     pub(crate) first_commits: Vec<i32>,
     /// Changelog records and bytes read to restore, and the time until the fold was open, by task.
     pub(crate) restored: Vec<(u64, u64, Duration)>,
 }
 
-/// One commit: how long the task stood still for what, in milliseconds.
+/// How long a commit blocked its task, by phase, in milliseconds.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Commit {
     /// Collecting and encoding what changed.
     pub(crate) rows: f64,
     /// The transaction on the log.
     pub(crate) transaction: f64,
-    /// The local store, and all else.
+    /// The local store and everything else.
     pub(crate) store: f64,
 }
 
@@ -68,7 +68,7 @@ impl Meter {
     }
 }
 
-/// A factory whose folds are measured.
+/// A factory that measures its folds.
 pub(crate) struct MeteredFactory<F> {
     pub(crate) inner: F,
     pub(crate) meter: Arc<Meter>,
@@ -89,7 +89,7 @@ impl<F: FoldFactory> FoldFactory for MeteredFactory<F> {
             meter: Arc::clone(&self.meter),
             partition,
             applied: 0,
-            begun: None,
+            started: None,
             any: false,
         })
     }
@@ -100,7 +100,7 @@ struct MeteredFold {
     meter: Arc<Meter>,
     partition: i32,
     applied: u64,
-    begun: Option<Instant>,
+    started: Option<Instant>,
     any: bool,
 }
 
@@ -108,8 +108,8 @@ impl Fold for MeteredFold {
     fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
         self.inner.open(rows)?;
         RESTORE.with_borrow_mut(|restore| {
-            if let Some((begun, records, bytes)) = restore.take() {
-                self.meter.notes().restored.push((records, bytes, begun.elapsed()));
+            if let Some((started, records, bytes)) = restore.take() {
+                self.meter.notes().restored.push((records, bytes, started.elapsed()));
             }
         });
         Ok(())
@@ -128,16 +128,16 @@ impl Fold for MeteredFold {
     }
 
     fn before_commit(&mut self, context: &mut Context<'_>) -> Result<(), FoldError> {
-        self.begun = Some(Instant::now());
+        self.started = Some(Instant::now());
         self.inner.before_commit(context)
     }
 
     fn committed(&mut self) {
         self.inner.committed();
         let mut notes = self.meter.notes();
-        if let Some((begun, (called, returned))) = self.begun.take().zip(TRANSACTION.take()) {
+        if let Some((started, (called, returned))) = self.started.take().zip(TRANSACTION.take()) {
             let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
-            let (rows, transaction) = (ms(begun, called), ms(called, returned));
+            let (rows, transaction) = (ms(started, called), ms(called, returned));
             notes.commits.push(Commit { rows, transaction, store: ms(returned, Instant::now()) });
         }
         if !std::mem::replace(&mut self.any, true) {
@@ -148,13 +148,13 @@ impl Fold for MeteredFold {
 }
 
 std::thread_local! {
-    /// The restore of the task of this thread: since when, records, bytes.
+    /// The restore of this thread's task: its start, records, bytes.
     static RESTORE: std::cell::RefCell<Option<(Instant, u64, u64)>> = const { std::cell::RefCell::new(None) };
-    /// When the task of this thread last asked for a transaction, and when it had it.
+    /// Start and end of the last transaction of this thread's task.
     static TRANSACTION: std::cell::Cell<Option<(Instant, Instant)>> = const { std::cell::Cell::new(None) };
 }
 
-/// A log whose transactions and restores are measured.
+/// A log that measures its transactions and restores.
 pub(crate) struct MeteredLog {
     pub(crate) inner: Arc<dyn Log>,
     pub(crate) meter: Arc<Meter>,

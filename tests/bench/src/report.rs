@@ -1,36 +1,36 @@
-//! The table and the file of results.
+//! The table and the results file.
 
 use std::path::Path;
 
 use serin_tests::figures::{Figures, print};
 
-/// What a figure should be.
+/// The target of a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Target {
     AtLeast(f64),
     AtMost(f64),
-    /// Told beside the others.
+    /// The figure has no target.
     None,
 }
 
-/// All figures, printed as they come.
+/// All figures, printed as they are added.
 #[derive(Debug, Default)]
 pub(crate) struct Report(Figures);
 
 impl Report {
-    /// A heading.
+    /// Prints a heading.
     #[expect(clippy::unused_self, reason = "all that is printed goes through the report")]
     pub(crate) fn section(&self, title: &str) -> anyhow::Result<()> {
         print(&format!("\n{title}"))
     }
 
-    /// A line of text.
+    /// Prints a line of text.
     #[expect(clippy::unused_self, reason = "all that is printed goes through the report")]
     pub(crate) fn note(&self, text: &str) -> anyhow::Result<()> {
         print(&format!("  {text}"))
     }
 
-    /// A figure: its name in the file, what it is, its value and its target.
+    /// Adds a figure: its name in the file, its description, its value and its target.
     pub(crate) fn add(&mut self, key: &str, what: &str, value: f64, unit: &str, target: Target) -> anyhow::Result<()> {
         let shown = match value.abs() {
             0.0..10.0 => format!("{value:.2}"),
@@ -46,12 +46,12 @@ impl Report {
         print(format!("  {what:<58} {shown:>12} {unit:<14} {verdict}").trim_end())
     }
 
-    /// Figures that were measured.
+    /// Adds measured figures.
     pub(crate) fn get(&self, key: &str) -> Option<f64> {
         self.0.get(key).copied()
     }
 
-    /// Writes one flat object.
+    /// Writes the results file, one flat object.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         serin_tests::figures::write(&self.0, path)
     }

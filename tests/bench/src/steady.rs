@@ -27,33 +27,33 @@ use crate::{
     worker::{Job, Place, Work},
 };
 
-/// Between two batches of the traffic.
+/// Time between two batches of the traffic.
 const TURN: Duration = Duration::from_millis(20);
-/// The session timeout of the group, in seconds: the stage's default.
+/// The session timeout of the group in seconds, the stage's default.
 const SESSION_S: f64 = 10.0;
 
-/// Traffic that goes on until it is stopped.
+/// Traffic that continues until it is stopped.
 struct Traffic {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
 impl Traffic {
-    /// Creates the topics and begins; returns when the first records are there.
+    /// Creates the topics and starts the traffic; returns when the first records are written.
     fn start(brokers: &str, prefix: &str, mix: &Mix) -> anyhow::Result<Self> {
         let mix = mix.clone();
         let log: Arc<dyn Log> = Arc::new(KafkaLog::connect(&KafkaOptions::new(brokers, prefix))?);
         logs::create(log.as_ref(), PARTITIONS)?;
         let writer = log.writer(200_000)?;
-        let mut load = Load::new(mix.clone(), PARTITIONS, logs::begin());
+        let mut load = Load::new(mix.clone(), PARTITIONS, logs::start());
         load.make(1, &mut |record| logs::send(writer.as_ref(), &record))?;
         writer.flush(Duration::from_secs(10))?;
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            let (begun, mut sent) = (Instant::now(), 0);
+            let (started, mut sent) = (Instant::now(), 0);
             while !asked.load(Ordering::Acquire) {
-                let due = (begun.elapsed().as_secs_f64() * mix.rate as f64) as usize;
+                let due = (started.elapsed().as_secs_f64() * mix.rate as f64) as usize;
                 load.make(due - sent, &mut |record| logs::send(writer.as_ref(), &record))?;
                 sent = due;
                 thread::sleep(TURN);
@@ -65,7 +65,7 @@ impl Traffic {
 
     fn end(mut self) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::Release);
-        let thread = self.thread.take().context("it ends once")?;
+        let thread = self.thread.take().context("the traffic is already stopped")?;
         thread.join().map_err(|_| anyhow::anyhow!("the traffic panicked"))?
     }
 }
@@ -92,16 +92,16 @@ fn worker(bench: &mut Bench, prefix: &str, warm: u64) -> anyhow::Result<Running>
 /// Commit latency and memory.
 pub(crate) fn steady(bench: &mut Bench) -> anyhow::Result<()> {
     let mix = Mix { rate: bench.size(20_000, 10_000), ..Mix::standard() };
-    // Windows, grace and maturity take 32 s: then as much closes as opens.
+    // Windows, grace and maturity take 32 s. After that, windows close at the rate at which they open.
     let (warm, long) = bench.size((60, 120), (5, 10));
     bench.report.section(&format!("{} events/s in real time for {} s, 4 partitions", mix.rate, warm + long))?;
     let brokers = bench.broker()?.bootstrap().to_owned();
     let traffic = Traffic::start(&brokers, "steady.", &mix)?;
     let worker = worker(bench, "steady.", mix.rate as u64 * warm)?;
-    let (begun, mut samples) = (Instant::now(), Vec::new());
-    while begun.elapsed().as_secs() < warm + long {
+    let (started, mut samples) = (Instant::now(), Vec::new());
+    while started.elapsed().as_secs() < warm + long {
         thread::sleep(Duration::from_millis(500));
-        if begun.elapsed().as_secs() >= warm {
+        if started.elapsed().as_secs() >= warm {
             samples.push(machine::rss_mb(worker.pid())?);
         }
     }
@@ -109,7 +109,7 @@ pub(crate) fn steady(bench: &mut Bench) -> anyhow::Result<()> {
     traffic.end()?;
     let report = &mut bench.report;
     let (p50, p99) = (percentile(&outcome.commits_ms(), 0.5), percentile(&outcome.commits_ms(), 0.99));
-    report.add("commit_p50_ms", "commit, p50: how long a task stands still", p50, "ms", Target::None)?;
+    report.add("commit_p50_ms", "commit, p50: how long it blocks a task", p50, "ms", Target::None)?;
     report.add("commit_p99_ms", "commit, p99", p99, "ms", Target::AtMost(20.0))?;
     report.add("commits", "  commits measured", outcome.commits.len() as f64, "", Target::None)?;
     let mut slow = outcome.commits.clone();
@@ -129,13 +129,13 @@ pub(crate) fn steady(bench: &mut Bench) -> anyhow::Result<()> {
     report.add("rss_growth_pct", "  against the first quarter after warm-up", growth, "%", Target::AtMost(5.0))
 }
 
-/// A worker and the partitions it has.
+/// A worker and its partitions.
 struct Member {
     worker: Running,
     owns: Vec<i32>,
 }
 
-/// One of two workers is killed; how long until the other has committed on all of its partitions.
+/// Kills one of two workers and measures the time until the other has committed on all of its partitions.
 pub(crate) fn takeover(bench: &mut Bench) -> anyhow::Result<()> {
     bench.report.section("takeover: kill -9 of one of two workers, until the other commits on all its partitions")?;
     let brokers = bench.broker()?.bootstrap().to_owned();
@@ -148,14 +148,15 @@ pub(crate) fn takeover(bench: &mut Bench) -> anyhow::Result<()> {
         settle(&mut members)?;
         let victim = members.remove(0);
         let killed = victim.worker.kill()?;
-        let heir = &mut members[0];
+        let survivor = &mut members[0];
         let mut left = victim.owns;
         let mut last = killed;
         while !left.is_empty() {
-            let (at, line) = heir.worker.line(Duration::from_mins(1))?.context("nobody takes over")?;
+            let (at, line) =
+                survivor.worker.line(Duration::from_mins(1))?.context("the other worker does not take over")?;
             if let Some(partition) = first_commit(&line) {
                 left.retain(|open| *open != partition);
-                heir.owns.push(partition);
+                survivor.owns.push(partition);
                 last = at;
             }
         }

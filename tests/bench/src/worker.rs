@@ -1,7 +1,7 @@
-//! The process that is measured: the aggregator stage on a log, and nothing else, so that its CPU time is the aggregator's.
+//! The process that is measured: it runs only the aggregator stage on a log, so that its CPU time is the aggregator's.
 //!
-//! It ends when it has committed what it was told to, or when its standard input is closed; then it prints what it measured as
-//! one line of JSON. On the way it prints `restored` when a task is open, and `first-commit PARTITION`.
+//! It ends when it has committed the given number of records, or when its standard input is closed. Then it prints its measurements
+//! as one line of JSON. Before that it prints `restored` when a task is open, and `first-commit PARTITION`.
 
 use std::{
     collections::BTreeMap,
@@ -33,10 +33,10 @@ use crate::{
     metered::{Commit, Meter, MeteredFactory, MeteredLog},
 };
 
-/// Between two looks at what is done.
+/// Time between two checks of the progress.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Where the log is.
+/// The location of the log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Place {
     /// Address of a Kafka broker.
@@ -52,7 +52,7 @@ impl Place {
             Self::Kafka(brokers) => Arc::new(KafkaLog::connect(&KafkaOptions::new(brokers, prefix))?),
             Self::Embedded(folder) => {
                 let options = EmbeddedOptions { prefix: prefix.to_owned(), ..EmbeddedOptions::default() };
-                // The threads of whoever had it before need a moment to let go.
+                // The threads of the previous owner need a moment to release it.
                 let deadline = Instant::now() + Duration::from_secs(20);
                 loop {
                     match EmbeddedLog::open(folder, options.clone()) {
@@ -66,7 +66,7 @@ impl Place {
     }
 }
 
-/// What a worker does.
+/// The task of a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) log: Place,
@@ -74,36 +74,36 @@ pub(crate) struct Job {
     pub(crate) partitions: i32,
     /// Folder of the rows.
     pub(crate) state: PathBuf,
-    /// Ends when this many records are committed; `None`: when standard input is closed.
+    /// The worker ends when this many records are committed; `None`: when standard input is closed.
     pub(crate) records: Option<u64>,
-    /// Measures from this many records on.
+    /// The number of records after which measuring starts.
     pub(crate) warm: u64,
     pub(crate) work: Work,
 }
 
-/// What is done with the records.
+/// How the records are processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Work {
-    /// The aggregator.
+    /// By the aggregator.
     Aggregate,
-    /// A row of 100 bytes per record: to have something to restore.
+    /// Each record becomes a row of 100 bytes, which gives data to restore.
     Rows,
-    /// They are read and thrown away: what the log costs without any work.
+    /// The records are read and discarded, to measure the log without any work.
     Nothing,
 }
 
-/// What a worker measured.
+/// The measurements of a worker.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Outcome {
-    /// Records committed after the warm-up, and what that took.
+    /// Records committed after the warm-up.
     pub(crate) records: u64,
     pub(crate) wall_s: f64,
     pub(crate) cpu_s: f64,
-    /// CPU seconds by thread of that.
+    /// CPU seconds after the warm-up by thread.
     pub(crate) threads: BTreeMap<String, f64>,
     /// Commits after the warm-up.
     pub(crate) commits: Vec<Commit>,
-    /// Records of all transactions after the warm-up, and their bytes.
+    /// Records of all transactions after the warm-up.
     pub(crate) written: u64,
     pub(crate) written_bytes: u64,
     pub(crate) poison: u64,
@@ -113,7 +113,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Milliseconds that tasks stood still for commits.
+    /// Milliseconds for which commits blocked their tasks.
     pub(crate) fn commits_ms(&self) -> Vec<f64> {
         self.commits.iter().map(Commit::whole).collect()
     }
@@ -151,7 +151,7 @@ pub(crate) fn run(job: &str) -> anyhow::Result<()> {
     let asked = Arc::new(AtomicBool::new(false));
     let closed = Arc::clone(&asked);
     thread::spawn(move || {
-        // Whatever comes, in the end there is nothing more.
+        // Ignore all input and wait for its end.
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         closed.store(true, Ordering::Release);
     });
@@ -175,18 +175,18 @@ fn fold<F: FoldFactory>(inner: F, job: &Job, asked: &AtomicBool) -> anyhow::Resu
     let stores = Arc::new(RocksStores::open(&job.state, RocksLimits::default())?);
     let factory = Arc::new(MeteredFactory { inner, meter: Arc::clone(&meter) });
     let stage = Stage::start(log, stores, factory, StageOptions::default())?;
-    let (mut told, mut restored) = (0, 0);
+    let (mut printed, mut restored) = (0, 0);
     let mut warm = None;
     loop {
         let done = meter.committed.load(Ordering::Relaxed);
-        // What was applied and not yet committed then is paid for after it: the figure errs to the slow side.
+        // Records that are applied but not committed at this moment are paid for afterwards, so the figure errs on the slow side.
         let applied = meter.applied.load(Ordering::Relaxed);
         if warm.is_none() && applied >= job.warm {
             warm = Some(moment(&meter, applied)?);
         }
-        let first = meter.notes().first_commits.get(told..).unwrap_or_default().to_vec();
+        let first = meter.notes().first_commits.get(printed..).unwrap_or_default().to_vec();
         for partition in first {
-            told += 1;
+            printed += 1;
             say(&format!("first-commit {partition}"))?;
         }
         while restored < meter.notes().restored.len() {
@@ -220,14 +220,14 @@ fn fold<F: FoldFactory>(inner: F, job: &Job, asked: &AtomicBool) -> anyhow::Resu
     })
 }
 
-fn difference(end: &BTreeMap<String, f64>, begin: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
-    end.iter().map(|(name, cpu)| (name.clone(), cpu - begin.get(name).copied().unwrap_or(0.0))).collect()
+fn difference(end: &BTreeMap<String, f64>, start: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    end.iter().map(|(name, cpu)| (name.clone(), cpu - start.get(name).copied().unwrap_or(0.0))).collect()
 }
 
 struct RowsFactory;
 
 impl FoldFactory for RowsFactory {
-    /// A stage whose topics are there and which nobody else runs here.
+    /// A stage whose topics exist and which no other process of the benchmark runs.
     fn stage(&self) -> &'static str {
         "analyzer"
     }

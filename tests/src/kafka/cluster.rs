@@ -1,8 +1,8 @@
-//! Three nodes that replicate everything, and links to them that can be cut: for tests that take the cluster apart.
+//! Three nodes that replicate everything, and links to them that can be cut: for tests that inject faults.
 //!
-//! Each node is broker and controller, so one of them may be away at a time. Clients of the test itself use
-//! [`Cluster::bootstrap`]. Processes under test belong to a zone: they reach each node through a [`Link`] of their zone, and so
-//! does everything that the node tells them about its address.
+//! Each node is broker and controller, so one node may be down at a time. Clients of the test itself use
+//! [`Cluster::bootstrap`]. Processes under test belong to a zone: they reach each node through a [`Link`] of their
+//! zone, and the node advertises the address of that link to them.
 
 use std::{
     thread,
@@ -18,10 +18,10 @@ use crate::link::Link;
 /// Nodes of a cluster: each partition has a replica on every one.
 pub const NODES: usize = 3;
 
-/// How often the state of the cluster is looked at.
+/// How often the state of the cluster is checked.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// A cluster of one's own.
+/// A cluster that was started here.
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Broker>,
@@ -30,7 +30,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the nodes and waits until they serve. `zones`: how many groups of clients have links of their own.
+    /// Starts the nodes and waits until they are ready. `zones` is the number of groups of clients with separate links.
     pub fn start(zones: usize) -> Result<Self> {
         let mut free = ports(NODES * (zones + 1))?.into_iter();
         let of_nodes: Vec<(u16, u16)> = free.by_ref().take(NODES).collect();
@@ -57,13 +57,13 @@ impl Cluster {
         Ok(Self { nodes, links })
     }
 
-    /// Where clients of the test connect, past the links.
+    /// The address for clients of the test, which bypasses the links.
     pub fn bootstrap(&self) -> String {
         let nodes: Vec<&str> = self.nodes.iter().map(Broker::bootstrap).collect();
         nodes.join(",")
     }
 
-    /// Where clients of a zone connect, over its links.
+    /// The address for clients of a zone, over its links.
     pub fn bootstrap_of(&self, zone: usize) -> String {
         let links: Vec<String> = self.links[zone].iter().map(|link| format!("127.0.0.1:{}", link.port())).collect();
         links.join(",")
@@ -79,7 +79,7 @@ impl Cluster {
         &self.links[zone][node]
     }
 
-    /// Waits until every node is there and has every record: only then the next one may go.
+    /// Waits until every node is up and has every record. Only then may the next node be stopped.
     pub fn wait_until_whole(&self, limit: Duration) -> Result<()> {
         let client: BaseConsumer = client_config(&self.bootstrap()).create()?;
         let deadline = Instant::now() + limit;
@@ -103,7 +103,7 @@ impl Cluster {
     }
 }
 
-/// What a node of a cluster has beyond `server.properties`. `listeners`: port and advertised port, by zone.
+/// The properties of a node of a cluster in addition to `server.properties`. `listeners`: port and advertised port, by zone.
 fn properties(id: usize, voters: &str, listeners: &[(u16, u16)]) -> Vec<(String, String)> {
     let mut listen = "PLAINTEXT://127.0.0.1:@PORT@,CONTROLLER://127.0.0.1:@CONTROLLER_PORT@".to_owned();
     let mut advertise = "PLAINTEXT://127.0.0.1:@PORT@".to_owned();
@@ -128,7 +128,7 @@ fn properties(id: usize, voters: &str, listeners: &[(u16, u16)]) -> Vec<(String,
         ("transaction.state.log.min.isr", "2"),
         ("share.coordinator.state.topic.min.isr", "2"),
         ("min.insync.replicas", "2"),
-        // A frozen node is noticed soon, one that has to wait for a busy machine is not.
+        // Short enough to notice a frozen node soon, long enough for a node on a busy machine.
         ("broker.session.timeout.ms", "6000"),
         ("replica.lag.time.max.ms", "10000"),
         ("group.min.session.timeout.ms", "3000"),
@@ -136,7 +136,7 @@ fn properties(id: usize, voters: &str, listeners: &[(u16, u16)]) -> Vec<(String,
     properties.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// So many pairs of neighbouring free ports, none of them twice.
+/// Returns `count` distinct pairs of adjacent free ports.
 fn ports(count: usize) -> Result<Vec<(u16, u16)>> {
     let mut drawn: Vec<(u16, u16)> = Vec::new();
     for _ in 0..100 * count {

@@ -1,4 +1,4 @@
-//! Rules on where versions are served: a router must be able to use each address.
+//! Rules on the versions' addresses: a router must be able to use each of them.
 
 use super::Found;
 use serin_spec::{Address, AddressError, RolloutSpec, Severity, VersionSpec, address::same_servers};
@@ -14,9 +14,9 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         let odd =
             |name: &&str| name.is_empty() || name.contains(['/', ':', '?', '#']) || name.contains(char::is_whitespace);
         if let Some(name) = version.path_version.as_deref().filter(odd) {
-            let message = format!("{name:?} cannot stand in a path");
-            let way_out = "write the servers' own name for the version, such as 2";
-            found.error(format!("{path}.pathVersion"), message, way_out);
+            let message = format!("{name:?} cannot be part of a path");
+            let fix = "write the servers' own name for the version, such as 2";
+            found.error(format!("{path}.pathVersion"), message, fix);
         }
     }
     for (index, shadow) in spec.shadows.iter().enumerate() {
@@ -32,7 +32,7 @@ fn servers(path: &str, urls: &str, found: &mut Found) {
     if let Ok(list) = &list
         && let Some((index, twice)) = list.iter().enumerate().find(|(index, one)| list[..*index].contains(one))
     {
-        let message = format!("{twice} is listed twice (again in place {}), and gets twice the calls", index + 1);
+        let message = format!("{twice} is listed twice (again as number {}), and gets twice the calls", index + 1);
         found.warn(path, message, "list each server once");
     }
     check(path, list, found);
@@ -41,18 +41,18 @@ fn servers(path: &str, urls: &str, found: &mut Found) {
 fn check(path: &str, list: Result<Vec<Address>, AddressError>, found: &mut Found) {
     match list {
         Err(AddressError { url, why }) => {
-            let message = format!("{url:?} is no address that a router can use ({why})");
+            let message = format!("{url:?} is not an address that a router can use ({why})");
             found.error(path, message, "write for example http://models:8080");
         }
         Ok(list) if list.iter().any(Address::has_credentials) => {
-            let message = "it has a user's name or password, and routers send neither";
-            found.error(path, message, "leave out what stands before the @");
+            let message = "it has a user name or password, and routers send neither";
+            found.error(path, message, "leave out everything before the @");
         }
         Ok(_) => {}
     }
 }
 
-/// What is said of a version besides its URL is kept by its name, so one name cannot stand for two kinds of servers.
+/// The settings of a version's servers are kept by the version's name, so both arms cannot have the same name with different settings.
 fn one_name(spec: &RolloutSpec, found: &mut Found) {
     let (stable, canary) = (&spec.stable, &spec.canary);
     let grpc = |version: &VersionSpec| version.grpc_url.clone().or_else(|| version.url.clone());
@@ -64,8 +64,8 @@ fn one_name(spec: &RolloutSpec, found: &mut Found) {
         found.add(
             Severity::Error,
             "canary.version",
-            format!("both arms are {}, with another grpcUrl or pathVersion each", stable.version.in_words()),
-            "give the canary a name of its own",
+            format!("both arms are {}, but their grpcUrl or pathVersion differ", stable.version.in_words()),
+            "give the canary its own name",
             &["stable", "canary"],
         );
     }

@@ -1,4 +1,4 @@
-//! Rules on margins and limits: harm must be able to exceed them, and health to keep them.
+//! Rules on margins and limits: a bad canary must be able to exceed them, and a healthy one to stay within them.
 
 use serin_kinds::{Kind as _, Metric as _, Range};
 use serin_schemas::records::Role;
@@ -10,8 +10,8 @@ pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &
     match (metric.margin, metric.limit) {
         (Some(_), Some(_)) => found.error(
             format!("{path}.limit"),
-            "it has a margin and a limit: one is against control, the other against numbers",
-            "keep one of them; to hold it against both, write two metrics",
+            "it has a margin and a limit: a margin compares with control, a limit with fixed numbers",
+            "keep one of them; to compare with both, write two metrics",
         ),
         (None, Some(limit)) => lint_limit(spec, metric, limit, &format!("{path}.limit"), found),
         (Some(_), None) if metric.kind.is_paired() => found.error(
@@ -30,7 +30,7 @@ pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &
     }
 }
 
-const NOTHING: &str = "it says nothing of how much harm is acceptable";
+const NOTHING: &str = "it does not define how much harm is acceptable";
 
 fn lint_margin(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let margin = metric.margin_or_default();
@@ -40,10 +40,10 @@ fn lint_margin(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut 
         return;
     }
     if given.iter().any(|value| !value.is_finite() || *value < 0.0) {
-        found.error(path, "a margin is a finite number from 0", "write how much worse is still acceptable");
+        found.error(path, "a margin is a finite number of at least 0", "write how much worse the canary may be");
         return;
     }
-    if let Some(refusal) = metric.kind.wrong_margin(metric.direction, margin) {
+    if let Some(refusal) = metric.kind.unsuitable_margin(metric.direction, margin) {
         found.refuse(path, refusal);
     } else if margin.absolute.unwrap_or(0.0) == 0.0
         && margin.relative.is_some()
@@ -51,8 +51,8 @@ fn lint_margin(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut 
     {
         found.error(
             path,
-            "a share of a value below 0 is below 0 too: a canary that is equal to stable would be beyond the margin",
-            "use `absolute`, or shift the values",
+            "values can be negative, and a relative margin on a negative value is negative: a canary equal to stable would exceed it",
+            "use `absolute`, or shift the values to be positive",
         );
     } else if let Some(why) = can_never_fail(spec, metric, margin) {
         found.error(path, format!("this check can never fail: {why}"), "choose a margin that harm can exceed");
@@ -60,22 +60,22 @@ fn lint_margin(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut 
         found.add(
             Severity::Error,
             path,
-            "with margin 0 a canary that is equal to stable can never pass, and a step requires a pass",
+            "with margin 0 a canary equal to stable can never pass, but a step requires a pass",
             "allow some harm, or set `role: watch`",
             &["steps"],
         );
     }
 }
 
-/// From this share of control's value on, a margin was meant in percent.
+/// A relative margin of this or more was probably meant in percent.
 const MEANT_IN_PERCENT: f64 = 10.0;
 
-/// Why no harm can exceed the margin. With both parts it must exceed both, so one is enough.
+/// Why no harm can exceed the margin. Harm must exceed both parts of a margin, so one impossible part is enough.
 fn can_never_fail(spec: &RolloutSpec, metric: &MetricSpec, margin: Margin) -> Option<String> {
     let range = values::range(spec, metric);
     let Range { min, max } = range;
     if let Some(absolute) = margin.absolute.filter(|absolute| *absolute >= max - min) {
-        return Some(format!("no value changes by {absolute} or more within {min} to {max}"));
+        return Some(format!("no value between {min} and {max} can change by {absolute} or more"));
     }
     let relative = margin.relative.unwrap_or(0.0);
     if metric.direction == Direction::HigherIsBetter && relative >= 1.0 && min >= 0.0 {
@@ -83,12 +83,12 @@ fn can_never_fail(spec: &RolloutSpec, metric: &MetricSpec, margin: Margin) -> Op
     }
     if relative >= MEANT_IN_PERCENT {
         let (times, share) = (relative + 1.0, relative / 100.0);
-        return Some(format!("{times} times stable's value is no harm to it; {relative} % is written {share}"));
+        return Some(format!("it allows {times} times stable's value; {relative} % is written {share}"));
     }
     if metric.kind.can_fail(range, metric.direction, margin) {
         return None;
     }
-    Some(metric.kind.why_never(range))
+    Some(metric.kind.why_it_cannot_fail(range))
 }
 
 fn requires_pass(spec: &RolloutSpec) -> bool {
@@ -97,7 +97,7 @@ fn requires_pass(spec: &RolloutSpec) -> bool {
 
 fn lint_limit(spec: &RolloutSpec, metric: &MetricSpec, limit: Limit, path: &str, found: &mut Found) {
     if metric.kind.has_many_parts() {
-        let message = "a whole distribution or mix of classes has no limit";
+        let message = "a distribution or a mix of classes cannot have a limit";
         found.error(path, message, "use a margin, or put a limit on a quantile or on one class");
         return;
     }
@@ -106,14 +106,14 @@ fn lint_limit(spec: &RolloutSpec, metric: &MetricSpec, limit: Limit, path: &str,
         return;
     };
     if !(pass.is_finite() && fail.is_finite()) {
-        found.error(path, "a limit is a finite number", "write the number that the canary must keep");
+        found.error(path, "a limit must be a finite number", "use a finite number");
         return;
     }
     let lower = metric.direction == Direction::LowerIsBetter;
     let stricter = if lower { pass <= fail } else { pass >= fail };
     if !stricter {
         let (beyond, is) = if lower { ("above", "lower_is_better") } else { ("below", "higher_is_better") };
-        let message = format!("pass ({pass}) is {beyond} fail ({fail}): a canary could do both");
+        let message = format!("pass ({pass}) is {beyond} fail ({fail}): a canary could pass and fail at once");
         found.error(path, message, format!("swap them; this metric is {is}"));
         return;
     }
@@ -123,7 +123,7 @@ fn lint_limit(spec: &RolloutSpec, metric: &MetricSpec, limit: Limit, path: &str,
             let bounds = if max.is_finite() { format!("between {min} and {max}") } else { format!("above {min}") };
             found.error(
                 path,
-                format!("every value or none keeps a limit of {value}"),
+                format!("no value, or every value, is within a limit of {value}"),
                 format!("use a number {bounds}"),
             );
             return;

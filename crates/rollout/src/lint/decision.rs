@@ -1,11 +1,11 @@
-//! Rules on error rates, scores and promotion.
+//! Rules on error rates, scores, the ceiling and promotion.
 
 use super::Found;
 use serin_spec::{RolloutSpec, Share};
 
-/// Fewer answers than this show nothing.
+/// Fewer answers than this do not show anything.
 const FEW_ANSWERS: u64 = 7;
-/// Most answers that a check can be asked to wait for: more are a matter of `bake.minEvents`.
+/// Largest `minAnswers`. To wait for more answers, use `bake.minEvents`.
 const MOST_ANSWERS: u64 = 1_000_000;
 
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
@@ -14,35 +14,38 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         [("decision.falseRollback", decision.false_rollback), ("decision.falsePromotion", decision.false_promotion)]
     {
         if !(rate > 0.0 && rate <= 0.5) {
-            found.error(path, format!("{rate} is no error rate"), "use a number above 0, up to 0.5, such as 0.01");
+            found.error(
+                path,
+                format!("{rate} is not a valid error rate"),
+                "use a number above 0, up to 0.5, such as 0.01",
+            );
         }
     }
     let (low, high) = (decision.rollback_score, decision.promote_score);
     if !(high > 0.0 && high <= 100.0) {
         found.error(
             "decision.promoteScore",
-            format!("{high} is no score to reach"),
-            "use a number up to 100, such as 95",
+            format!("{high} is not a valid score"),
+            "use a number above 0, up to 100, such as 95",
         );
     } else if !(low >= 0.0 && low < high) {
         let message = format!("a rollback score of {low} is not below the promote score of {high}");
         found.error("decision.rollbackScore", message, "set it below promoteScore, such as 60");
     }
     if decision.min_answers > MOST_ANSWERS {
-        let message = format!("no check counts before {} answers of each arm", decision.min_answers);
+        let message = format!("no check would count before {} answers of each arm", decision.min_answers);
         found.error("decision.minAnswers", message, "use a few dozen; 30 is the default");
     } else if decision.min_answers < FEW_ANSWERS {
-        let message =
-            format!("a check that has seen {} answers counts as one that has not failed", decision.min_answers);
+        let message = format!("a check with only {} answers counts as not failed", decision.min_answers);
         found.warn("decision.minAnswers", message, "use a few dozen; 30 is the default");
     }
     let ceiling = decision.ceiling;
     if !(ceiling.times.is_finite() && ceiling.times >= 1.0) {
-        let message = format!("a ceiling of {} times what warm-up saw is passed by stable itself", ceiling.times);
-        found.error("decision.ceiling.times", message, "use a number from 1 on; 10 is the default");
+        let message = format!("stable itself would exceed a ceiling of {} times its share in warm-up", ceiling.times);
+        found.error("decision.ceiling.times", message, "use a number of at least 1; 10 is the default");
     }
     if ceiling.at_least >= Share::ALL {
-        let message = "nothing is above 100%: a rollout goes on while every call fails";
+        let message = "no share is above 100%, so the rollout would go on while every call fails";
         found.error("decision.ceiling.atLeast", message, "use less than 100%; 20% is the default");
     }
     let promotion = &spec.promotion;
@@ -57,13 +60,13 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         Some(Share(0)) => {
             found.error(
                 "promotion.holdback",
-                "a monitor has nothing to compare with",
+                "the monitor has nothing to compare with",
                 "hold some traffic back, such as 5%",
             );
         }
         Some(share) if share >= Share(5_000) => {
-            let message = format!("with {share} held back most traffic is not promoted");
-            found.error("promotion.holdback", message, "hold less than half back, such as 5%");
+            let message = format!("with {share} held back, half or more of the traffic is not promoted");
+            found.error("promotion.holdback", message, "hold back less than half, such as 5%");
         }
         _ => {}
     }

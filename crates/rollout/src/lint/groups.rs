@@ -1,4 +1,4 @@
-//! Rules on groups of metrics: every name means something, and every gate counts.
+//! Rules on groups of metrics: every name must be defined, and every gate must count.
 
 use serin_schemas::records::Role;
 
@@ -10,20 +10,18 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     for (index, group) in spec.groups.iter().enumerate() {
         let path = format!("groups[{index}]");
         if !(group.weight >= 0.0 && group.weight.is_finite()) {
-            found.error(format!("{path}.weight"), "a weight is a finite number from 0", "leave it out where in doubt");
+            found.error(
+                format!("{path}.weight"),
+                "a weight is a finite number of at least 0",
+                "leave it out if in doubt",
+            );
         }
         let decides = |metric: &&serin_spec::MetricSpec| {
             metric.group.as_deref() == Some(group.name.as_str()) && metric.role != Role::Watch
         };
         if !spec.metrics.iter().any(|metric| decides(&metric)) {
-            let message = format!("no metric that decides is in group {:?}, so it is never judged", group.name);
-            found.add(
-                Severity::Warning,
-                path,
-                message,
-                "name it in `group` of a metric, or leave it out",
-                &["metrics"],
-            );
+            let message = format!("group {:?} has no gate and no score metric, so it is never judged", group.name);
+            found.add(Severity::Warning, path, message, "add a metric to it with `group`, or remove it", &["metrics"]);
         }
     }
     for (index, metric) in spec.metrics.iter().enumerate() {
@@ -31,13 +29,13 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         let known = || spec.groups.iter().map(|group| group.name.as_str());
         let path = format!("metrics[{index}]");
         if !known().any(|group| group == name) {
-            let way_out = suggest::way_out(name, known(), "define it under `groups`");
+            let fix = suggest::fix(name, known(), "define it under `groups`");
             let message = format!("no group is named {name:?}");
-            found.add(Severity::Error, format!("{path}.group"), message, way_out, &["groups[].name"]);
+            found.add(Severity::Error, format!("{path}.group"), message, fix, &["groups[].name"]);
         } else if metric.role == Role::Gate && metric.score_weight == 0.0 {
             found.error(
                 format!("{path}.scoreWeight"),
-                "with weight 0 in its group this gate has no share of the error budget, and can never fail",
+                "with weight 0 in its group, this gate has no share of the error budget and can never fail",
                 "give it a weight, or set `role: watch`",
             );
         }

@@ -1,4 +1,4 @@
-//! Rules on the names of headers and cookies: one that cannot be sent is in no request.
+//! Rules on the names of headers and cookies: no request can have a name that cannot be sent.
 
 use super::Found;
 
@@ -17,7 +17,7 @@ impl Found {
         if name.trim().is_empty() {
             self.not_empty(path, name);
         } else if !name.bytes().all(is_of_token) {
-            let message = format!("{name:?} cannot be the name of a {what}, so none has it");
+            let message = format!("{name:?} cannot be the name of a {what}");
             self.error(path, message, "use letters, digits and dashes, such as x-user, without spaces or a colon");
         }
     }

@@ -1,13 +1,13 @@
-//! What lint refuses of kinds, values and names: checks that can never fail.
+//! Lint of kinds, values and names: checks that can never fail.
 
-use super::tests::{only, refused, told, warned};
+use super::tests::{only, problems, refused, warned};
 use super::*;
 use crate::testing::spec;
 use serin_spec::{
     Direction, Limit, Margin, MetricKind, MetricSource, RolloutSpec, SegmentSource, StickyKey, units::Duration,
 };
 
-/// `metrics[1]`, which needs no label, becomes a metric of this kind and source.
+/// Changes `metrics[1]`, which needs no label, into a metric of this kind and source.
 fn metric(
     kind: MetricKind,
     source: MetricSource,
@@ -28,37 +28,37 @@ fn relative(relative: f64) -> Margin {
     Margin { absolute: None, relative: Some(relative) }
 }
 
-/// The output of the spec, which is 0 to 1.
+/// The output of the spec, which is from 0 to 1.
 fn late() -> MetricSource {
     MetricSource::Output("late".into())
 }
 
 #[test]
-fn a_kind_must_take_what_its_source_gives() {
+fn a_kind_must_accept_the_values_of_its_source() {
     let scores = |min, max| MetricKind::Mean { min, max };
     for (kind, source, words) in [
-        (scores(5.0, 10.0), late(), "its source gives 0 to 1, and the kind takes 5 to 10"),
+        (scores(5.0, 10.0), late(), "its source gives 0 to 1, but the kind takes 5 to 10"),
         (scores(1.0, 2.0), late(), "the kind takes 1 to 2"),
         (scores(-3.0, 0.0), late(), "the kind takes -3 to 0"),
         (scores(5.0, 10.0), MetricSource::Failed, "its source gives 0 to 1"),
         (scores(-9.0, -1.0), MetricSource::Latency, "its source gives 0 to 86400000"),
-        (scores(-9.0, 0.0), MetricSource::Output("response.bytes".into()), "its source gives 0 and more"),
+        (scores(-9.0, 0.0), MetricSource::Output("response.bytes".into()), "its source gives 0 or more"),
     ] {
         refused("metrics[1].kind", words, metric(kind, source, |_| ()));
     }
-    warned("metrics[1].kind", "counts as its end", metric(scores(0.0, 0.5), late(), |_| ()));
-    // Wider than need be, or nothing known.
+    warned("metrics[1].kind", "count as the nearest end", metric(scores(0.0, 0.5), late(), |_| ()));
+    // A range may be wider than necessary, and that of the source may be unknown.
     for (kind, source) in [
         (scores(0.0, 1.0), late()),
         (scores(-1.0, 3.0), late()),
         (scores(0.0, 5000.0), MetricSource::Latency),
         (scores(5.0, 10.0), MetricSource::Output("response.bytes".into())),
     ] {
-        assert_eq!(told(metric(kind, source, |_| ())), [""; 0]);
+        assert_eq!(problems(metric(kind, source, |_| ())), [""; 0]);
     }
     let negative = |spec: &mut RolloutSpec| (spec.outputs[0].min, spec.outputs[0].max) = (Some(-2.0), Some(0.0));
     for kind in [MetricKind::CappedMean { cap: 9.0 }, MetricKind::Quantile { level: 0.5 }] {
-        let lines = told(|spec| {
+        let lines = problems(|spec| {
             negative(spec);
             metric(kind, late(), |metric| metric.margin = Some(relative(0.1)))(spec);
         });
@@ -87,7 +87,7 @@ fn a_margin_must_be_one_that_a_value_can_exceed() {
     never(Box::new(metric(MetricKind::CappedMean { cap: 40.0 }, latency(), with(absolute(40.0)))));
     never(Box::new(metric(MetricKind::Distribution, latency(), with(absolute(0.98)))));
     never(Box::new(metric(MetricKind::Classes, MetricSource::Status, with(absolute(1.0)))));
-    // Of 5 to 10 nothing is twice as much as another, nor half of it.
+    // No value from 5 to 10 is more than twice another.
     let scores = |spec: &mut RolloutSpec| (spec.outputs[0].min, spec.outputs[0].max) = (Some(5.0), Some(10.0));
     for change in [with(relative(1.0)), with(relative(3.0))] {
         never(Box::new(move |spec| {
@@ -97,10 +97,10 @@ fn a_margin_must_be_one_that_a_value_can_exceed() {
             spec.metrics.insert(0, super::tests::click());
         }));
     }
-    assert_eq!(told(metric(p99(), latency(), with(relative(1.0)))), [""; 0]);
-    assert_eq!(told(metric(mean(), late(), with(absolute(0.9)))), [""; 0]);
+    assert_eq!(problems(metric(p99(), latency(), with(relative(1.0)))), [""; 0]);
+    assert_eq!(problems(metric(mean(), late(), with(absolute(0.9)))), [""; 0]);
     refused("metrics[1].margin", "finer than", metric(p99(), latency(), with(relative(0.005))));
-    // A share of a negative number is no margin.
+    // A share of a negative number is not a valid margin.
     let signed = || MetricKind::Mean { min: -1.0, max: 1.0 };
     let free = || MetricSource::Feedback("gain".into());
     let of_gain = |margin: Margin| {
@@ -108,9 +108,9 @@ fn a_margin_must_be_one_that_a_value_can_exceed() {
             (metric.margin, metric.maturity) = (Some(margin), Duration::from_secs(60));
         })
     };
-    refused("metrics[1].margin", "a share of a value below 0", of_gain(relative(0.1)));
-    assert_eq!(told(of_gain(absolute(0.1))), [""; 0]);
-    assert_eq!(told(of_gain(Margin { absolute: Some(0.1), relative: Some(0.1) })), [""; 0]);
+    refused("metrics[1].margin", "a relative margin on a negative value is negative", of_gain(relative(0.1)));
+    assert_eq!(problems(of_gain(absolute(0.1))), [""; 0]);
+    assert_eq!(problems(of_gain(Margin { absolute: Some(0.1), relative: Some(0.1) })), [""; 0]);
 }
 
 #[test]
@@ -131,14 +131,14 @@ fn a_limit_must_be_one_that_a_value_can_break() {
         (MetricKind::CappedMean { cap: 500.0 }, MetricSource::Latency, 501.0),
         (MetricKind::Count, MetricSource::Output("llm.tool_calls".into()), 1e9),
     ] {
-        refused("metrics[1].limit", "keeps a limit", limited(kind, source, limit));
+        refused("metrics[1].limit", "is within a limit", limited(kind, source, limit));
     }
-    assert_eq!(told(limited(mean(), late(), 0.5)), [""; 0]);
-    assert_eq!(told(limited(p99(), MetricSource::Latency, 800.0)), [""; 0]);
+    assert_eq!(problems(limited(mean(), late(), 0.5)), [""; 0]);
+    assert_eq!(problems(limited(p99(), MetricSource::Latency, 800.0)), [""; 0]);
 }
 
 #[test]
-fn a_threshold_parts_the_answers() {
+fn a_threshold_must_separate_the_answers() {
     let cut = |threshold: f64| {
         move |spec: &mut RolloutSpec| {
             spec.metrics[0].source = MetricSource::Wrong { output: "late".into(), label: "late".into(), threshold };
@@ -147,10 +147,10 @@ fn a_threshold_parts_the_answers() {
     refused("metrics[0].source", "every answer means no", cut(5.0));
     refused("metrics[0].source", "every answer means yes", cut(0.0));
     refused("metrics[0].source", "every answer means yes", cut(-1.0));
-    refused("metrics[0].source", "is no threshold", cut(f64::NAN));
-    refused("metrics[0].source", "is no threshold", cut(f64::INFINITY));
+    refused("metrics[0].source", "is not a valid threshold", cut(f64::NAN));
+    refused("metrics[0].source", "is not a valid threshold", cut(f64::INFINITY));
     for threshold in [1e-9, 0.5, 1.0] {
-        assert_eq!(told(cut(threshold)), [""; 0]);
+        assert_eq!(problems(cut(threshold)), [""; 0]);
     }
     let tolerance = |tolerance: f64| {
         move |spec: &mut RolloutSpec| {
@@ -162,7 +162,7 @@ fn a_threshold_parts_the_answers() {
         }
     };
     refused("metrics[1].tolerance", "can never fail", tolerance(1.0));
-    assert_eq!(told(tolerance(0.5)), [""; 0]);
+    assert_eq!(problems(tolerance(0.5)), [""; 0]);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_header_has_a_name_that_can_be_sent() {
     for name in ["x user", "x-user:", ":path", "x\u{fc}ser", "x\tuser", "\"x\"", "a,b", "x-user ", "(x)"] {
         let words = "cannot be the name of a";
         let sticky = |key: StickyKey| {
-            let lines = told(|spec| spec.assignment.sticky = Some(key));
+            let lines = problems(|spec| spec.assignment.sticky = Some(key));
             let errors: Vec<String> = lines.into_iter().filter(|line| line.starts_with("error")).collect();
             only("error", "assignment.sticky", words, &errors);
         };
@@ -193,14 +193,14 @@ fn a_header_has_a_name_that_can_be_sent() {
         spec.segments[0].source = SegmentSource::Header(" ".into());
     });
     for name in ["x-user", "X-User_2", "x.user", "!#$%&'*+-.^_`|~"] {
-        assert_eq!(told(|spec| spec.segments[0].source = SegmentSource::Header(name.into())), [""; 0]);
+        assert_eq!(problems(|spec| spec.segments[0].source = SegmentSource::Header(name.into())), [""; 0]);
     }
-    // Not everything is a header.
-    assert_eq!(told(|spec| spec.segments[0].source = SegmentSource::Parameter("x user".into())), [""; 0]);
+    // Names of parameters may have spaces.
+    assert_eq!(problems(|spec| spec.segments[0].source = SegmentSource::Parameter("x user".into())), [""; 0]);
 }
 
 #[test]
-fn both_versions_at_one_place_are_one_version() {
+fn versions_with_the_same_servers_are_refused() {
     let at = |stable: &'static str, canary: &'static str| {
         move |spec: &mut RolloutSpec| {
             (spec.stable.url, spec.canary.url) = (Some(stable.into()), Some(canary.into()));
@@ -217,19 +217,19 @@ fn both_versions_at_one_place_are_one_version() {
         (spec.stable.grpc_url, spec.canary.grpc_url) = (Some("h2c://g:1".into()), Some("h2c://g:1".into()));
     });
     assert_eq!(
-        told(|spec| {
+        problems(|spec| {
             at(place, place)(spec);
             (spec.stable.path_version, spec.canary.path_version) = (Some("1".into()), Some("2".into()));
         }),
         [""; 0]
     );
-    // An A/A test means it, and servers that others call are theirs.
+    // It is intended in an A/A test, and allowed with external traffic.
     warned("canary.version", "an A/A test", |spec| {
         at(place, place)(spec);
         spec.canary.version = spec.stable.version.clone();
     });
     assert_eq!(
-        told(|spec| {
+        problems(|spec| {
             at(place, place)(spec);
             (spec.traffic, spec.mode) = (TrafficSource::External, Mode::Observe);
         }),
@@ -238,14 +238,14 @@ fn both_versions_at_one_place_are_one_version() {
 }
 
 #[test]
-fn traffic_is_held_against_what_plan_and_simulate_expect() {
+fn traffic_is_compared_with_what_plan_and_simulate_expect() {
     let traffic = |per_second: f64| Traffic { per_second, rates: std::collections::BTreeMap::new() };
     let lines = |per_second: f64, change: &dyn Fn(&mut RolloutSpec)| -> Vec<String> {
         let mut spec = spec();
         change(&mut spec);
         lint(&spec, Some(&traffic(per_second))).iter().map(ToString::to_string).collect()
     };
-    // The file of the issue: 1 % errors, 0.2 points, 10,000 a minute. It passes in a quarter of an hour, as plan and simulate say.
+    // 1 % errors, a margin of 0.2 points, 10,000 requests a minute. It passes in a quarter of an hour in plan and simulate.
     let errors = |spec: &mut RolloutSpec| {
         spec.metrics.push(serin_spec::MetricSpec {
             name: "errors".into(),
@@ -263,6 +263,6 @@ fn traffic_is_held_against_what_plan_and_simulate_expect() {
         spec.metrics[0].direction = Direction::HigherIsBetter;
         spec.metrics[0].margin = Some(absolute(0.06));
     };
-    let told = lines(1000.0, &wide);
-    only("warning", "metrics[0].margin", "while stable is at 0.05, no canary can fail it", &told);
+    let problems = lines(1000.0, &wide);
+    only("warning", "metrics[0].margin", "while stable is at 0.05, no canary can fail it", &problems);
 }

@@ -1,4 +1,4 @@
-//! Rules on planned looks: they need a fixed horizon, sums that are normal, and answers that are independent.
+//! Rules on planned looks: they need a fixed horizon, normally distributed sums, and independent answers.
 
 use serin_kinds::Metric as _;
 use serin_schemas::records::Role;
@@ -14,10 +14,10 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         let path = format!("steps[{index}].groupSequential");
         if spec.require(index) != Require::Pass {
             let message =
-                "it is a rule for `require: pass`, over all traffic: a segment has no planned number of answers";
+                "it only works with `require: pass`, over all traffic: segments have no planned number of answers";
             found.add(Severity::Error, path, message, "leave it out, or set `require: pass`", &["steps"]);
         } else if last != Some(index) {
-            let message = "a later step requires a pass too: planned looks are for the last one";
+            let message = "a later step also requires a pass: planned looks are only for the last such step";
             found.add(Severity::Error, path, message, "move it to the last step that requires a pass", &["steps"]);
         } else {
             planned_looks(spec, planned, &path, found);
@@ -33,21 +33,27 @@ fn planned_looks(spec: &RolloutSpec, planned: GroupSequential, path: &str, found
     }
     if planned.answers < u64::from(planned.looks) {
         let message = format!("{} planned answers are too few for {} looks", planned.answers, planned.looks);
-        found.error(format!("{path}.answers"), message, "plan what `weight` and `bake.max` bring");
+        found.error(format!("{path}.answers"), message, "plan as many answers as `weight` and `bake.max` bring");
         return;
     }
     if spec.assignment.sticky.is_some() {
         let message =
-            "one user brings many answers, so they are not independent, and no fixed number of them can be planned";
-        found.add(Severity::Error, path, message, "leave it out: e-processes are tempered", &["assignment"]);
+            "with sticky assignment, answers of one user are not independent, so their number cannot be planned";
+        found.add(
+            Severity::Error,
+            path,
+            message,
+            "leave it out: e-processes take sticky assignment into account",
+            &["assignment"],
+        );
         return;
     }
-    let all = spec.normalised();
+    let all = spec.normalized();
     let judged = all.metrics.iter().filter(|metric| metric.role != Role::Watch && metric.passes_by_looks());
     let judged: Vec<&MetricSpec> = judged.collect();
     if !judged.iter().any(|metric| spec.metrics.iter().any(|own| own.name == metric.name)) {
-        let message = "no metric of the spec passes by looks: rates, means and capped means against control do, with an absolute or \
-                       a relative margin, and without labels that may be missing";
+        let message = "no metric of the spec can pass at planned looks: only rates, means and capped means against control can, with an \
+                       absolute or a relative margin, and without labels that may be missing";
         found.add(Severity::Error, path, message, "leave it out", &["metrics"]);
         return;
     }
@@ -55,19 +61,19 @@ fn planned_looks(spec: &RolloutSpec, planned: GroupSequential, path: &str, found
     let Some((name, needed)) = judged.iter().filter_map(needs).max_by_key(|(_, needed)| *needed) else { return };
     if planned.answers < needed {
         let message = format!(
-            "with its margin {name} is not nearly normal before {needed} answers of the canary, so it may never pass"
+            "with its margin, {name} is not close to normal before {needed} answers of the canary, so it may never pass"
         );
         found.add(
             Severity::Error,
             format!("{path}.answers"),
             message,
-            format!("plan {needed} or more: what `weight` and `bake.max` bring"),
+            format!("plan {needed} or more, and let `weight` and `bake.max` bring them"),
             &["metrics"],
         );
     }
 }
 
-/// Answers of the canary before a rate can be looked at even if it is 0 in control: what is known of it is its margin.
+/// Number of the canary's answers before the first look at a rate that may be 0 in control. Only its margin is known.
 fn needed(metric: &MetricSpec) -> Option<u64> {
     let margin = metric.margin?.absolute.filter(|margin| *margin > 0.0)?;
     let known = metric.kind == MetricKind::Rate && metric.direction == Direction::LowerIsBetter;

@@ -1,4 +1,4 @@
-//! Rules on metrics: each check must be able to fail, and to pass where a step requires it.
+//! Rules on metrics: each check must be able to fail, and to pass if a step requires it.
 
 use serin_kinds::{Kind as _, Metric as _, horizon};
 use serin_schemas::records::Role;
@@ -10,7 +10,7 @@ use serin_statistics::Hypothesis;
 
 use super::{Found, bounds, measure, values};
 
-/// With more gates than this, each gets little of the false-rollback budget, and all have to pass.
+/// With more gates than this, each gate gets only a small part of the false-rollback budget, and all have to pass.
 const GATES_MAX: usize = 5;
 
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
@@ -28,14 +28,14 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         testable(spec, metric, &path, found);
         proper(spec, metric, &path, found);
         if !(metric.score_weight.is_finite() && metric.score_weight >= 0.0) {
-            let message = format!("{} is no weight", metric.score_weight);
-            found.error(format!("{path}.scoreWeight"), message, "use a number from 0; 1 is the default");
+            let message = format!("{} is not a valid weight", metric.score_weight);
+            found.error(format!("{path}.scoreWeight"), message, "use a number of at least 0; 1 is the default");
         }
     }
     together(spec, found);
 }
 
-/// What the analyzer could not begin, although nothing else is wrong with the metric.
+/// Metrics without other errors that the analyzer could not test.
 fn testable(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     if found.has_error_in(path) {
         return;
@@ -55,7 +55,7 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
                 Severity::Error,
                 format!("{path}.segments[{index}]"),
                 format!("no segment is named {name:?}"),
-                serin_spec::suggest::way_out(name, known, "define it under `segments` with a source"),
+                serin_spec::suggest::fix(name, known, "define it under `segments` with a source"),
                 &["segments[].name"],
             );
         }
@@ -82,13 +82,10 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
             let features = spec.features.iter().map(|feature| feature.name.as_str());
             let built_in = serin_spec::BUILT_IN_OUTPUTS.iter().map(|(name, _)| *name);
             let known = spec.outputs.iter().map(|output| output.name.as_str()).chain(features).chain(built_in);
-            let way_out = serin_spec::suggest::way_out(
-                name,
-                known,
-                "define it under `outputs`, so that routers find it in answers",
-            );
-            let message = format!("no output rule is named {name:?}, so the metric never has data");
-            found.add(Severity::Error, path, message, way_out, &["outputs[].name"]);
+            let fix =
+                serin_spec::suggest::fix(name, known, "define it under `outputs`, so that routers find it in answers");
+            let message = format!("no output is named {name:?}, so the metric never has data");
+            found.add(Severity::Error, path, message, fix, &["outputs[].name"]);
         }
         Some(reported) if reported != kind => {
             let (is, needed) = if kind == OutputKind::Number { ("a class", "number") } else { ("a number", "class") };
@@ -103,13 +100,13 @@ fn strata(metric: &MetricSpec, path: &str, found: &mut Found) {
     let Some(dimension) = &metric.stratify_by else { return };
     let path = format!("{path}.stratifyBy");
     if !metric.kind.is_one_mean() || metric.limit.is_some() {
-        let message = "only rates, means and capped means against control are compared within the values of a segment";
-        found.error(path, message, "leave it out: its segments are judged one by one all the same");
+        let message = "only rates, means and capped means against control can be stratified";
+        found.error(path, message, "leave it out: the metric is still judged in each of its segments");
     } else if !metric.segments.contains(dimension) {
-        let message = format!("the metric is not judged in segment {dimension:?}, so nothing is known of its values");
+        let message = format!("the metric is not judged in segment {dimension:?}, so it has no data per value");
         let known = metric.segments.iter().map(String::as_str);
-        let way_out = serin_spec::suggest::way_out(dimension, known, "name it under the metric's `segments` too");
-        found.error(path, message, way_out);
+        let fix = serin_spec::suggest::fix(dimension, known, "add it to the metric's `segments`");
+        found.error(path, message, fix);
     }
 }
 
@@ -117,14 +114,14 @@ fn maturity(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Fou
     let path = format!("{path}.maturity");
     if !metric.source.needs_label() {
         if !metric.maturity.is_zero() {
-            found.warn(path, "it needs no label, so the maturity is ignored", "leave it out");
+            found.warn(path, "the metric needs no label, so the maturity is ignored", "leave it out");
         }
         return;
     }
     if metric.maturity.is_zero() {
         found.error(
             path,
-            "it needs labels, which come later than answers",
+            "the metric needs labels, which arrive later than answers",
             "set how long to wait for them, such as 24h",
         );
         return;
@@ -132,34 +129,33 @@ fn maturity(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Fou
     let longest = spec.steps.iter().map(|step| step.bake.max).max().unwrap_or_default();
     if metric.maturity > longest {
         let message = format!("its labels mature after {}, but no step bakes longer than {longest}", metric.maturity);
-        let way_out = "let one step bake longer, or shorten the maturity";
-        found.add(Severity::Warning, path, message, way_out, &["steps"]);
+        let fix = "let a step bake longer, or shorten the maturity";
+        found.add(Severity::Warning, path, message, fix, &["steps"]);
     }
 }
 
-/// A delay is that of a label which came, and is of use beside a metric that waits for the label.
+/// A delay is that of a label that arrived. It complements another metric that waits for the same label.
 fn delay(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let MetricSource::LabelDelay(label) = &metric.source else { return };
     if metric.when_missing == WhenMissing::Zero {
         let message = "a label that never came has no delay";
-        found.error(format!("{path}.whenMissing"), message, "leave it out: only labels that came are looked at");
+        found.error(format!("{path}.whenMissing"), message, "leave it out: only labels that arrived have a delay");
     }
     let others = || spec.metrics.iter().filter(|other| !other.source.is_delay());
     let same = |other: &&MetricSpec| other.source.label() == Some(label);
     if !others().any(|other| same(&other)) {
-        let message =
-            format!("no other metric waits for label {label:?}: nothing else shows that it is a label at all");
+        let message = format!("no other metric uses label {label:?}, so a wrong name would not be noticed");
         let known = others().filter_map(|other| other.source.label());
-        let way_out = serin_spec::suggest::way_out(label, known, "see that feedback has this name");
-        found.add(Severity::Warning, format!("{path}.source"), message, way_out, &["metrics[].source"]);
+        let fix = serin_spec::suggest::fix(label, known, "check that feedback uses this name");
+        found.add(Severity::Warning, format!("{path}.source"), message, fix, &["metrics[].source"]);
     } else if !metric.maturity.is_zero() && !others().filter(same).any(|other| other.maturity == metric.maturity) {
-        let message = format!("label {label:?} is waited for by no metric for {}", metric.maturity);
-        let way_out = "give it the maturity of the metric whose labels it watches";
-        found.add(Severity::Warning, format!("{path}.maturity"), message, way_out, &["metrics[].maturity"]);
+        let message = format!("no other metric waits for label {label:?} for {}", metric.maturity);
+        let fix = "give it the maturity of the metric whose labels it watches";
+        found.add(Severity::Warning, format!("{path}.maturity"), message, fix, &["metrics[].maturity"]);
     }
 }
 
-/// Two answers to one call exist only while calls are mirrored to the canary. A foreign router may do that on its own.
+/// Two answers to one call exist only while calls are mirrored to the canary. A foreign router may mirror calls by itself.
 fn pairs(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let mirrors = spec.traffic == TrafficSource::External || spec.steps.iter().any(|step| step.mirror.is_some());
     if !metric.kind.is_paired() || mirrors {
@@ -167,47 +163,51 @@ fn pairs(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found)
     }
     let waits = (0..spec.steps.len()).any(|step| spec.require(step) != Require::NoFail);
     let follows = match (metric.role, spec.no_data.value_missing) {
-        (Role::Gate, Policy::Hold) => "the gate never has data, and the rollout is held for it (noData.valueMissing)",
+        (Role::Gate, Policy::Hold) => "the gate never has data, and the rollout is held (noData.valueMissing)",
         (Role::Gate, Policy::Rollback) => {
-            "the gate never has data, and the rollout is rolled back for it (noData.valueMissing)"
+            "the gate never has data, and the rollout is rolled back (noData.valueMissing)"
         }
         (Role::Gate, Policy::Warn) if waits => "the gate never has data, and a step waits for it to pass",
         (Role::Gate, Policy::Warn | Policy::Proceed) => "the gate never has data, and decides nothing",
         (Role::Score | Role::Watch, _) => "the metric never has data",
     };
     let message = format!("no step mirrors calls to the canary, so {follows}");
-    let way_out = "begin the ramp with `- mirror: 10%`";
-    found.add(Severity::Warning, format!("{path}.kind"), message, way_out, &["steps", "traffic"]);
+    let fix = "start the ramp with `- mirror: 10%`";
+    found.add(Severity::Warning, format!("{path}.kind"), message, fix, &["steps", "traffic"]);
 }
 
-/// Of a probability and a yes or no, the absolute error is smallest for whoever answers 0 or 1, whichever is more frequent. What a label
-/// is only its events say.
+/// For a probability and a yes/no label, a constant 0 or 1, whichever is more frequent, minimizes the absolute error. Whether the label is
+/// a yes or no is only known from its events.
 fn proper(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let MetricSource::AbsoluteError { output, label } = &metric.source else { return };
     let range = |rule: &serin_spec::OutputRule| rule.name == *output && rule.min == Some(0.0) && rule.max == Some(1.0);
     if spec.outputs.iter().any(range) {
         let message = format!(
-            "if label {label:?} is a yes or no, the absolute error of a probability is no proper score: a constant 0 beats an \
-             honest forecast of what is rare"
+            "if label {label:?} is a yes or no, the absolute error of a probability is not a proper score: for rare events, a \
+             constant 0 scores better than an honest forecast"
         );
-        let way_out = "use `squared_error` (of a probability: the Brier score); for amounts from 0 to 1 it may stay";
-        found.add(Severity::Warning, format!("{path}.source"), message, way_out, &["outputs"]);
+        let fix = "use `squared_error` (the Brier score); for amounts from 0 to 1 the absolute error is fine";
+        found.add(Severity::Warning, format!("{path}.source"), message, fix, &["outputs"]);
     }
 }
 
 fn together(spec: &RolloutSpec, found: &mut Found) {
     let gates = |spec: &RolloutSpec| spec.metrics.iter().filter(|metric| metric.role == Role::Gate).count();
     let named = gates(spec);
-    if gates(&spec.normalised()) == 0 {
-        found.error("metrics", "no metric is a gate: this rollout can never fail", "set `role: gate` on at least one");
+    if gates(&spec.normalized()) == 0 {
+        found.error(
+            "metrics",
+            "no metric is a gate, so this rollout can never fail",
+            "set `role: gate` on at least one",
+        );
     } else if named == 0 {
         found.warn(
             "metrics",
             "only the built-in gates failed, refused and unusable decide",
-            "set `role: gate` on what matters",
+            "set `role: gate` on the metrics that matter",
         );
     } else if named > GATES_MAX {
-        let message = format!("{named} gates: each gets little of the error budget, and all have to pass");
+        let message = format!("{named} gates: each gets a small part of the error budget, and all have to pass");
         found.warn("metrics", message, format!("keep the {GATES_MAX} that matter; make others `score` or `watch`"));
     }
     let looks_deep = |source: &MetricSource| {
@@ -231,7 +231,7 @@ fn together(spec: &RolloutSpec, found: &mut Found) {
         );
     }
     if spec.metrics.iter().all(|metric| metric.score_weight == 0.0) && !spec.metrics.is_empty() {
-        found.error("metrics", "all score weights are 0, so there is no score", "leave scoreWeight out where in doubt");
+        found.error("metrics", "all score weights are 0, so there is no score", "leave scoreWeight out if in doubt");
     }
 }
 
@@ -241,16 +241,16 @@ mod tests {
     use serin_spec::MetricSource;
 
     #[test]
-    fn an_improper_score_of_a_probability_is_told() {
+    fn an_improper_score_of_a_probability_is_warned_about() {
         let (output, label) = ("late".to_owned(), "late".to_owned());
-        let told = |source: MetricSource, max: f64| {
+        let is_warned = |source: MetricSource, max: f64| {
             let mut spec = spec();
             spec.outputs[0].max = Some(max);
             spec.metrics[1].source = source;
-            lint(&spec, None).iter().any(|problem| problem.message.contains("is no proper score"))
+            lint(&spec, None).iter().any(|problem| problem.message.contains("is not a proper score"))
         };
         let absolute = || MetricSource::AbsoluteError { output: output.clone(), label: label.clone() };
-        assert!(told(absolute(), 1.0) && !told(absolute(), 100.0));
-        assert!(!told(MetricSource::SquaredError { output: output.clone(), label: label.clone() }, 1.0));
+        assert!(is_warned(absolute(), 1.0) && !is_warned(absolute(), 100.0));
+        assert!(!is_warned(MetricSource::SquaredError { output: output.clone(), label: label.clone() }, 1.0));
     }
 }

@@ -1,5 +1,5 @@
-//! What a spec means and cannot or should not mean: checks that can never fail, ramps that go down, names that nothing
-//! defines. Its form (types, keys, units) is checked by [`crate::yaml`].
+//! Checks the meaning of a spec: checks that can never fail, ramps that go down, undefined names. [`crate::yaml`] checks its form
+//! (types, keys, units).
 
 mod addresses;
 mod bounds;
@@ -30,13 +30,12 @@ pub use size::{MAX_CONTROL_BYTES, MAX_SPEC_BYTES};
 
 use serin_spec::{Mode, Problem, RolloutSpec, Severity, TrafficSource};
 
-/// All problems of a spec, in the order of its parts. With `traffic` it also says what that traffic cannot resolve.
+/// Returns all problems of a spec, in the order of its parts. With `traffic`, they include the margins that this traffic cannot resolve.
 pub fn lint(spec: &RolloutSpec, traffic: Option<&Traffic>) -> Vec<Problem> {
     findings(spec, traffic).into_iter().map(|finding| finding.problem).collect()
 }
 
-/// A problem, and the parts of the spec besides its path that it was concluded from: paths, or `list[].field` for one field of
-/// all entries of a list.
+/// A problem, and the other parts of the spec that it depends on: paths, or `list[].field` for one field of all entries of a list.
 pub(crate) struct Finding {
     pub(crate) problem: Problem,
     pub(crate) depends_on: &'static [&'static str],
@@ -71,31 +70,32 @@ impl Found {
         severity: Severity,
         path: impl Into<String>,
         message: impl Into<String>,
-        way_out: impl Into<String>,
+        fix: impl Into<String>,
         depends_on: &'static [&'static str],
     ) {
-        let (path, message, way_out) = (path.into(), message.into(), way_out.into());
-        let problem = Problem { severity, path, line: None, column: None, message, way_out };
+        let (path, message, fix) = (path.into(), message.into(), fix.into());
+        let problem = Problem { severity, path, line: None, column: None, message, fix };
         self.0.push(Finding { problem, depends_on });
     }
 
-    fn error(&mut self, path: impl Into<String>, message: impl Into<String>, way_out: impl Into<String>) {
-        self.add(Severity::Error, path, message, way_out, &[]);
+    fn error(&mut self, path: impl Into<String>, message: impl Into<String>, fix: impl Into<String>) {
+        self.add(Severity::Error, path, message, fix, &[]);
     }
 
-    /// Whether an error was reported at a place or within it.
-    fn has_error_in(&self, place: &str) -> bool {
-        let within = |path: &str| path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    /// Whether an error was reported at `path` or within it.
+    fn has_error_in(&self, parent: &str) -> bool {
+        let within =
+            |path: &str| path.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         self.0.iter().any(|Finding { problem, .. }| problem.severity == Severity::Error && within(&problem.path))
     }
 
-    /// Reports what a kind refuses.
-    fn refuse(&mut self, path: impl Into<String>, Refusal { message, way_out }: Refusal) {
-        self.error(path, message, way_out);
+    /// Reports the refusal of a kind.
+    fn refuse(&mut self, path: impl Into<String>, Refusal { message, fix }: Refusal) {
+        self.error(path, message, fix);
     }
 
-    fn warn(&mut self, path: impl Into<String>, message: impl Into<String>, way_out: impl Into<String>) {
-        self.add(Severity::Warning, path, message, way_out, &[]);
+    fn warn(&mut self, path: impl Into<String>, message: impl Into<String>, fix: impl Into<String>) {
+        self.add(Severity::Warning, path, message, fix, &[]);
     }
 
     /// Reports names that are empty or used twice.
@@ -106,15 +106,15 @@ impl Found {
             if name.trim().is_empty() {
                 self.error(path, "the name is empty", "give it a name");
             } else if !seen.insert(name) {
-                self.error(path, format!("{name:?} is the name of another entry too"), "rename one of them");
+                self.error(path, format!("another entry is also named {name:?}"), "rename one of them");
             }
         }
     }
 
-    /// Reports a JSON pointer that is none.
+    /// Reports text that is not a JSON pointer.
     fn pointer(&mut self, path: &str, pointer: &str) {
         if !pointer.starts_with('/') {
-            let message = format!("{pointer:?} is no JSON pointer (RFC 6901)");
+            let message = format!("{pointer:?} is not a JSON pointer (RFC 6901)");
             self.error(path, message, format!("start it with a slash: \"/{pointer}\""));
         }
     }
@@ -122,25 +122,25 @@ impl Found {
     /// Reports an empty name of a header, tensor or the like.
     fn not_empty(&mut self, path: &str, text: &str) {
         if text.trim().is_empty() {
-            self.error(path, "the name is empty", "say where the value is found");
+            self.error(path, "the name is empty", "write where the value is found");
         }
     }
 }
 
 fn whole(spec: &RolloutSpec, found: &mut Found) {
     if spec.api_version != "serin.dev/v1" {
-        let message = format!("{:?} is not a version that this Serin reads", spec.api_version);
+        let message = format!("this version of Serin does not support {:?}", spec.api_version);
         found.error("apiVersion", message, "write serin.dev/v1");
     }
     if spec.kind != "Rollout" {
-        found.error("kind", format!("{:?} is not a kind that this Serin knows", spec.kind), "write Rollout");
+        found.error("kind", format!("this version of Serin does not know the kind {:?}", spec.kind), "write Rollout");
     }
     let versions = [("stable", &spec.stable), ("canary", &spec.canary)];
     let names = [("model".to_owned(), spec.model.as_str())].into_iter();
     let names = names.chain(versions.map(|(path, version)| (format!("{path}.version"), version.version.as_str())));
     for (path, name) in names {
         if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            found.error(path, format!("{name:?} is no name"), "use one word without spaces");
+            found.error(path, format!("{name:?} is not a valid name"), "use one word without spaces");
         }
     }
     if spec.stable.version == spec.canary.version {
@@ -149,7 +149,7 @@ fn whole(spec: &RolloutSpec, found: &mut Found) {
             Severity::Warning,
             "canary.version",
             message,
-            "name the new version, unless this is meant",
+            "name the new version, unless an A/A test is intended",
             &["stable"],
         );
     }
@@ -157,8 +157,8 @@ fn whole(spec: &RolloutSpec, found: &mut Found) {
         found.add(
             Severity::Warning,
             "mode",
-            "traffic is split by a foreign router: weights move only if an actuator applies the routing topic",
-            "set `mode: observe` unless there is one",
+            "a foreign router splits the traffic: weights change only if an actuator applies the routing topic",
+            "set `mode: observe` unless there is an actuator",
             &["traffic"],
         );
     }

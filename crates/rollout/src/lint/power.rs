@@ -1,7 +1,7 @@
-//! What the traffic can resolve.
+//! Which margins the traffic can resolve.
 //!
-//! How many answers of the canary show that a version equal to stable is within the margin: `serin_statistics::planning`, with 80 %
-//! power at 5 %, looking at every window.
+//! `serin_statistics::planning` computes how many of the canary's answers show that a version equal to stable is within the margin,
+//! with 80 % power at 5 %, and a look at every window.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,18 @@ use serin_statistics::planning::n_for_every_window;
 
 use super::Found;
 
-/// What is known of a model's traffic.
+/// Known traffic of a model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Traffic {
-    /// Requests per second, all arms together.
+    /// Requests per second, over all arms.
     pub per_second: f64,
-    /// Stable's rate of a metric, by the metric's name, where it is known. Else what is usual for its
-    /// source is assumed, as `plan` and `simulate` do.
+    /// Stable's rates by metric name, as far as they are known. For other metrics, the usual value of the source is assumed, as
+    /// `plan` and `simulate` do.
     pub rates: BTreeMap<String, f64>,
 }
 
 pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
-    let all = spec.normalised();
+    let all = spec.normalized();
     let gates: Vec<(usize, &MetricSpec)> =
         all.metrics.iter().enumerate().filter(|(_, metric)| metric.role == Role::Gate).collect();
     let there = answers(spec, traffic);
@@ -40,7 +40,7 @@ pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
     }
     if !gates.is_empty() && short.len() == gates.len() {
         let message = format!(
-            "{:.3} requests/s are too few for any gate: {there:.0} canary answers in the longest step",
+            "{:.3} requests/s are too few for any gate: the step with the most traffic brings {there:.0} canary answers",
             traffic.per_second
         );
         found.warn("steps", message, "use shadow or blue-green, wider margins, larger weights or a longer bake.max");
@@ -51,52 +51,52 @@ pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
         let path = margin_path(spec, index);
         let longer = Duration::from_secs((longest_bake(spec) * n / there.max(1.0)).min(1e9) as i64);
         let message = format!(
-            "{} needs about {n:.0} canary answers, and bake.max brings {there:.0}: it will end as marginal",
+            "{} needs about {n:.0} canary answers, but bake.max brings only {there:.0}: the metric will end as marginal",
             metric.name
         );
         found.warn(path, message, format!("bake for about {longer}, raise the weight or widen the margin"));
     }
 }
 
-/// Built-in gates have no place in the spec.
+/// Built-in gates have no path in the spec.
 fn margin_path(spec: &RolloutSpec, index: usize) -> String {
     if index < spec.metrics.len() { format!("metrics[{index}].margin") } else { "metrics".to_owned() }
 }
 
-/// Steps in which no check counts.
+/// Warns about steps that bring too few answers for any check to count.
 fn few_answers(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
     let least = spec.decision.min_answers;
     for (index, step) in spec.steps.iter().enumerate() {
         let there = of_step(spec, step, traffic);
         if there < least as f64 {
             let message = format!(
-                "bake.max brings {there:.0} canary answers, and a check counts with {least} of each arm: it will end as marginal"
+                "bake.max brings {there:.0} canary answers, but a check counts from {least} of each arm: the step will end as marginal"
             );
-            let way_out = "bake for longer, raise the weight or lower decision.minAnswers";
-            found.warn(format!("steps[{index}].bake"), message, way_out);
+            let fix = "bake for longer, raise the weight or lower decision.minAnswers";
+            found.warn(format!("steps[{index}].bake"), message, fix);
         }
     }
 }
 
-/// Looks that the traffic does not bring.
+/// Warns about planned looks that the traffic does not reach.
 fn planned_looks(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
     let Some((index, planned)) = spec.planned_looks() else { return };
     let step = &spec.steps[index];
     let there = of_step(spec, step, traffic);
     if there < planned.answers as f64 {
-        let message = format!("bake.max brings {there:.0} of the planned answers: the last look never comes");
-        let way_out = "plan fewer answers, raise the weight or bake for longer";
-        found.warn(format!("steps[{index}].groupSequential.answers"), message, way_out);
+        let message = format!("bake.max brings only {there:.0} of the planned answers: the last look is never reached");
+        let fix = "plan fewer answers, raise the weight or bake for longer";
+        found.warn(format!("steps[{index}].groupSequential.answers"), message, fix);
     }
 }
 
-/// Canary answers in a step that enter the comparison.
+/// Number of canary answers in a step that are compared.
 fn of_step(spec: &RolloutSpec, step: &serin_spec::Step, traffic: &Traffic) -> f64 {
     let compared = (step.bake.max.0.as_secs_f64() - spec.settles_for().0.as_secs_f64()).max(0.0);
     traffic.per_second * step.share().fraction() * compared
 }
 
-/// Canary answers in the step that brings most.
+/// Number of canary answers in the step that brings most of them.
 fn answers(spec: &RolloutSpec, traffic: &Traffic) -> f64 {
     spec.steps.iter().map(|step| of_step(spec, step, traffic)).fold(0.0, f64::max)
 }
@@ -105,20 +105,20 @@ fn longest_bake(spec: &RolloutSpec) -> f64 {
     spec.steps.iter().map(|step| step.bake.max.0.as_secs_f64()).fold(0.0, f64::max)
 }
 
-/// What stable's number is taken to be.
+/// The assumed value of stable.
 fn stable(metric: &MetricSpec, traffic: &Traffic) -> f64 {
-    traffic.rates.get(&metric.name).copied().unwrap_or_else(|| metric.usual_value())
+    traffic.rates.get(&metric.name).copied().unwrap_or_else(|| metric.default_value())
 }
 
-/// Canary answers that the metric needs; `None`: it has no margin to resolve.
+/// Number of canary answers that the metric needs; `None` if it has no margin to resolve.
 fn needed(spec: &RolloutSpec, metric: &MetricSpec, traffic: &Traffic) -> Option<f64> {
     let value = stable(metric, traffic);
-    let (spread, margin) = metric.kind.usual_resolution(value, metric.direction, metric.margin?)?;
+    let (spread, margin) = metric.kind.default_resolution(value, metric.direction, metric.margin?)?;
     let kappa = control_ratio(spec, traffic);
     (spread > 0.0 && margin > 0.0).then(|| n_for_every_window(spread, margin, kappa).unwrap_or(f64::INFINITY))
 }
 
-/// Control answers for each of the canary in the step that brings most: what the ratio asks for, or all there are.
+/// Control answers per canary answer in the step that brings most canary answers: `controlRatio`, or less if there is less traffic.
 fn control_ratio(spec: &RolloutSpec, traffic: &Traffic) -> f64 {
     let most = spec.steps.iter().max_by(|a, b| of_step(spec, a, traffic).total_cmp(&of_step(spec, b, traffic)));
     let weight = most.filter(|step| step.mirror.is_none()).map_or(0.0, |step| step.share().fraction());

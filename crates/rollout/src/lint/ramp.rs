@@ -9,9 +9,9 @@ use serin_spec::{Require, RolloutSpec, Severity, Share, StickyKey, TrafficSource
 /// Weights above this leave a control arm too small to compare with.
 const CONTROL_NEEDED: Share = Share(9_000);
 
-/// The longest window: a rollout is watched by the hour, not by the month.
+/// The longest window. There is one verdict per window.
 const WINDOW_MAX: Duration = Duration(Span(7 * 86_400_000_000));
-/// The longest grace; open windows stay in the aggregator's memory for so long.
+/// The longest grace. Open windows stay in the aggregator's memory for that long.
 const GRACE_MAX: Duration = Duration(Span(86_400_000_000));
 
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
@@ -23,27 +23,28 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         );
     }
     if spec.window > WINDOW_MAX {
-        let message = format!("a window of {} is too long: there is one verdict per window", spec.window);
+        let message = format!("a window of {} is too long: there is only one verdict per window", spec.window);
         found.error("window", message, format!("use at most {WINDOW_MAX}; 10s is the default"));
     }
     if spec.grace > GRACE_MAX {
-        let message = format!("a grace of {} is too long: every verdict comes that much later", spec.grace);
+        let message = format!("a grace of {} is too long: it delays every verdict", spec.grace);
         found.error("grace", message, format!("use at most {GRACE_MAX}; 0s is the default"));
     } else if spec.grace > spec.window {
         let message = format!("a grace of {} is longer than a window of {}", spec.grace, spec.window);
-        let way_out = "make it shorter: every verdict, also one to roll back, comes that much later";
-        found.add(Severity::Warning, "grace", message, way_out, &["window"]);
+        let fix = "make it shorter: it delays every verdict, also one to roll back";
+        found.add(Severity::Warning, "grace", message, fix, &["window"]);
     }
     if !(spec.control_ratio.is_finite() && spec.control_ratio > 0.0) {
-        let message = format!("a control arm of {} times the canary's share compares with nothing", spec.control_ratio);
+        let message =
+            format!("a control arm of {} times the canary's share has no traffic to compare with", spec.control_ratio);
         found.error("controlRatio", message, "use a number above 0; 10 is the default");
     }
     if spec.warmup.min_events == 0 && !spec.segments.is_empty() {
         found.add(
             Severity::Warning,
             "warmup.minEvents",
-            "without warm-up no segment value is known, and all traffic is in `other`",
-            "let it see at least a few hundred answers",
+            "without warm-up no segment values are known, so all traffic is in `other`",
+            "use at least a few hundred answers",
             &["segments"],
         );
     }
@@ -53,12 +54,12 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     late_labels(spec, found);
 }
 
-/// What is left out after the change to the promoted version's share must leave something of the monitor.
+/// The windows that are left out after promotion must not cover the whole monitor.
 fn monitor(spec: &RolloutSpec, found: &mut Found) {
     let (settles, monitor) = (spec.settles_for(), spec.promotion.monitor);
     if spec.settle > 0 && !monitor.is_zero() && monitor <= settles {
         let message =
-            format!("{} windows of {} are left out: nothing of {monitor} is compared", spec.settle, spec.window);
+            format!("{} windows of {} are left out, so nothing in {monitor} is compared", spec.settle, spec.window);
         found.add(Severity::Error, "promotion.monitor", message, "monitor for longer", &["settle", "window"]);
     }
 }
@@ -77,15 +78,15 @@ fn sticky(spec: &RolloutSpec, found: &mut Found) {
         found.add(
             Severity::Warning,
             path,
-            "whoever splits the traffic must name the unit (user, session) of each answer: without it nothing is judged",
+            "the events of the external router must have the unit (user, session) of each answer: without it nothing is judged",
             "send `unit` with every event of this model",
             &["traffic"],
         );
     }
     found.warn(
         path,
-        "requests of one key are not independent: the false rollback rate is approximate with sticky assignment",
-        "leave it out when callers can live with a change of version between requests",
+        "requests with the same key are not independent: with sticky assignment the false rollback rate is approximate",
+        "leave it out if callers may get another version with the next request",
     );
 }
 
@@ -104,16 +105,16 @@ fn steps(spec: &RolloutSpec, found: &mut Found) {
         let path = format!("steps[{index}].weight");
         let weight = step.weight;
         if weight == Share(0) {
-            found.error(&path, "with 0% the canary answers nothing, so no check can fail", "start at 1% or more");
+            found.error(&path, "with 0% the canary gets no calls, so no check can fail", "start at 1% or more");
         } else if weight == Share::ALL {
             found.error(
                 &path,
-                "with 100% nothing is left to compare with, so no check can fail",
-                "leave this step out: promotion follows the last step; `promotion.monitor` goes on comparing with a holdback",
+                "with 100% there is no control to compare with, so no check can fail",
+                "leave this step out: promotion follows the last step, and `promotion.monitor` then compares with a holdback",
             );
         } else if weight > CONTROL_NEEDED {
             let message = format!("{weight} leaves only {} to compare with", Share(Share::ALL.0 - weight.0));
-            found.warn(&path, message, "end the ramp at 50% or so");
+            found.warn(&path, message, "end the ramp at about 50%");
         }
         if let Some(previous) = before.filter(|previous| weight < *previous) {
             let message = format!("the ramp goes down, from {previous} to {weight}");
@@ -125,13 +126,13 @@ fn steps(spec: &RolloutSpec, found: &mut Found) {
     if (0..spec.steps.len()).all(|step| spec.require(step) == Require::NoFail) {
         found.warn(
             format!("steps[{}].require", spec.steps.len() - 1),
-            "no step requires a pass: the canary can be promoted although nothing was shown",
+            "no step requires a pass, so the canary can be promoted without evidence",
             "leave `require` out on the last step, which then requires a pass",
         );
     }
 }
 
-/// A gate whose first label comes when the ramp has long been at its last weight finds a regression there, not at a small one.
+/// A gate whose first labels arrive long after the ramp has reached its last weight finds regressions at that weight only.
 fn late_labels(spec: &RolloutSpec, found: &mut Found) {
     let Some((last, light)) = spec.steps.split_last().filter(|(_, light)| !light.is_empty()) else { return };
     if (0..light.len()).any(|step| spec.require(step) != Require::NoFail) {
@@ -141,19 +142,19 @@ fn late_labels(spec: &RolloutSpec, found: &mut Found) {
     let longest = spec.steps.iter().map(|step| step.bake.max).max().unwrap_or_default();
     for (index, metric) in spec.metrics.iter().enumerate() {
         let labels = metric.settles_after(spec.window);
-        // Everything within a factor of two may be meant so. Steps that are too short for the labels have a warning of their own.
+        // A delay within a factor of two may be intended. Steps that are too short for the labels have their own warning.
         let is_late = !metric.source.is_delay()
             && labels.0.0 > full.0.0.saturating_mul(2)
             && labels <= longest
             && full >= spec.window;
         if metric.role != Role::Watch && is_late {
             let message = format!(
-                "its labels take {labels}, and the ramp may be at {} after {full}: a regression is found there, at the largest \
+                "its labels take {labels}, but the ramp may be at {} after {full}: a regression is only found there, at the largest \
                  weight",
                 last.weight
             );
-            let way_out = format!("let a light step bake for {labels} or more, or require a pass in it");
-            found.add(Severity::Warning, format!("metrics[{index}].maturity"), message, way_out, &["steps"]);
+            let fix = format!("let a step with a small weight bake for {labels} or more, or require a pass in it");
+            found.add(Severity::Warning, format!("metrics[{index}].maturity"), message, fix, &["steps"]);
         }
     }
 }
@@ -161,17 +162,25 @@ fn late_labels(spec: &RolloutSpec, found: &mut Found) {
 fn mirror_step(spec: &RolloutSpec, index: usize, share: Share, after_weight: bool, found: &mut Found) {
     let path = format!("steps[{index}].mirror");
     if share == Share(0) {
-        found.error(&path, "with 0% the canary sees nothing, so no check can fail", "mirror 1% or more");
+        found.error(&path, "with 0% nothing is mirrored to the canary, so no check can fail", "mirror 1% or more");
     } else if spec.steps[index].weight != Share(0) {
-        found.error(&path, "a step has a weight or a mirror share, not both", "make two steps of it");
+        found.error(&path, "a step cannot have both a weight and a mirror share", "split it into two steps");
     } else if after_weight {
-        found.error(&path, "the canary answers callers before this step: a mirror teaches nothing new", "mirror first");
+        found.error(
+            &path,
+            "the canary already answers callers before this step, so mirroring shows nothing new",
+            "move it to the start of the ramp",
+        );
     } else if spec.traffic == TrafficSource::External {
-        let message = "only Serin's routers can mirror";
-        found.add(Severity::Error, &path, message, "leave it out, or leave `traffic` out", &["traffic"]);
+        let message = "only Serin's routers can mirror calls";
+        found.add(Severity::Error, &path, message, "leave the step out, or leave `traffic` out", &["traffic"]);
     }
     if index + 1 == spec.steps.len() {
-        found.warn(&path, "promotion follows: the canary takes everything at once", "let a step with a weight follow");
+        found.warn(
+            &path,
+            "promotion follows this step: the canary would get all traffic at once",
+            "add a step with a weight after it",
+        );
     }
 }
 
@@ -180,25 +189,25 @@ fn bake(spec: &RolloutSpec, index: usize, found: &mut Found) {
     let path = format!("steps[{index}].bake");
     if bake.min > bake.max {
         let message =
-            format!("bake.min ({}) is longer than bake.max ({}): the step never ends well", bake.min, bake.max);
-        found.error(path, message, "set max to at least min");
+            format!("bake.min ({}) is longer than bake.max ({}), so the step can never succeed", bake.min, bake.max);
+        found.error(path, message, "set bake.max to at least bake.min");
     } else if bake.max < spec.window {
         let message =
-            format!("bake.max ({}) is shorter than a window ({}): no verdict comes in time", bake.max, spec.window);
+            format!("bake.max ({}) is shorter than a window ({}), so no verdict comes in time", bake.max, spec.window);
         found.add(Severity::Error, path, message, "let the step bake for several windows", &["window"]);
     } else if spec.settle > 0 && bake.max.0.0.saturating_sub(spec.settles_for().0.0) < spec.window.0.0 {
         let message = format!(
-            "{} windows of {} are left out after the change of weight, and bake.max is {}: the canary is never compared",
+            "{} windows of {} are left out after the change of weight, but bake.max is {}: the canary is never compared",
             spec.settle, spec.window, bake.max
         );
         found.add(Severity::Error, path, message, "bake for longer, or leave fewer windows out", &["settle", "window"]);
     } else if spec.settle > 0 && bake.min <= spec.settles_for() {
         let message = format!(
-            "bake.min ({}) is over before the {} windows that are left out after the change of weight: the first one compared \
+            "bake.min ({}) ends before the {} windows that are left out after the change of weight: the first compared window \
              may end the step",
             bake.min, spec.settle
         );
-        let way_out = format!("set bake.min above {}", spec.settles_for());
-        found.add(Severity::Warning, path, message, way_out, &["settle", "window"]);
+        let fix = format!("set bake.min above {}", spec.settles_for());
+        found.add(Severity::Warning, path, message, fix, &["settle", "window"]);
     }
 }

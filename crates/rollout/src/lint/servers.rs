@@ -1,49 +1,49 @@
-//! Rules on where versions are served: two arms at one place are one arm.
+//! Rules on the versions' servers: two arms with the same servers are one arm.
 
 use super::Found;
 use serin_spec::{Address, Mode, RolloutSpec, Severity, TrafficSource};
 
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
-    if let Some(Same { key, message, way_out }) = one_place(spec) {
-        found.add(Severity::Error, format!("canary.{key}"), message, way_out, &["stable"]);
+    if let Some(SharedServers { key, message, fix }) = shared_servers(spec) {
+        found.add(Severity::Error, format!("canary.{key}"), message, fix, &["stable"]);
     }
 }
 
-/// Both versions are served at one place.
-pub(crate) struct Same {
-    /// The key of the canary's address.
+/// The same servers serve both versions.
+pub(crate) struct SharedServers {
+    /// Key of the canary's address in the spec.
     pub(crate) key: &'static str,
-    /// What follows from it.
+    /// What is wrong.
     pub(crate) message: String,
-    /// What to do.
-    pub(crate) way_out: &'static str,
+    /// How to fix it.
+    pub(crate) fix: &'static str,
 }
 
-/// Whether both versions of a rollout are served at one place, as far as the spec says.
-pub(crate) fn one_place(spec: &RolloutSpec) -> Option<Same> {
+/// Whether the same servers serve both versions, according to the spec.
+pub(crate) fn shared_servers(spec: &RolloutSpec) -> Option<SharedServers> {
     let (stable, canary) = (&spec.stable, &spec.canary);
-    // Others send the calls; an A/A test means it; servers that know both versions are told which one.
-    let others = spec.traffic == TrafficSource::External || spec.mode == Mode::Observe;
-    if others || stable.version == canary.version || stable.path_version != canary.path_version {
+    // With external traffic Serin sends no calls, in an A/A test it is intended, and with `pathVersion` calls name the version.
+    let is_external = spec.traffic == TrafficSource::External || spec.mode == Mode::Observe;
+    if is_external || stable.version == canary.version || stable.path_version != canary.path_version {
         return None;
     }
     let keys = [("url", &stable.url, &canary.url), ("grpcUrl", &stable.grpc_url, &canary.grpc_url)];
     keys.into_iter().find_map(|(key, stable, canary)| {
         let (stable, canary) = stable.as_deref().zip(canary.as_deref())?;
-        is_same(stable, canary).then(|| Same {
+        is_same(stable, canary).then(|| SharedServers {
             key,
             message: format!(
-                "no check can fail: {canary} serves both versions, and nothing tells its servers which one is meant"
+                "no check can fail: {canary} serves both versions, and calls to it do not name the version"
             ),
-            way_out: "name the canary's own servers, or give both versions a `pathVersion`",
+            fix: "name the canary's own servers, or give both versions a `pathVersion`",
         })
     })
 }
 
-/// Whether every server of the canary is one of stable's. An address that cannot be read has an error of its own.
+/// Whether every server of the canary is also one of stable's. An invalid address has its own error.
 fn is_same(stable: &str, canary: &str) -> bool {
     let (Ok(stable), Ok(canary)) = (Address::parse_list(stable), Address::parse_list(canary)) else { return false };
-    canary.iter().all(|canary| stable.iter().any(|stable| stable.is_at_place_of(canary)))
+    canary.iter().all(|canary| stable.iter().any(|stable| stable.has_same_endpoint(canary)))
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
     use super::is_same;
 
     #[test]
-    fn an_address_is_the_same_however_it_is_written() {
+    fn the_same_servers_are_found_in_every_spelling() {
         for (stable, canary) in [
             ("http://a:1", "http://a:1/"),
             ("http://A", "http://a:80"),

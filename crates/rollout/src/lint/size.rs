@@ -1,72 +1,74 @@
-//! How large a spec may be. Every change of a rollout is a record that carries the spec, and what warm-up froze: a spec is
-//! refused when any record of its rollout could be larger than a topic takes.
+//! Size limits of a spec. Every change of a rollout is a record with the spec and what warm-up froze. A spec is refused if a record of
+//! its rollout could exceed the size that a topic accepts.
 
 use serin_spec::{MAX_SEGMENT_VALUE_BYTES, RolloutSpec};
 
 use super::Found;
 
-/// Largest spec, as normalised JSON. A model's row holds up to nine of them.
+/// Maximum size of a spec as normalized JSON. A model's row contains up to nine specs.
 pub const MAX_SPEC_BYTES: usize = 256 << 10;
 
-/// Most bytes of a spec and of what warm-up can freeze, together. A broker takes records of 1,048,588 bytes by default; the rest
-/// is for what else a control record holds.
+/// Maximum size of a spec together with what warm-up can freeze. By default a broker accepts records of 1,048,588 bytes. The rest
+/// is for the other fields of a control record.
 pub const MAX_CONTROL_BYTES: usize = 1_000_000;
 
-/// The largest frozen segment value as JSON: each byte may need a backslash, and quotes and a comma come with it.
+/// Maximum size of a frozen segment value as JSON: each byte may need a backslash, plus two quotes and a comma.
 const FROZEN_VALUE_BYTES: usize = 2 * MAX_SEGMENT_VALUE_BYTES + 3;
 
-/// Most metrics of one rollout.
+/// Maximum number of metrics of a rollout.
 const MAX_METRICS: usize = 200;
 
-/// Most segments of one rollout. Warm-up keeps 200 values of each.
+/// Maximum number of segments of a rollout. Warm-up keeps 200 values of each.
 const MAX_SEGMENTS: usize = 50;
 
-/// Most summaries of one arm and window: of each metric one for all traffic, and while warming up 201 for each of its segments.
+/// Maximum number of summaries per arm and window. Each metric has one summary for all traffic, and during warm-up 201 for each of
+/// its segments.
 const MAX_SUMMARIES: usize = 100_000;
 
-/// Longest name of anything. Longer ones come on no event.
+/// Maximum length of a name. Events do not accept longer ones.
 const MAX_NAME_BYTES: usize = 256;
 
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     names(spec, found);
     let metrics = spec.metrics.len();
     if metrics > MAX_METRICS {
-        let message = format!("there are {metrics} metrics; a rollout may have {MAX_METRICS}");
-        found.error("metrics", message, "keep those that decide, or split the rollout");
+        let message = format!("there are {metrics} metrics; a rollout may have at most {MAX_METRICS}");
+        found.error("metrics", message, "keep those that affect the decision, or split the rollout");
         return;
     }
     let segments = spec.segments.len();
     if segments > MAX_SEGMENTS {
-        let message = format!("there are {segments} segments; a rollout may have {MAX_SEGMENTS}");
+        let message = format!("there are {segments} segments; a rollout may have at most {MAX_SEGMENTS}");
         found.error("segments", message, "keep those in which the canary may differ");
         return;
     }
     let summaries: usize = spec.metrics.iter().map(|metric| 1 + 201 * metric.segments.len()).sum();
     if summaries > MAX_SUMMARIES {
-        let message =
-            format!("its metrics in their segments need {summaries} summaries per window; at most {MAX_SUMMARIES}");
+        let message = format!(
+            "the metrics in their segments need {summaries} summaries per window; the maximum is {MAX_SUMMARIES}"
+        );
         found.error("metrics", message, "judge fewer metrics per segment");
         return;
     }
-    let normalised = spec.normalised();
-    let bytes = json_bytes(&normalised);
+    let normalized = spec.normalized();
+    let bytes = json_bytes(&normalized);
     if bytes > MAX_SPEC_BYTES {
-        let (list, part) = largest_part(&normalised);
+        let (list, part) = largest_part(&normalized);
         found.error(
             list,
-            format!("as JSON the spec has {bytes} bytes; at most {MAX_SPEC_BYTES} are taken"),
-            format!("shorten it: `{list}` takes {part} bytes of it"),
+            format!("as JSON the spec has {bytes} bytes; the maximum is {MAX_SPEC_BYTES}"),
+            format!("shorten it: `{list}` has {part} of these bytes"),
         );
         return;
     }
-    let values: usize = normalised.segments.iter().map(|segment| segment.top).sum();
+    let values: usize = normalized.segments.iter().map(|segment| segment.top).sum();
     let largest = bytes + values * FROZEN_VALUE_BYTES;
     if largest > MAX_CONTROL_BYTES {
         found.error(
             "segments",
             format!(
-                "with the {values} values that warm-up may freeze, the rollout's records have up to {largest} bytes; at most \
-                 {MAX_CONTROL_BYTES} are taken"
+                "with the {values} values that warm-up may freeze, the rollout's records have up to {largest} bytes; the maximum is \
+                 {MAX_CONTROL_BYTES}"
             ),
             "use fewer segments, or a smaller `top`",
         );
@@ -74,11 +76,11 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
 }
 
 fn json_bytes<T: serde::Serialize>(part: &T) -> usize {
-    // All keys of its maps are text.
+    // This cannot fail, because all keys of its maps are text.
     serde_json::to_vec(part).map_or(usize::MAX, |json| json.len())
 }
 
-/// The list that takes most of a spec.
+/// The list that has most of the bytes of a spec.
 fn largest_part(spec: &RolloutSpec) -> (&'static str, usize) {
     let parts = [
         ("metrics", json_bytes(&spec.metrics)),
@@ -93,7 +95,7 @@ fn largest_part(spec: &RolloutSpec) -> (&'static str, usize) {
 fn names(spec: &RolloutSpec, found: &mut Found) {
     let mut check = |path: String, name: &str| {
         if name.len() > MAX_NAME_BYTES {
-            let message = format!("the name has {} bytes; at most {MAX_NAME_BYTES} are taken", name.len());
+            let message = format!("the name has {} bytes; the maximum is {MAX_NAME_BYTES}", name.len());
             found.error(path, message, "use a shorter one");
         }
     };

@@ -3,7 +3,7 @@
 use super::Found;
 use serin_spec::{OutputKind, OutputSource, RolloutSpec, SegmentSource, Severity, TrafficSource};
 
-/// More segment values than this thin the evidence out and cost memory in every window.
+/// More segment values than this leave little evidence for each value and cost memory in every window.
 const TOP_MAX: usize = 100;
 
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
@@ -21,14 +21,14 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
             found.add(
                 Severity::Error,
                 &path,
-                "the segment has no source: routers see requests, not events of others",
+                "the segment has no source: Serin's routers read requests, not events of external systems",
                 "use header, json, input or parameter, or set `traffic: external`",
                 &["traffic"],
             );
         }
         let path = format!("segments[{index}].top");
         if segment.top == 0 {
-            found.error(&path, "with top 0 every value is in `other`", "judge at least one value alone");
+            found.error(&path, "with top 0 every value is in `other`", "use at least 1");
         } else if segment.top > TOP_MAX {
             let message = format!("{} values share the evidence and the error budget", segment.top);
             found.error(&path, message, format!("use at most {TOP_MAX}; 10 is the default"));
@@ -49,11 +49,11 @@ fn outputs(spec: &RolloutSpec, found: &mut Found) {
         match (output.kind, output.min, output.max) {
             (OutputKind::Class, None, None) | (OutputKind::Number, None, _) | (OutputKind::Number, _, None) => {}
             (OutputKind::Class, ..) => {
-                found.error(&path, "a class has no range", "leave min and max out, or set `kind: number`");
+                found.error(&path, "a class cannot have a range", "leave min and max out, or set `kind: number`");
             }
             (OutputKind::Number, Some(min), Some(max)) if min < max => {}
             (OutputKind::Number, Some(min), Some(max)) => {
-                let message = format!("no number is in the range {min} to {max}: every answer is an invalid output");
+                let message = format!("no number is in the range {min} to {max}, so every answer is an invalid output");
                 found.error(&path, message, "set min below max");
             }
         }

@@ -1,4 +1,4 @@
-//! What lint refuses and what it warns about.
+//! Errors and warnings of lint.
 
 mod addresses;
 
@@ -10,28 +10,28 @@ use serin_spec::{
     Margin, MetricKind, MetricSource, RolloutSpec, SegmentSource, Share, Step, StickyKey, units::Duration,
 };
 
-pub(super) fn told(change: impl FnOnce(&mut RolloutSpec)) -> Vec<String> {
+pub(super) fn problems(change: impl FnOnce(&mut RolloutSpec)) -> Vec<String> {
     let mut spec = spec();
     change(&mut spec);
     lint(&spec, None).iter().map(ToString::to_string).collect()
 }
 
-/// The only thing said is an error about `path` with `words`.
+/// Asserts that the only problem is an error at `path` with `words`.
 #[track_caller]
 pub(super) fn refused(path: &str, words: &str, change: impl FnOnce(&mut RolloutSpec)) {
-    only("error", path, words, &told(change));
+    only("error", path, words, &problems(change));
 }
 
-/// The only thing said is a warning about `path` with `words`.
+/// Asserts that the only problem is a warning at `path` with `words`.
 #[track_caller]
 pub(super) fn warned(path: &str, words: &str, change: impl FnOnce(&mut RolloutSpec)) {
-    only("warning", path, words, &told(change));
+    only("warning", path, words, &problems(change));
 }
 
 #[track_caller]
-pub(super) fn only(severity: &str, path: &str, words: &str, told: &[String]) {
+pub(super) fn only(severity: &str, path: &str, words: &str, problems: &[String]) {
     let fits = |line: &String| line.starts_with(&format!("{severity}: {path}: ")) && line.contains(words);
-    assert!(told.len() == 1 && fits(&told[0]), "{told:#?}");
+    assert!(problems.len() == 1 && fits(&problems[0]), "{problems:#?}");
 }
 
 /// A gate on the share of failed calls.
@@ -39,7 +39,7 @@ pub(super) fn failed() -> serin_spec::MetricSpec {
     rate("errors", MetricSource::Failed)
 }
 
-/// A rate with a label that comes within a minute.
+/// A rate with a label that arrives within a minute.
 pub(super) fn click() -> serin_spec::MetricSpec {
     serin_spec::MetricSpec {
         maturity: Duration::from_secs(60),
@@ -52,7 +52,7 @@ fn shadow(version: &str, share: &str) -> serin_spec::ShadowSpec {
 }
 
 fn rate(name: &str, source: MetricSource) -> serin_spec::MetricSpec {
-    let mut metric = spec().normalised().metrics.remove(2);
+    let mut metric = spec().normalized().metrics.remove(2);
     name.clone_into(&mut metric.name);
     metric.source = source;
     metric
@@ -72,7 +72,7 @@ fn a_check_that_can_never_fail_is_refused() {
         spec.metrics[0].margin = Some(Margin { absolute: None, relative: Some(1.5) });
     });
     refused("metrics", "can never fail", |spec| {
-        spec.metrics = spec.normalised().metrics;
+        spec.metrics = spec.normalized().metrics;
         for metric in &mut spec.metrics {
             metric.role = Role::Watch;
         }
@@ -86,7 +86,7 @@ fn a_check_that_can_never_pass_is_refused() {
     refused("metrics[0].margin", "can never pass", |spec| {
         spec.metrics[0].margin.as_mut().unwrap().absolute = Some(0.0);
     });
-    refused("metrics[0].margin", "nothing of how much harm", |spec| spec.metrics[0].margin = None);
+    refused("metrics[0].margin", "how much harm is acceptable", |spec| spec.metrics[0].margin = None);
     refused("metrics[0].margin", "finite number", |spec| {
         spec.metrics[0].margin.as_mut().unwrap().absolute = Some(f64::NAN);
     });
@@ -111,38 +111,40 @@ fn the_ramp_goes_up_and_ends() {
     });
     refused("grace", "too long", |spec| spec.grace = Duration::from_secs(86_401));
     warned("grace", "longer than a window", |spec| spec.grace = Duration::from_secs(11));
-    assert_eq!(told(|spec| spec.grace = Duration::from_secs(10)), [""; 0]);
-    assert!(told(|spec| spec.steps.clear())[0].contains("the ramp has no step"));
+    assert_eq!(problems(|spec| spec.grace = Duration::from_secs(10)), [""; 0]);
+    assert!(problems(|spec| spec.steps.clear())[0].contains("the ramp has no step"));
     warned("steps[1].weight", "leaves only 5%", |spec| spec.steps[1].weight = Share(9_500));
     warned("steps[1].require", "no step requires a pass", |spec| {
         spec.steps[1].require = Some(serin_spec::Require::NoFail);
     });
-    // A step of the same weight is no step down.
+    // Two steps may have the same weight.
     assert_eq!(
-        told(|spec| spec.steps.insert(0, Step { require: Some(serin_spec::Require::NoFail), ..spec.steps[0].clone() })),
+        problems(|spec| spec
+            .steps
+            .insert(0, Step { require: Some(serin_spec::Require::NoFail), ..spec.steps[0].clone() })),
         [""; 0]
     );
 }
 
 #[test]
-fn what_is_left_out_leaves_something_to_compare() {
-    assert_eq!(told(|spec| spec.settle = 59), [""; 0]);
-    warned("steps[0].bake", "bake.min (10m) is over before the 60 windows", |spec| spec.settle = 60);
-    // The last whole window of the step is compared; bake.min of both steps is over by then.
-    let both = |settle| told(|spec| (spec.settle, spec.steps[1].bake.max) = (settle, spec.steps[0].bake.max));
+fn the_windows_left_out_do_not_cover_a_step_or_the_monitor() {
+    assert_eq!(problems(|spec| spec.settle = 59), [""; 0]);
+    warned("steps[0].bake", "bake.min (10m) ends before the 60 windows", |spec| spec.settle = 60);
+    // The last whole window of the step is compared, after bake.min of both steps.
+    let both = |settle| problems(|spec| (spec.settle, spec.steps[1].bake.max) = (settle, spec.steps[0].bake.max));
     assert!(both(1439).iter().all(|line| line.starts_with("warning: ")), "{:?}", both(1439));
     assert_eq!(both(1440).iter().filter(|line| line.contains("the canary is never compared")).count(), 2);
-    refused("promotion.monitor", "nothing of 1m is compared", |spec| {
+    refused("promotion.monitor", "nothing in 1m is compared", |spec| {
         (spec.settle, spec.promotion.monitor) = (6, Duration::from_secs(60));
         spec.promotion.holdback = Some(Share(500));
     });
 }
 
 #[test]
-fn planned_looks_need_a_horizon_and_what_is_normal() {
+fn planned_looks_need_a_horizon_and_normal_sums() {
     let plan = |answers, looks| Some(serin_spec::GroupSequential { answers, looks });
     let path = "steps[1].groupSequential";
-    // A rate of every answer beside the metrics of labels and quantiles.
+    // Adds a rate of every answer to the metrics of labels and quantiles.
     let with = |change: fn(&mut RolloutSpec)| {
         move |spec: &mut RolloutSpec| {
             spec.metrics.push(rate("errors", MetricSource::Failed));
@@ -150,22 +152,22 @@ fn planned_looks_need_a_horizon_and_what_is_normal() {
             change(spec);
         }
     };
-    assert_eq!(told(with(|_| ())), [""; 0]);
+    assert_eq!(problems(with(|_| ())), [""; 0]);
     refused(
         path,
-        "a rule for `require: pass`",
+        "only works with `require: pass`",
         with(|spec| spec.steps[1].require = Some(serin_spec::Require::PassInSegments)),
     );
     refused(
         "steps[0].groupSequential",
-        "a rule for `require: pass`",
+        "only works with `require: pass`",
         with(|spec| {
             spec.steps[0].group_sequential = spec.steps[1].group_sequential.take();
         }),
     );
     refused(
         "steps[0].groupSequential",
-        "a later step",
+        "a later step also requires a pass",
         with(|spec| {
             spec.steps[0].require = Some(serin_spec::Require::Pass);
             spec.steps[0].group_sequential = spec.steps[1].group_sequential.take();
@@ -178,12 +180,12 @@ fn planned_looks_need_a_horizon_and_what_is_normal() {
             spec.steps[1].group_sequential = Some(serin_spec::GroupSequential { answers: 60_000, looks: 11 });
         }),
     );
-    // Few answers, for rates with wide margins: the gate `refused`, which the file does not name, does not ask for more.
+    // Few answers are enough for rates with wide margins. The built-in gate `refused`, which is not in the file, needs no more.
     let wide = |name: &str, source| {
         let margin = Some(Margin { absolute: Some(0.1), relative: None });
         serin_spec::MetricSpec { margin, ..rate(name, source) }
     };
-    let few = told(|spec| {
+    let few = problems(|spec| {
         spec.metrics.extend([wide("failed", MetricSource::Failed), wide("unusable", MetricSource::Unusable)]);
         spec.steps[1].group_sequential = plan(900, 3);
     });
@@ -191,12 +193,12 @@ fn planned_looks_need_a_horizon_and_what_is_normal() {
     // The built-in gate on unusable answers has a margin of half a point.
     refused(
         "steps[1].groupSequential.answers",
-        "unusable is not nearly normal before 5000",
+        "unusable is not close to normal before 5000",
         with(|spec| {
             spec.steps[1].group_sequential = Some(serin_spec::GroupSequential { answers: 4_999, looks: 5 });
         }),
     );
-    // Also where no margin tells how many are needed: the analyzer could not begin.
+    // This is refused even if no margin determines the number, because the analyzer could not start.
     refused(
         "steps[1].groupSequential.answers",
         "4 planned answers are too few for 5 looks",
@@ -204,15 +206,20 @@ fn planned_looks_need_a_horizon_and_what_is_normal() {
             spec.steps[1].group_sequential = Some(serin_spec::GroupSequential { answers: 4, looks: 5 });
         }),
     );
-    let sticky = told(with(|spec| spec.assignment.sticky = Some(StickyKey::Session)));
-    assert!(sticky.iter().any(|line| line.starts_with(&format!("error: {path}: one user brings"))), "{sticky:#?}");
-    refused(path, "no metric of the spec passes by looks", |spec| spec.steps[1].group_sequential = plan(60_000, 5));
+    let sticky = problems(with(|spec| spec.assignment.sticky = Some(StickyKey::Session)));
+    assert!(
+        sticky.iter().any(|line| line.starts_with(&format!("error: {path}: with sticky assignment"))),
+        "{sticky:#?}"
+    );
+    refused(path, "no metric of the spec can pass at planned looks", |spec| {
+        spec.steps[1].group_sequential = plan(60_000, 5)
+    });
 }
 
 #[test]
-fn strata_are_the_values_of_a_judged_segment() {
+fn stratify_by_names_a_segment_of_the_metric() {
     let by = |dimension: &str| Some(dimension.to_owned());
-    assert_eq!(told(|spec| spec.metrics[0].stratify_by = by("origin")), [""; 0]);
+    assert_eq!(problems(|spec| spec.metrics[0].stratify_by = by("origin")), [""; 0]);
     refused("metrics[0].stratifyBy", "did you mean \"origin\"?", |spec| spec.metrics[0].stratify_by = by("orign"));
     refused("metrics[1].stratifyBy", "only rates, means", |spec| {
         spec.metrics[1].segments = vec!["origin".to_owned()];
@@ -226,7 +233,7 @@ fn strata_are_the_values_of_a_judged_segment() {
 }
 
 #[test]
-fn names_must_lead_somewhere() {
+fn names_must_be_defined() {
     refused("metrics[0].segments[0]", "did you mean \"origin\"?", |spec| spec.metrics[0].segments[0] = "orign".into());
     refused("metrics[0].source", "never has data", |spec| spec.outputs.clear());
     refused("metrics[0].source", "is a class", |spec| {
@@ -234,11 +241,11 @@ fn names_must_lead_somewhere() {
         spec.outputs[0].min = None;
         spec.outputs[0].max = None;
     });
-    refused("metrics[1].name", "another entry", |spec| spec.metrics[1].name = "wrong".into());
+    refused("metrics[1].name", "another entry is also named", |spec| spec.metrics[1].name = "wrong".into());
     refused("segments[0].source", "has no source", |spec| {
         spec.segments[0].source = SegmentSource::Event("origin".into());
     });
-    refused("segments[0].source", "no JSON pointer", |spec| {
+    refused("segments[0].source", "is not a JSON pointer", |spec| {
         spec.segments[0].source = SegmentSource::Json("origin".into());
     });
     refused("segments[0].top", "every value is in `other`", |spec| spec.segments[0].top = 0);
@@ -246,7 +253,7 @@ fn names_must_lead_somewhere() {
 }
 
 #[test]
-fn a_delay_is_watched_beside_what_waits_for_the_label() {
+fn a_delay_complements_a_metric_that_waits_for_the_label() {
     let delay = |change: fn(&mut serin_spec::MetricSpec)| {
         move |spec: &mut RolloutSpec| {
             let mut metric = spec.metrics[0].clone();
@@ -257,8 +264,12 @@ fn a_delay_is_watched_beside_what_waits_for_the_label() {
             spec.metrics.push(metric);
         }
     };
-    assert_eq!(told(delay(|_| {})), [""; 0]);
-    assert_eq!(told(delay(|metric| metric.kind = MetricKind::Quantile { level: 0.99 })).len(), 1, "it needs a margin");
+    assert_eq!(problems(delay(|_| {})), [""; 0]);
+    assert_eq!(
+        problems(delay(|metric| metric.kind = MetricKind::Quantile { level: 0.99 })).len(),
+        1,
+        "it needs a margin"
+    );
     let rate = |metric: &mut serin_spec::MetricSpec| {
         (metric.kind, metric.margin) = (MetricKind::Rate, Some(Margin { absolute: Some(0.1), relative: None }));
     };
@@ -269,14 +280,18 @@ fn a_delay_is_watched_beside_what_waits_for_the_label() {
         "has no delay",
         delay(|metric| metric.when_missing = serin_spec::WhenMissing::Zero),
     );
-    warned("metrics[2].maturity", "by no metric for 6h", delay(|metric| metric.maturity = Duration::from_secs(21_600)));
+    warned(
+        "metrics[2].maturity",
+        "no other metric waits for label \"late\" for 6h",
+        delay(|metric| metric.maturity = Duration::from_secs(21_600)),
+    );
     warned(
         "metrics[2].source",
         "did you mean \"late\"?",
         delay(|metric| metric.source = MetricSource::LabelDelay("lat".into())),
     );
-    // Of a model's answers it says nothing.
-    let only = told(|spec| {
+    // A delay does not measure a model's answers.
+    let only = problems(|spec| {
         delay(|metric| metric.role = Role::Gate)(spec);
         spec.metrics.remove(0);
     });
@@ -301,10 +316,10 @@ fn kinds_fit_their_sources() {
 }
 
 #[test]
-fn labels_that_come_after_the_ramp_are_warned_about() {
+fn labels_that_arrive_after_the_ramp_are_warned_about() {
     let labels = |spec: &mut RolloutSpec| spec.metrics[0].maturity = Duration::from_secs(12 * 3600);
     warned("metrics[0].maturity", "the ramp may be at 25% after 10m", labels);
-    // Long enough at the light weight, or it must pass there.
+    // There is no warning if the step with the small weight is long enough or requires a pass.
     let light = |spec: &mut RolloutSpec| {
         let bake = &mut spec.steps[0].bake;
         (bake.min, bake.max) = (Duration::from_secs(12 * 3600), Duration::from_secs(20 * 3600));
@@ -312,7 +327,7 @@ fn labels_that_come_after_the_ramp_are_warned_about() {
     let passes = |spec: &mut RolloutSpec| spec.steps[0].require = Some(serin_spec::Require::Pass);
     let watched = |spec: &mut RolloutSpec| spec.metrics[0].role = Role::Watch;
     for change in [light as fn(&mut RolloutSpec), passes, watched] {
-        let found = told(|spec| {
+        let found = problems(|spec| {
             labels(spec);
             change(spec);
         });
@@ -322,7 +337,7 @@ fn labels_that_come_after_the_ramp_are_warned_about() {
 
 #[test]
 fn labels_need_time() {
-    refused("metrics[0].maturity", "come later than answers", |spec| spec.metrics[0].maturity = Duration::default());
+    refused("metrics[0].maturity", "arrive later than answers", |spec| spec.metrics[0].maturity = Duration::default());
     warned("metrics[0].maturity", "no step bakes longer than 1d", |spec| {
         spec.metrics[0].maturity = Duration::from_secs(200_000);
     });
@@ -330,7 +345,7 @@ fn labels_need_time() {
 }
 
 #[test]
-fn what_probably_was_not_meant_is_warned_about() {
+fn probable_mistakes_are_warned_about() {
     warned("metrics", "no metric looks at outputs or feedback", |spec| drop(spec.metrics.remove(0)));
     warned("metrics", "6 gates", |spec| {
         let extra = ["a", "b", "c", "d"]
@@ -362,31 +377,31 @@ fn what_probably_was_not_meant_is_warned_about() {
 
 #[test]
 fn numbers_are_in_their_range() {
-    refused("decision.falseRollback", "no error rate", |spec| spec.decision.false_rollback = 0.0);
+    refused("decision.falseRollback", "not a valid error rate", |spec| spec.decision.false_rollback = 0.0);
     refused("decision.rollbackScore", "not below", |spec| spec.decision.rollback_score = 96.0);
-    refused("decision.promoteScore", "no score", |spec| spec.decision.promote_score = 101.0);
-    refused("controlRatio", "compares with nothing", |spec| spec.control_ratio = 0.0);
+    refused("decision.promoteScore", "not a valid score", |spec| spec.decision.promote_score = 101.0);
+    refused("controlRatio", "has no traffic to compare with", |spec| spec.control_ratio = 0.0);
     refused("window", "too short", |spec| spec.window = Duration::default());
-    refused("metrics[0].scoreWeight", "no weight", |spec| spec.metrics[0].score_weight = -1.0);
-    refused("canary.pathVersion", "cannot stand in a path", |spec| spec.canary.path_version = Some("a/b".into()));
+    refused("metrics[0].scoreWeight", "not a valid weight", |spec| spec.metrics[0].score_weight = -1.0);
+    refused("canary.pathVersion", "cannot be part of a path", |spec| spec.canary.path_version = Some("a/b".into()));
 }
 
 #[test]
 fn traffic_that_cannot_resolve_a_margin_is_warned_about() {
-    let told = |per_second: f64| -> Vec<String> {
+    let problems = |per_second: f64| -> Vec<String> {
         let traffic = Traffic { per_second, rates: std::collections::BTreeMap::new() };
         lint(&spec(), Some(&traffic)).iter().map(ToString::to_string).collect()
     };
-    assert_eq!(told(1_000.0), [""; 0]);
-    // 25 % of 0.1/s for a day: 2 160 answers, enough for `wrong` (1 683) and the built-in gates (1 403 at most), not for p99 (2 294).
-    let some = told(0.1);
+    assert_eq!(problems(1_000.0), [""; 0]);
+    // 25 % of 0.1/s for a day are 2 160 answers: enough for `wrong` (1 683) and the built-in gates (1 403 at most), not for p99 (2 294).
+    let some = problems(0.1);
     assert!(some.len() == 1 && some[0].contains("latency_p99 needs about"), "{some:#?}");
-    let none = told(0.001);
+    let none = problems(0.001);
     assert!(none.len() == 1 && none[0].contains("use shadow or blue-green"), "{none:#?}");
 }
 
 #[test]
-fn a_group_must_mean_something() {
+fn groups_are_defined_and_used() {
     let grouped = |name: &str| serin_spec::GroupSpec { name: name.to_owned(), weight: 1.0 };
     refused("metrics[0].group", "did you mean \"quality\"", |spec| {
         spec.groups = vec![grouped("quality")];
@@ -408,7 +423,7 @@ fn a_group_must_mean_something() {
 }
 
 #[test]
-fn answers_can_only_differ_where_calls_are_mirrored() {
+fn a_disagreement_metric_needs_mirrored_calls() {
     let pairs = |spec: &mut RolloutSpec, role: Role| {
         spec.metrics.push(serin_spec::MetricSpec {
             kind: MetricKind::Disagreement,
@@ -418,9 +433,9 @@ fn answers_can_only_differ_where_calls_are_mirrored() {
             ..rate("disagreement", MetricSource::Status)
         });
     };
-    warned("metrics[2].kind", "is held for it", |spec| pairs(spec, Role::Gate));
+    warned("metrics[2].kind", "the rollout is held", |spec| pairs(spec, Role::Gate));
     for (policy, words) in [
-        (serin_spec::Policy::Rollback, "is rolled back for it"),
+        (serin_spec::Policy::Rollback, "the rollout is rolled back"),
         (serin_spec::Policy::Warn, "a step waits for it to pass"),
         (serin_spec::Policy::Proceed, "decides nothing"),
     ] {
@@ -430,7 +445,7 @@ fn answers_can_only_differ_where_calls_are_mirrored() {
         });
     }
     warned("metrics[2].kind", "never has data", |spec| pairs(spec, Role::Watch));
-    let mirrored = told(|spec| {
+    let mirrored = problems(|spec| {
         pairs(spec, Role::Gate);
         let step = Step { weight: Share(0), mirror: Some(Share(1_000)), ..spec.steps[0].clone() };
         spec.steps.insert(0, step);
@@ -445,11 +460,11 @@ fn mirrors_targets_features_and_examples() {
         let step = Step { weight: Share(0), mirror: Some(Share(share)), ..spec.steps[0].clone() };
         spec.steps.insert(at, step);
     };
-    assert_eq!(told(|spec| mirror(spec, 0, 1_000)), Vec::<String>::new());
-    refused("steps[0].mirror", "sees nothing", |spec| mirror(spec, 0, 0));
-    refused("steps[1].mirror", "answers callers before this step", |spec| mirror(spec, 1, 1_000));
-    refused("steps[0].mirror", "not both", |spec| spec.steps[0].mirror = Some(Share(100)));
-    warned("steps[0].mirror", "takes everything at once", |spec| {
+    assert_eq!(problems(|spec| mirror(spec, 0, 1_000)), Vec::<String>::new());
+    refused("steps[0].mirror", "nothing is mirrored to the canary", |spec| mirror(spec, 0, 0));
+    refused("steps[1].mirror", "already answers callers before this step", |spec| mirror(spec, 1, 1_000));
+    refused("steps[0].mirror", "cannot have both", |spec| spec.steps[0].mirror = Some(Share(100)));
+    warned("steps[0].mirror", "would get all traffic at once", |spec| {
         mirror(spec, 0, 1_000);
         spec.steps[0].require = Some(serin_spec::Require::Pass);
         spec.steps.truncate(1);
@@ -461,15 +476,15 @@ fn mirrors_targets_features_and_examples() {
         let target = serde_json::json!({"name": "staff", "when": {"header": "x-team"}, "is": is});
         serde_json::from_str(&json(target)).unwrap()
     };
-    assert_eq!(told(|spec| spec.assignment.targets.push(target(&["ml"]))), Vec::<String>::new());
+    assert_eq!(problems(|spec| spec.assignment.targets.push(target(&["ml"]))), Vec::<String>::new());
     warned("assignment.targets", "matches every request", |spec| spec.assignment.targets.push(target(&[])));
     let feature = |name: &str| {
         let feature =
             serde_json::json!({"name": name, "source": {"json": "/amount"}, "computedAt": {"header": "x-at"}});
         serde_json::from_str(&json(feature)).unwrap()
     };
-    refused("features[0].name", "is the name of an output too", |spec| spec.features.push(feature("late")));
-    assert_eq!(told(|spec| spec.features.push(feature("amount"))), Vec::<String>::new());
+    refused("features[0].name", "an output is also named", |spec| spec.features.push(feature("late")));
+    assert_eq!(problems(|spec| spec.features.push(feature("amount"))), Vec::<String>::new());
     for known in ["amount", "amount.age", "response.bytes", "response.missing"] {
         let metric = serin_spec::MetricSpec {
             kind: MetricKind::Mean { min: 0.0, max: 10.0 },
@@ -477,7 +492,7 @@ fn mirrors_targets_features_and_examples() {
             ..rate("watched", MetricSource::Output(known.into()))
         };
         assert_eq!(
-            told(|spec| {
+            problems(|spec| {
                 spec.features.push(feature("amount"));
                 spec.metrics.push(metric);
             }),
@@ -485,31 +500,31 @@ fn mirrors_targets_features_and_examples() {
             "{known}"
         );
     }
-    refused("capture.maxBytes", "cannot be kept", |spec| {
+    refused("capture.maxBytes", "cannot be truncated to 0 bytes", |spec| {
         mirror(spec, 0, 1_000);
         spec.capture = Some(serde_json::from_str(r#"{"maxBytes": 0}"#).unwrap());
     });
     warned("capture", "nothing is mirrored", |spec| spec.capture = Some(serde_json::from_str("{}").unwrap()));
-    refused("drain", "not rolled back", |spec| spec.drain = Duration::from_secs(100_000));
+    refused("drain", "is too long", |spec| spec.drain = Duration::from_secs(100_000));
 }
 
 #[test]
-fn a_spec_of_which_a_record_could_be_too_large_is_refused() {
+fn a_spec_whose_records_could_be_too_large_is_refused() {
     let latency = |n: usize| serin_spec::MetricSpec { name: format!("latency_{n}"), ..spec().metrics[1].clone() };
     let many = |count: usize| move |spec: &mut RolloutSpec| spec.metrics.extend((0..count).map(latency));
     let errors = |change: &dyn Fn(&mut RolloutSpec)| -> Vec<String> {
-        told(change).into_iter().filter(|line| line.starts_with("error")).collect()
+        problems(change).into_iter().filter(|line| line.starts_with("error")).collect()
     };
     assert_eq!(errors(&many(100)), [""; 0]);
-    only("error", "metrics", "there are 6802 metrics; a rollout may have 200", &errors(&many(6800)));
-    // Long texts in few entries.
+    only("error", "metrics", "there are 6802 metrics; a rollout may have at most 200", &errors(&many(6800)));
+    // A few entries with long texts.
     let pointer = |spec: &mut RolloutSpec| {
         spec.segments[0].source = SegmentSource::Json(format!("/{}", "p".repeat(MAX_SPEC_BYTES)));
     };
-    only("error", "segments", "bytes; at most 262144 are taken", &errors(&pointer));
+    only("error", "segments", "bytes; the maximum is 262144", &errors(&pointer));
     let pointer = |spec: &mut RolloutSpec| spec.plan.currency = Some("u".repeat(MAX_SPEC_BYTES));
     only("error", "model", "as JSON the spec has", &errors(&pointer));
-    // Ten dimensions are few enough, forty are not.
+    // Ten dimensions are accepted, forty are refused.
     let dimensions = |count: usize| {
         move |spec: &mut RolloutSpec| {
             let segment = |n| serin_spec::SegmentSpec { name: format!("d{n}"), top: 100, ..spec.segments[0].clone() };
@@ -525,7 +540,7 @@ fn a_spec_of_which_a_record_could_be_too_large_is_refused() {
 fn names_that_are_too_long_are_refused() {
     let long = || "n".repeat(257);
     let errors = |change: &dyn Fn(&mut RolloutSpec)| -> Vec<String> {
-        told(change).into_iter().filter(|line| line.starts_with("error")).collect()
+        problems(change).into_iter().filter(|line| line.starts_with("error")).collect()
     };
     only("error", "model", "the name has 257 bytes", &errors(&|spec| spec.model = long().into()));
     only("error", "canary.version", "257 bytes", &errors(&|spec| spec.canary.version = long().into()));

@@ -1,14 +1,14 @@
-//! Rules on values: a check looks at values that its source can give.
+//! Rules on values: a check must use values that its source can produce.
 
 use serin_kinds::{Kind as _, Range};
 
 use super::Found;
 use serin_spec::{BUILT_IN_OUTPUTS, MetricSource, MetricSpec, RolloutSpec, Severity};
 
-/// No call takes longer, in milliseconds.
+/// Longest possible call, in milliseconds.
 const LONGEST_CALL: f64 = 86_400_000.0;
 
-/// The numbers that a metric's source can give.
+/// Range of the numbers that a metric's source can produce.
 fn of_source(spec: &RolloutSpec, metric: &MetricSpec) -> Range {
     match &metric.source {
         MetricSource::Failed
@@ -40,7 +40,7 @@ fn of_output(spec: &RolloutSpec, name: &str) -> Range {
     if built_in { Range::POSITIVE } else { Range::ALL }
 }
 
-/// Smallest and largest value that a metric's number can have: those of the kind that the source can give.
+/// Smallest and largest value that a metric can have: the values that both the kind and the source allow.
 pub(super) fn range(spec: &RolloutSpec, metric: &MetricSpec) -> Range {
     let of_kind = metric.kind.range();
     if !is_sensible(of_kind) {
@@ -56,27 +56,33 @@ pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &
         let kind = format!("{path}.kind");
         if of_kind.within(of_source).is_none() {
             let message = format!(
-                "this check can never fail: its source gives {}, and the kind takes {}, so all values count the same",
+                "this check can never fail: its source gives {}, but the kind takes {}, so all values count the same",
                 in_words(of_source),
                 in_words(of_kind)
             );
-            found.add(Severity::Error, kind, message, "let the kind take what the source gives", &["outputs"]);
+            found.add(Severity::Error, kind, message, "set the range of the kind to that of the source", &["outputs"]);
         } else if let (Some(Range { min, max }), MetricSource::Output(name)) = (metric.kind.clamps_to(), &metric.source)
             && spec.outputs.iter().any(|rule| rule.name == *name)
             && (of_source.min.is_finite() && of_source.min < min || of_source.max.is_finite() && of_source.max > max)
         {
             let message = format!(
-                "output {name:?} is {}, and what lies outside of {min} to {max} counts as its end",
+                "output {name:?} is {}, and values outside {min} to {max} count as the nearest end",
                 in_words(of_source)
             );
-            found.add(Severity::Warning, kind, message, "let the kind take what the source gives", &["outputs"]);
+            found.add(
+                Severity::Warning,
+                kind,
+                message,
+                "set the range of the kind to that of the source",
+                &["outputs"],
+            );
         }
     }
     threshold(spec, metric, &format!("{path}.source"), found);
     tolerance(spec, metric, &format!("{path}.tolerance"), found);
 }
 
-/// Nonsense has an error of its own.
+/// Whether the range is not empty. An empty range has its own error.
 fn is_sensible(range: Range) -> bool {
     range.min < range.max
 }
@@ -84,34 +90,34 @@ fn is_sensible(range: Range) -> bool {
 fn in_words(Range { min, max }: Range) -> String {
     match (min.is_finite(), max.is_finite()) {
         (true, true) => format!("{min} to {max}"),
-        (true, false) => format!("{min} and more"),
-        (false, true) => format!("{max} and less"),
+        (true, false) => format!("{min} or more"),
+        (false, true) => format!("{max} or less"),
         (false, false) => "any number".to_owned(),
     }
 }
 
-/// An output that is always, or never, above the threshold says the same of every answer.
+/// An output that is always, or never, above the threshold means the same for every answer.
 fn threshold(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let MetricSource::Wrong { output, threshold, .. } = &metric.source else { return };
     let Range { min, max } = Some(of_output(spec, output)).filter(|range| is_sensible(*range)).unwrap_or(Range::ALL);
-    let says = if !threshold.is_finite() {
-        format!("{threshold} is no threshold")
+    let message = if !threshold.is_finite() {
+        format!("{threshold} is not a valid threshold")
     } else if *threshold <= min {
-        format!("output {output:?} is never below the threshold of {threshold}: every answer means yes")
+        format!("output {output:?} is never below the threshold of {threshold}, so every answer means yes")
     } else if *threshold > max {
-        format!("output {output:?} never reaches the threshold of {threshold}: every answer means no")
+        format!("output {output:?} never reaches the threshold of {threshold}, so every answer means no")
     } else {
         return;
     };
-    let between = if min.is_finite() && max.is_finite() {
+    let fix = if min.is_finite() && max.is_finite() {
         format!("use a number above {min}, up to {max}")
     } else {
         "use a number that some answers reach; 0.5 is the default".to_owned()
     };
-    found.add(Severity::Error, path, says, between, &["outputs"]);
+    found.add(Severity::Error, path, message, fix, &["outputs"]);
 }
 
-/// A tolerance that no two answers exceed.
+/// Refuses a tolerance that no two answers can exceed.
 fn tolerance(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let Some(tolerance) = metric.tolerance.filter(|_| metric.kind.is_paired()) else { return };
     if !matches!(metric.source, MetricSource::Output(_) | MetricSource::Latency) {

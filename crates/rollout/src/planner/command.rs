@@ -1,4 +1,4 @@
-//! What a command does. A command that cannot be done changes nothing and is answered by an event that says why.
+//! What commands do. A command that cannot be done changes nothing, and an event reports why.
 
 use serin_schemas::{
     ids::{EventTime, RolloutId},
@@ -13,12 +13,12 @@ use super::{
 use crate::lint::lint;
 use serin_spec::{Concurrency, Mode, RolloutSpec, Severity};
 
-/// Commands of a model whose ids are kept.
+/// Ids of commands that are kept per model.
 const COMMANDS_KEPT: usize = 256;
-/// Rollouts of a model that may wait.
+/// Rollouts that may be queued per model.
 const QUEUE_MAX: usize = 8;
 
-/// Why a command cannot be done, in a sentence for people.
+/// Why a command cannot be done, as a sentence for people.
 type Refusal = String;
 
 impl Planner {
@@ -67,8 +67,8 @@ impl ModelState {
         if let Err(refusal) = done {
             let rollout = self.active.take();
             let sentence = format!("{} refused: {refusal}", verb(command.action));
-            self.tell(rollout.as_ref(), EventKind::Refused, sentence, now, turn);
-            // The refused command may have meant another rollout than the active one.
+            self.emit(rollout.as_ref(), EventKind::Refused, sentence, now, turn);
+            // The refused command may be about another rollout than the active one.
             if let (Some(event), Some(meant)) = (turn.effects.events.last_mut(), &command.rollout)
                 && event.rollout.as_ref() != Some(meant)
             {
@@ -80,10 +80,10 @@ impl ModelState {
     }
 
     fn on_apply(&mut self, command: &Command, now: EventTime, turn: &mut Turn<'_>) -> Result<(), Refusal> {
-        let id = command.rollout.clone().ok_or("the command names no rollout id")?;
+        let id = command.rollout.clone().ok_or("the command has no rollout id")?;
         let spec = self.read_spec(command)?;
         if self.knows(&id) {
-            return Err(format!("rollout {id} exists already; apply it under a new id"));
+            return Err(format!("rollout {id} already exists; apply it under a new id"));
         }
         let spec = self.checked_at_once(spec, turn)?;
         self.warn_about_stable(&spec, now, turn);
@@ -95,7 +95,7 @@ impl ModelState {
         match concurrency {
             Concurrency::Supersede => {
                 let sentence = format!("superseded by rollout {}", queued.id);
-                // The queue is older than the new one: it waits on behind it.
+                // The rest of the queue is older and stays behind the new one.
                 self.queue.push_front(queued);
                 self.end(&mut active, Phase::Superseded, Outcome::Superseded, Vec::new(), sentence, now, turn);
                 self.settle(active, turn);
@@ -103,29 +103,29 @@ impl ModelState {
             Concurrency::Queue if self.queue.len() < QUEUE_MAX => {
                 let mut waiting = RolloutState::new(queued.clone(), now, turn.now_ms);
                 waiting.phase = Phase::Pending;
-                waiting.sentence = format!("waits for rollout {}", active.id);
+                waiting.sentence = format!("waiting for rollout {}", active.id);
                 let sentence = waiting.sentence.clone();
                 self.queue.push_back(queued);
                 self.active = Some(active);
-                self.tell(Some(&waiting), EventKind::Started, sentence, now, turn);
+                self.emit(Some(&waiting), EventKind::Started, sentence, now, turn);
             }
             Concurrency::Queue | Concurrency::Reject => {
                 let running = format!("rollout {} of {} is {}", active.id, self.model, word(active.phase));
                 let full = concurrency == Concurrency::Queue;
                 self.active = Some(active);
-                let way_out = if full {
-                    format!("and {QUEUE_MAX} more wait already; abort one of them")
+                let fix = if full {
+                    format!("and {QUEUE_MAX} more are already waiting; abort one of them")
                 } else {
                     "abort it first, or set `concurrency: queue` or `supersede`".to_owned()
                 };
-                return Err(format!("{running}; {way_out}"));
+                return Err(format!("{running}; {fix}"));
             }
         }
         Ok(())
     }
 
     fn read_spec(&self, command: &Command) -> Result<RolloutSpec, Refusal> {
-        let text = command.spec.as_deref().ok_or("the command carries no spec")?;
+        let text = command.spec.as_deref().ok_or("the command has no spec")?;
         let spec: RolloutSpec =
             serde_json::from_str(text).map_err(|cause| format!("the spec cannot be read: {cause}"))?;
         if spec.model != self.model {
@@ -136,7 +136,7 @@ impl ModelState {
             .filter(|problem| problem.severity == Severity::Error)
             .map(|problem| format!("{}: {}", problem.path, problem.message))
             .collect();
-        if errors.is_empty() { Ok(spec.normalised()) } else { Err(errors.join("; ")) }
+        if errors.is_empty() { Ok(spec.normalized()) } else { Err(errors.join("; ")) }
     }
 
     fn knows(&self, id: &RolloutId) -> bool {
@@ -145,13 +145,14 @@ impl ModelState {
             || self.ended.iter().any(|ended| ended.id == *id)
     }
 
-    /// A spec that would start now, from what serves, or why it must not. One that waits is looked at when its turn comes.
+    /// Completes a spec that would start now with what serves, or says why it must not start. A queued one is checked when its turn comes.
     fn checked_at_once(&self, spec: RolloutSpec, turn: &Turn<'_>) -> Result<RolloutSpec, Refusal> {
         match (&self.active, spec.concurrency) {
-            // What is superseded ends to its stable.
+            // A superseded rollout ends with its stable version serving.
             (Some(active), Concurrency::Supersede) if active.acts() && spec.mode == Mode::Act => {
-                let stable = stable_of(&spec, Some(&active.spec.stable), turn)
-                    .map_err(|why| format!("rollout {} would end to its stable, and then {why}", active.id))?;
+                let stable = stable_of(&spec, Some(&active.spec.stable), turn).map_err(|why| {
+                    format!("rollout {} would end with its stable version, and then {why}", active.id)
+                })?;
                 let spec = RolloutSpec { stable, ..spec };
                 startable(spec, turn)
             }
@@ -160,21 +161,21 @@ impl ModelState {
         }
     }
 
-    /// An observed rollout moves nothing, so it may start; but it compares with what did not serve.
+    /// An observed rollout moves nothing, so it may start, but it compares with a version that does not serve.
     fn warn_about_stable(&mut self, spec: &RolloutSpec, now: EventTime, turn: &mut Turn<'_>) {
         if self.active.is_some() || spec.mode == Mode::Act {
             return;
         }
         if let Err(why) = stable_of(spec, self.serving.as_ref(), turn) {
-            let sentence = format!("the rollout is only observed, and its file does not name what serves: {why}");
-            self.tell(None, EventKind::Warned, sentence, now, turn);
+            let sentence = format!("the rollout is only observed, but its file does not name what serves: {why}");
+            self.emit(None, EventKind::Warned, sentence, now, turn);
         }
     }
 
-    /// Everything to stable, now; what waits is dropped.
+    /// Sends all calls to stable at once, and drops the queue.
     fn on_stop(&mut self, command: &Command, now: EventTime, turn: &mut Turn<'_>) {
         for queued in std::mem::take(&mut self.queue) {
-            self.drop_queued(queued, stopped("while it waited, aborted", command), now, turn);
+            self.drop_queued(queued, stopped("aborted in the queue", command), now, turn);
         }
         if let Some(mut rollout) = self.active.take() {
             let sentence = stopped("stopped", command);
@@ -183,16 +184,16 @@ impl ModelState {
         }
     }
 
-    /// Commands about a rollout that runs or waits.
+    /// Commands about a rollout that is active or queued.
     fn on_active(&mut self, command: &Command, now: EventTime, turn: &mut Turn<'_>) -> Result<(), Refusal> {
         if let Some(meant) = &command.rollout
             && let Some(place) = self.queue.iter().position(|queued| queued.id == *meant)
         {
             if command.action != Action::Abort {
-                return Err(format!("rollout {meant} waits for another one; only abort can be done"));
+                return Err(format!("rollout {meant} is waiting for another one; it can only be aborted"));
             }
             if let Some(queued) = self.queue.remove(place) {
-                self.drop_queued(queued, stopped("while it waited, aborted", command), now, turn);
+                self.drop_queued(queued, stopped("aborted in the queue", command), now, turn);
             }
             return Ok(());
         }
@@ -231,7 +232,7 @@ impl ModelState {
             self.advance(rollout, &why, now, turn);
         } else {
             return Err(
-                "it is still warming up and nothing could be compared yet; wait, or promote with full".to_owned()
+                "it is still warming up and nothing has been compared yet; wait, or promote it with `full`".to_owned()
             );
         }
         Ok(())
@@ -262,12 +263,12 @@ impl ModelState {
         turn: &mut Turn<'_>,
     ) -> Result<(), Refusal> {
         if let Some(pause) = &rollout.pause {
-            return Err(format!("{} has paused it already", pause.by));
+            return Err(format!("{} has already paused it", pause.by));
         }
         rollout.pause = Some(Pause { by: command.actor.clone(), from: rollout.phase, since: now });
         rollout.phase = Phase::Paused;
         rollout.clock.stop(now);
-        self.take_turn(rollout, EventKind::Paused, stopped("paused", command), now, turn);
+        self.transition(rollout, EventKind::Paused, stopped("paused", command), now, turn);
         Ok(())
     }
 
@@ -282,37 +283,37 @@ impl ModelState {
         if let Some(pause) = rollout.pause.take() {
             if matches!(pause.from, Phase::Baking | Phase::Shadowing | Phase::Promoted) {
                 let seen = acknowledge(rollout);
-                self.go_on(rollout, sentence + &seen, now, turn);
+                self.resume_step(rollout, sentence + &seen, now, turn);
                 return Ok(());
             }
             if let Some(hold) = rollout.hold.as_mut() {
                 hold.since = hold.since.plus(now.since(pause.since));
             }
             rollout.phase = pause.from;
-            self.take_turn(rollout, EventKind::Resumed, sentence, now, turn);
+            self.transition(rollout, EventKind::Resumed, sentence, now, turn);
             return Ok(());
         }
         match rollout.hold.as_ref().map(|hold| hold.cause) {
             Some(HoldCause::Marginal) => {
                 rollout.clock = Clock::default();
                 let seen = acknowledge(rollout);
-                self.go_on(rollout, format!("{sentence}; the step bakes again from its start{seen}"), now, turn);
+                self.resume_step(rollout, format!("{sentence}; the step bakes again from its start{seen}"), now, turn);
                 Ok(())
             }
             Some(HoldCause::Health) => {
                 let seen = acknowledge(rollout);
-                self.go_on(rollout, sentence + &seen, now, turn);
+                self.resume_step(rollout, sentence + &seen, now, turn);
                 Ok(())
             }
-            Some(HoldCause::Stale) => {
-                Err("no verdicts come: see that the aggregator and the analyzer run, then it goes on by itself"
-                    .to_owned())
-            }
-            // Warm-up is not held, but what it waits for can be acknowledged all the same.
+            Some(HoldCause::Stale) => Err(
+                "no verdicts arrive: check that the aggregator and the analyzer are running, then it resumes by itself"
+                    .to_owned(),
+            ),
+            // A warm-up is not held, but the issue that it waits for can be acknowledged in the same way.
             None if rollout.warm_up_waits.is_some_and(NoDataReason::is_finding) => {
                 let seen = acknowledge(rollout);
                 rollout.warm_up_waits = None;
-                self.take_turn(rollout, EventKind::Resumed, sentence + &seen, now, turn);
+                self.transition(rollout, EventKind::Resumed, sentence + &seen, now, turn);
                 Ok(())
             }
             None => Err(format!("it is neither paused nor held but {}", word(rollout.phase))),
@@ -320,8 +321,8 @@ impl ModelState {
     }
 }
 
-/// Whoever resumes has seen what the last verdict holds for. What is acknowledged by that, and what holds again as long as it is so,
-/// as clauses.
+/// The operator who resumes has seen what the last verdict holds for. Returns two clauses: the issues that this acknowledges, and those
+/// that hold the rollout again as long as they last.
 fn acknowledge(rollout: &mut RolloutState) -> String {
     let Some(verdict) = rollout.verdict.as_ref().filter(|verdict| !verdict.holds.is_empty()) else {
         return String::new();
@@ -330,23 +331,22 @@ fn acknowledge(rollout: &mut RolloutState) -> String {
     let sentences = |held: &[&HeldFor]| held.iter().map(|held| held.sentence.as_str()).collect::<Vec<_>>().join("; ");
     let mut clauses = Vec::new();
     if !seen.is_empty() {
-        clauses
-            .push(format!("; acknowledged, so that only something new or worse holds it again: {}", sentences(&seen)));
+        clauses.push(format!("; acknowledged, so that only a new or worse issue holds it again: {}", sentences(&seen)));
         rollout.acknowledged = Some(verdict.as_of);
     }
     if !stays.is_empty() {
-        clauses.push(format!("; it is held again while this is so: {}", sentences(&stays)));
+        clauses.push(format!("; it is held again while this lasts: {}", sentences(&stays)));
     }
     clauses.concat()
 }
 
-/// A rollout that is only observed can promote nothing.
+/// A rollout that is only observed cannot promote anything.
 fn moves_weights(rollout: &RolloutState) -> Result<(), Refusal> {
     if rollout.acts() {
         return Ok(());
     }
     Err(format!(
-        "it is only observed (mode: observe), so nothing here sends calls to {}; move them where they are split, or abort it and \
+        "it is only observed (mode: observe), so Serin sends no calls to {}; change the split where it is made, or abort the rollout and \
          apply the file with `mode: act`",
         rollout.spec.canary.version.in_words()
     ))

@@ -1,6 +1,6 @@
-//! What a verdict does to a rollout that is held, and how a hold ends.
+//! What a verdict does to a held rollout, and how a hold ends.
 //!
-//! Invariant: what [`RolloutState::after_hold`] says is what happens, so that screens and the planner cannot differ.
+//! Invariant: what [`RolloutState::after_hold`] returns is what happens, so that screens and the planner agree.
 
 use serin_schemas::records::{Decision, EventKind, MetricResult, MetricVerdict, Phase, Reason, Role, Verdict};
 
@@ -8,39 +8,39 @@ use super::{
     HoldCause, ModelState, Outcome, RolloutState, Turn,
     verdict::{missing_for_promotion, why_held},
 };
-use serin_spec::WayOut;
+use serin_spec::OnInconclusive;
 
-/// What happens to a held rollout if nothing changes.
+/// What happens to a held rollout if the verdicts do not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterHold {
-    /// Nothing, until verdicts come again: then it goes on by itself, or is held for what they say.
+    /// Nothing until verdicts arrive again. Then the rollout resumes by itself, or is held for what they report.
     Verdicts,
-    /// After `holdMax` it is rolled back on a finding.
+    /// After `holdMax` the rollout is rolled back on a finding.
     Finding,
-    /// After `holdMax` it is rolled back, without a finding.
+    /// After `holdMax` the rollout is rolled back, without a finding.
     RolledBack,
     /// After `holdMax` the next step is taken.
     Promoted,
-    /// After `holdMax` it is said that a person is waited for, once.
+    /// After `holdMax` an event asks once for a decision by a person.
     Asked,
 }
 
 impl RolloutState {
-    /// What happens to it as long as verdicts say the same as this one; `None`: it is not held.
+    /// What happens to the rollout if the next verdicts equal this one; `None` if it is not held.
     pub fn after_hold(&self, verdict: &Verdict) -> Option<AfterHold> {
         let hold = self.hold.as_ref()?;
         Some(match (hold.cause, self.spec.decision.on_inconclusive) {
             (HoldCause::Stale, _) => AfterHold::Verdicts,
             _ if !findings(verdict).is_empty() => AfterHold::Finding,
-            (_, WayOut::Rollback) => AfterHold::RolledBack,
+            (_, OnInconclusive::Rollback) => AfterHold::RolledBack,
             // Without sound evidence nothing is promoted.
-            (HoldCause::Marginal, WayOut::Promote) if verdict.decision != Decision::Hold => AfterHold::Promoted,
-            (_, WayOut::Promote | WayOut::Hold) => AfterHold::Asked,
+            (HoldCause::Marginal, OnInconclusive::Promote) if verdict.decision != Decision::Hold => AfterHold::Promoted,
+            (_, OnInconclusive::Promote | OnInconclusive::Hold) => AfterHold::Asked,
         })
     }
 }
 
-/// What speaks against the canary, worst first. A verdict that continues names what is open as its reasons: no findings.
+/// The evidence against the canary, worst first. A verdict that continues lists what is open as its reasons; those are not findings.
 fn findings(verdict: &Verdict) -> Vec<Reason> {
     if verdict.decision == Decision::Hold && !verdict.reasons.is_empty() {
         return verdict.reasons.clone();
@@ -68,15 +68,15 @@ impl ModelState {
                 let sentence = why_held(rollout, verdict, turn);
                 self.hold(rollout, HoldCause::Health, sentence, now, turn);
             }
-            (HoldCause::Stale, _) => self.go_on(rollout, "verdicts come again".to_owned(), now, turn),
+            (HoldCause::Stale, _) => self.resume_step(rollout, "verdicts arrive again".to_owned(), now, turn),
             (HoldCause::Health, decision) if decision != Decision::Hold => {
-                self.go_on(rollout, "the evidence is sound again".to_owned(), now, turn);
+                self.resume_step(rollout, "the evidence is sound again".to_owned(), now, turn);
             }
             (HoldCause::Health | HoldCause::Marginal, _) => self.wait(rollout, verdict, turn),
         }
     }
 
-    /// After `hold_max`, the configured way out; with a finding, a rollback on that finding.
+    /// After `hold_max`, does what `on_inconclusive` says; with a finding, rolls back on that finding.
     fn wait(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
         let (now, hold_max) = (verdict.as_of, rollout.spec.decision.hold_max);
         let after = rollout.after_hold(verdict);
@@ -97,10 +97,10 @@ impl ModelState {
                 );
                 self.advance(rollout, &why, now, turn);
             }
-            Some(AfterHold::Asked) if !hold.told => {
-                hold.told = true;
+            Some(AfterHold::Asked) if !hold.reported => {
+                hold.reported = true;
                 let sentence = format!("held for {hold_max} without a finding: promote, resume or abort it");
-                self.tell(Some(rollout), EventKind::Warned, sentence, now, turn);
+                self.emit(Some(rollout), EventKind::Warned, sentence, now, turn);
             }
             Some(AfterHold::Asked | AfterHold::Verdicts) | None => {}
         }
@@ -115,7 +115,7 @@ impl ModelState {
     ) {
         let reasons = findings(verdict);
         let worst = reasons.first().map_or("the evidence is against the canary", |reason| &reason.sentence);
-        let sentence = format!("roll back: {since}, and the finding stands: {worst}");
+        let sentence = format!("roll back: {since}, and the finding remains: {worst}");
         self.end(rollout, Phase::RolledBack, Outcome::Evidence, reasons, sentence, verdict.as_of, turn);
     }
 }

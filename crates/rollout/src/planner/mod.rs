@@ -1,13 +1,13 @@
-//! The planner: a pure state machine from verdicts, commands, router reports and ticks to routing tables, controls and
-//! audit events.
+//! The planner: a pure state machine that turns verdicts, commands, router reports and ticks into routing tables, control records
+//! and audit events.
 //!
-//! Bake, hold and monitor run in **event time**, as verdicts tell it. The wall clock is used for leases, for noticing
-//! that verdicts stopped coming, and for routers that went away.
+//! Bake, hold and monitor run in **event time**, which verdicts carry. The wall clock is used for leases, to notice that verdicts
+//! stopped, and to notice that routers went away.
 //!
-//! Invariants (property tests below): generations of a model strictly grow; a rollback can happen in any phase and its table has no
-//! canary; weights only go up the ramp or to nothing; what serves changes by a promotion alone, so every way back leads to the
-//! table from before the rollout; the same inputs give the same outputs whether or not the state was written and read in between; no
-//! input panics.
+//! Invariants (property tests below): generations of a model strictly grow. A rollback can happen in any phase, and its table has no
+//! canary. Weights only go up the ramp or to zero. Only a promotion changes what serves, so every way back leads to the table from
+//! before the rollout. The same inputs give the same outputs whether or not the state was written and read in between. No input
+//! panics.
 
 mod command;
 mod held;
@@ -44,11 +44,11 @@ pub use verdict::without_order;
 /// What the planner reacts to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// The analyzer found something.
+    /// The analyzer wrote a verdict.
     Verdict(Box<Verdict>),
-    /// Somebody wants something.
+    /// A person or a program sent a command.
     Command(Box<Command>),
-    /// A router tells what it uses.
+    /// A router reported the tables that it uses.
     RouterStatus(Box<RouterStatus>),
     /// Time has passed.
     Tick,
@@ -57,7 +57,7 @@ pub enum Input {
 /// Spans of wall-clock time that the planner works with, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How long a table with a canary in it holds without renewal.
+    /// How long a table with a canary is valid without renewal.
     pub lease_ms: i64,
     /// How often it is renewed.
     pub renew_ms: i64,
@@ -73,7 +73,7 @@ impl Default for Settings {
     }
 }
 
-/// What is to be written, in this order, in one transaction with the changed states.
+/// What is to be written, in this order and in one transaction with the changed states.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effects {
     /// Routing tables, oldest first.
@@ -116,20 +116,20 @@ impl Planner {
         self.models.insert(state.model.clone(), state);
     }
 
-    /// Takes over what is known of the routers, but for their own configurations.
+    /// Takes over what is known of the routers, except their own configurations.
     pub fn restore_routers(&mut self, routers: BTreeMap<String, RouterSeen>) {
         self.routers = routers;
     }
 
-    /// Takes over what a router's own configuration says.
+    /// Takes over what a router's own configuration contains.
     pub fn restore_configured(&mut self, router: &str, configured: Vec<Configured>) {
         if let Some(router) = self.routers.get_mut(router) {
             router.configured = Some(configured);
         }
     }
 
-    /// Compares with the newest routing table on the log. When the state does not know it, the next generation is higher
-    /// than the table's, and the next tick writes a table again: the active rollout's, or all stable if there is none
+    /// Compares the state with the newest routing table on the log. If the state does not know that table, the next generation is
+    /// higher than the table's, and the next tick writes a table again: the active rollout's, or all stable if there is none
     /// and the table has a canary in it.
     pub fn adopt(&mut self, table: RoutingTable) {
         let state = self.models.entry(table.model.clone()).or_insert_with(|| ModelState::new(table.model.clone()));
@@ -191,7 +191,7 @@ impl Planner {
                 self.forget(&name, effects);
             }
         }
-        self.tell_news(&status.router, &before, &seen, now_ms, effects);
+        self.report_changes(&status.router, &before, &seen, now_ms, effects);
         self.routers.insert(status.router.clone(), seen);
     }
 
@@ -201,12 +201,20 @@ impl Planner {
         }
     }
 
-    /// Tells at once that a router cannot use a table, or calls a version no more, or that this is over.
-    fn tell_news(&mut self, router: &str, before: &RouterSeen, now: &RouterSeen, now_ms: i64, effects: &mut Effects) {
-        let begun =
+    /// Reports at once that a router cannot use a table or has stopped calling a version, and when that is over.
+    fn report_changes(
+        &mut self,
+        router: &str,
+        before: &RouterSeen,
+        now: &RouterSeen,
+        now_ms: i64,
+        effects: &mut Effects,
+    ) {
+        let started =
             now.shed.iter().filter(|(model, shed)| before.shed.get(*model).is_none_or(|old| old.since != shed.since));
-        let begun = begun.map(|(model, shed)| {
-            (model, format!("router {router} does not call {} for a while: {}", shed.version.in_words(), shed.cause))
+        let started = started.map(|(model, shed)| {
+            let version = shed.version.in_words();
+            (model, format!("router {router} has stopped calling {version} for a while: {}", shed.cause))
         });
         let over = before.shed.iter().filter(|(model, _)| !now.shed.contains_key(*model));
         let over =
@@ -217,17 +225,17 @@ impl Planner {
                 Generation(0) => "the newest table".to_owned(),
                 generation => format!("the table of generation {generation}"),
             };
-            let goes_on = match now.applied.get(model) {
-                // What cannot be read says nothing of the one before.
-                Some(older) if table.generation == Generation(0) => format!("it goes on with generation {older}"),
-                Some(older) => format!("it goes on with generation {older}, without a canary"),
-                None => "it has no other one from here".to_owned(),
+            let in_use = match now.applied.get(model) {
+                // A table that cannot be read does not revoke the one before.
+                Some(older) if table.generation == Generation(0) => format!("it keeps using generation {older}"),
+                Some(older) => format!("it keeps using generation {older}, without a canary"),
+                None => "it has no earlier table".to_owned(),
             };
-            (model, format!("router {router} cannot use {which}: {}; {goes_on}", table.reason))
+            (model, format!("router {router} cannot use {which}: {}; {in_use}", table.reason))
         });
         let usable = before.refused.keys().filter(|model| !now.refused.contains_key(*model));
         let usable = usable.map(|model| (model, format!("router {router} can use the newest table again")));
-        for (model, sentence) in begun.chain(over).chain(refused).chain(usable) {
+        for (model, sentence) in started.chain(over).chain(refused).chain(usable) {
             let Some(state) = self.models.get_mut(model) else { continue };
             let mut turn = Turn {
                 now_ms,
@@ -257,7 +265,7 @@ impl Planner {
     }
 
     fn on_tick(&mut self, now_ms: i64, effects: &mut Effects) {
-        // A router that is long gone is forgotten, so that the map stays bounded.
+        // A router that has been gone for long is forgotten, so that the map stays bounded.
         let keep = self.settings.router_ms.saturating_mul(10);
         let gone = self.routers.iter().filter(|(_, router)| now_ms.saturating_sub(router.seen_ms) > keep);
         let gone: Vec<String> = gone.map(|(name, _)| name.clone()).collect();
@@ -280,7 +288,7 @@ impl Planner {
     }
 }
 
-/// What one input's handling needs besides the state.
+/// What the handling of one input needs in addition to the state.
 struct Turn<'a> {
     now_ms: i64,
     settings: Settings,
@@ -288,29 +296,29 @@ struct Turn<'a> {
     effects: &'a mut Effects,
     actor: String,
     cause: Option<String>,
-    /// When a person asked for it, wall clock.
+    /// The wall-clock time at which a person asked for it.
     asked_at: Option<EventTime>,
 }
 
 impl Turn<'_> {
-    /// Routers that reported of late.
+    /// Routers that have reported recently.
     fn live(&self) -> impl Iterator<Item = (&String, &RouterSeen)> {
         self.routers.iter().filter(|(_, router)| self.now_ms.saturating_sub(router.seen_ms) <= self.settings.router_ms)
     }
 
-    /// What the own configurations of live routers say of a model's versions.
+    /// What the configurations of live routers contain about a model's versions.
     fn configured<'b>(&'b self, model: &'b ModelName) -> impl Iterator<Item = (&'b str, &'b Configured)> {
         self.live().flat_map(move |(name, router)| router.configured(model).map(move |known| (name.as_str(), known)))
     }
 
-    /// Why this generation of a model's table is not known to be in use, as a clause; `None`: it is, or no router is there to ask.
-    /// Where others split the traffic, only their actuators are asked: a router that passes reports on knows no address.
+    /// Why this generation of a model's table is not known to be in use, as a clause. `None` if it is in use, or if no router reports on
+    /// the model. With external traffic only actuators count: a router that only forwards reports has no addresses.
     fn unapplied(&self, model: &ModelName, generation: Generation, traffic: TrafficSource) -> Option<String> {
-        let asked = move |name: &str| traffic == TrafficSource::Router || name.starts_with(ACTUATOR);
-        let live = || self.live().map(|(name, router)| (name.as_str(), router)).filter(move |(name, _)| asked(name));
-        let told = live().any(|(_, router)| router.applied.contains_key(model) || router.refused.contains_key(model));
+        let counts = move |name: &str| traffic == TrafficSource::Router || name.starts_with(ACTUATOR);
+        let live = || self.live().map(|(name, router)| (name.as_str(), router)).filter(move |(name, _)| counts(name));
+        let known = live().any(|(_, router)| router.applied.contains_key(model) || router.refused.contains_key(model));
         let applied = applied(model, generation, live().collect::<Vec<_>>().into_iter());
-        (told && !applied.done).then_some(applied.waits_for)
+        (known && !applied.done).then_some(applied.waits_for)
     }
 
     /// The routers' clock: the earliest of the live ones.

@@ -1,4 +1,4 @@
-//! Names that were probably meant: a value that never comes may come under another name. Routers report the names that they see.
+//! Names that were probably meant: a missing value may arrive under another name. Routers report the names that they see.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,10 @@ use serin_schemas::records::{MetricVerdict, NoDataReason, Verdict};
 use super::Turn;
 use serin_spec::{MetricSource, MetricSpec, OutputSource, RolloutSpec, suggest::nearest};
 
-/// Names that are listed where none is near.
+/// Names that are listed when no similar name is found.
 const LISTED: usize = 5;
 
-/// The metrics that had no value in any answer so far, as a verdict says.
+/// The metrics that had no value in any answer so far, according to a verdict.
 pub(super) fn without_values(verdict: &Verdict) -> impl Fn(&MetricSpec) -> bool + '_ {
     let none = |metric: &MetricVerdict| metric.no_data == Some(NoDataReason::ValueMissing);
     move |spec| {
@@ -19,8 +19,8 @@ pub(super) fn without_values(verdict: &Verdict) -> impl Fn(&MetricSpec) -> bool 
     }
 }
 
-/// What answers and feedback carry instead of what these metrics look for, as clauses; empty: nothing is known.
-pub(super) fn instead(spec: &RolloutSpec, lacks: impl Fn(&MetricSpec) -> bool, turn: &Turn<'_>) -> String {
+/// What answers and feedback carry instead of the values these metrics need, as clauses; empty if nothing is known.
+pub(super) fn suggestions(spec: &RolloutSpec, lacks: impl Fn(&MetricSpec) -> bool, turn: &Turn<'_>) -> String {
     let outputs: BTreeSet<&str> =
         turn.live().filter_map(|(_, seen)| seen.outputs.get(&spec.model)).flatten().map(String::as_str).collect();
     let labels: BTreeSet<&str> = turn.live().flat_map(|(_, seen)| &seen.labels).map(String::as_str).collect();
@@ -55,8 +55,8 @@ fn clause(carry: &str, wanted: &str, seen: &BTreeSet<&str>) -> Option<String> {
         return None;
     }
     if let Some(near) = nearest(wanted, seen.iter().copied()) {
-        return Some(format!("{carry} {near:?}: was that meant by {wanted:?}?"));
+        return Some(format!("{carry} {near:?}: did you mean that instead of {wanted:?}?"));
     }
     let names: Vec<String> = seen.iter().take(LISTED).map(|name| format!("{name:?}")).collect();
-    Some(format!("{carry} {}, and no {wanted:?}", names.join(", ")))
+    Some(format!("{carry} {}, but no {wanted:?}", names.join(", ")))
 }

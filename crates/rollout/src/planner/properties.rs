@@ -1,4 +1,4 @@
-//! Laws of the planner over random inputs.
+//! Properties of the planner over random inputs.
 
 use proptest::prelude::*;
 use serin_schemas::{
@@ -12,9 +12,9 @@ use serin_schemas::{
 use super::*;
 use crate::testing::spec;
 use serin_spec::Concurrency;
-use serin_spec::{Mode, RolloutSpec, WayOut, units::Duration};
+use serin_spec::{Mode, OnInconclusive, RolloutSpec, units::Duration};
 
-/// What happens next. Verdicts speak of the active rollout (give or take a generation); commands of any.
+/// The next input. Verdicts are about the active rollout (give or take a generation), commands about any rollout.
 #[derive(Clone, Debug)]
 enum Happening {
     Verdict { after_secs: i64, decision: Decision, frozen: bool, generation_back: i64, answers: i64, with_reason: bool },
@@ -58,14 +58,14 @@ fn variant(number: u8) -> RolloutSpec {
         0 => spec.concurrency = Concurrency::Queue,
         1 => spec.concurrency = Concurrency::Supersede,
         2 => spec.promotion.monitor = Duration::from_secs(50_000),
-        3 => spec.decision.on_inconclusive = WayOut::Promote,
+        3 => spec.decision.on_inconclusive = OnInconclusive::Promote,
         4 => spec.mode = Mode::Observe,
-        // The way back.
+        // A rollout in the opposite direction.
         5 | 6 => {
             std::mem::swap(&mut spec.stable, &mut spec.canary);
             spec.concurrency = if number == 5 { Concurrency::Queue } else { Concurrency::Supersede };
         }
-        // A file that says something else about the servers that serve, or nothing.
+        // A file with other servers for the version that serves, or without servers.
         8 | 9 => {
             spec.stable.url = Some("http://localhost:9009".to_owned());
             spec.concurrency = if number == 8 { Concurrency::Queue } else { Concurrency::Supersede };
@@ -77,7 +77,7 @@ fn variant(number: u8) -> RolloutSpec {
     spec
 }
 
-/// Turns happenings into inputs; remembers the clocks.
+/// Turns happenings into inputs, and keeps the clocks.
 #[derive(Clone)]
 struct Driver {
     event_secs: i64,
@@ -181,12 +181,12 @@ fn restarted(planner: &Planner) -> Planner {
     copy
 }
 
-/// Where a table sends the calls of stable: its version, their address, and what else is said of them.
+/// Where a table sends the calls of stable: its version, its address and its server settings.
 fn base(table: &serin_schemas::records::RoutingTable) -> (Version, Option<String>, Option<serin_spec::ServerPolicy>) {
     let policy: serin_spec::TrafficPolicy = serde_json::from_str(&table.policy).unwrap();
     let Route { version, url, .. } = table.routes[0].clone();
-    let told = policy.servers.into_iter().find(|told| told.version == version);
-    (version, url, told)
+    let servers = policy.servers.into_iter().find(|servers| servers.version == version);
+    (version, url, servers)
 }
 
 fn canary_share(table: &serin_schemas::records::RoutingTable) -> i32 {
@@ -201,26 +201,26 @@ proptest! {
         let mut planner = Planner::new(Settings::default());
         let mut driver = Driver { event_secs: 0, wall_ms: 0, commands: 0 };
         let mut generation = Generation(0);
-        let mut told = None;
+        let mut newest_control = None;
         let mut newest = (Generation(0), -1);
         let mut shown: Option<(RolloutId, i32)> = None;
         let mut serving = None;
         for happening in &happenings {
             let input = driver.input(happening, &planner);
             // A restart changes nothing.
-            let mut twin = restarted(&planner);
+            let mut restored = restarted(&planner);
             let effects = planner.apply(input.clone(), driver.wall_ms);
-            prop_assert_eq!(&twin.apply(input, driver.wall_ms), &effects);
-            prop_assert_eq!(&twin, &planner);
+            prop_assert_eq!(&restored.apply(input, driver.wall_ms), &effects);
+            prop_assert_eq!(&restored, &planner);
 
             for control in &effects.controls {
-                // While no verdict comes, the newest record is written again as it was.
-                let again = told.as_ref().is_some_and(|old: &Control| {
+                // While no verdict arrives, the newest record is repeated unchanged.
+                let again = newest_control.as_ref().is_some_and(|old: &Control| {
                     *control == Control { decided_at: control.decided_at, ..old.clone() }
                 });
                 prop_assert!(control.generation > generation || again, "generations grow");
                 generation = control.generation;
-                told = Some(control.clone());
+                newest_control = Some(control.clone());
             }
             for table in &effects.tables {
                 prop_assert!((table.generation, table.lease_seq) > newest, "a router never sees an older table");
@@ -229,7 +229,7 @@ proptest! {
                 prop_assert_eq!(split, 10_000);
                 prop_assert!(table.routes.iter().all(|route| route.share >= 0));
                 prop_assert_eq!(table.routes[0].arm, Arm::Stable);
-                // What serves changes by a promotion alone: every start and every way back has the table from before.
+                // Only a promotion changes what serves: every start and every way back has the table from before.
                 let completed = |event: &RolloutEvent| {
                     event.kind == EventKind::Completed && event.generation == table.generation
                 };
@@ -239,7 +239,7 @@ proptest! {
                 }
                 serving = Some(serves);
                 prop_assert_eq!(table.lease_ms > 0, canary_share(table) > 0, "exactly a canary needs a lease");
-                // Up the ramp, or to nothing.
+                // The weight goes up the ramp, or to zero.
                 let canary = canary_share(table);
                 if let (Some((rollout, before)), Some(now)) = (&shown, &table.rollout) && rollout == now {
                     prop_assert!(canary >= *before, "{} after {}", canary, before);
@@ -260,16 +260,16 @@ proptest! {
             let input = driver.input(happening, &planner);
             planner.apply(input, driver.wall_ms);
             let Some(active) = planner.model(&"flights".into()).and_then(|state| state.active.clone()) else { continue };
-            let mut twin = planner.clone();
+            let mut copy = planner.clone();
             let mut driver = driver.clone();
             let last = active.verdict.as_ref().map_or(driver.event_secs, |last| last.as_of.0 / 1_000_000);
             driver.event_secs = last;
             let rollback = Happening::Verdict {
                 after_secs: 1, decision: Decision::Rollback, frozen: false, generation_back: 0, answers: active.answers, with_reason: true,
             };
-            let input = driver.input(&rollback, &twin);
-            let effects = twin.apply(input, driver.wall_ms);
-            let state = twin.model(&"flights".into()).unwrap();
+            let input = driver.input(&rollback, &copy);
+            let effects = copy.apply(input, driver.wall_ms);
+            let state = copy.model(&"flights".into()).unwrap();
             if active.acts() {
                 prop_assert_eq!(canary_share(&effects.tables[0]), 0);
                 prop_assert_eq!(effects.tables[0].lease_ms, 0);

@@ -1,4 +1,4 @@
-//! What routers report: the tables that they use and cannot use, and what their own configuration says.
+//! What routers report: the tables that they use or cannot use, and what their own configurations contain.
 
 use std::collections::BTreeMap;
 
@@ -8,54 +8,54 @@ use serin_schemas::{
     records::{Configured, RouterStatus, Shed, TableRefused},
 };
 
-/// A router, as its last status told.
+/// A router as of its last status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouterSeen {
-    /// Its clock then.
+    /// The router's clock at that time.
     pub at: EventTime,
-    /// When it came, wall clock.
+    /// When the status arrived, wall clock.
     pub seen_ms: i64,
-    /// The generation it uses, per model.
+    /// The generation that it uses, per model.
     pub applied: BTreeMap<ModelName, Generation>,
-    /// Versions that it does not call for a while, because they failed.
+    /// Versions that it has stopped calling for a while, because they failed.
     #[serde(default)]
     pub shed: BTreeMap<ModelName, Shed>,
     /// Tables that it cannot use.
     #[serde(default)]
     pub refused: BTreeMap<ModelName, TableRefused>,
-    /// What answers carry where an output rule found nothing, per model.
+    /// What answers carry when an output rule finds nothing, per model.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outputs: BTreeMap<ModelName, Vec<String>>,
-    /// Names of labels in feedback that came to it.
+    /// Names of labels in the feedback that it received.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
-    /// What its own configuration says of versions; `None`: it is older than that, and does not say, or says more than is kept.
-    /// Kept in a row of its own, for it hardly ever changes.
+    /// The versions in its own configuration. `None` if the router is too old to report them, or reports more than is kept.
+    /// Kept in a separate row, because it hardly ever changes.
     #[serde(skip)]
     pub configured: Option<Vec<Configured>>,
 }
 
-/// What the names of reporters begin with that set the weights of somebody else's router.
+/// Prefix of the names of reporters that set the weights of an external router.
 pub const ACTUATOR: &str = "actuator/";
 
-/// Routers that are kept: whoever can write to `router-status` can make up names.
+/// Routers that are kept. The bound is needed because any client that can write to `router-status` can invent names.
 pub(super) const MOST: usize = 1000;
-/// Models of one router that are kept of each list,
+/// Models of one router that are kept in each list.
 const MODELS: usize = 10_000;
-/// versions of its own configuration,
+/// Versions of a router's own configuration that are kept.
 const VERSIONS: usize = 1000;
-/// and bytes of them.
+/// Bytes of a router's own configuration that are kept.
 const BYTES: usize = 256 << 10;
-/// Names that are kept of a list,
+/// Names that are kept of a list.
 const NAMES: usize = 32;
-/// and bytes of one.
+/// Bytes of a name that are kept.
 const NAME: usize = 128;
 /// Longest reason that is kept.
 const REASON: usize = 500;
 
 impl RouterSeen {
-    /// What a status of this time (wall clock) tells, within bounds.
+    /// What a status contains, within bounds. `seen_ms` is when it arrived, wall clock.
     pub fn of(status: &RouterStatus, seen_ms: i64) -> Self {
         let shed = |shed: &Shed| Shed { cause: cut(&shed.cause), ..shed.clone() };
         let refused = |table: &TableRefused| TableRefused { reason: cut(&table.reason), ..table.clone() };
@@ -71,18 +71,18 @@ impl RouterSeen {
         }
     }
 
-    /// What its own configuration says of a model's versions.
+    /// The versions of a model in the router's own configuration.
     pub fn configured(&self, model: &ModelName) -> impl Iterator<Item = &Configured> {
         self.configured.iter().flatten().filter(move |known| known.model == *model)
     }
 
-    /// The table that a router refuses, if that is this generation or a newer one (or nobody can tell which).
+    /// The table that a router refuses, if it has this generation or a newer one, or an unknown one.
     fn refuses(&self, model: &ModelName, generation: Generation) -> Option<&TableRefused> {
         let refused = self.refused.get(model)?;
         (refused.generation >= generation || refused.generation == Generation(0)).then_some(refused)
     }
 
-    /// Whether it sends calls of the model somewhere else than this generation says.
+    /// Whether it sends the model's calls elsewhere than this generation says.
     fn is_behind(&self, model: &ModelName, generation: Generation) -> bool {
         match self.applied.get(model) {
             Some(applied) => *applied < generation,
@@ -91,7 +91,7 @@ impl RouterSeen {
     }
 }
 
-/// Whether so much is kept of a router's own configuration. A part of it would be taken for all of it.
+/// Whether a router's own configuration is small enough to be kept. A part of it would be mistaken for all of it.
 fn is_within_bounds(configured: &[Configured]) -> bool {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let bytes = |one: &Configured| {
@@ -109,25 +109,25 @@ fn cut(reason: &str) -> String {
     reason.chars().take(REASON).collect()
 }
 
-/// Who uses a table, and who is waited for.
+/// The routers that use a table, and those that are waited for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Applied {
-    /// Its generation.
+    /// The generation of the table.
     pub generation: Generation,
-    /// Whether calls go as it says: some router uses it, and none that serves the model uses an older one.
+    /// Whether calls follow the table: some router uses it, and no router that serves the model uses an older one.
     pub done: bool,
-    /// The routers that use it, or a newer one.
+    /// The routers that use the table or a newer one.
     pub routers: Vec<String>,
-    /// What is waited for, in one sentence; empty when it is done.
+    /// What is waited for, in one sentence; empty if `done`.
     pub waits_for: String,
-    /// Whether it may be done by itself in a moment: a router has not answered yet.
+    /// Whether it may be done soon without intervention, because a router has not reported yet.
     pub soon: bool,
-    /// Whether a router cannot use it.
+    /// Whether a router cannot use the table.
     pub refused: bool,
 }
 
-/// Who of these routers, those that reported of late, uses a generation of a model's table.
+/// Which routers use a generation of a model's table. `live` are the routers that have reported recently.
 pub fn applied<'a>(
     model: &ModelName,
     generation: Generation,
@@ -138,17 +138,17 @@ pub fn applied<'a>(
     let routers = live.iter().filter(|(_, seen)| uses(seen)).map(|(name, _)| (*name).to_owned());
     let routers: Vec<String> = routers.collect();
     let behind = |name: &str, seen: &RouterSeen| {
-        let goes_on = match seen.applied.get(model) {
-            Some(older) => format!("it goes on with generation {older}"),
-            None => "it goes on as its own configuration says".to_owned(),
+        let in_use = match seen.applied.get(model) {
+            Some(older) => format!("it keeps using generation {older}"),
+            None => "it keeps following its own configuration".to_owned(),
         };
         match seen.refuses(model, generation) {
-            Some(refused) => format!("router {name} cannot use generation {generation}: {}; {goes_on}", refused.reason),
+            Some(refused) => format!("router {name} cannot use generation {generation}: {}; {in_use}", refused.reason),
             None => format!("router {name} has not applied generation {generation}"),
         }
     };
     let refuses = |seen: &RouterSeen| seen.refuses(model, generation).is_some();
-    // One that cannot ever is worse news than one that has not yet.
+    // A router that cannot use the table is reported before one that does not use it yet.
     let late: Vec<_> = live.iter().filter(|(_, seen)| seen.is_behind(model, generation)).collect();
     let late = late.iter().find(|(_, seen)| refuses(seen)).or_else(|| late.first());
     let (waits_for, soon, refused) = if let Some((name, seen)) = late {
@@ -228,7 +228,7 @@ mod tests {
         };
         let kept = |configured| RouterSeen::of(&status(configured), 0);
         assert_eq!(kept(vec![known("u"); VERSIONS]).configured.map(|known| known.len()), Some(VERSIONS));
-        // A part of it would be taken for all of it.
+        // A part of it would be mistaken for all of it.
         assert_eq!(kept(vec![known("u"); VERSIONS + 1]).configured, None);
         assert_eq!(kept(vec![known(&"u".repeat(BYTES))]).configured, None);
         let seen = kept(Vec::new());
@@ -241,9 +241,9 @@ mod tests {
         for done in [
             &[router(Some(4), None, false)][..],
             &[router(Some(9), None, true)],
-            // It refuses a newer one.
+            // The router refuses only a newer table.
             &[router(Some(4), Some(5), false)],
-            // It does not serve the model at all, and refuses because it cannot.
+            // The second router does not serve the model at all, and refuses the table for that reason.
             &[router(Some(4), None, false), router(None, Some(4), false)],
             &[router(Some(4), None, false), router(None, None, false)],
         ] {
@@ -256,11 +256,11 @@ mod tests {
             ("router r0 has not applied generation 4", true, &[router(None, None, true)]),
             ("router r1 has not applied", true, &[router(Some(4), None, false), router(Some(3), None, false)]),
             (
-                "router r0 cannot use generation 4: no URL; it goes on with generation 3",
+                "router r0 cannot use generation 4: no URL; it keeps using generation 3",
                 false,
                 &[router(Some(3), Some(4), true)],
             ),
-            ("no URL; it goes on as its own configuration says", false, &[router(None, Some(4), true)]),
+            ("no URL; it keeps following its own configuration", false, &[router(None, Some(4), true)]),
             ("router r0 cannot use generation 4: no URL", false, &[router(None, Some(4), false)]),
             ("no URL", false, &[router(Some(3), Some(0), false)]),
             ("router r1 cannot", false, &[router(Some(3), None, false), router(Some(3), Some(4), false)]),

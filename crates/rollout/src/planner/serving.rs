@@ -1,7 +1,7 @@
-//! What serves a model now, and whether a rollout begins with it.
+//! What serves a model now, and whether a rollout starts from it.
 //!
-//! Invariant: a rollout's first table sends every call where it went before. What serves is changed by a promotion alone, never
-//! by the text of a file; so every way back leads to the table from before.
+//! Invariant: a rollout's first table sends every call where it went before. Only a promotion changes what serves, never the
+//! text of a file, so every way back leads to the table from before.
 
 use serin_schemas::{
     ids::ModelName,
@@ -9,14 +9,14 @@ use serin_schemas::{
 };
 
 use super::Turn;
-use crate::lint::servers::one_place;
+use crate::lint::servers::shared_servers;
 use serin_spec::{Mode, RolloutSpec, TrafficPolicy, TrafficSource, VersionSpec, address::same_servers};
 
-/// The stable version of a rollout as its tables need it: what the file leaves out about its servers stays as it serves.
+/// The stable version of a rollout, as its tables need it. What the file leaves out about its servers stays as it serves.
 ///
 /// # Errors
-/// The rollout must not start, for its first table would send calls to other servers than those that serve, or to none. A sentence
-/// says why, and the way out.
+/// The rollout must not start, because its first table would send calls to other servers than those that serve, or to none. The
+/// sentence says why and what to do.
 pub(super) fn stable_of(
     spec: &RolloutSpec,
     serving: Option<&VersionSpec>,
@@ -27,7 +27,7 @@ pub(super) fn stable_of(
     if stable.version != serving.version {
         let (serves, asked) = (serving.version.in_words(), stable.version.in_words());
         return Err(format!(
-            "{serves} serves {model}, not {asked}; set `stable.version` to {}, and to go back to {asked} make it the canary",
+            "{serves} serves {model}, not {asked}; set `stable.version` to {}; to go back to {asked}, make it the canary",
             serving.version
         ));
     }
@@ -37,7 +37,7 @@ pub(super) fn stable_of(
         path_version: stable.path_version.clone().or_else(|| serving.path_version.clone()),
         ..stable.clone()
     };
-    // Where the table says nothing, each router's own configuration does.
+    // What the table leaves out comes from each router's own configuration.
     let of_version = |known: &&Configured| known.version == stable.version;
     let mut views: Vec<Option<&Configured>> =
         turn.configured(model).map(|(_, known)| known).filter(of_version).map(Some).collect();
@@ -55,7 +55,7 @@ pub(super) fn stable_of(
     Ok(filled)
 }
 
-/// What a router's own configuration says that serves, when nothing else is known: another version than the file's, if there is one.
+/// The stable version in the routers' configurations, if nothing else is known. One that differs from the file's is preferred.
 fn configured_stable(spec: &RolloutSpec, turn: &Turn<'_>) -> Option<VersionSpec> {
     let stable = || turn.configured(&spec.model).map(|(_, known)| known).filter(|known| known.stable);
     let other = stable().find(|known| known.version != spec.stable.version);
@@ -63,18 +63,18 @@ fn configured_stable(spec: &RolloutSpec, turn: &Turn<'_>) -> Option<VersionSpec>
     Some(VersionSpec { version: known.version.clone(), url: None, grpc_url: None, path_version: None, replica: None })
 }
 
-/// A spec whose stable is known, or why its rollout must not start: what a file leaves out, lint could not see.
+/// A spec with its stable completed, or why its rollout must not start. Lint could not check what the file leaves out.
 pub(super) fn startable(spec: RolloutSpec, turn: &Turn<'_>) -> Result<RolloutSpec, String> {
     let why = without_address(&spec, turn).or_else(|| at_one_place(&spec));
     why.map_or(Ok(spec), Err)
 }
 
-/// Why both versions are served at one place, if they are.
+/// Why both versions would be served at one place, if they would.
 fn at_one_place(spec: &RolloutSpec) -> Option<String> {
-    one_place(spec).map(|same| format!("{}; {}", same.message, same.way_out))
+    shared_servers(spec).map(|same| format!("{}; {}", same.message, same.fix))
 }
 
-/// A version of a rollout that no router would find servers for. `None`: each can be found, or nobody can tell.
+/// Reports a version that no router would find servers for. `None` if each can be found, or if it is unknown.
 fn without_address(spec: &RolloutSpec, turn: &Turn<'_>) -> Option<String> {
     if spec.mode == Mode::Observe || spec.traffic == TrafficSource::External {
         return None;
@@ -82,28 +82,28 @@ fn without_address(spec: &RolloutSpec, turn: &Turn<'_>) -> Option<String> {
     let arms = [&spec.stable, &spec.canary].map(|version| (&version.version, &version.url));
     let shadows = spec.shadows.iter().map(|shadow| (&shadow.version, &shadow.url));
     let mut open = arms.into_iter().chain(shadows).filter(|(_, url)| url.is_none()).map(|(version, _)| version);
-    let said = turn.live().any(|(_, router)| router.configured.is_some());
+    let reported = turn.live().any(|(_, router)| router.configured.is_some());
     let version = open.find(|version| !turn.configured(&spec.model).any(|(_, known)| known.version == **version))?;
-    said.then(|| {
+    reported.then(|| {
         format!(
-            "no router knows where {} is served: it has no `url`, and `models.{}.versions` of no router's configuration \
-             names it; give it a `url`",
+            "no router knows where {} is served: it has no `url`, and no router's configuration lists it in \
+             `models.{}.versions`; give it a `url`",
             version.in_words(),
             spec.model
         )
     })
 }
 
-/// What a table that is on the log says that serves.
+/// What serves according to a table on the log.
 pub(super) fn base_of(table: &RoutingTable) -> Option<VersionSpec> {
     let route = table.routes.iter().find(|route| route.arm == Arm::Stable)?;
     let policy: TrafficPolicy = serde_json::from_str(&table.policy).unwrap_or_default();
-    let told = policy.servers.into_iter().find(|told| told.version == route.version);
-    let (grpc_url, path_version) = told.map_or((None, None), |told| (told.grpc_url, told.path_version));
+    let servers = policy.servers.into_iter().find(|servers| servers.version == route.version);
+    let (grpc_url, path_version) = servers.map_or((None, None), |servers| (servers.grpc_url, servers.path_version));
     Some(VersionSpec { version: route.version.clone(), url: route.url.clone(), grpc_url, path_version, replica: None })
 }
 
-/// What decides where a version's calls go.
+/// The settings of a version that decide where its calls go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Url,
@@ -112,7 +112,7 @@ enum Part {
 }
 
 impl Part {
-    /// What a router makes of it: the table goes before its configuration.
+    /// The value that a router uses: the table takes precedence over its configuration.
     fn of(self, version: &VersionSpec, known: Option<&Configured>) -> Option<String> {
         match self {
             Self::Url => version.url.clone().or_else(|| known.map(|known| known.url.clone())),
@@ -149,8 +149,8 @@ fn moved(model: &ModelName, stable: &VersionSpec, part: Part, there: Option<&str
     };
     let (there, asked) = (there.unwrap_or(none), asked.unwrap_or(none));
     format!(
-        "{version} serves {model} with `{key}` {there}, not {asked}: the rollout would move every call at once, with no ramp and no \
-         evidence; leave `stable.{key}` out to keep what serves, and to move to {asked} make it the canary, under a version name \
-         of its own"
+        "{version} serves {model} with `{key}` {there}, not {asked}: the rollout would move every call at once, without a ramp and \
+         without evidence; leave out `stable.{key}` to keep what serves; to move to {asked}, make it the canary under its own \
+         version name"
     )
 }

@@ -1,4 +1,4 @@
-//! What the planner remembers: per model, and per rollout. JSON with a version number; a newer reader takes older states.
+//! What the planner remembers per model and per rollout: JSON with a version number. A newer reader accepts older states.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use serin_spec::{Frozen, Mode, RolloutSpec, Rules, Step, VersionSpec};
 /// Version of [`ModelState`] and [`RolloutState`] as JSON.
 pub const STATE_VERSION: u32 = 1;
 
-/// Everything known of one model. One row of the controller.
+/// Everything that is known of one model. One row of the controller.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelState {
@@ -21,40 +21,40 @@ pub struct ModelState {
     pub version: u32,
     /// The model.
     pub model: ModelName,
-    /// Number of the newest routing table or control record. Only grows.
+    /// Number of the newest routing table or control record. It only grows.
     pub generation: Generation,
-    /// What served when the last rollout ended.
+    /// The version that served when the last rollout ended.
     pub serving: Option<VersionSpec>,
-    /// The rollout under way.
+    /// The active rollout.
     pub active: Option<RolloutState>,
-    /// Rollouts that wait for it, oldest first. Bounded.
+    /// Queued rollouts, oldest first. Bounded.
     pub queue: VecDeque<Queued>,
     /// Rollouts that have ended, newest last. Bounded.
     pub ended: VecDeque<Ended>,
-    /// Commands that were done, newest last. Bounded.
+    /// Ids of the commands that were handled, newest last. Bounded.
     pub commands: VecDeque<String>,
     /// The lease of the newest table.
     pub lease: Lease,
-    /// Event time as the last verdict told it.
+    /// The event time of the last verdict.
     pub as_of: Option<EventTime>,
     /// Number of audit events so far.
     pub events: u64,
     /// Time of the newest audit event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub told_at: Option<EventTime>,
+    #[serde(default, rename = "toldAt", skip_serializing_if = "Option::is_none")]
+    pub newest_event_at: Option<EventTime>,
     /// A routing table on the log that this state does not know: the state was lost, or is older than the log.
     pub unknown_table: Option<RoutingTable>,
 }
 
-/// A rollout that waits for another one of its model.
+/// A rollout in the queue of its model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Queued {
-    /// Its id.
+    /// The rollout's id.
     pub id: RolloutId,
-    /// Its spec, normalised.
+    /// The rollout's spec, normalized.
     pub spec: RolloutSpec,
-    /// Who asked for it.
+    /// The user or program that asked for it.
     pub actor: String,
 }
 
@@ -62,9 +62,9 @@ pub struct Queued {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ended {
-    /// Its id.
+    /// The rollout's id.
     pub id: RolloutId,
-    /// How it ended.
+    /// How the rollout ended.
     pub ending: Ending,
 }
 
@@ -74,83 +74,88 @@ pub struct Ended {
 pub struct Lease {
     /// Number of the renewal within the generation.
     pub seq: i64,
-    /// When it was last renewed, wall clock.
+    /// When the lease was last renewed, wall clock.
     pub renewed_ms: i64,
-    /// How long it was given for, in milliseconds; 0 = for ever.
+    /// How long the lease is valid, in milliseconds; 0 means forever.
     pub length_ms: i64,
 }
 
-/// The state of one rollout. The audit events carry it too.
-#[expect(clippy::struct_excessive_bools, reason = "what has been said once, each on its own")]
+/// The state of one rollout. The audit events contain it too.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each one means that something was reported, independently of the rest"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutState {
     /// [`STATE_VERSION`].
     pub version: u32,
-    /// Its id.
+    /// The rollout's id.
     pub id: RolloutId,
-    /// The spec, normalised.
+    /// The rollout's spec, normalized.
     pub spec: RolloutSpec,
-    /// Where it stands.
+    /// The rollout's phase.
     pub phase: Phase,
-    /// Index of the step, from 0; -1 before the first.
+    /// Index of the step, from 0; -1 before the first step.
     pub step: i32,
     /// The generation of its newest control record.
     pub generation: Generation,
-    /// Share of the canary, in 1/10000.
+    /// Share of calls that go to the canary, in 1/10000.
     pub canary_share: i32,
-    /// Share of the calls that the canary gets a copy of, in 1/10000.
+    /// Share of calls that are copied to the canary, in 1/10000.
     #[serde(default)]
     pub mirror_share: i32,
-    /// Share of the control arm, in 1/10000.
+    /// Share of calls that go to the control arm, in 1/10000.
     pub control_share: i32,
     /// When it was accepted (or left the queue), in event time.
     pub started_at: EventTime,
-    /// Time spent in the step, or in the monitor.
+    /// Time spent in the step or in monitoring.
     pub clock: Clock,
     /// Answers of the canary before the step began.
     pub answers_before: i64,
-    /// Answers of the canary since the rollout's canary began.
+    /// Answers of the canary since the canary started.
     pub answers: i64,
-    /// Why it is held.
+    /// Why it is held, if it is.
     pub hold: Option<Hold>,
-    /// Who paused it.
+    /// The pause, if it is paused.
     pub pause: Option<Pause>,
-    /// Whether the canary serves everything but the holdback.
+    /// Whether the canary serves everything except the holdback.
     pub promoted: bool,
     /// What warm-up froze.
     pub frozen: Option<Frozen>,
     /// The newest verdict.
     pub verdict: Option<LastVerdict>,
-    /// When the newest verdict came (before the first: when the rollout started), wall clock.
+    /// When the newest verdict arrived (before the first one: when the rollout started), wall clock.
     pub verdict_ms: i64,
     /// Whether missing verdicts were reported.
-    pub stale_told: bool,
-    /// Whether it was told that warm-up waits for labels that do not come.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub labels_told: bool,
-    /// What keeps warm-up from ending although it has seen enough, as it was last told.
+    #[serde(rename = "staleTold")]
+    pub stale_reported: bool,
+    /// Whether it was reported that warm-up waits for labels that do not arrive.
+    #[serde(default, rename = "labelsTold", skip_serializing_if = "std::ops::Not::not")]
+    pub labels_reported: bool,
+    /// The issue that keeps warm-up from ending although it has seen enough, as last reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up_waits: Option<NoDataReason>,
     /// Since when the analyzer has refused to judge it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<EventTime>,
-    /// Whether names close to the ones that warm-up waits for were reported.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub names_told: bool,
-    /// What an observed rollout was last told.
-    pub told: Option<Decision>,
-    /// Why it stands where it stands, for people.
+    /// Whether names similar to the ones that warm-up waits for were reported.
+    #[serde(default, rename = "namesTold", skip_serializing_if = "std::ops::Not::not")]
+    pub names_reported: bool,
+    /// The decision that was last reported of a rollout that is observed or monitored.
+    #[serde(rename = "told")]
+    pub reported: Option<Decision>,
+    /// Why it is in its phase, as a sentence for people.
     pub sentence: String,
-    /// How it ended.
+    /// How the rollout ended.
     pub ending: Option<Ending>,
-    /// The rules under which its evidence began.
+    /// The rules under which its evidence started.
     #[serde(default)]
     pub rules: Rules,
     /// When its newest control record was written, wall clock.
     #[serde(default)]
     pub control_ms: i64,
-    /// The newest verdict that somebody had seen who resumed: what it held for, holds no more.
+    /// The newest verdict that an operator had seen when resuming. The issues that it held for hold no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<EventTime>,
 }
@@ -159,29 +164,29 @@ pub struct RolloutState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastVerdict {
-    /// Its id.
+    /// The verdict's id.
     pub id: String,
-    /// Event time it speaks of.
+    /// The event time that the verdict is about.
     pub as_of: EventTime,
-    /// What it said.
+    /// The verdict's decision.
     pub decision: Decision,
-    /// What it holds for. Bounded.
+    /// The issues that the verdict holds for. Bounded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<HeldFor>,
 }
 
-/// Something that a verdict holds for.
+/// An issue that a verdict holds for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldFor {
-    /// What it is, in a sentence.
+    /// The issue as a sentence.
     pub sentence: String,
-    /// Whether whoever resumes acknowledges it. Otherwise it holds for as long as it is so.
+    /// Whether a resume acknowledges it. If not, it holds as long as it lasts.
     pub can_be_acknowledged: bool,
 }
 
 impl HeldFor {
-    /// What a verdict holds for that are kept.
+    /// Issues of a verdict that are kept.
     const KEPT: usize = 8;
 
     fn all(verdict: &Verdict) -> Vec<Self> {
@@ -198,19 +203,19 @@ impl HeldFor {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ending {
-    /// In one word.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What tipped it, worst first. Empty unless the evidence did.
+    /// The evidence that decided, worst first. Empty unless the evidence ended the rollout.
     pub reasons: Vec<Reason>,
-    /// In one sentence.
+    /// The outcome in one sentence.
     pub sentence: String,
-    /// When, in event time.
+    /// When it ended, in event time.
     pub at: EventTime,
-    /// Who or what ended it.
+    /// The person or program that ended it.
     pub actor: String,
 }
 
-/// How a rollout ended, in one word. Only [`Outcome::Evidence`] is a finding against the canary.
+/// The outcome of a rollout. Only [`Outcome::Evidence`] is a finding against the canary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -220,9 +225,9 @@ pub enum Outcome {
     Evidence,
     /// Rolled back: it could not be judged, and the policy says to roll back then.
     NoData,
-    /// Rolled back: time ran out before the evidence was enough. No finding against the canary.
+    /// Rolled back: time ran out before there was enough evidence. No finding against the canary.
     Inconclusive,
-    /// A person ended it.
+    /// A person aborted it.
     Aborted,
     /// A newer rollout of the model ended it.
     Superseded,
@@ -234,33 +239,34 @@ pub enum Outcome {
 pub struct Hold {
     /// The kind of cause.
     pub cause: HoldCause,
-    /// Since when, in event time. A pause moves it on.
+    /// Since when, in event time. A pause moves it forward.
     pub since: EventTime,
-    /// Whether it was told that `holdMax` is over.
-    pub told: bool,
+    /// Whether it was reported that `holdMax` has passed.
+    #[serde(rename = "told")]
+    pub reported: bool,
 }
 
 /// The kind of cause of a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldCause {
-    /// The evidence itself is unsound, as the analyzer says.
+    /// The evidence itself is unsound, according to the analyzer.
     Health,
-    /// `bake.max` is over and the evidence is not enough.
+    /// `bake.max` has passed and there is not enough evidence.
     Marginal,
-    /// No verdicts come.
+    /// No verdicts arrive.
     Stale,
 }
 
-/// Who paused a rollout, and where it was.
+/// A pause of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pause {
-    /// Who.
+    /// The person or program that paused it.
     pub by: String,
     /// The phase to return to.
     pub from: Phase,
-    /// When, in event time.
+    /// When it was paused, in event time.
     pub since: EventTime,
 }
 
@@ -268,9 +274,9 @@ pub struct Pause {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Clock {
-    /// Time before it was last started.
+    /// Time that the clock had run before it was last started.
     pub spent: Span,
-    /// Since when it runs.
+    /// Since when the clock has been running, if it is.
     pub since: Option<EventTime>,
 }
 
@@ -280,18 +286,18 @@ impl Clock {
         Self { spent: Span(0), since: Some(now) }
     }
 
-    /// Time it has run until `now`.
+    /// Time that the clock has run until `now`.
     pub fn spent(&self, now: EventTime) -> Span {
         let running = self.since.map_or(0, |since| now.since(since).0.max(0));
         Span(self.spent.0.saturating_add(running))
     }
 
-    /// Stops it.
+    /// Stops the clock.
     pub fn stop(&mut self, now: EventTime) {
         *self = Self { spent: self.spent(now), since: None };
     }
 
-    /// Lets it run (again).
+    /// Starts the clock, if it is not running.
     pub fn start(&mut self, now: EventTime) {
         self.since.get_or_insert(now);
     }
@@ -312,7 +318,7 @@ impl ModelState {
             lease: Lease::default(),
             as_of: None,
             events: 0,
-            told_at: None,
+            newest_event_at: None,
             unknown_table: None,
         }
     }
@@ -320,26 +326,28 @@ impl ModelState {
     /// Reads a row of the controller.
     ///
     /// # Errors
-    /// It is no such row, or a newer version of Serin wrote it.
+    /// The bytes are not such a row, or a newer version of Serin wrote them.
     pub fn from_json(bytes: &[u8]) -> Result<Self, StateError> {
         let state: Self = serde_json::from_slice(bytes).map_err(|cause| StateError::Unreadable(cause.to_string()))?;
         if state.version > STATE_VERSION { Err(StateError::TooNew(state.version)) } else { Ok(state) }
     }
 
     /// The row of the controller.
-    #[expect(clippy::missing_panics_doc, reason = "it cannot: all keys of its maps are text")]
+    #[expect(clippy::missing_panics_doc, reason = "it cannot panic: all keys of its maps are text")]
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("all keys of its maps are text")
     }
 }
 
-/// A row of the controller cannot be used.
+/// A row of the controller that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
     /// A newer version of Serin wrote it.
-    #[error("the state has version {0}, this Serin reads up to {STATE_VERSION}; run the newer Serin again")]
+    #[error(
+        "the state has version {0}, but this Serin reads versions up to {STATE_VERSION}; run the newer Serin again"
+    )]
     TooNew(u32),
-    /// It is no state.
+    /// The bytes are not a state.
     #[error("the state of a model cannot be read: {0}")]
     Unreadable(String),
 }
@@ -366,12 +374,12 @@ impl RolloutState {
             frozen: None,
             verdict: None,
             verdict_ms: now_ms,
-            stale_told: false,
-            labels_told: false,
+            stale_reported: false,
+            labels_reported: false,
             warm_up_waits: None,
             refused: None,
-            names_told: false,
-            told: None,
+            names_reported: false,
+            reported: None,
             sentence: String::new(),
             ending: None,
             rules: Rules::CURRENT,
@@ -380,27 +388,27 @@ impl RolloutState {
         }
     }
 
-    /// The step of the ramp that it is in.
+    /// The step of the ramp that the rollout is in.
     pub fn current_step(&self) -> Option<&Step> {
         usize::try_from(self.step).ok().and_then(|step| self.spec.steps.get(step))
     }
 
-    /// Whether the canary serves everything, but for a holdback: it is promoted, or has ended so.
+    /// Whether the canary serves everything except a holdback: it is promoted, or has ended as promoted.
     pub fn is_promoted(&self) -> bool {
         self.promoted || self.ending.as_ref().is_some_and(|ending| ending.outcome == Outcome::Promoted)
     }
 
-    /// Whether verdicts move its traffic.
+    /// Whether verdicts move the rollout's traffic.
     pub fn acts(&self) -> bool {
         self.spec.mode == Mode::Act
     }
 
-    /// Whether its routing table sends anything to the canary, copies of calls among it, and so has a lease.
+    /// Whether its routing table sends calls or copies of calls to the canary, and so has a lease.
     pub fn is_leased(&self) -> bool {
         self.acts() && (self.canary_share > 0 || self.mirror_share > 0) && !self.phase.is_final()
     }
 
-    /// The phase of its step while it bakes.
+    /// The phase of the current step while it bakes.
     pub(super) fn step_phase(&self) -> Phase {
         if self.promoted {
             Phase::Promoted
@@ -411,8 +419,8 @@ impl RolloutState {
         }
     }
 
-    /// Keeps what a verdict says. Answers are counted since the evidence began: a verdict on an older generation may be of the
-    /// evidence before.
+    /// Keeps the newest verdict. Answers are counted since the evidence started, so a verdict on an older generation, which may rest on
+    /// earlier evidence, does not change their number.
     pub(super) fn keep(&mut self, verdict: &Verdict, now_ms: i64) {
         self.verdict = Some(LastVerdict {
             id: verdict.id.clone(),
@@ -421,7 +429,7 @@ impl RolloutState {
             holds: HeldFor::all(verdict),
         });
         self.verdict_ms = now_ms;
-        self.stale_told = false;
+        self.stale_reported = false;
         self.refused = verdict.refuses().then_some(self.refused.unwrap_or(verdict.as_of));
         if let Some(arm) = verdict.arms.iter().find(|arm| arm.arm == Arm::Canary)
             && verdict.generation == self.generation

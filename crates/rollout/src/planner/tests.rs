@@ -1,12 +1,12 @@
-//! The life of a rollout, input by input.
+//! The lifecycle of a rollout, input by input.
 
+mod commands;
 mod held;
 mod mirror;
-mod people;
+mod missing_data;
 mod routers;
 mod rules;
 mod stable;
-mod unseen;
 
 use serin_schemas::{
     ids::{EventTime, RolloutId, Version},
@@ -23,7 +23,7 @@ use serin_spec::{Concurrency, RolloutSpec};
 const MINUTE: i64 = 60;
 const HOUR: i64 = 3600;
 
-/// A planner with a wall clock and helpers to speak to it. Event time is told in seconds.
+/// A planner with a wall clock and helpers to send it inputs. Event time is given in seconds.
 struct World {
     planner: Planner,
     wall_ms: i64,
@@ -191,7 +191,7 @@ fn a_good_version_goes_up_the_ramp_and_becomes_stable() {
     assert_eq!(effects.controls[0].decided_at, EventTime::from_secs(20));
     assert_eq!(effects.events[0].sentence, "step 1 of 2: 5% to v2 after 1200 answers of v1");
 
-    // The evidence is there, the time is not.
+    // There is enough evidence, but the step has not baked long enough.
     assert!(world.say(20 + 9 * MINUTE, Decision::Promote).is_silent());
     let effects = world.say(20 + 10 * MINUTE, Decision::Promote);
     assert_eq!(
@@ -200,7 +200,7 @@ fn a_good_version_goes_up_the_ramp_and_becomes_stable() {
     );
     assert_eq!(effects.tables[0].generation, Generation(3));
 
-    // The second step wants 100 answers of its own.
+    // The second step needs 100 answers since its start.
     assert!(world.say(2 * HOUR, Decision::Promote).is_silent());
     let mut verdict = world.verdict(2 * HOUR + 10, Decision::Promote);
     verdict.arms = vec![canary_arm(100)];
@@ -229,7 +229,7 @@ fn evidence_rolls_back_at_once_and_names_its_reason() {
     assert_eq!(effects.events[0].cause.as_deref(), Some("verdict-30"));
     let ending = &world.state().ended[0].ending;
     assert_eq!((ending.outcome, ending.reasons[0].segment.to_string().as_str()), (Outcome::Evidence, "origin=LGA"));
-    // What comes later for it is ignored.
+    // A later verdict on it is ignored.
     let late = Verdict { as_of: EventTime::from_secs(40), ..World::baking().verdict(40, Decision::Promote) };
     assert_eq!(world.send(late), Effects::default());
 }
@@ -248,7 +248,7 @@ fn a_verdict_counts_once_and_an_old_generation_can_only_roll_back() {
 }
 
 #[test]
-fn a_marginal_step_is_held_and_ends_inconclusive_which_is_no_finding() {
+fn a_marginal_step_is_held_and_ends_inconclusive_without_a_finding() {
     let mut world = World::baking();
     let effects = world.say(4 * HOUR, Decision::Continue);
     assert_eq!(effects.events[0].kind, EventKind::Held);
@@ -262,7 +262,7 @@ fn a_marginal_step_is_held_and_ends_inconclusive_which_is_no_finding() {
 }
 
 #[test]
-fn a_marginal_step_goes_on_with_evidence_a_person_or_the_configured_way_out() {
+fn a_hold_for_a_marginal_step_ends_by_evidence_by_a_person_or_by_on_inconclusive() {
     let mut world = World::baking();
     world.say(4 * HOUR, Decision::Continue);
     assert_eq!(world.say(5 * HOUR, Decision::Promote).events[0].step, 1);
@@ -270,12 +270,12 @@ fn a_marginal_step_goes_on_with_evidence_a_person_or_the_configured_way_out() {
     let mut world = World::baking();
     world.say(4 * HOUR, Decision::Continue);
     assert_eq!(world.command(Action::Resume).events[0].kind, EventKind::Resumed);
-    // The step bakes anew.
+    // The step bakes again from its start.
     assert!(world.say(7 * HOUR, Decision::Continue).is_silent());
     assert_eq!(world.say(8 * HOUR, Decision::Continue).events[0].kind, EventKind::Held);
 
     let mut spec = spec();
-    spec.decision.on_inconclusive = serin_spec::WayOut::Promote;
+    spec.decision.on_inconclusive = serin_spec::OnInconclusive::Promote;
     let mut world = World::new();
     world.apply_spec("r1", &spec);
     world.warm(0);
@@ -286,9 +286,9 @@ fn a_marginal_step_goes_on_with_evidence_a_person_or_the_configured_way_out() {
 }
 
 #[test]
-fn unsound_evidence_holds_until_it_is_sound_and_is_never_promoted_away() {
+fn unsound_evidence_holds_until_it_is_sound_and_is_never_promoted() {
     let mut spec = spec();
-    spec.decision.on_inconclusive = serin_spec::WayOut::Promote;
+    spec.decision.on_inconclusive = serin_spec::OnInconclusive::Promote;
     let mut world = World::new();
     world.apply_spec("r1", &spec);
     world.warm(0);
@@ -299,8 +299,8 @@ fn unsound_evidence_holds_until_it_is_sound_and_is_never_promoted_away() {
     assert_eq!(world.say(15 * MINUTE, Decision::Promote).events[0].step, 1);
 
     world.say(16 * MINUTE, Decision::Hold);
-    let told = world.say(48 * HOUR, Decision::Hold);
-    assert_eq!((told.events[0].kind, told.tables.len()), (EventKind::Warned, 0));
+    let warned = world.say(48 * HOUR, Decision::Hold);
+    assert_eq!((warned.events[0].kind, warned.tables.len()), (EventKind::Warned, 0));
     assert!(world.say(49 * HOUR, Decision::Hold).is_silent());
     assert_eq!(world.phase(), Phase::Held);
 }
@@ -308,15 +308,15 @@ fn unsound_evidence_holds_until_it_is_sound_and_is_never_promoted_away() {
 #[test]
 fn a_marginal_step_is_not_promoted_on_unsound_evidence() {
     let mut spec = spec();
-    spec.decision.on_inconclusive = serin_spec::WayOut::Promote;
+    spec.decision.on_inconclusive = serin_spec::OnInconclusive::Promote;
     let mut world = World::new();
     world.apply_spec("r1", &spec);
     world.warm(0);
     world.say(4 * HOUR, Decision::Continue);
-    let told = world.say(28 * HOUR, Decision::Hold);
-    assert_eq!((told.events[0].kind, told.tables.len()), (EventKind::Warned, 0));
+    let warned = world.say(28 * HOUR, Decision::Hold);
+    assert_eq!((warned.events[0].kind, warned.tables.len()), (EventKind::Warned, 0));
     assert_eq!(world.phase(), Phase::Held);
-    // Sound again: the configured way out.
+    // Once the evidence is sound again, `on_inconclusive` applies.
     assert_eq!(world.say(29 * HOUR, Decision::Continue).events[0].step, 1);
 }
 
@@ -333,24 +333,22 @@ fn a_bad_spec_is_refused_with_all_its_problems() {
 }
 
 #[test]
-fn an_observed_rollout_moves_nothing_and_tells() {
+fn an_observed_rollout_moves_nothing_and_reports() {
     let mut observed = spec();
     observed.mode = serin_spec::Mode::Observe;
     let mut world = World::new();
     assert!(world.apply_spec("r1", &observed).tables.is_empty());
     let effects = world.warm(0);
     assert_eq!((effects.tables.len(), effects.controls[0].canary_share), (0, 500));
-    let told = world.say(HOUR, Decision::Rollback);
-    assert_eq!((told.events[0].kind, told.controls.len()), (EventKind::Warned, 0));
-    assert!(told.events[0].sentence.starts_with("observed only, would roll back: "));
+    let warned = world.say(HOUR, Decision::Rollback);
+    assert_eq!((warned.events[0].kind, warned.controls.len()), (EventKind::Warned, 0));
+    assert!(warned.events[0].sentence.starts_with("observed only, would roll back: "));
     assert!(world.say(2 * HOUR, Decision::Rollback).is_silent());
     assert_eq!(world.phase(), Phase::Baking);
     assert_eq!(world.tick(5_000).tables.len(), 0);
-    // Nothing that it does may be taken for a promotion.
+    // None of its events may look like a promotion.
     assert_eq!(effects.events[0].canary_share, 0);
-    assert!(
-        effects.events[0].sentence.starts_with("observed only, nothing here moves weights: v2 is compared with v1")
-    );
+    assert!(effects.events[0].sentence.starts_with("observed only, Serin moves no weights: v2 is compared with v1"));
     for action in [Action::Promote, Action::PromoteFull] {
         let refused = world.command(action);
         assert_eq!((refused.events[0].kind, refused.controls.len()), (EventKind::Refused, 0));
@@ -381,7 +379,7 @@ fn a_promoted_version_is_monitored_against_the_holdback() {
 }
 
 #[test]
-fn the_lease_is_renewed_while_verdicts_come_and_the_rollout_is_held_when_they_stop() {
+fn the_lease_is_renewed_while_verdicts_arrive_and_the_rollout_is_held_when_they_stop() {
     let mut world = World::baking();
     assert!(world.tick(9_000).is_silent());
     let effects = world.tick(1_000);
@@ -392,17 +390,17 @@ fn the_lease_is_renewed_while_verdicts_come_and_the_rollout_is_held_when_they_st
     // 31 s without a verdict.
     let effects = world.tick(1_000);
     assert_eq!(effects.events[0].kind, EventKind::Held);
-    // The hold does not lengthen the lease of 60 s, of which one is gone.
+    // The hold does not extend the lease of 60 s, of which one second has passed.
     assert_eq!((effects.tables[0].lease_ms, effects.tables[0].generation), (59_000, Generation(3)));
     assert!(world.tick(20_000).is_silent());
-    assert!(world.command(Action::Resume).events[0].sentence.contains("no verdicts come"));
-    // A verdict comes: on with it, with a new lease.
+    assert!(world.command(Action::Resume).events[0].sentence.contains("no verdicts arrive"));
+    // A verdict arrives: the rollout resumes, with a new lease.
     let effects = world.say(MINUTE, Decision::Continue);
     assert_eq!((effects.events[0].kind, effects.tables[0].lease_ms), (EventKind::Resumed, 60_000));
 }
 
 #[test]
-fn long_windows_make_patience_longer() {
+fn longer_windows_make_the_planner_wait_longer_for_verdicts() {
     let mut slow = spec();
     slow.window = serin_spec::units::Duration::from_secs(6 * HOUR);
     slow.steps[0].bake.max = serin_spec::units::Duration::from_secs(24 * HOUR);
@@ -458,11 +456,10 @@ fn the_states_json_is_pinned() {
     assert_eq!(ModelState::from_json(&world.state().to_json()).unwrap(), *world.state());
 }
 
-/// A ramp that begins with a mirror.
 #[test]
-fn a_version_that_a_router_does_not_call_is_told_at_once() {
+fn a_version_that_a_router_stops_calling_is_reported_at_once() {
     let mut world = World::baking();
-    let mut told = |since: &[i64]| -> Vec<String> {
+    let mut sentences = |since: &[i64]| -> Vec<String> {
         let shed = since.iter().map(|&since| serin_schemas::records::Shed {
             model: "flights".into(),
             version: Version::from("v2"),
@@ -473,15 +470,15 @@ fn a_version_that_a_router_does_not_call_is_told_at_once() {
         assert!(effects.tables.is_empty() && effects.controls.is_empty());
         effects.events.into_iter().map(|event| event.sentence).collect()
     };
-    let away = "router router-0 does not call v2 for a while: 5 calls in a row failed, the last one: connect";
-    assert_eq!(told(&[7]), [away]);
-    assert_eq!(told(&[7]), Vec::<String>::new(), "it is told once");
-    assert_eq!(told(&[]), ["router router-0 calls v2 again"]);
-    assert_eq!(told(&[9]), [away]);
+    let away = "router router-0 has stopped calling v2 for a while: 5 calls in a row failed, the last one: connect";
+    assert_eq!(sentences(&[7]), [away]);
+    assert_eq!(sentences(&[7]), Vec::<String>::new(), "it is reported once");
+    assert_eq!(sentences(&[]), ["router router-0 calls v2 again"]);
+    assert_eq!(sentences(&[9]), [away]);
 }
 
 #[test]
-fn labels_that_do_not_come_are_told_once() {
+fn missing_labels_are_reported_once() {
     let mut world = World::new();
     let seen = |world: &mut World, secs: i64, events: i64| {
         let mut verdict = world.verdict(secs, Decision::Continue);
@@ -495,8 +492,8 @@ fn labels_that_do_not_come_are_told_once() {
     world.apply_spec("r1", &slow);
     assert_eq!(seen(&mut world, 60, 5000), [""; 0], "labels need their time");
     assert_eq!(seen(&mut world, twelve_hours + 60, 5000), [""; 0]);
-    assert_eq!(seen(&mut world, twelve_hours + 700, 10), [""; 0], "too few answers are another matter");
-    let told = seen(&mut world, twelve_hours + 760, 5000);
-    assert!(told.len() == 1 && told[0].contains("waits for the first labels of wrong"), "{told:?}");
+    assert_eq!(seen(&mut world, twelve_hours + 700, 10), [""; 0], "too few answers are a different problem");
+    let sentences = seen(&mut world, twelve_hours + 760, 5000);
+    assert!(sentences.len() == 1 && sentences[0].contains("waits for the first labels of wrong"), "{sentences:?}");
     assert_eq!(seen(&mut world, twelve_hours + 820, 5000), [""; 0], "once");
 }

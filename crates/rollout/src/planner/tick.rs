@@ -1,4 +1,4 @@
-//! What the passing of wall-clock time does: renew leases, notice that verdicts stopped coming.
+//! What happens as wall-clock time passes: leases are renewed, and missing verdicts are noticed.
 
 use serin_schemas::records::{Arm, EventKind, Phase, RoutingTable};
 
@@ -16,11 +16,11 @@ impl ModelState {
         if self.unknown_table.is_some() {
             let now = self.now(turn, None);
             let sentence = format!("{}; written again: the log had a newer table than the state", rollout.sentence);
-            self.take_turn(&mut rollout, EventKind::Warned, sentence, now, turn);
+            self.transition(&mut rollout, EventKind::Warned, sentence, now, turn);
         }
         if !rollout.rules.is_known() {
             let (now, own) = (self.now(turn, None), Rules::CURRENT);
-            let why = format!("it began under rules {}, and this Serin goes on under rules {own}", rollout.rules);
+            let why = format!("it started under rules {}, and this Serin continues under rules {own}", rollout.rules);
             self.start_over(&mut rollout, own, &why, now, turn);
         }
         let limit = turn.settings.stale_ms.max(stale_after_windows_ms(&rollout));
@@ -46,8 +46,8 @@ impl ModelState {
         turn.effects.changed.insert(self.model.clone());
     }
 
-    /// An aggregator or analyzer that could not read the control record, or has lost its state, knows nothing of the rollout. So
-    /// while no verdict comes the record is written again; those who know it take it for the repetition that it is.
+    /// An aggregator or analyzer that could not read the control record, or lost its state, does not know the rollout. So the record is
+    /// written again while no verdict arrives. Services that know the rollout recognize the repetition.
     fn repeat_control(&self, rollout: &mut RolloutState, every_ms: i64, turn: &mut Turn<'_>) {
         if !rollout.phase.is_final() && turn.now_ms.saturating_sub(rollout.control_ms) > every_ms {
             let now = self.now(turn, None);
@@ -56,13 +56,13 @@ impl ModelState {
     }
 
     fn on_stale(&mut self, rollout: &mut RolloutState, silent_ms: i64, turn: &mut Turn<'_>) {
-        if rollout.stale_told {
+        if rollout.stale_reported {
             return;
         }
-        rollout.stale_told = true;
+        rollout.stale_reported = true;
         turn.effects.changed.insert(self.model.clone());
         let now = self.now(turn, None);
-        let sentence = format!("no verdict for {} s: see that the aggregator and the analyzer run", silent_ms / 1000);
+        let sentence = format!("no verdict for {} s: check that the aggregator and the analyzer run", silent_ms / 1000);
         let policy = rollout.spec.no_data.stale;
         match (rollout.phase, policy) {
             (Phase::Baking | Phase::Shadowing, Policy::Hold) if rollout.acts() => {
@@ -71,13 +71,13 @@ impl ModelState {
             (Phase::Baking | Phase::Shadowing | Phase::Held | Phase::Promoted, Policy::Rollback) if rollout.acts() => {
                 self.end(rollout, Phase::RolledBack, Outcome::NoData, Vec::new(), sentence, now, turn);
             }
-            // The last verdict has said why none comes by itself.
+            // The last verdict has already reported why no other one arrives.
             _ if rollout.refused.is_some() => {}
-            _ => self.tell(Some(rollout), EventKind::Warned, sentence, now, turn),
+            _ => self.emit(Some(rollout), EventKind::Warned, sentence, now, turn),
         }
     }
 
-    /// The state was lost with a canary in the table: nobody watches it, so it gets nothing.
+    /// The state was lost with a canary in the table. Without a state nothing watches the canary, so it gets no calls.
     fn back_to_stable(&mut self, mut table: RoutingTable, turn: &mut Turn<'_>) {
         let now = self.now(turn, Some(table.decided_at));
         self.generation.0 = self.generation.0.saturating_add(1);
@@ -87,18 +87,18 @@ impl ModelState {
         table.lease_ms = 0;
         table.rollout = None;
         table.decided_at = now;
-        "the controller has lost this rollout's state: all to stable".clone_into(&mut table.reason);
+        "the controller has lost this rollout's state: all calls go to stable".clone_into(&mut table.reason);
         table.routes.retain(|route| route.arm == Arm::Stable);
         for route in &mut table.routes {
             route.share = Share::ALL.0;
         }
         let sentence = table.reason.clone();
         turn.effects.tables.push(table);
-        self.tell(None, EventKind::Warned, sentence, now, turn);
+        self.emit(None, EventKind::Warned, sentence, now, turn);
     }
 }
 
-/// Three windows and the grace: verdicts cannot come more often than windows close.
+/// Three windows and the grace, because verdicts cannot arrive more often than windows close.
 fn stale_after_windows_ms(rollout: &RolloutState) -> i64 {
     let spec = &rollout.spec;
     spec.window.0.0.saturating_mul(3).saturating_add(spec.grace.0.0) / 1000

@@ -1,4 +1,4 @@
-//! Transitions: each takes a new generation and emits its table, its control record and its audit event.
+//! Transitions. Each takes a new generation and emits its table, its control record and its audit event.
 
 use serin_schemas::{
     ids::{EventTime, Generation, Span},
@@ -14,22 +14,22 @@ use super::{
 };
 use serin_spec::{Mode, RolloutSpec, Rules, Share, Step, VersionSpec};
 
-/// Endings of a model that are kept.
+/// Ended rollouts of a model that are kept.
 const ENDED_KEPT: usize = 32;
-/// A clock of the routers that is so far from the wall clock replays another time.
+/// If the routers' clock differs from the wall clock by more than this, the routers replay another time.
 const REPLAYED: Span = Span(3_600_000_000);
-/// Reasons of an ending that are kept, worst first: a row of the controller has a bound. The verdict has them all.
+/// Reasons of an ending that are kept, worst first, because rows of the controller are bounded. The verdict contains all of them.
 const REASONS_KEPT: usize = 20;
 
 impl ModelState {
-    /// Event time for what no verdict caused: the last verdict's, else the routers' clock, else `asked_at`.
+    /// The event time for what no verdict caused: the last verdict's, else the routers' clock, else `asked_at`.
     pub(super) fn now(&self, turn: &Turn<'_>, asked_at: Option<EventTime>) -> EventTime {
         self.as_of.or_else(|| turn.router_clock()).or(asked_at).unwrap_or(EventTime(turn.now_ms.saturating_mul(1000)))
     }
 
-    /// Begins to warm a rollout up.
+    /// Starts the warm-up of a rollout.
     pub(super) fn start(&mut self, queued: Queued, now: EventTime, kind: EventKind, turn: &mut Turn<'_>) {
-        // The routers may be further than the last verdict of the rollout before.
+        // The routers may be ahead of the last verdict of the rollout before.
         let now = turn.router_clock().map_or(now, |clock| clock.max(now));
         let mut rollout = RolloutState::new(queued, now, turn.now_ms);
         let spec = &rollout.spec;
@@ -39,11 +39,11 @@ impl ModelState {
             "{stable} -> {canary}: learning from at least {} answers of {stable} before {before}",
             spec.warmup.min_events
         );
-        self.take_turn(&mut rollout, kind, sentence, now, turn);
+        self.transition(&mut rollout, kind, sentence, now, turn);
         self.active = Some(rollout);
     }
 
-    /// Begins a step of the ramp.
+    /// Starts a step of the ramp.
     pub(super) fn bake(
         &mut self,
         rollout: &mut RolloutState,
@@ -58,7 +58,7 @@ impl ModelState {
         let sentence = if rollout.acts() {
             format!("step {} of {}: {planned} to {canary}{why}", step + 1, spec.steps.len())
         } else {
-            format!("observed only, nothing here moves weights: {canary} is compared with {stable}{why}")
+            format!("observed only, Serin moves no weights: {canary} is compared with {stable}{why}")
         };
         (rollout.canary_share, rollout.mirror_share) = (planned.weight.0, planned.mirror.map_or(0, |share| share.0));
         rollout.control_share = control_share(planned, rollout.spec.control_ratio);
@@ -68,7 +68,7 @@ impl ModelState {
         rollout.pause = None;
         rollout.clock = Clock::started(now);
         rollout.answers_before = rollout.answers;
-        self.take_turn(rollout, EventKind::Advanced, sentence, now, turn);
+        self.transition(rollout, EventKind::Advanced, sentence, now, turn);
     }
 
     /// Goes to the next step, or promotes after the last.
@@ -81,10 +81,10 @@ impl ModelState {
         }
     }
 
-    /// Gives the canary everything, but for the holdback when it is monitored.
+    /// Gives the canary all calls, except the holdback if it is monitored.
     pub(super) fn promote(&mut self, rollout: &mut RolloutState, why: &str, now: EventTime, turn: &mut Turn<'_>) {
         let holdback = rollout.spec.promotion.holdback.map_or(0, |share| share.0);
-        // Without what warm-up froze nothing can be compared.
+        // Nothing can be compared without what warm-up froze.
         if rollout.spec.promotion.monitor.is_zero() || holdback == 0 || rollout.frozen.is_none() {
             self.complete(rollout, why, now, turn);
             return;
@@ -103,16 +103,16 @@ impl ModelState {
             Share(rollout.canary_share),
             rollout.spec.promotion.monitor
         );
-        self.take_turn(rollout, EventKind::Promoted, sentence, now, turn);
+        self.transition(rollout, EventKind::Promoted, sentence, now, turn);
     }
 
-    /// Ends a rollout well.
+    /// Ends a rollout with its canary as the new stable.
     pub(super) fn complete(&mut self, rollout: &mut RolloutState, why: &str, now: EventTime, turn: &mut Turn<'_>) {
         let sentence = format!("{} is the new stable{why}", rollout.spec.canary.version.in_words());
         self.end(rollout, Phase::Completed, Outcome::Promoted, Vec::new(), sentence, now, turn);
     }
 
-    /// Ends a rollout: what serves is its canary when it completed, else its stable. Waits for nothing.
+    /// Ends a rollout. Its canary serves if it completed, otherwise its stable. This waits for nothing.
     #[expect(clippy::too_many_arguments, reason = "each is one fact of the ending; a struct would have one user")]
     pub(super) fn end(
         &mut self,
@@ -139,7 +139,7 @@ impl ModelState {
         (rollout.mirror_share, rollout.control_share) = (0, 0);
         let actor = turn.actor.clone();
         rollout.ending = Some(Ending { outcome, reasons, sentence: sentence.clone(), at: now, actor });
-        self.take_turn(rollout, kind, sentence, now, turn);
+        self.transition(rollout, kind, sentence, now, turn);
     }
 
     /// Holds a rollout at its weight.
@@ -153,20 +153,26 @@ impl ModelState {
     ) {
         rollout.phase = Phase::Held;
         rollout.clock.stop(now);
-        rollout.hold = Some(Hold { cause, since: now, told: false });
-        self.take_turn(rollout, EventKind::Held, sentence, now, turn);
+        rollout.hold = Some(Hold { cause, since: now, reported: false });
+        self.transition(rollout, EventKind::Held, sentence, now, turn);
     }
 
-    /// Lets a held or paused step go on.
-    pub(super) fn go_on(&mut self, rollout: &mut RolloutState, sentence: String, now: EventTime, turn: &mut Turn<'_>) {
+    /// Resumes a held or paused step.
+    pub(super) fn resume_step(
+        &mut self,
+        rollout: &mut RolloutState,
+        sentence: String,
+        now: EventTime,
+        turn: &mut Turn<'_>,
+    ) {
         rollout.phase = rollout.step_phase();
         rollout.hold = None;
         rollout.pause = None;
         rollout.clock.start(now);
-        self.take_turn(rollout, EventKind::Resumed, sentence, now, turn);
+        self.transition(rollout, EventKind::Resumed, sentence, now, turn);
     }
 
-    /// Puts a rollout back after its turn. If it has ended, the next in the queue starts.
+    /// Puts a rollout back after its turn. If it has ended, starts the next one in the queue.
     pub(super) fn settle(&mut self, rollout: RolloutState, turn: &mut Turn<'_>) {
         let Some(ending) = rollout.ending.clone() else {
             self.active = Some(rollout);
@@ -189,7 +195,7 @@ impl ModelState {
         }
     }
 
-    /// The spec of a rollout that starts now, from what serves; or why it must not. One that is only observed moves nothing.
+    /// The spec of a rollout that starts now, completed with what serves, or why it must not start. An observed rollout moves nothing.
     pub(super) fn spec_to_start(&self, spec: &RolloutSpec, turn: &Turn<'_>) -> Result<RolloutSpec, String> {
         if spec.mode == Mode::Observe {
             return Ok(spec.clone());
@@ -198,7 +204,7 @@ impl ModelState {
         startable(RolloutSpec { stable, ..spec.clone() }, turn)
     }
 
-    /// Tells that a rollout that waited will not start.
+    /// Reports that a queued rollout will not start.
     pub(super) fn drop_queued(&mut self, queued: Queued, sentence: String, now: EventTime, turn: &mut Turn<'_>) {
         let mut waiting = RolloutState::new(queued, now, turn.now_ms);
         waiting.phase = Phase::Aborted;
@@ -212,11 +218,11 @@ impl ModelState {
         };
         waiting.ending = Some(ending.clone());
         push_bounded(&mut self.ended, Ended { id: waiting.id.clone(), ending }, ENDED_KEPT);
-        self.tell(Some(&waiting), EventKind::Aborted, sentence, now, turn);
+        self.emit(Some(&waiting), EventKind::Aborted, sentence, now, turn);
     }
 
-    /// Takes the next generation and emits what belongs to it.
-    pub(super) fn take_turn(
+    /// Takes the next generation, and emits its records.
+    pub(super) fn transition(
         &mut self,
         rollout: &mut RolloutState,
         kind: EventKind,
@@ -235,10 +241,10 @@ impl ModelState {
         }
         self.write_control(rollout, now, turn);
         let sentence = rollout.sentence.clone();
-        self.tell(Some(rollout), kind, sentence, now, turn);
+        self.emit(Some(rollout), kind, sentence, now, turn);
     }
 
-    /// A hold for missing verdicts must not lengthen the lease that they would have renewed.
+    /// A hold for missing verdicts must not extend the lease that they would have renewed.
     fn next_lease(&self, rollout: &RolloutState, turn: &Turn<'_>) -> Lease {
         let stale = rollout.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::Stale);
         let length_ms = match (rollout.is_leased(), stale) {
@@ -252,16 +258,16 @@ impl ModelState {
         Lease { seq: 0, renewed_ms: turn.now_ms, length_ms }
     }
 
-    /// Tells something that changes nothing.
+    /// Emits an audit event for something that changes nothing.
     pub(super) fn warn(&mut self, sentence: String, turn: &mut Turn<'_>) {
         let now = self.now(turn, None);
         let rollout = self.active.take();
-        self.tell(rollout.as_ref(), EventKind::Warned, sentence, now, turn);
+        self.emit(rollout.as_ref(), EventKind::Warned, sentence, now, turn);
         self.active = rollout;
     }
 
     /// Emits an audit event.
-    pub(super) fn tell(
+    pub(super) fn emit(
         &mut self,
         rollout: Option<&RolloutState>,
         kind: EventKind,
@@ -290,20 +296,20 @@ impl ModelState {
         });
     }
 
-    /// The time of an audit event. What a person did is as of when it was asked for, by the wall clock, or by the routers' clock where
-    /// that replays another time; the rest is as of `now`, in event time. No event is as of a time before the one before it.
+    /// The time of an audit event. A person's action has the wall-clock time at which it was asked for, or the routers' clock where they
+    /// replay another time. Every other event has the event time `now`. No event is earlier than the one before it.
     fn stamp(&mut self, now: EventTime, turn: &Turn<'_>) -> EventTime {
         let at = match (turn.asked_at, turn.router_clock()) {
             (Some(asked), Some(clock)) if asked.since(clock).0.abs() > REPLAYED.0 => now.max(clock),
             (Some(asked), _) => asked.min(EventTime(turn.now_ms.saturating_mul(1000))),
             (None, _) => now,
         };
-        let at = self.told_at.map_or(at, |before| before.max(at));
-        self.told_at = Some(at);
+        let at = self.newest_event_at.map_or(at, |before| before.max(at));
+        self.newest_event_at = Some(at);
         at
     }
 
-    /// The routing table of a rollout as it stands.
+    /// The routing table of a rollout in its current state.
     pub(super) fn table(&self, rollout: &RolloutState, now: EventTime) -> RoutingTable {
         let spec = &rollout.spec;
         let over = rollout.phase.is_final();
@@ -319,7 +325,7 @@ impl ModelState {
         if !over && rollout.mirror_share > 0 {
             routes.push(route(&spec.canary, Arm::Shadow, rollout.mirror_share));
         }
-        // Further shadows come and go with the lease: a table without one would mirror for ever.
+        // Additional shadows have the lease of the canary: a table without a lease would mirror forever.
         if rollout.is_leased() {
             routes.extend(spec.shadows.iter().map(|shadow| Route {
                 version: shadow.version.clone(),
@@ -346,14 +352,14 @@ impl ModelState {
         }
     }
 
-    /// Writes the control record of the newest generation, for the first time or again.
+    /// Writes the control record of the newest generation, for the first time or as a repetition.
     pub(super) fn write_control(&self, rollout: &mut RolloutState, now: EventTime, turn: &mut Turn<'_>) {
         rollout.control_ms = turn.now_ms;
         turn.effects.changed.insert(self.model.clone());
         turn.effects.controls.push(self.control(rollout, now));
     }
 
-    /// Lets the evidence start over under `rules`. Weight and phase stay; the step's clock, its answers and a hold begin again.
+    /// Restarts the evidence under `rules`. Weight and phase stay; the step's clock, its answers and a hold start from zero.
     pub(super) fn start_over(
         &mut self,
         rollout: &mut RolloutState,
@@ -365,12 +371,12 @@ impl ModelState {
         rollout.rules = rules;
         rollout.clock = if rollout.clock.since.is_some() { Clock::started(now) } else { Clock::default() };
         (rollout.answers, rollout.answers_before) = (0, 0);
-        (rollout.told, rollout.acknowledged) = (None, None);
+        (rollout.reported, rollout.acknowledged) = (None, None);
         if let Some(hold) = &mut rollout.hold {
-            (hold.since, hold.told) = (now, false);
+            (hold.since, hold.reported) = (now, false);
         }
         let sentence = format!("the evidence starts over, at the same weight: {why}");
-        self.take_turn(rollout, EventKind::Warned, sentence, now, turn);
+        self.transition(rollout, EventKind::Warned, sentence, now, turn);
     }
 
     fn control(&self, rollout: &RolloutState, now: EventTime) -> Control {
@@ -393,7 +399,7 @@ impl ModelState {
     }
 }
 
-/// The control arm's share: `ratio` times the canary's, or all there is. Of mirrored calls every live answer is compared.
+/// The control arm's share: `ratio` times the canary's, or all that is left. Every live answer is compared with mirrored calls.
 fn control_share(step: &Step, ratio: f64) -> i32 {
     if step.mirror.is_some() {
         return Share::ALL.0;
@@ -417,7 +423,7 @@ pub(super) fn push_bounded<T>(list: &mut std::collections::VecDeque<T>, item: T,
     list.push_back(item);
 }
 
-/// A `UUIDv8` from a hash of the cause: the same cause has the same id.
+/// A `UUIDv8` from a hash of the cause, so that the same cause has the same id.
 pub(super) fn event_id(cause: &str) -> String {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&hash64(b"serin audit high", cause.as_bytes()).to_be_bytes());

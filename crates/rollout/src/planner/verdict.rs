@@ -1,4 +1,4 @@
-//! What a verdict does.
+//! What verdicts do.
 
 use serin_schemas::{
     ids::{EventTime, Span},
@@ -7,11 +7,11 @@ use serin_schemas::{
 
 use super::{
     HoldCause, ModelState, Outcome, RolloutState, Turn,
-    near::{instead, without_values},
+    near::{suggestions, without_values},
 };
 use serin_spec::{Frozen, Rules, units::Duration};
 
-/// How long after the first labels were due it is said that none has come.
+/// How long after the first labels were due an event reports that none has arrived.
 const LABELS_LATE: Span = Span(10 * 60 * 1_000_000);
 
 impl ModelState {
@@ -23,18 +23,18 @@ impl ModelState {
             return;
         }
         turn.effects.changed.insert(self.model.clone());
-        let began_again = began_again(&rollout, verdict);
+        let restarted = evidence_restarted(&rollout, verdict);
         let was_refused = rollout.refused.is_some();
         rollout.keep(verdict, turn.now_ms);
         self.as_of = Some(verdict.as_of);
         if was_refused && rollout.refused.is_none() && rollout.phase == Phase::Warming {
             rollout.sentence.clone_from(&verdict.sentence);
-            self.tell(Some(&rollout), EventKind::Resumed, verdict.sentence.clone(), verdict.as_of, turn);
+            self.emit(Some(&rollout), EventKind::Resumed, verdict.sentence.clone(), verdict.as_of, turn);
         }
         if rollout.acts() && verdict.decision == Decision::Rollback {
-            // Evidence from before the newest generation is evidence all the same.
+            // Evidence from before the newest generation counts as well.
             self.roll_back(&mut rollout, verdict, turn);
-        } else if let Some((rules, why)) = began_again {
+        } else if let Some((rules, why)) = restarted {
             self.start_over(&mut rollout, rules, &why, verdict.as_of, turn);
         } else if rollout.phase == Phase::Warming && verdict.refuses() {
             self.refuse(&mut rollout, was_refused, verdict, turn);
@@ -58,15 +58,15 @@ impl ModelState {
         self.end(rollout, Phase::RolledBack, outcome, reasons, verdict.sentence.clone(), verdict.as_of, turn);
     }
 
-    /// Warm-up of a rollout that the analyzer cannot judge. It is said once. Another release of the analyzer may be able to, so it
-    /// ends only after `hold_max`.
+    /// Handles warm-up of a rollout that the analyzer cannot judge. This is reported once. Another release of the analyzer may be able to
+    /// judge it, so the rollout ends only after `hold_max`.
     fn refuse(&mut self, rollout: &mut RolloutState, was_refused: bool, verdict: &Verdict, turn: &mut Turn<'_>) {
         let (now, hold_max) = (verdict.as_of, rollout.spec.decision.hold_max);
         let why = without_order(&verdict.sentence);
         if !was_refused {
-            rollout.sentence = format!("the canary gets nothing: {why}");
+            rollout.sentence = format!("the canary gets no traffic: {why}");
             let sentence = rollout.sentence.clone();
-            self.tell(Some(rollout), EventKind::Warned, sentence, now, turn);
+            self.emit(Some(rollout), EventKind::Warned, sentence, now, turn);
         } else if rollout.refused.is_some_and(|since| now.since(since) >= hold_max.0) {
             let sentence = format!("ended after {hold_max}: {why}");
             self.end(rollout, Phase::RolledBack, Outcome::NoData, Vec::new(), sentence, now, turn);
@@ -74,7 +74,7 @@ impl ModelState {
     }
 
     fn warm(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
-        self.tell_what_warm_up_waits_for(rollout, verdict, turn);
+        self.report_warm_up_waits(rollout, verdict, turn);
         let Some(text) = &verdict.frozen else {
             self.warn_about_labels(rollout, verdict, turn);
             return;
@@ -86,19 +86,19 @@ impl ModelState {
                 rollout.frozen = Some(frozen);
                 let cannot = |issue: &&HealthIssue| issue.reason == NoDataReason::CannotFail;
                 for issue in verdict.health.iter().filter(cannot) {
-                    self.tell(Some(rollout), EventKind::Warned, issue.sentence.clone(), verdict.as_of, turn);
+                    self.emit(Some(rollout), EventKind::Warned, issue.sentence.clone(), verdict.as_of, turn);
                 }
                 self.bake(rollout, 0, &why, verdict.as_of, turn);
             }
             Err(cause) => {
                 let sentence = format!("verdict {} has an unreadable `frozen`: {cause}; still warming up", verdict.id);
-                self.tell(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
+                self.emit(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
             }
         }
     }
 
-    /// What keeps warm-up from ending is told once, and that it is over, too. What is only observed is not ended by a verdict.
-    fn tell_what_warm_up_waits_for(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
+    /// Reports once what keeps warm-up from ending, and once that it is over. A verdict does not end a rollout that is only observed.
+    fn report_warm_up_waits(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
         let (policy, sentence) = match verdict.decision {
             Decision::Hold => ("hold", verdict.sentence.clone()),
             Decision::Rollback => ("rollback", format!("observed only, would {}", verdict.sentence)),
@@ -106,20 +106,20 @@ impl ModelState {
         };
         let cause = verdict.health.iter().find(|issue| issue.policy == policy).map(|issue| issue.reason);
         let lacks = without_values(verdict);
-        let names = if cause.is_some() { instead(&rollout.spec, lacks, turn) } else { String::new() };
-        // A router may have told the names a moment later.
-        let is_news = cause != rollout.warm_up_waits || !names.is_empty() && !rollout.names_told;
+        let names = if cause.is_some() { suggestions(&rollout.spec, lacks, turn) } else { String::new() };
+        // A router may have reported the names a moment later.
+        let is_news = cause != rollout.warm_up_waits || !names.is_empty() && !rollout.names_reported;
         if !is_news {
             return;
         }
-        (rollout.warm_up_waits, rollout.names_told) = (cause, !names.is_empty());
+        (rollout.warm_up_waits, rollout.names_reported) = (cause, !names.is_empty());
         let sentence = sentence + &names;
         rollout.sentence.clone_from(&sentence);
         let kind = if cause.is_some() { EventKind::Warned } else { EventKind::Resumed };
-        self.tell(Some(rollout), kind, sentence, verdict.as_of, turn);
+        self.emit(Some(rollout), kind, sentence, verdict.as_of, turn);
     }
 
-    /// Warm-up waits for the first labels. When none has come long after they were due, that is said once: they may never come.
+    /// Reports once that warm-up waits for its first labels long after they were due: they may never arrive.
     fn warn_about_labels(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
         let spec = &rollout.spec;
         let labels: Vec<_> = spec.metrics.iter().filter(|metric| metric.source.needs_label()).collect();
@@ -128,23 +128,23 @@ impl ModelState {
         };
         let enough = verdict.warmup_events.is_some_and(|seen| seen >= spec.warmup.min_events as i64);
         let due = rollout.started_at.plus(maturity.0).plus(LABELS_LATE);
-        if rollout.labels_told || !enough || verdict.as_of < due {
+        if rollout.labels_reported || !enough || verdict.as_of < due {
             return;
         }
-        rollout.labels_told = true;
+        rollout.labels_reported = true;
         let metrics: Vec<&str> = labels.iter().map(|metric| metric.name.as_str()).take(5).collect();
         let sentence = format!(
-            "warm-up has seen {} answers of {} and waits for the first labels of {}: none has come, and the first were due \
-             {maturity} after their answers. Send labels with the prediction ids, or abort and leave these metrics out{}",
+            "warm-up has seen {} answers of {} and waits for the first labels of {}: none has arrived, although the first were due \
+             {maturity} after their answers. Send labels with the prediction ids, or abort the rollout and remove these metrics{}",
             verdict.warmup_events.unwrap_or_default(),
             spec.stable.version.in_words(),
             metrics.join(", "),
-            instead(spec, |metric| metric.source.needs_label(), turn),
+            suggestions(spec, |metric| metric.source.needs_label(), turn),
         );
-        self.tell(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
+        self.emit(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
     }
 
-    /// An observed rollout moves no weight: it warms up, then only tells.
+    /// Handles a verdict on an observed rollout, which moves no weights: it warms up, then only reports.
     fn observe(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
         if rollout.phase == Phase::Warming {
             if verdict.generation == rollout.generation {
@@ -152,10 +152,10 @@ impl ModelState {
             }
             return;
         }
-        if rollout.told == Some(verdict.decision) {
+        if rollout.reported == Some(verdict.decision) {
             return;
         }
-        rollout.told = Some(verdict.decision);
+        rollout.reported = Some(verdict.decision);
         let would = match verdict.decision {
             Decision::Promote => "would go to the next step",
             Decision::Rollback => "would roll back",
@@ -163,13 +163,14 @@ impl ModelState {
             Decision::Continue => "would keep baking",
         };
         let sentence = format!("observed only, {would}: {}", without_order(&verdict.sentence));
-        self.tell(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
+        self.emit(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
     }
 
     fn judge(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
         let now = verdict.as_of;
         if verdict.decision == Decision::Hold {
-            let sentence = why_held(rollout, verdict, turn) + &instead(&rollout.spec, without_values(verdict), turn);
+            let sentence =
+                why_held(rollout, verdict, turn) + &suggestions(&rollout.spec, without_values(verdict), turn);
             self.hold(rollout, HoldCause::Health, sentence, now, turn);
             return;
         }
@@ -188,13 +189,13 @@ impl ModelState {
     fn monitor(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
         let now = verdict.as_of;
         let monitor = rollout.spec.promotion.monitor;
-        if rollout.told != Some(verdict.decision) {
-            rollout.told = Some(verdict.decision);
+        if rollout.reported != Some(verdict.decision) {
+            rollout.reported = Some(verdict.decision);
             if verdict.decision == Decision::Hold {
-                self.tell(Some(rollout), EventKind::Warned, health_sentence(verdict), now, turn);
+                self.emit(Some(rollout), EventKind::Warned, health_sentence(verdict), now, turn);
             }
         }
-        // What cannot be judged now is not over; but it is not waited for without an end either.
+        // Monitoring does not end while the canary cannot be judged, but it does not wait without a limit either.
         let unsound = verdict.decision == Decision::Hold && rollout.rules.need_data();
         let spent = rollout.clock.spent(now);
         if spent >= monitor.0 && !unsound {
@@ -203,7 +204,7 @@ impl ModelState {
             && verdict.reasons.is_empty()
         {
             let why =
-                format!(" after {}, though it could not be judged: {}", Duration(spent), health_sentence(verdict));
+                format!(" after {}, although it could not be judged: {}", Duration(spent), health_sentence(verdict));
             self.complete(rollout, &why, now, turn);
         } else if unsound && spent.0 >= monitor.0.0.saturating_add(rollout.spec.decision.hold_max.0.0) {
             self.end_on_finding(rollout, verdict, &format!("monitored for {}", Duration(spent)), turn);
@@ -211,21 +212,24 @@ impl ModelState {
     }
 }
 
-/// Whether the analyzer has begun the rollout's evidence again since the last verdict: under which rules, and why.
-fn began_again(rollout: &RolloutState, verdict: &Verdict) -> Option<(Rules, String)> {
+/// Whether the analyzer has restarted the rollout's evidence since the last verdict: under which rules, and why.
+fn evidence_restarted(rollout: &RolloutState, verdict: &Verdict) -> Option<(Rules, String)> {
     if verdict.generation != rollout.generation {
         return None;
     }
     let (judged, own) = (Rules::numbered(verdict.rules), rollout.rules);
     if judged != own && judged.is_known() {
-        return Some((judged, format!("it began under rules {own}, and the analyzer judges it under rules {judged}")));
+        return Some((
+            judged,
+            format!("it started under rules {own}, and the analyzer judges it under rules {judged}"),
+        ));
     }
     let canary = verdict.arms.iter().find(|arm| arm.arm == Arm::Canary)?.predictions;
     let lost = canary < rollout.answers;
-    lost.then(|| (own, format!("the analyzer knows {canary} answers of the canary, and knew {}", rollout.answers)))
+    lost.then(|| (own, format!("the analyzer has {canary} answers of the canary, and had {} before", rollout.answers)))
 }
 
-/// What keeps a step from ending well, as a clause; `None`: nothing does.
+/// What keeps a step from being promoted, as a clause; `None` if nothing does.
 pub(super) fn missing_for_promotion(
     rollout: &RolloutState,
     verdict: &Verdict,
@@ -235,23 +239,23 @@ pub(super) fn missing_for_promotion(
     let step = rollout.current_step()?;
     let answers = rollout.answers - rollout.answers_before;
     if verdict.decision != Decision::Promote {
-        // Who is told that the step is over is not told to keep baking.
+        // Without the order, because a held rollout does not keep baking.
         return Some(without_order(&verdict.sentence).to_owned());
     }
-    // A marginal step has had its time: its clock stands.
+    // A marginal step has used its time, and its clock is stopped.
     let held = rollout.hold.is_some();
     if !held && rollout.clock.spent(now) < step.bake.min.0 {
         return Some(format!("the step has not baked for {}", step.bake.min));
     }
     if answers < step.bake.min_events as i64 {
-        return Some(format!("{answers} answers of the canary, {} are needed", step.bake.min_events));
+        return Some(format!("{answers} answers of the canary, but {} are needed", step.bake.min_events));
     }
     let missing = turn.unapplied(&verdict.model, rollout.generation, rollout.spec.traffic)?;
     Some(format!("{missing} ({step})"))
 }
 
-/// Why a rollout is held for its health. Where answers are missing because routers do not use the table, that comes first: callers are
-/// answered all the same, by the table before.
+/// Why a rollout is held for its health. If answers are missing because routers do not use the table, that comes first: callers still
+/// get answers, from the table before.
 pub(super) fn why_held(rollout: &RolloutState, verdict: &Verdict, turn: &Turn<'_>) -> String {
     let sentence = health_sentence(verdict);
     let silent =
@@ -272,7 +276,7 @@ fn health_sentence(verdict: &Verdict) -> String {
     if issues.is_empty() { verdict.sentence.clone() } else { issues.join("; ") }
 }
 
-/// A verdict's sentence without what it orders: who is held is not told to keep baking, and who is only observed to roll back.
+/// A verdict's sentence without its order: a held rollout does not keep baking, and an observed rollout does not roll back.
 pub fn without_order(sentence: &str) -> &str {
     ["keep baking: ", "roll back: ", "hold: "].iter().find_map(|order| sentence.strip_prefix(order)).unwrap_or(sentence)
 }

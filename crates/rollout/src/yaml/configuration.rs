@@ -1,4 +1,4 @@
-//! The configuration of a process, checked the way the rollout file is: along a JSON Schema, with line, path, cause and way out.
+//! Checks the configuration of a process against a JSON Schema, as for the rollout file. Each problem has line, path, cause and fix.
 
 use serde_json::Value as Json;
 
@@ -8,26 +8,27 @@ use super::{
 };
 use serin_spec::Problem;
 
-/// What a configuration may hold.
+/// How to check a configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Configuration<'a> {
-    /// Its JSON Schema.
+    /// JSON Schema of the configuration.
     pub schema: &'a Json,
-    /// The page that describes it.
+    /// Page of the documentation that describes the configuration.
     pub page: &'static str,
-    /// Whether the value at a path may be a secret. No problem quotes it then.
+    /// Whether the value at a path may be a secret. Problems do not quote secrets.
     pub is_secret: fn(&str) -> bool,
 }
 
 impl Configuration<'_> {
-    /// Everything in a file that does not fit the schema. What is missing is no problem: other sources may have it.
+    /// Returns everything in a file that does not fit the schema. Missing keys are not reported, because other sources may have them.
     ///
-    /// A text that is not one YAML document without aliases has no problems here: whoever reads it reports them.
+    /// A text that is not one YAML document without aliases has no problems here. The loader of the configuration reports them.
     pub fn problems_of_file(&self, text: &str) -> Vec<Problem> {
         tree::parse(text).map_or_else(|_| Vec::new(), |root| walk(&root, self.schema, self.form()).problems)
     }
 
-    /// What does not fit in one setting that is given as text: `path` is `["router", "listen"]` for `router.listen`.
+    /// Returns everything in one setting, given as text, that does not fit the schema. `path` is `["router", "listen"]` for
+    /// `router.listen`.
     pub fn problems_of_setting(&self, path: &[&str], text: &str) -> Vec<Problem> {
         let at = (1, 1);
         let scalar = Node { at, value: Value::Scalar { text: text.to_owned(), plain: true } };
@@ -75,12 +76,12 @@ mod tests {
         })
     }
 
-    fn with<T>(look: impl FnOnce(&Configuration<'_>) -> T) -> T {
-        look(&Configuration { schema: &schema(), page: "docs/settings.md", is_secret: |path| path.contains("token") })
+    fn with<T>(check: impl FnOnce(&Configuration<'_>) -> T) -> T {
+        check(&Configuration { schema: &schema(), page: "docs/settings.md", is_secret: |path| path.contains("token") })
     }
 
     #[test]
-    fn what_fits_has_no_problem() {
+    fn valid_settings_have_no_problems() {
         let text = "listen: 127.0.0.1:80\npartitions: \"7\"\nopen: yes\nkind: kafka\nmodels:\n  m: {servers: http://a}\n  n: \
                     {servers: {url: b}, writers: [a]}\nfree: {a.b: 1, c: {d: 2}}\n";
         assert_eq!(with(|form| form.problems_of_file(text)), []);
@@ -97,35 +98,35 @@ mod tests {
         ] {
             assert_eq!(with(|form| form.problems_of_setting(path, text)), [], "{path:?}");
         }
-        assert_eq!(with(|form| form.problems_of_file("a: &x 1\nb: *x")), [], "its reader knows aliases, or says so");
+        assert_eq!(with(|form| form.problems_of_file("a: &x 1\nb: *x")), [], "the loader reports aliases");
     }
 
     #[test]
-    fn what_does_not_fit_is_named_with_its_line_and_the_way_out() {
+    fn problems_have_their_line_and_how_to_fix_them() {
         let text = "listen: here\nlisten2: x\npartitions: many\nkind: kafkaa\nmodels:\n  m: {stabel: v1}\n  n: [x]\n";
-        let told: Vec<String> = with(|form| form.problems_of_file(text)).iter().map(ToString::to_string).collect();
+        let problems: Vec<String> = with(|form| form.problems_of_file(text)).iter().map(ToString::to_string).collect();
         let expected = [
             "1:9: error: listen: an address is expected here, this is \"here\"; write an IP address and a port, such as \
              127.0.0.1:8000 or [::1]:8000",
             "2:1: error: listen2: the key \"listen2\" is unknown; did you mean \"listen\"?",
-            "3:13: error: partitions: a whole number from 0 is expected here, this is \"many\"; write for example 1000",
-            "4:7: error: kind: \"kafkaa\" is not known here; did you mean \"kafka\"?",
+            "3:13: error: partitions: a whole number of at least 0 is expected here, this is \"many\"; write for example 1000",
+            "4:7: error: kind: \"kafkaa\" is not valid here; did you mean \"kafka\"?",
             "6:7: error: models.m.stabel: the key \"stabel\" is unknown; did you mean \"stable\"?",
-            "7:6: error: models.n: a map of keys is expected here, this is a list; known here: servers, stable, writers",
+            "7:6: error: models.n: a map of keys is expected here, this is a list; valid keys: servers, stable, writers",
         ];
-        assert_eq!(told, expected);
-        let told = with(|form| form.problems_of_setting(&["models", "m", "stabel"], "v1"));
+        assert_eq!(problems, expected);
+        let problems = with(|form| form.problems_of_setting(&["models", "m", "stabel"], "v1"));
         assert_eq!(
-            told.first().map(ToString::to_string).as_deref(),
+            problems.first().map(ToString::to_string).as_deref(),
             Some("error: models.m.stabel: the key \"stabel\" is unknown; did you mean \"stable\"?")
         );
     }
 
     #[test]
-    fn no_problem_quotes_a_secret() {
+    fn problems_never_quote_a_secret() {
         for path in [&["token", "x"][..], &["tokens"], &["models", "token"], &["models", "m", "token"]] {
-            let told = with(|form| form.problems_of_setting(path, "hunter2"));
-            assert!(!told.is_empty() && !format!("{told:?}").contains("hunter2"), "{path:?}: {told:?}");
+            let problems = with(|form| form.problems_of_setting(path, "hunter2"));
+            assert!(!problems.is_empty() && !format!("{problems:?}").contains("hunter2"), "{path:?}: {problems:?}");
         }
     }
 }

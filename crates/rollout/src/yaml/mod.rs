@@ -1,7 +1,7 @@
-//! `rollout.yaml` as text: all its problems at once, each with line, column, path, cause and way out.
+//! Parses `rollout.yaml` and reports all its problems at once, each with line, column, path, cause and fix.
 //!
-//! The text becomes a tree with positions (`tree`), the tree is walked along the JSON Schema (`walk`), what is sound of it
-//! is linted ([`crate::lint()`]). A broken part is reported once: rules that depend on it are left out. JSON is read too.
+//! The text becomes a tree with positions (`tree`), the tree is walked along the JSON Schema (`walk`), and its valid parts are
+//! linted ([`crate::lint()`]). A broken part is reported once: rules that depend on it are skipped. JSON is accepted too.
 
 mod configuration;
 mod tree;
@@ -16,12 +16,12 @@ use walk::{Form, Walked};
 
 pub use configuration::Configuration;
 
-/// A spec's text after all checks.
+/// The result of checking a spec's text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checked {
     /// The spec, if no problem is an error.
     pub spec: Option<RolloutSpec>,
-    /// All problems, in the order of the text.
+    /// All problems, in the order of their position in the text.
     pub problems: Vec<Problem>,
 }
 
@@ -32,7 +32,7 @@ impl Checked {
     }
 }
 
-/// Reads a spec and lints it.
+/// Parses a spec and lints it.
 pub fn check(text: &str, traffic: Option<&Traffic>) -> Checked {
     let (walked, spec) = match read(text) {
         Ok(read) => read,
@@ -41,8 +41,8 @@ pub fn check(text: &str, traffic: Option<&Traffic>) -> Checked {
     let mut problems = walked.problems.clone();
     if let Some(spec) = &spec {
         for finding in findings(spec, traffic) {
-            let rests_on = std::iter::once(finding.problem.path.as_str()).chain(finding.depends_on.iter().copied());
-            if !rests_on.into_iter().any(|path| walked.broken.iter().any(|broken| related(path, broken))) {
+            let depends_on = std::iter::once(finding.problem.path.as_str()).chain(finding.depends_on.iter().copied());
+            if !depends_on.into_iter().any(|path| walked.broken.iter().any(|broken| related(path, broken))) {
                 let (line, column) = walked.place(&finding.problem.path);
                 problems.push(Problem { line: Some(line), column: Some(column), ..finding.problem });
             }
@@ -53,10 +53,10 @@ pub fn check(text: &str, traffic: Option<&Traffic>) -> Checked {
     Checked { spec, problems }
 }
 
-/// Reads a spec without linting what it means.
+/// Parses a spec without linting its meaning.
 ///
 /// # Errors
-/// All problems of its form.
+/// Returns all problems of its form.
 pub fn parse_yaml(text: &str) -> Result<RolloutSpec, Vec<Problem>> {
     match read(text)? {
         (walked, Some(spec)) if walked.problems.is_empty() => Ok(spec),
@@ -64,16 +64,16 @@ pub fn parse_yaml(text: &str) -> Result<RolloutSpec, Vec<Problem>> {
     }
 }
 
-/// The walked tree and the spec made of its sound parts.
+/// Returns the walked tree, and the spec built from its valid parts.
 fn read(text: &str) -> Result<(Walked, Option<RolloutSpec>), Vec<Problem>> {
     let root = tree::parse(text).map_err(|problem| vec![problem])?;
     let mut walked = walk::walk(&root, &crate::json_schema(), Form::ROLLOUT);
     match serde_json::from_value(std::mem::take(&mut walked.value)) {
         Ok(spec) => Ok((walked, Some(spec))),
         Err(cause) if walked.problems.is_empty() => {
-            // The schema lets through what a type refuses: say what the type says.
-            let way_out = "see docs/rollout-spec.md";
-            Err(vec![problem("", (1, 1), cause.to_string(), way_out)])
+            // The schema accepts something that a type refuses, so report the type's error.
+            let fix = "see docs/rollout-spec.md";
+            Err(vec![problem("", (1, 1), cause.to_string(), fix)])
         }
         Err(_) => Ok((walked, None)),
     }
@@ -83,23 +83,18 @@ fn has_errors(problems: &[Problem]) -> bool {
     problems.iter().any(|problem| problem.severity == Severity::Error)
 }
 
-fn problem(
-    path: &str,
-    (line, column): (usize, usize),
-    message: impl Into<String>,
-    way_out: impl Into<String>,
-) -> Problem {
+fn problem(path: &str, (line, column): (usize, usize), message: impl Into<String>, fix: impl Into<String>) -> Problem {
     Problem {
         severity: Severity::Error,
         path: path.to_owned(),
         line: Some(line),
         column: Some(column),
         message: message.into(),
-        way_out: way_out.into(),
+        fix: fix.into(),
     }
 }
 
-/// Whether what was concluded from `path` (or from `list[].field`) rests on `broken`.
+/// Whether a finding at `path` (or at `list[].field`) depends on the part `broken`.
 fn related(path: &str, broken: &str) -> bool {
     if let Some((list, field)) = path.split_once("[]") {
         let entry = broken.strip_prefix(list);
@@ -109,7 +104,7 @@ fn related(path: &str, broken: &str) -> bool {
     overlap(path, broken)
 }
 
-/// Whether one path is, or lies within, the other.
+/// Whether one path equals the other or is within it.
 fn overlap(a: &str, b: &str) -> bool {
     let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || short.is_empty() || rest.starts_with(['.', '[']))

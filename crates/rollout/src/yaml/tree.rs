@@ -1,13 +1,14 @@
-//! YAML text as a tree with positions. Bounded; aliases are refused, for they can blow a small text up without end.
+//! Parses YAML text into a tree with positions. Size and depth are limited. Aliases are refused, because they can expand a small text
+//! without limit.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::problem;
 use serin_spec::Problem;
 
-/// Longer texts are no rollout specs.
+/// Maximum size of a text, in bytes.
 const TEXT_MAX: usize = 1 << 20;
-/// Deeper ones neither.
+/// Maximum depth of the tree.
 const DEPTH_MAX: usize = 32;
 
 /// Line and column, both from 1.
@@ -20,16 +21,16 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
-/// What a node is.
+/// Content of a node.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
-    /// A scalar as it is written; `plain`: without quotes, so it may be a number, a boolean or null.
+    /// A scalar as it is written. A `plain` scalar has no quotes, so it may be a number, a boolean or null.
     Scalar {
         text: String,
         plain: bool,
     },
     List(Vec<Node>),
-    /// Keys in the order of the text, repeated ones too.
+    /// Keys in the order of the text, including repeated ones.
     Map(Vec<(Key, Node)>),
 }
 
@@ -66,12 +67,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Problem> {
         match reader.next()? {
             (Event::StreamEnd, _) => return Ok(root),
             (Event::DocumentStart(_), span) => {
-                return Err(problem(
-                    "",
-                    at(span),
-                    "there is a second document",
-                    "put each rollout into a file of its own",
-                ));
+                return Err(problem("", at(span), "there is a second document", "put each rollout into its own file"));
             }
             _ => {}
         }
@@ -91,13 +87,13 @@ impl<'a> Reader<'a> {
                 let message = format!("this is not YAML: {}", cause.info());
                 Err(problem("", at, message, "check indentation, colons and quotes around here"))
             }
-            None => Err(problem("", (1, 1), "the text ends too early", "check the end of the file")),
+            None => Err(problem("", (1, 1), "the text ends unexpectedly", "check the end of the file")),
         }
     }
 
     fn node(&mut self, (event, span): (Event<'a>, Span), depth: usize) -> Result<Node, Problem> {
         if depth > DEPTH_MAX {
-            return Err(problem("", at(span), "this is nested too deeply", "a rollout spec has a few levels"));
+            return Err(problem("", at(span), "this is nested too deeply", "a rollout spec has only a few levels"));
         }
         let value = match event {
             Event::Scalar(text, style, ..) => {
@@ -129,9 +125,9 @@ impl<'a> Reader<'a> {
                 }
             }
             Event::Alias(_) => {
-                return Err(problem("", at(span), "aliases (*name) are not read", "write the value out"));
+                return Err(problem("", at(span), "aliases (*name) are not supported", "write the value in full"));
             }
-            _ => return Err(problem("", at(span), "a value is missing here", "write one")),
+            _ => return Err(problem("", at(span), "a value is missing here", "add it")),
         };
         Ok(Node { at: at(span), value })
     }

@@ -1,7 +1,7 @@
-//! Walks a tree along a JSON Schema and collects everything that does not fit: the rollout file's, or the configuration's.
+//! Walks a tree along the JSON Schema of the rollout file or of the configuration, and collects everything that does not fit.
 //!
-//! What is broken is replaced by a placeholder, so that the rest can still be linted. Only the forms of schema that `schemars`
-//! makes of our types are known here; a test walks each schema to see that it has no other.
+//! Broken parts are replaced by placeholders, so that the rest can still be linted. The walk only supports the forms of schema that
+//! `schemars` generates from our types. A test checks that each schema has no other form.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -13,18 +13,18 @@ use super::{
 };
 use serin_spec::{Problem, Share, suggest, units::Duration};
 
-/// What a walk found.
+/// Result of a walk.
 pub(super) struct Walked {
-    /// The tree as JSON, with placeholders where it is broken.
+    /// The tree as JSON, with placeholders for broken parts.
     pub(super) value: Json,
     pub(super) problems: Vec<Problem>,
-    /// Paths with placeholders or defaults that the writer did not mean.
+    /// Paths with placeholders, or with defaults that the author did not intend.
     pub(super) broken: Vec<String>,
     places: BTreeMap<String, At>,
 }
 
 impl Walked {
-    /// Where a path is, or else the nearest part around it.
+    /// Position of a path, or else of the nearest part around it.
     pub(super) fn place(&self, path: &str) -> At {
         let mut path = path;
         loop {
@@ -40,17 +40,17 @@ impl Walked {
     }
 }
 
-/// What kind of document is walked.
+/// Rules for the kind of document that is walked.
 #[derive(Clone, Copy)]
 pub(super) struct Form {
-    /// The page that describes it.
+    /// Page of the documentation that describes the document.
     pub(super) page: &'static str,
-    /// Whether numbers may stand in quotes, and `yes`, `on`, `1` are `true`: the configuration is also read from variables, which
-    /// are all text.
+    /// Whether numbers may be in quotes, and `yes`, `on` and `1` are `true`. The configuration is also read from environment
+    /// variables, which are always text.
     pub(super) texts_are_values: bool,
-    /// Whether it is a part of a whole: what is missing may stand elsewhere.
+    /// Whether the document is only a part: other sources may have the missing keys.
     pub(super) is_part: bool,
-    /// Whether what stands at a path may be a secret: then no problem quotes it.
+    /// Whether the value at a path may be a secret. Problems do not quote secrets.
     pub(super) is_secret: fn(&str) -> bool,
 }
 
@@ -75,7 +75,7 @@ struct Walker<'a> {
 }
 
 impl<'a> Walker<'a> {
-    /// Follows references; the name of the last one says which type it is. `value` chooses where a type has several forms.
+    /// Follows references. The name of the last one identifies the type. `value` selects the form of a type that has several.
     fn resolve(&self, mut schema: &'a Json, value: Option<&Value>) -> (&'a Json, &'a str) {
         let mut name = "";
         loop {
@@ -105,7 +105,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// What stands at a path, quoted, unless it may be a secret.
+    /// The value at a path as quoted text, unless it may be a secret.
     fn found(&self, value: &Value, path: &str) -> String {
         match value {
             Value::Scalar { text, .. } if !(self.form.is_secret)(path) => format!("{text:?}"),
@@ -115,16 +115,16 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Reports what does not fit and puts a placeholder there.
+    /// Reports a broken part and returns a placeholder for it.
     fn broken(
         &mut self,
         path: &str,
         at: At,
         schema: &'a Json,
         message: impl Into<String>,
-        way_out: impl Into<String>,
+        fix: impl Into<String>,
     ) -> Json {
-        self.problems.push(problem(path, at, message, way_out));
+        self.problems.push(problem(path, at, message, fix));
         self.broken.push(path.to_owned());
         self.placeholder(schema)
     }
@@ -140,7 +140,7 @@ impl<'a> Walker<'a> {
             return self.choice(node, resolved, path);
         }
         match (kind(resolved), &node.value) {
-            // Anything goes, such as the properties of a library.
+            // Any value is allowed, for example in the properties of a library.
             ("", _) => Json::Null,
             ("object", Value::Map(entries)) => self.object(node, entries, resolved, path),
             ("array", Value::List(items)) => Json::Array(
@@ -153,15 +153,15 @@ impl<'a> Walker<'a> {
             ("object" | "array", value) => {
                 let message =
                     format!("{} is expected here, this is {}", expected(kind(resolved)), self.found(value, path));
-                self.broken(path, node.at, schema, message, way_out_of(resolved))
+                self.broken(path, node.at, schema, message, fix_of(resolved))
             }
             (_, Value::Scalar { text, plain }) => match self.scalar(text, *plain, resolved, name, path) {
                 Ok(value) => value,
-                Err((message, way_out)) => self.broken(path, node.at, schema, message, way_out),
+                Err((message, fix)) => self.broken(path, node.at, schema, message, fix),
             },
             (kind, value) => {
                 let message = format!("{} is expected here, this is {}", expected(kind), self.found(value, path));
-                self.broken(path, node.at, schema, message, way_out_of(resolved))
+                self.broken(path, node.at, schema, message, fix_of(resolved))
             }
         }
     }
@@ -175,19 +175,19 @@ impl<'a> Walker<'a> {
             let by_any_name = Some(&schema["additionalProperties"]).filter(|schema| schema.is_object());
             let Some(property) = schema["properties"].get(&key.text).or(by_any_name) else {
                 let nearest = suggest::nearest(&key.text, known()).map(str::to_owned);
-                let otherwise = format!("known here: {}", known().collect::<Vec<_>>().join(", "));
-                let way_out = nearest.as_ref().map_or(otherwise, |name| format!("did you mean {name:?}?"));
-                self.problems.push(problem(&here, key.at, format!("the key {:?} is unknown", key.text), way_out));
+                let otherwise = format!("valid keys: {}", known().collect::<Vec<_>>().join(", "));
+                let fix = nearest.as_ref().map_or(otherwise, |name| format!("did you mean {name:?}?"));
+                self.problems.push(problem(&here, key.at, format!("the key {:?} is unknown", key.text), fix));
                 meant.extend(nearest);
                 continue;
             };
             if object.contains_key(&key.text) {
-                let message = format!("the key {:?} is there twice", key.text);
+                let message = format!("the key {:?} is given twice", key.text);
                 self.problems.push(problem(&here, key.at, message, "keep one of them"));
                 continue;
             }
             let value = self.node(value, property, &here);
-            // The key is the better place for a message than its value, which may start on a later line.
+            // Report problems at the key, because the value may start on a later line.
             self.places.insert(here, key.at);
             object.insert(key.text.clone(), value);
         }
@@ -202,8 +202,8 @@ impl<'a> Walker<'a> {
             let value = if meant.iter().any(|meant| meant == name) {
                 self.placeholder(property)
             } else {
-                let way_out = format!("add it: {}", property["description"].as_str().unwrap_or("it is required"));
-                self.broken(&join(path, name), node.at, property, format!("{name:?} is missing"), way_out)
+                let fix = format!("add it: {}", property["description"].as_str().unwrap_or("it is required"));
+                self.broken(&join(path, name), node.at, property, format!("{name:?} is missing"), fix)
             };
             object.insert(name.to_owned(), value);
         }
@@ -219,12 +219,12 @@ impl<'a> Walker<'a> {
             all().map(write).collect::<Vec<String>>().join(", ")
         };
         let unknown = |text: &str| {
-            let way_out = suggest::nearest(text, all().map(|(name, _)| name))
+            let fix = suggest::nearest(text, all().map(|(name, _)| name))
                 .map_or_else(|| format!("use one of: {}", listed()), |name| format!("did you mean {name:?}?"));
             let found = if (self.form.is_secret)(path) { "this text".to_owned() } else { format!("{text:?}") };
-            (format!("{found} is not known here"), way_out)
+            (format!("{found} is not valid here"), fix)
         };
-        let (message, way_out) = match &node.value {
+        let (message, fix) = match &node.value {
             Value::Scalar { text, .. } => match choices.iter().find(|(name, _)| name == text) {
                 Some((name, None)) => return json!(name),
                 Some((name, Some(_))) => (format!("{name:?} needs a value"), format!("write {{{name}: ...}}")),
@@ -240,26 +240,26 @@ impl<'a> Walker<'a> {
                     None => unknown(&key.text),
                 },
                 _ => (
-                    format!("exactly one key is expected here, there are {}", entries.len()),
+                    format!("exactly one key is expected here, this has {}", entries.len()),
                     format!("use one of: {}", listed()),
                 ),
             },
             Value::List(_) => ("a list is not expected here".to_owned(), format!("use one of: {}", listed())),
         };
-        self.broken(path, node.at, schema, message, way_out)
+        self.broken(path, node.at, schema, message, fix)
     }
 
-    /// A scalar as its type wants it, or what is wrong and the way out.
+    /// A scalar as a value of its type, or else what is wrong and how to fix it.
     fn scalar(&self, text: &str, plain: bool, schema: &Json, name: &str, path: &str) -> Result<Json, (String, String)> {
         let loose = self.form.texts_are_values;
-        let wrong = |what: &str, way_out: &str| {
+        let wrong = |what: &str, fix: &str| {
             let found = self.found(&Value::Scalar { text: text.to_owned(), plain }, path);
-            Err((format!("{what} is expected here, this is {found}"), way_out.to_owned()))
+            Err((format!("{what} is expected here, this is {found}"), fix.to_owned()))
         };
         match (name, kind(schema)) {
             ("Duration", _) => match Duration::parse(text) {
                 Ok(_) => Ok(json!(text)),
-                Err(_) => wrong("a span of time", "write for example 500ms, 10s, 5m, 6h, 2d or 1h30m"),
+                Err(_) => wrong("a time span", "write for example 500ms, 10s, 5m, 6h, 2d or 1h30m"),
             },
             ("Share", _) => match Share::parse(text) {
                 Ok(_) => Ok(json!(text)),
@@ -271,7 +271,7 @@ impl<'a> Walker<'a> {
             (_, "string") if schema["format"] == "ip:port" && text.parse::<SocketAddr>().is_err() => {
                 wrong("an address", "write an IP address and a port, such as 127.0.0.1:8000 or [::1]:8000")
             }
-            // A version such as 1.10 is meant as it is written.
+            // A version such as 1.10 stays as it is written.
             (_, "string") => Ok(json!(text)),
             (_, "boolean") if plain && matches!(text, "true" | "false") => Ok(json!(text == "true")),
             (_, "boolean") if loose && is_one_of(text, ["true", "1", "yes", "on"]) => Ok(json!(true)),
@@ -279,7 +279,7 @@ impl<'a> Walker<'a> {
             (_, "boolean") => wrong("true or false", "write true or false, without quotes"),
             (_, "integer") if plain || loose => match text.replace('_', "").parse::<u64>() {
                 Ok(number) => Ok(json!(number)),
-                Err(_) => wrong("a whole number from 0", "write for example 1000"),
+                Err(_) => wrong("a whole number of at least 0", "write for example 1000"),
             },
             (_, "number") if plain || loose => match text.replace('_', "").parse::<f64>() {
                 Ok(number) if number.is_finite() => Ok(json!(number)),
@@ -291,7 +291,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Some value of the type, so that the rest can be read.
+    /// Any valid value of the type, so that the rest can be read.
     fn placeholder(&self, schema: &'a Json) -> Json {
         if schema["anyOf"].is_array() || schema["type"].is_array() {
             return Json::Null;
@@ -320,7 +320,7 @@ impl<'a> Walker<'a> {
     }
 }
 
-/// Names of an enum, and the schema of their value if they have one.
+/// Names of an enum's variants, with the schema of their value if they have one.
 fn choices(schema: &Json) -> Vec<(&str, Option<&Json>)> {
     let mut choices = Vec::new();
     let single = schema["enum"].is_array().then_some(schema);
@@ -338,7 +338,7 @@ fn choices(schema: &Json) -> Vec<(&str, Option<&Json>)> {
     choices
 }
 
-/// The JSON type of a schema without the `null` of an option.
+/// The JSON type of a schema, without the `null` of an option.
 fn kind(schema: &Json) -> &str {
     match &schema["type"] {
         Json::String(kind) => kind,
@@ -347,7 +347,7 @@ fn kind(schema: &Json) -> &str {
     }
 }
 
-/// Whether it is one of these words, in any case.
+/// Whether the text is one of these words. Case does not matter.
 fn is_one_of(text: &str, words: [&str; 4]) -> bool {
     words.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
@@ -367,13 +367,13 @@ fn expected(kind: &str) -> &'static str {
     }
 }
 
-fn way_out_of(schema: &Json) -> String {
+fn fix_of(schema: &Json) -> String {
     match kind(schema) {
         "array" => "write each item on a line that starts with a dash".to_owned(),
         "object" => {
             let keys: Vec<&str> =
                 schema["properties"].as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
-            format!("known here: {}", keys.join(", "))
+            format!("valid keys: {}", keys.join(", "))
         }
         _ => "write a single value".to_owned(),
     }

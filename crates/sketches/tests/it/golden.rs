@@ -1,8 +1,8 @@
-//! Pinned bytes: `golden/<type>.v<version>.hex` holds what the type's encoder writes for the same eight observations.
+//! Pinned bytes: `golden/<type>.v<version>.hex` contains what the type's encoder writes for the same eight observations.
 //!
-//! If this fails, the bytes have changed: that needs a new version and a reader of the old one. Only for a *new* type or
-//! version: `SERIN_WRITE_GOLDEN=1 cargo test -p serin-sketches --test it` writes the files that do not exist yet;
-//! existing ones are never overwritten. They also are the seeds of the fuzz target (`fuzz/`).
+//! If this test fails, the bytes have changed, which needs a new version and a reader for the old one. Only for a *new* type
+//! or version, run `SERIN_WRITE_GOLDEN=1 cargo test -p serin-sketches --test it`: it writes the files that do not exist yet
+//! and never overwrites existing ones. The files are also the seeds of the fuzz target (`fuzz/`).
 
 use std::fmt::Write as _;
 use std::{fs, path::PathBuf};
@@ -13,7 +13,7 @@ use crate::support::{NAMES, digest, filled};
 
 const SAMPLE: [f64; 8] = [0.0, 0.004, 1.0, 1.0, 1.005, 12.5, 14.0, 900.0];
 
-/// 40 bytes a line.
+/// 40 bytes per line.
 fn to_hex(bytes: &[u8]) -> String {
     let mut out = String::new();
     for line in bytes.chunks(40) {
@@ -30,7 +30,7 @@ fn from_hex(text: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
 }
 
-/// Checks the bytes against the file and returns what the file holds.
+/// Compares the bytes with the file and returns the bytes of the file.
 fn pinned(name: &str, bytes: &[u8]) -> Vec<u8> {
     let path: PathBuf =
         [env!("CARGO_MANIFEST_DIR"), "tests", "golden", &format!("{name}.v{FORMAT_VERSION}.hex")].iter().collect();

@@ -10,7 +10,7 @@ use serin_sketches::{
 use crate::support::{KINDS, digest, empty, filled};
 
 fn value() -> impl Strategy<Value = f64> {
-    // A span wider than the bin cap, so that collapsing is part of the law.
+    // The span is wider than the bin cap, so that the test covers collapsing.
     prop_oneof![Just(0.0), (-60.0..60.0_f64).prop_map(f64::exp), (0.0..200.0_f64)]
 }
 
@@ -44,7 +44,7 @@ proptest! {
     }
 
     #[test]
-    fn any_number_is_taken_or_refused(
+    fn any_number_is_accepted_or_refused(
         bits: u64, hash: u64, n in prop_oneof![0..3_u64, any::<u64>()], cap in -9.0..9.0_f64,
     ) {
         let value = f64::from_bits(bits);
@@ -82,7 +82,7 @@ proptest! {
                 buckets.insert(1, 0.5, n).unwrap();
                 Summary::Buckets(buckets)
             }
-            // The other kinds cannot be filled by hand: by doubling.
+            // The other kinds cannot be filled directly, so they are doubled until full.
             _ => {
                 let mut full = filled(kind, &values);
                 let mut doubled = Ok(());
@@ -136,7 +136,7 @@ proptest! {
     fn hostile_bytes_never_panic(kind in 1..12_u8, mut bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         bytes.splice(0..0, [1, kind]);
         if let Ok(summary) = Summary::decode(&bytes) {
-            // What is accepted is canonical and bounded.
+            // Accepted bytes are canonical and bounded.
             prop_assert_eq!(summary.encode(), bytes);
             prop_assert!(summary.n() <= MAX_COUNT);
         }
@@ -175,8 +175,7 @@ fn unknown_versions_and_types_are_named() {
     assert_eq!(Summary::decode(&[2, 1, 0, 0]), Err(DecodeError::Version(2)));
     assert_eq!(Summary::decode(&[1, 99]), Err(DecodeError::Type(99)));
     assert_eq!(Digest::decode(&[2, 65, 0]).unwrap_err(), DecodeError::Version(2));
-    // What is for display is no summary, and the other way round.
-    // Type 64 was a counter of distinct values, and is given to nothing else.
+    // A digest does not decode as a summary, nor a summary as a digest. Type 64 was a counter of distinct values; it is not reused.
     assert_eq!(Summary::decode(&[1, 64]), Err(DecodeError::Type(64)));
     assert_eq!(Summary::decode(&digest(&[1.0]).encode()), Err(DecodeError::Type(65)));
     assert_eq!(Digest::decode(&[1, 64]).unwrap_err(), DecodeError::Type(64));
@@ -189,7 +188,7 @@ fn unknown_versions_and_types_are_named() {
 
 #[test]
 fn golden_hashes() {
-    // Computed by an independent implementation (Python), so that clients in other languages can check theirs.
+    // Computed by an independent implementation (Python), so that clients in other languages can check their implementation.
     let vectors: [(&str, &str, u64, u16); 4] = [
         ("", "", 0x0c67_4da6_90f5_fbb8, 484),
         ("split", "request-1", 0xe915_daa2_23c8_91e1, 9104),
@@ -203,7 +202,7 @@ fn golden_hashes() {
     }
 }
 
-/// Through JSON and back.
+/// Serializes the value to JSON and back.
 fn by_serde<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
     let json = serde_json::to_string(value).unwrap();
     assert_eq!(&serde_json::from_str::<T>(&json).unwrap(), value);
@@ -227,6 +226,6 @@ fn summaries_survive_serde() {
             Summary::ByUnit(by_unit) => by_serde(&by_unit),
         }
     }
-    // The bytes of another kind.
+    // The bytes of another kind are refused.
     assert!(serde_json::from_str::<LogHist>("[1,1,0,0]").is_err());
 }

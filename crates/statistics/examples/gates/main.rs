@@ -1,4 +1,4 @@
-//! Simulates whole rollouts and checks the promises: `gates [--short] [--output json] [--only WORD]`. Exits with 1 on a miss.
+//! Simulates whole rollouts and checks the guarantees: `gates [--short] [--output json] [--only WORD]`. Exits with 1 if a gate is missed.
 
 mod program;
 mod suite;

@@ -1,10 +1,10 @@
-//! The command line of a harness: `[--short] [--output json] [--only PART OF A HEADING]`. Exits with 1 on a miss.
+//! The command line of a harness: `[--short] [--output json] [--only PART OF A HEADING]`. Exits with 1 if a gate is missed.
 
 use std::process::ExitCode;
 
 use crate::{lab::Lab, report::Row};
 
-/// A heading and what it runs.
+/// A heading and the function that it runs.
 type Part = (&'static str, fn(Lab) -> Vec<Row>);
 
 const USAGE: &str = "usage: [--short] [--output json] [--only PART OF A HEADING]";
@@ -30,8 +30,8 @@ impl Args {
     }
 }
 
-/// Runs the parts whose heading the command line picks, and prints their rows.
-#[expect(clippy::print_stdout, reason = "a report is what it is for")]
+/// Runs the parts whose heading matches the command line, and prints their rows.
+#[expect(clippy::print_stdout, reason = "the report is the output")]
 pub(crate) fn run(parts: &[Part]) -> ExitCode {
     let Some(args) = Args::parse(std::env::args().skip(1)) else {
         eprintln!("{USAGE}");

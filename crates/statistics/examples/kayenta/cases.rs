@@ -1,5 +1,5 @@
-//! One case of a file like `tests/data/kayenta_judge_cases.json`: what the compatible judge makes of its input, compared
-//! with what Kayenta's own tests assert (`expected`) and what Kayenta's judge printed (`observed`).
+//! Runs a case of a file like `tests/data/kayenta_judge_cases.json` and compares the results of our Kayenta judge with what
+//! Kayenta's own tests assert (`expected`) and what Kayenta's judge printed (`observed`).
 
 use serde_json::{Map, Value, json};
 use serin_statistics::kayenta::{
@@ -9,10 +9,10 @@ use serin_statistics::kayenta::{
 
 use super::compare::{Tolerance, as_number, differences, number};
 
-/// Kinds that concern Kayenta's orchestration, not its judge.
+/// Kinds of cases about Kayenta's orchestration instead of its judge.
 const SKIPPED: [&str; 4] = ["analysis_windows", "pairing", "pairing_lists", "integration_scenario"];
 
-/// What a file's cases came to.
+/// The results of the cases of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) passed: usize,
@@ -25,7 +25,7 @@ pub(crate) struct Report {
 /// Checks all cases of a file.
 pub(crate) fn check(text: &str) -> Result<Report, String> {
     let file: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    // What Kayenta's tests assert, and what its judge was seen to return.
+    // The values that Kayenta's tests assert, and those that its judge returned.
     let lists: Vec<&Vec<Value>> = ["cases", "measured_cases"].iter().filter_map(|key| file[*key].as_array()).collect();
     if lists.is_empty() {
         return Err("the file has no list `cases`".to_owned());
@@ -52,7 +52,7 @@ fn check_case(kind: &str, case: &Value) -> Vec<String> {
         Err(error) => return vec![error],
     };
     if case["expected"].as_object().is_none_or(Map::is_empty) {
-        return vec!["the case expects nothing".to_owned()];
+        return vec!["the case has no expected values".to_owned()];
     }
     let tolerance = Tolerance(&case["abs_tolerance"]);
     let mut misses = differences("expected", "", &case["expected"], &actual, tolerance);
@@ -67,7 +67,7 @@ fn expects_error(expected: &Value) -> bool {
     ["error", "throws", "exception"].into_iter().any(flag) || expected["classification"] == "Error"
 }
 
-/// What the compatible judge makes of a case, under the names that the file expects.
+/// The results of our Kayenta judge for a case, under the names that the file uses.
 fn compute(kind: &str, case: &Value) -> Result<Value, String> {
     let parameters = &case["parameters"];
     match kind {
@@ -90,12 +90,12 @@ fn compute(kind: &str, case: &Value) -> Result<Value, String> {
             Ok(json!({"did_pass": passed}))
         }
         "mw_confidence_interval" => shift(case, parameters).map(|shift| Value::Object(shift_values(shift))),
-        "mw_standardised_statistic" => standardised(case),
+        "mw_standardised_statistic" => standardized(case),
         "mw_intermediate" => intermediate(case, parameters),
         "normal_quantile" => Ok(json!({"quantile": number(kayenta::normal_quantile(required(parameters, "p")?))})),
         "summary_stats" => Ok(summary(kayenta::summary(&series(case, "values")?))),
         "judge" => judge(case, parameters),
-        unknown => Err(format!("the kind {unknown:?} is not known")),
+        unknown => Err(format!("unknown kind {unknown:?}")),
     }
 }
 
@@ -106,7 +106,7 @@ fn required(object: &Value, key: &str) -> Result<f64, String> {
 fn series(object: &Value, key: &str) -> Result<Vec<f64>, String> {
     let list = object[key].as_array().ok_or_else(|| format!("the case has no list `{key}`"))?;
     let point = |value: &Value| if value.is_null() { Some(f64::NAN) } else { as_number(value) };
-    list.iter().map(|value| point(value).ok_or_else(|| format!("`{key}` holds {value}, not a number"))).collect()
+    list.iter().map(|value| point(value).ok_or_else(|| format!("`{key}` contains {value}, not a number"))).collect()
 }
 
 fn sides(case: &Value) -> Result<(Vec<f64>, Vec<f64>), String> {
@@ -118,7 +118,7 @@ fn label(word: &Value) -> Result<Label, String> {
     [Pass, High, Low, Nodata, NodataFailMetric, Error]
         .into_iter()
         .find(|label| word == label.name())
-        .ok_or_else(|| format!("{word} is no classification"))
+        .ok_or_else(|| format!("{word} is not a classification"))
 }
 
 fn detector(parameters: &Value) -> Result<Detector, String> {
@@ -130,7 +130,7 @@ fn detector(parameters: &Value) -> Result<Detector, String> {
             let reduce_sensitivity = parameters["reduce_sensitivity"].as_bool().unwrap_or(false);
             Ok(Detector::Iqr { factor, reduce_sensitivity })
         }
-        _ => Err(format!("the detector {} is not known", parameters["detector"])),
+        _ => Err(format!("unknown detector {}", parameters["detector"])),
     }
 }
 
@@ -139,7 +139,7 @@ fn transform(values: &[f64], parameters: &Value) -> Result<Value, String> {
         Some("remove_nan") => kayenta::remove_nan(values),
         Some("replace_nan") => kayenta::replace_nan(values, as_number(&parameters["value"]).unwrap_or(0.0)),
         Some("remove_outliers") => kayenta::remove_outliers(values, detector(parameters)?),
-        _ => return Err(format!("the operation {} is not known", parameters["op"])),
+        _ => return Err(format!("unknown operation {}", parameters["op"])),
     };
     Ok(json!({"values": values.into_iter().map(number).collect::<Vec<_>>()}))
 }
@@ -175,16 +175,16 @@ fn shift_values(shift: ShiftInterval) -> Map<String, Value> {
         .collect()
 }
 
-/// Keys such as `at_mu_5_z_0` name the arguments.
-fn standardised(case: &Value) -> Result<Value, String> {
+/// Keys such as `at_mu_5_z_0` contain the arguments.
+fn standardized(case: &Value) -> Result<Value, String> {
     let (control, experiment) = sides(case)?;
-    let expected = case["expected"].as_object().ok_or("the case expects nothing")?;
+    let expected = case["expected"].as_object().ok_or("the case has no expected values")?;
     let value = |key: &String| -> Result<Value, String> {
         let arguments = key.strip_prefix("at_mu_").and_then(|rest| rest.split_once("_z_"));
         let (mu, z) = arguments
             .and_then(|(mu, z)| Some((mu.parse().ok()?, z.parse().ok()?)))
             .ok_or_else(|| format!("`{key}` is not of the form at_mu_N_z_N"))?;
-        kayenta::standardised(mu, z, &experiment, &control).map(number).map_err(|error| error.to_string())
+        kayenta::standardized(mu, z, &experiment, &control).map(number).map_err(|error| error.to_string())
     };
     expected.keys().map(|key| Ok((key.clone(), value(key)?))).collect::<Result<_, String>>().map(Value::Object)
 }
@@ -194,7 +194,7 @@ fn intermediate(case: &Value, parameters: &Value) -> Result<Value, String> {
     let mut values = shift_values(shift(case, parameters)?);
     let range = ShiftRange::of(&experiment, &control);
     let z = -kayenta::normal_quantile((1.0 - confidence(parameters)) / 2.0);
-    let statistic = |mu, z| kayenta::standardised(mu, z, &experiment, &control);
+    let statistic = |mu, z| kayenta::standardized(mu, z, &experiment, &control);
     let all = || -> Result<_, AllTied> {
         Ok([
             ("mu_min", range.low),
@@ -244,9 +244,9 @@ fn classify(case: &Value, parameters: &Value) -> Result<Value, String> {
     let judged = match case["classifier"].as_str() {
         Some("mann_whitney") | None => kayenta::classify(&control, &experiment, &rule),
         Some("mean_inequality") => kayenta::classify_by_mean(&control, &experiment, &rule),
-        Some(unknown) => return Err(format!("the classifier {unknown:?} is not known")),
+        Some(unknown) => return Err(format!("unknown classifier {unknown:?}")),
     };
-    // The file shows effect and interval also where the verdict did not need them.
+    // The file contains effect and interval even if the verdict did not need them.
     let mut values = verdict(&judged);
     values.insert("cles".to_owned(), number(kayenta::cles(&control, &experiment)));
     let shift = judged.shift.ok_or(AllTied).or_else(|_| kayenta::interval(&experiment, &control, rule.confidence));
@@ -273,7 +273,7 @@ fn weights(parameters: &Value) -> Result<Vec<(String, f64)>, String> {
     let weight = |(group, weight)| {
         as_number(weight)
             .map(|weight| (String::clone(group), weight))
-            .ok_or(format!("the weight of {group} is no number"))
+            .ok_or(format!("the weight of {group} is not a number"))
     };
     weights.iter().map(weight).collect()
 }
@@ -314,7 +314,8 @@ fn weighted_score(case: &Value, parameters: &Value) -> Result<Value, String> {
     Ok(Value::Object(values))
 }
 
-/// Reads a metric's settings as Kayenta does: an absent one has its default, one of another type breaks the judgement.
+/// Reads a metric's settings as Kayenta does: a missing setting has its default, and a setting of the wrong type makes the
+/// whole judgement fail.
 struct Settings<'a>(&'a Value);
 
 impl<'a> Settings<'a> {

@@ -1,18 +1,18 @@
-//! Compares what a case expects with what came out, key by key.
+//! Compares the expected values of a case with the computed ones, key by key.
 
 use serde_json::{Map, Value};
 
-/// Relative tolerance where the file names none.
+/// Relative tolerance if the file specifies none.
 const RELATIVE: f64 = 1e-9;
-/// Absolute tolerance for numbers near 0 where the file names none.
+/// Absolute tolerance for numbers near 0 if the file specifies none.
 const NEAR_ZERO: f64 = 1e-12;
 
-/// A number as the files write it: also `"NaN"` and numbers in quotes.
+/// Parses a number in the form that the files use: also `"NaN"` and numbers in quotes.
 pub(crate) fn as_number(value: &Value) -> Option<f64> {
     value.as_f64().or_else(|| value.as_str().and_then(|text| text.parse().ok()))
 }
 
-/// A number for the comparison: what JSON cannot hold becomes a text.
+/// A number as JSON for the comparison. Numbers that JSON cannot represent become text.
 pub(crate) fn number(value: f64) -> Value {
     serde_json::Number::from_f64(value).map_or_else(|| Value::String(value.to_string()), Value::Number)
 }
@@ -36,8 +36,8 @@ fn numbers_agree(expected: f64, actual: f64, tolerance: f64) -> bool {
     }
 }
 
-/// The differences between `expected` and `actual`, each with the path to it. Only keys of `expected` are looked at.
-/// Where `actual` is null, Kayenta's own number is random or does not exist: any number will do.
+/// The differences between `expected` and `actual`, each with its path. Only keys of `expected` are compared. If `actual` is
+/// null, Kayenta's own number is random or does not exist, and any number is accepted.
 pub(crate) fn differences(
     path: &str,
     key: &str,
@@ -66,7 +66,7 @@ fn objects(
     actual: &Map<String, Value>,
     tolerance: Tolerance<'_>,
 ) -> Vec<String> {
-    let missing = |key: &String| vec![format!("{path}.{key}: nothing of this name was computed")];
+    let missing = |key: &String| vec![format!("{path}.{key}: not computed")];
     expected
         .iter()
         .flat_map(|(key, wanted)| {

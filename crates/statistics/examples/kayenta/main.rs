@@ -1,5 +1,5 @@
-//! Checks a file of cases for Kayenta's judge: `cargo run --release -p serin-statistics --example kayenta -- FILE.json`.
-//! Prints each miss and last `N passed, N failed, N skipped`; the exit code is 1 if a case failed, 2 if there is no file.
+//! Checks a file of cases for Kayenta's judge: `cargo run --release -p serin-statistics --example kayenta -- FILE.json`. Prints each miss
+//! and then `N passed, N failed, N skipped`. The exit code is 1 if a case failed, 2 if the file cannot be read.
 
 #![expect(clippy::print_stdout, reason = "the report is the output")]
 

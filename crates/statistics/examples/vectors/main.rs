@@ -1,7 +1,7 @@
 //! Checks a file of reference vectors: `cargo run --release -p serin-statistics --example vectors -- FILE.json`.
 //!
-//! The file is a JSON object whose `cases` are `{id, kind, input, expected, rtol, atol}`. Prints every miss and, last,
-//! `N passed, N failed`; exit code 1 if a case failed, 2 if the file cannot be read.
+//! The file is a JSON object whose `cases` are `{id, kind, input, expected, rtol, atol}`. Prints every miss and then
+//! `N passed, N failed`. The exit code is 1 if a case failed, 2 if the file cannot be read.
 
 mod runner;
 
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Ok(report) => report,
         Err(error) => return refuse(&format!("{path}: {error}")),
     };
-    // A closed pipe is no failure of the vectors.
+    // A closed pipe is not an error of the vectors.
     let _ = writeln!(std::io::stdout(), "{report}");
     if report.failed() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -1,23 +1,22 @@
-//! The bootstrap from a histogram, for display: each bin's count is drawn anew from a Poisson law.
+//! The bootstrap from a histogram, for display: the count of each bin is resampled from a Poisson distribution.
 //!
 //! Source: the Poisson bootstrap (Chamandy et al., Google, 2012); `Poisson(h_i)` per bin is `Poisson(1)` per value.
 
 use crate::laws::beta_quantile;
 use crate::numeric::{exp, is_inner, ln, sqrt};
 
-/// Usual number of replicates.
+/// Default number of replicates.
 pub const BOOTSTRAP_REPLICATES: u32 = 2_000;
 
-/// Most replicates.
+/// Largest number of replicates.
 pub const MAX_REPLICATES: u32 = 100_000;
 
-/// Replicates of a statistic of one or more histograms (bins as `(value, count)`, any order): every bin's count is
-/// replaced by a draw from `Poisson(count)`, all bins and arms independently. Bins that come out empty stay in, with a
-/// count of 0. Replicates for which the statistic is `None` or not finite are left out; at most [`MAX_REPLICATES`] are
-/// made.
+/// Replicates of a statistic of one or more histograms (bins as `(value, count)`, in any order). The count of every bin
+/// is replaced by an independent draw from `Poisson(count)`. Bins whose draw is 0 stay in. Replicates for which the
+/// statistic is `None` or not finite are left out. At most [`MAX_REPLICATES`] are made.
 ///
-/// Equal seeds give equal replicates; take the seed from what identifies the figure (rollout, metric, window). For
-/// smooth statistics (means, ratios); for a quantile use [`quantile_levels`], which needs no draws. Display only.
+/// Equal seeds give equal replicates; derive the seed from what identifies the figure (rollout, metric, window). Use this
+/// for smooth statistics (means, ratios); for quantiles use [`quantile_levels`], which needs no draws. For display only.
 pub fn bootstrap(
     arms: &[&[(f64, u64)]],
     replicates: u32,
@@ -34,7 +33,7 @@ pub fn bootstrap(
         .collect()
 }
 
-/// The interval between the percentiles `(1 -+ confidence)/2` of replicates (nearest rank, outwards). `None` without
+/// The interval between the `(1 -+ confidence)/2` percentiles of replicates (nearest rank, outwards). `None` without
 /// replicates or for a confidence outside (0, 1).
 pub fn percentile_interval(replicates: &[f64], confidence: f64) -> Option<(f64, f64)> {
     if replicates.is_empty() || !is_inner(confidence) || replicates.iter().any(|value| value.is_nan()) {
@@ -47,7 +46,7 @@ pub fn percentile_interval(replicates: &[f64], confidence: f64) -> Option<(f64, 
     Some((sorted[reach.floor() as usize], sorted[last - reach.floor() as usize]))
 }
 
-/// The levels between which the bootstrap law of the `level`-quantile of `n` values lies: quantiles of
+/// The levels between which the bootstrap distribution of the `level`-quantile of `n` values is: quantiles of
 /// `Beta(n p, n (1-p) + 1)`. The histogram's quantiles at these levels are the bootstrap interval, without resampling.
 /// `None` without values or for a level or confidence outside (0, 1).
 pub fn quantile_levels(n: u64, level: f64, confidence: f64) -> Option<(f64, f64)> {
@@ -58,8 +57,8 @@ pub fn quantile_levels(n: u64, level: f64, confidence: f64) -> Option<(f64, f64)
     Some((beta_quantile(tail, a, b), beta_quantile(1.0 - tail, a, b)))
 }
 
-/// `SplitMix64`: a small generator, so that equal seeds give equal replicates whatever other crates do. Source: Steele,
-/// Lea, Flood, OOPSLA 2014.
+/// `SplitMix64`, a small generator that does not depend on other crates, so that equal seeds always give equal
+/// replicates. Source: Steele, Lea, Flood, OOPSLA 2014.
 struct SplitMix(u64);
 
 impl SplitMix {
@@ -76,7 +75,7 @@ impl SplitMix {
         ((self.next() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
     }
 
-    /// A Poisson draw: by multiplication for small means, else by transformed rejection (`PTRS`, Hörmann 1993).
+    /// A Poisson draw: by multiplication for small means, otherwise by transformed rejection (`PTRS`, Hörmann 1993).
     fn poisson(&mut self, mean: f64) -> u64 {
         if mean < 10.0 {
             let floor = exp(-mean);
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_have_the_mean_and_variance_of_their_law() {
+    fn draws_have_the_mean_and_variance_of_their_distribution() {
         let mut random = SplitMix(7);
         for lambda in [0.0, 0.3, 4.0, 9.9, 10.0, 60.0, 1e4, 1e9] {
             let draws: Vec<f64> = (0..20_000).map(|_| random.poisson(lambda) as f64).collect();
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_has_no_interval() {
+    fn invalid_input_has_no_interval() {
         assert!(bootstrap(&[&[(1.0, 0)]], 10, 1, |arms| mean(&arms[0])).is_empty());
         assert!(bootstrap(&[], 10, 1, |_| Some(f64::NAN)).is_empty());
         assert_eq!(percentile_interval(&[], 0.95), None);

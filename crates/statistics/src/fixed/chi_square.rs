@@ -3,7 +3,7 @@
 use crate::laws::chi_square_sf;
 use crate::numeric::{ln, sqrt};
 
-/// Cells with a smaller expected count spoil the chi-square law: pool them ([`pooled`]).
+/// With a smaller expected count in a cell the chi-square approximation is poor. Pool such cells ([`pooled`]).
 pub const MIN_EXPECTED: f64 = 5.0;
 
 /// A chi-square statistic.
@@ -17,8 +17,8 @@ pub struct ChiSquare {
     pub p: f64,
 }
 
-/// Whether counts follow the given weights (any positive scale): Pearson's test, as for a traffic split.
-/// `None` for fewer than two cells, different lengths, no counts, or a weight that is not positive.
+/// Pearson's test of whether counts follow the given weights (any positive scale), for example of a traffic split. `None`
+/// for fewer than two cells, different lengths, no counts, or a weight that is not positive.
 pub fn goodness_of_fit(counts: &[u64], weights: &[f64]) -> Option<ChiSquare> {
     let (n, scale) = (total(counts), weights.iter().sum::<f64>());
     let sensible = weights.iter().all(|&weight| weight > 0.0) && scale.is_finite();
@@ -34,20 +34,19 @@ pub fn goodness_of_fit(counts: &[u64], weights: &[f64]) -> Option<ChiSquare> {
     Some(ChiSquare { chi2, df, p: chi_square_sf(chi2, df as f64) })
 }
 
-/// Whether the rows of a table draw their classes alike.
+/// Whether the rows of a table have the same distribution of classes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Homogeneity {
     /// Pearson's statistic.
     pub pearson: ChiSquare,
-    /// The likelihood-ratio statistic `G` (in the field `chi2`), same degrees of freedom.
+    /// The likelihood-ratio statistic `G` (in the field `chi2`), with the same degrees of freedom.
     pub likelihood_ratio: ChiSquare,
-    /// Cramér's V: 0 for alike, 1 for disjoint; does not grow with the number of answers.
+    /// Cramér's V: 0 for equal distributions, 1 for disjoint ones. It does not grow with the number of answers.
     pub cramers_v: f64,
 }
 
-/// Tests the homogeneity of the rows (arms) of a table of class counts: Pearson without continuity correction, and `G`.
-/// Classes that no row has are left out. `None` for rows of different lengths, an empty row, or fewer than two rows or
-/// classes.
+/// Tests the homogeneity of the rows (arms) of a table of class counts: Pearson without continuity correction, and `G`. Classes that are
+/// in no row are left out. `None` for rows of different lengths, an empty row, or fewer than two rows or classes.
 pub fn homogeneity(table: &[Vec<u64>]) -> Option<Homogeneity> {
     let width = table.first()?.len();
     let rows: Vec<f64> = table.iter().map(|row| total(row)).collect();
@@ -76,8 +75,8 @@ pub fn homogeneity(table: &[Vec<u64>]) -> Option<Homogeneity> {
     Some(Homogeneity { pearson: of(chi2), likelihood_ratio: of(g), cramers_v: sqrt(chi2 / (n * smaller)) })
 }
 
-/// The table with all classes pooled into one whose smallest expected count is below `min_expected` ([`MIN_EXPECTED`]);
-/// the pool, if any, is the last class. Rows must have equal lengths; else the table comes back as it is.
+/// The table with all classes whose smallest expected count is below `min_expected` ([`MIN_EXPECTED`]) pooled into one.
+/// The pool, if there is one, is the last class. Rows must have equal lengths; otherwise the table is returned unchanged.
 pub fn pooled(table: &[Vec<u64>], min_expected: f64) -> Vec<Vec<u64>> {
     let width = table.first().map_or(0, Vec::len);
     if table.iter().any(|row| row.len() != width) {

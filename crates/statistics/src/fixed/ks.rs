@@ -1,50 +1,50 @@
-//! Kolmogorov and Smirnov's test of two distributions, from values or from aligned bins.
+//! The Kolmogorov-Smirnov test of two distributions, from values or from aligned bins.
 
 use super::{Alternative, mann_whitney::aligned};
 use crate::laws::kolmogorov_sf;
 use crate::numeric::{exp, sqrt};
 
-/// Where the p-value comes from.
+/// How the p-value is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KsLaw {
-    /// Counting of lattice paths; exact without ties, conservative with them.
+    /// Counts lattice paths; exact without ties, conservative with ties.
     Exact,
-    /// The limit law: `Q_K(sqrt(n m/(n+m)) D)` two-sided, `exp(-2 n m/(n+m) D^2)` one-sided.
+    /// The limiting distribution: `Q_K(sqrt(n m/(n+m)) D)` two-sided, `exp(-2 n m/(n+m) D^2)` one-sided.
     Limit,
-    /// Exact without ties where it is feasible ([`ks_exact_is_feasible`]), else the limit.
+    /// Exact if there are no ties and the sizes are feasible ([`ks_exact_is_feasible`]), otherwise the limit.
     Auto,
 }
 
-/// The outcome.
+/// The result of the test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ks {
-    /// Largest difference of the distribution functions, in the direction asked for.
+    /// Largest difference between the distribution functions, in the direction of the alternative.
     pub d: f64,
     /// The p-value.
     pub p: f64,
 }
 
-/// Most steps of the path count: its cost is `n_c n_s`.
+/// Largest number of steps of the path count, whose cost is `n_c n_s`.
 const MAX_PATHS: u64 = 10_000_000;
 
 /// Largest `n_c n_s` for which [`KsLaw::Auto`] is exact.
 const AUTO_PATHS: u64 = 10_000;
 
-/// Whether the exact law is affordable for these sizes.
+/// Whether the exact computation is affordable for these sizes.
 pub fn ks_exact_is_feasible(n_c: u64, n_s: u64) -> bool {
     n_c > 0 && n_s > 0 && n_c.checked_mul(n_s).is_some_and(|pairs| pairs <= MAX_PATHS)
 }
 
 /// Kolmogorov-Smirnov test on values. [`Alternative::Greater`]: `D = sup (F_c - F_s)`, so the canary's values are
 /// *smaller*; [`Alternative::Less`]: `sup (F_s - F_c)`. `None` for an empty arm, a value that is not a number, or an
-/// exact law of too many values. Source: Smirnov 1939; path counting as in Hodges, Ark. Mat. 1958.
+/// exact test of too many values. Source: Smirnov 1939; path counting as in Hodges, Ark. Mat. 1958.
 pub fn ks(canary: &[f64], control: &[f64], alternative: Alternative, law: KsLaw) -> Option<Ks> {
     let (x, y) = aligned(canary, control)?;
     test(&x, &y, alternative, law)
 }
 
-/// Kolmogorov-Smirnov test on aligned bins (in increasing order of value), by the limit law. `D` is at most that of the
-/// values, so `p` is conservative. `None` for bins that do not align or an empty arm.
+/// Kolmogorov-Smirnov test on aligned bins (in increasing order of value), using the limiting distribution. `D` is at
+/// most that of the values, so `p` is conservative. `None` for bins that do not align or an empty arm.
 pub fn ks_binned(canary: &[u64], control: &[u64], alternative: Alternative) -> Option<Ks> {
     test(canary, control, alternative, KsLaw::Limit)
 }
@@ -85,7 +85,7 @@ fn largest_gap(x: &[u64], y: &[u64], (n_x, n_y): (u64, u64), alternative: Altern
     for (&x, &y) in x.iter().zip(y) {
         below_x += i128::from(x);
         below_y += i128::from(y);
-        // Counts near 2^64 would not fit: such sums are no data.
+        // Counts near 2^64 would overflow; the result saturates, because no real data has such counts.
         let gap = below_x.saturating_mul(i128::from(n_y)).saturating_sub(below_y.saturating_mul(i128::from(n_x)));
         largest = largest.max(directed(gap, alternative));
     }
@@ -100,8 +100,8 @@ fn directed(gap: i128, alternative: Alternative) -> i128 {
     }
 }
 
-/// Probability that a random order of the values reaches a gap of `d` or more. The last of `i + j` values is the
-/// canary's with probability `i / (i + j)`; all terms are positive, so small p-values keep their digits.
+/// Probability that a random order of the values reaches a gap of `d` or more. The last of `i + j` values is the canary's
+/// with probability `i / (i + j)`. All terms are positive, so small p-values stay accurate.
 fn paths_outside(n_x: usize, n_y: usize, d: i128, alternative: Alternative) -> f64 {
     let mut row = vec![0.0_f64; n_y + 1];
     for i in 0..=n_x {

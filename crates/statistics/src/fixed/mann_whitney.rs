@@ -1,52 +1,50 @@
-//! Mann and Whitney's rank test, from values or from aligned bins.
+//! The Mann-Whitney rank test, from values or from aligned bins.
 
 use super::Alternative;
 use crate::laws::normal_sf;
 use crate::numeric::sqrt;
 
-/// Largest `n_c n_s` for the exact law.
+/// Largest `n_c n_s` for the exact test.
 pub const MAX_EXACT_PAIRS: u64 = 10_000;
 
-/// Where the p-value comes from.
+/// How the p-value is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RankLaw {
-    /// The exact law of `U` without ties, by counting. With ties `U` is rounded down: use the normal law there.
+    /// The exact distribution of `U` without ties, by counting. With ties `U` is rounded down; use the normal approximation then.
     Exact,
-    /// The normal law with the variance corrected for ties.
+    /// The normal approximation with the variance corrected for ties.
     Normal {
-        /// Whether the statistic is moved by 1/2 towards the null.
+        /// Whether to move the statistic by 1/2 towards the null.
         continuity: bool,
     },
-    /// Exact without ties where an arm has at most 8 values, else normal.
+    /// Exact if there are no ties and an arm has at most 8 values, otherwise normal.
     Auto {
-        /// Whether the normal law's statistic is moved by 1/2 towards the null.
+        /// Whether to move the statistic of the normal approximation by 1/2 towards the null.
         continuity: bool,
     },
 }
 
-/// The outcome.
+/// The result of the test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MannWhitney {
-    /// Pairs in which the canary's value is larger, ties counting half.
+    /// Number of pairs in which the canary's value is larger; ties count half.
     pub u: f64,
     /// The p-value; 1 if all values are equal.
     pub p: f64,
-    /// `U / (n_c n_s)`: the probability that a canary's value is larger (ties half).
+    /// `U / (n_c n_s)`: the probability that a value of the canary is larger (ties count half).
     pub superiority: f64,
 }
 
-/// Mann-Whitney test on values. [`Alternative::Greater`]: the canary's values are larger. `None` for an empty arm, a
-/// value that is not a number, or an exact law of more than [`MAX_EXACT_PAIRS`] pairs. Source: Mann, Whitney, Ann.
-/// Math. Stat. 1947.
+/// Mann-Whitney test on values. [`Alternative::Greater`]: the canary's values are larger. `None` for an empty arm, a value that is not a
+/// number, or an exact test of more than [`MAX_EXACT_PAIRS`] pairs. Source: Mann, Whitney, Ann. Math. Stat. 1947.
 pub fn mann_whitney(canary: &[f64], control: &[f64], alternative: Alternative, law: RankLaw) -> Option<MannWhitney> {
     let (x, y) = aligned(canary, control)?;
     test(&x, &y, alternative, law)
 }
 
-/// Mann-Whitney test on aligned bins (in increasing order of value): the exact tie-corrected test of the binned
-/// quantity, by the normal law. `U = sum_i h_c[i] (below_s[i] + h_s[i]/2)`,
-/// `Var = n_c n_s / 12 [(N+1) - sum (t^3 - t) / (N (N-1))]`, `t = h_c + h_s`. `None` for bins that do not align or an
-/// empty arm.
+/// Mann-Whitney test on aligned bins (in increasing order of value): the exact tie-corrected test of the binned quantity, using the
+/// normal approximation. `U = sum_i h_c[i] (below_s[i] + h_s[i]/2)`, `Var = n_c n_s / 12 [(N+1) - sum (t^3 - t) / (N (N-1))]`,
+/// `t = h_c + h_s`. `None` for bins that do not align or an empty arm.
 pub fn mann_whitney_binned(
     canary: &[u64],
     control: &[u64],
@@ -66,7 +64,7 @@ pub(super) fn aligned(x: &[f64], y: &[f64]) -> Option<(Vec<u64>, Vec<u64>)> {
     let (mut counts_x, mut counts_y): (Vec<u64>, Vec<u64>) = (Vec::new(), Vec::new());
     let mut last = None;
     for (value, is_x) in all {
-        // By order, not by bits: 0 and -0 are one value.
+        // Compares by order instead of by bits, so that 0 and -0 are one value.
         if last.is_none_or(|last| last < value) {
             counts_x.push(0);
             counts_y.push(0);
@@ -136,8 +134,7 @@ fn exact_p(u: f64, n_x: usize, n_y: usize, alternative: Alternative) -> f64 {
     .min(1.0)
 }
 
-/// `P(U = u)` for all `u`. The largest of `i + j` values is the canary's with probability `i / (i + j)`, and then beats
-/// all `j`.
+/// `P(U = u)` for all `u`. The largest of `i + j` values is the canary's with probability `i / (i + j)`, and is then larger than all `j`.
 fn law_of_u(n_x: usize, n_y: usize) -> Vec<f64> {
     let mut rows: Vec<Vec<f64>> = vec![vec![1.0]; n_y + 1];
     for i in 1..=n_x {

@@ -1,12 +1,11 @@
-//! Tests with a fixed horizon, on summaries: one look at the end of a rollout, for reports and for parity with other
-//! tools.
+//! Tests with a fixed horizon, on summaries: one look at the end of a rollout, for reports and for comparison with other tools.
 //!
-//! Purpose: what a data scientist expects to read beside the sequential verdict. Never a repeated gate: looked at more
-//! than once, every p-value here lies.
+//! Purpose: the results that a data scientist expects to see next to the sequential verdict. Never use them as a repeated
+//! gate: the p-values are valid for a single look only.
 //!
 //! Convention: the canary comes first (`x`, arm 1), control second (`y`, arm 2).
 //!
-//! Invariants: pure; counts are exact integers; nonsense (NaN, an empty arm, a level out of range) is `None`.
+//! Invariants: pure; counts are exact integers; invalid input (NaN, an empty arm, a level out of range) gives `None`.
 
 mod bootstrap;
 mod chi_square;
@@ -26,19 +25,19 @@ pub use quantile::{QuantileRanks, quantile_interval, quantile_rank_interval};
 pub use rates::{RateMethod, RateNull, ZTest, clopper_pearson, newcombe, two_rates, wilson};
 pub use welch::{NonInferiority, Sample, welch_non_inferiority};
 
-/// Which side of the null a test looks at, always for the canary (first arm).
+/// The alternative hypothesis of a test, always about the canary (first arm).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alternative {
-    /// It differs.
+    /// The canary differs.
     TwoSided,
-    /// It is smaller.
+    /// The canary is smaller.
     Less,
-    /// It is larger.
+    /// The canary is larger.
     Greater,
 }
 
 impl Alternative {
-    /// The p-value of a statistic that is normal under the null and grows with the canary's value.
+    /// The p-value of a statistic that is standard normal under the null and grows with the canary's value.
     fn p_of_z(self, z: f64) -> f64 {
         use crate::laws::normal_sf;
         match self {

@@ -1,4 +1,4 @@
-//! An interval for a quantile from ranks, without any assumption on the distribution.
+//! An interval for a quantile from ranks, without any assumption about the distribution.
 
 use serin_sketches::{LogHist, lower_edge, upper_edge};
 
@@ -8,11 +8,11 @@ use crate::numeric::is_inner;
 /// Ranks (1-based, in increasing order of value) of the interval `[X_(lower), X_(upper)]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct QuantileRanks {
-    /// Rank of the lower end; 0 stands for "no lower end": too few values.
+    /// Rank of the lower end; 0 means that there are too few values for a lower end.
     pub lower: u64,
-    /// Rank of the upper end; `n + 1` stands for "no upper end".
+    /// Rank of the upper end; `n + 1` means that there are too few values for an upper end.
     pub upper: u64,
-    /// Probability that the interval holds the quantile, for a continuous quantity.
+    /// Probability that the interval contains the quantile, for a continuous quantity.
     pub coverage: f64,
 }
 
@@ -30,8 +30,8 @@ pub fn quantile_rank_interval(n: u64, level: f64, confidence: f64) -> Option<Qua
     Some(QuantileRanks { lower, upper: last + 1, coverage: binomial_cdf(last, n, level) - below })
 }
 
-/// The same in the metric's unit, from a histogram: the lower edge of the bin of `X_(l)` and the upper edge of the bin
-/// of `X_(u)`, so that binning can only widen it. An end is `None` where the values are too few to bound it.
+/// The interval in the metric's unit, from a histogram: the lower edge of the bin of `X_(l)` and the upper edge of the
+/// bin of `X_(u)`, so that binning can only widen it. An end is `None` if there are too few values to bound it.
 pub fn quantile_interval(hist: &LogHist, level: f64, confidence: f64) -> Option<(Option<f64>, Option<f64>)> {
     let ranks = quantile_rank_interval(hist.total(), level, confidence)?;
     let bin = |rank: u64| hist.key_at_rank(rank).filter(|_| (1..=hist.total()).contains(&rank));

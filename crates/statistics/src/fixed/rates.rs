@@ -1,4 +1,4 @@
-//! Two rates, and intervals for rates.
+//! Tests of two rates, and intervals for rates.
 
 use serin_sketches::Rate;
 
@@ -6,7 +6,7 @@ use super::Alternative;
 use crate::laws::{beta_quantile, normal_isf};
 use crate::numeric::{bisect, is_inner, ln, sqrt};
 
-/// What the two rates are compared with.
+/// The null hypothesis about the two rates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RateNull {
     /// `p_c - p_s = d`, with `d` in (-1, 1).
@@ -24,11 +24,11 @@ pub enum RateMethod {
     MiettinenNurminen,
     /// The pooled rate for both arms: the textbook z-test, for a difference.
     Pooled,
-    /// Each arm's own rate (Wald); for a ratio of the logarithms.
+    /// Each arm's own rate (Wald). For a ratio, the logarithms are compared.
     Unpooled,
 }
 
-/// A z-score (positive where the canary's rate is larger than the null says) and its p-value.
+/// A z-score (positive if the canary's rate is larger than under the null) and its p-value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ZTest {
     /// The score.
@@ -37,13 +37,11 @@ pub struct ZTest {
     pub p: f64,
 }
 
-/// Tests two rates against a difference or ratio:
-/// `z = (p_c - v p_s - c) / sqrt(V)` with `(v, c) = (1, d)` or `(R, 0)`.
+/// Tests two rates against a difference or ratio: `z = (p_c - v p_s - c) / sqrt(V)` with `(v, c) = (1, d)` or `(R, 0)`.
 ///
-/// Score methods take `V = p~_c (1-p~_c) / n_c + v^2 p~_s (1-p~_s) / n_s` at the maximum of the likelihood on the line
-/// `p_c = v p_s + c`. Non-inferiority where lower is better: `d` the margin and [`Alternative::Less`]. Assumes
-/// independent answers and one look. `None` if an arm is empty, the null makes no sense, the method does not fit it, or
-/// the variance is 0.
+/// Score methods take `V = p~_c (1-p~_c) / n_c + v^2 p~_s (1-p~_s) / n_s` at the maximum of the likelihood on the line `p_c = v p_s + c`.
+/// For non-inferiority where lower is better, use the margin as `d` and [`Alternative::Less`]. Assumes independent answers and one look.
+/// `None` if an arm is empty, the null is invalid, the method does not support it, or the variance is 0.
 pub fn two_rates(
     canary: Rate,
     control: Rate,
@@ -80,13 +78,13 @@ pub fn two_rates(
     (variance > 0.0 && z.is_finite()).then(|| ZTest { z, p: alternative.p_of_z(z) })
 }
 
-/// The maximum of the likelihood on the line `a = v b + c`: where its derivative in `b`, which only falls, is 0.
+/// The maximum of the likelihood on the line `a = v b + c`, where its decreasing derivative in `b` is 0.
 fn constrained(canary: Rate, control: Rate, v: f64, c: f64) -> (f64, f64) {
     let parts = |rate: Rate| (rate.k() as f64, (rate.n() - rate.k()) as f64);
     let ((k_c, rest_c), (k_s, rest_s)) = (parts(canary), parts(control));
     let low = (-c / v).max(0.0);
     let high = ((1.0 - c) / v).min(1.0);
-    // A count of 0 has no pull, at an end of the range neither.
+    // A count of 0 does not contribute, even at an end of the range.
     let pull = |count: f64, share: f64| if count > 0.0 { count / share } else { 0.0 };
     let rising = |b: f64| {
         let a = v * b + c;
@@ -101,8 +99,8 @@ fn two_sided_z(confidence: f64) -> Option<f64> {
     is_inner(confidence).then(|| normal_isf((1.0 - confidence) / 2.0))
 }
 
-/// Wilson's score interval for one rate: `(p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)`.
-/// `None` without answers or for a confidence outside (0, 1). Source: Wilson, JASA 1927.
+/// Wilson's score interval for one rate: `(p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)`. `None` without
+/// answers or for a confidence outside (0, 1). Source: Wilson, JASA 1927.
 pub fn wilson(rate: Rate, confidence: f64) -> Option<(f64, f64)> {
     let (p, n, z) = (rate.value()?, rate.n() as f64, two_sided_z(confidence)?);
     let scale = 1.0 + z * z / n;
@@ -111,21 +109,21 @@ pub fn wilson(rate: Rate, confidence: f64) -> Option<(f64, f64)> {
     Some(((center - radius).max(0.0), (center + radius).min(1.0)))
 }
 
-/// The exact interval of Clopper and Pearson for one rate, from quantiles of the beta law; conservative.
-/// `None` without answers or for a confidence outside (0, 1). Source: Biometrika 1934.
+/// The exact Clopper-Pearson interval for one rate, from quantiles of the beta distribution; conservative. `None` without
+/// answers or for a confidence outside (0, 1). Source: Biometrika 1934.
 pub fn clopper_pearson(rate: Rate, confidence: f64) -> Option<(f64, f64)> {
     if rate.n() == 0 || !is_inner(confidence) {
         return None;
     }
     let (k, rest, tail) = (rate.k() as f64, (rate.n() - rate.k()) as f64, (1.0 - confidence) / 2.0);
     let low = if k > 0.0 { beta_quantile(tail, k, rest + 1.0) } else { 0.0 };
-    // From the other side: the upper tail keeps its digits.
+    // Computed from the other side, so that the upper tail stays accurate.
     let high = if rest > 0.0 { 1.0 - beta_quantile(tail, rest, k + 1.0) } else { 1.0 };
     Some((low, high))
 }
 
-/// Newcombe's interval for the difference `p_c - p_s`, from the two Wilson intervals (his method 10).
-/// `None` if an arm is empty or the confidence outside (0, 1). Source: Stat. Med. 1998.
+/// Newcombe's interval for the difference `p_c - p_s`, from the two Wilson intervals (method 10 of the paper). `None` if
+/// an arm is empty or the confidence is outside (0, 1). Source: Stat. Med. 1998.
 pub fn newcombe(canary: Rate, control: Rate, confidence: f64) -> Option<(f64, f64)> {
     let (p_c, p_s) = (canary.value()?, control.value()?);
     let ((low_c, high_c), (low_s, high_s)) = (wilson(canary, confidence)?, wilson(control, confidence)?);

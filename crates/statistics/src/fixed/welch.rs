@@ -1,4 +1,4 @@
-//! Welch's test of two means, as non-inferiority.
+//! Welch's test of two means, as a non-inferiority test.
 
 use crate::laws::{t_isf, t_sf};
 use crate::numeric::{is_inner, sqrt};
@@ -13,21 +13,21 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// From a mean and a standard deviation (with `n - 1`). `None` unless both are finite and `sd >= 0`.
+    /// Creates a sample from a mean and a standard deviation (with `n - 1`). `None` unless both are finite and `sd >= 0`.
     pub fn new(n: u64, mean: f64, sd: f64) -> Option<Self> {
         let m2 = sd * sd * (n as f64 - 1.0).max(0.0);
         (mean.is_finite() && sd >= 0.0 && m2.is_finite()).then_some(Self { n: n as f64, mean, m2 })
     }
 
-    /// From sums of values and squares. Loses digits where the mean is large against the spread: shift the values by a
-    /// constant before summing. `None` without values or for sums that no values have.
+    /// Creates a sample from sums of values and squares. This loses digits if the mean is large compared with the spread; in that case
+    /// shift the values by a constant before summing. `None` without values or for sums that no values can have.
     pub fn from_sums(n: u64, s1: f64, s2: f64) -> Option<Self> {
         let (n, mean) = (n as f64, s1 / n as f64);
         let m2 = (s2 - s1 * mean).max(0.0);
         (n > 0.0 && mean.is_finite() && m2.is_finite() && s2 >= 0.0).then_some(Self { n, mean, m2 })
     }
 
-    /// Both samples together, by the formula of Chan, Golub and `LeVeque` (1979), which loses no digits.
+    /// Both samples combined, by the formula of Chan, Golub and `LeVeque` (1979), which loses no digits.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
         let n = self.n + other.n;
@@ -62,20 +62,20 @@ pub struct NonInferiority {
     pub t: f64,
     /// Satterthwaite's degrees of freedom.
     pub df: f64,
-    /// `P(T <= t)`: small proves that the canary is not worse by the margin.
+    /// `P(T <= t)`: a small value shows that the canary is not worse by the margin.
     pub p_non_inferiority: f64,
-    /// `P(T >= t)`: small proves that it is.
+    /// `P(T >= t)`: a small value shows that the canary is worse by the margin.
     pub p_inferiority: f64,
-    /// One-sided upper bound of the harm beyond the margin, in the metric's unit: below 0 is non-inferior.
+    /// One-sided upper bound of the harm beyond the margin, in the metric's unit; below 0 the canary is non-inferior.
     pub harm_beyond_margin_upper: f64,
 }
 
 /// Welch's non-inferiority test with an absolute margin `d` and a relative one `v = 1 + g r` (with both, they add up):
 /// `t = (g (m_c - v m_s) - d) / sqrt(s_c^2/n_c + v^2 s_s^2/n_s)`.
 ///
-/// `confidence` is for the one-sided bound. Assumes independent answers, means that are near normal, one look. `None`
-/// for fewer than two values in an arm, no spread at all, or a margin or confidence out of range. Source: Welch,
-/// Biometrika 1947.
+/// `confidence` applies to the one-sided bound. Assumes independent answers, means that are approximately normal, and one
+/// look. `None` for fewer than two values in an arm, values that do not vary at all, or a margin or confidence out of
+/// range. Source: Welch, Biometrika 1947.
 pub fn welch_non_inferiority(
     canary: Sample,
     control: Sample,

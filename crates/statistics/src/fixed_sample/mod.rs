@@ -1,25 +1,25 @@
-//! The common fixed-sample analyzer, as a report: shifted Mann-Whitney non-inferiority, Cohen's d, a score of 95 / 60.
+//! A report in the style of the common fixed-sample analyzer: shifted Mann-Whitney non-inferiority, Cohen's d, a score of 95 / 60.
 //!
-//! Purpose: many home-grown canary checks work like this, so teams ask what it would have said. It is a report for one
-//! look at raw values, not a gate: at a second look its error rates no longer hold (a third of all healthy canaries fail
-//! such a test once when it is looked at every minute for an hour), and it knows neither segments nor drift. Serin decides
-//! by the e-processes of [`crate::Hypothesis`].
+//! Purpose: many home-grown canary checks work like this, so teams ask what such a check would have reported. The report
+//! is for one look at raw values and is not a gate. At a second look its error rates no longer hold: looked at every
+//! minute for an hour, such a test fails a third of all healthy canaries at least once. It also ignores segments and
+//! drift. Serin decides by the e-processes of [`crate::Hypothesis`].
 //!
 //! Per metric, with `g = +1` where lower is better (else -1), values `x` of the canary and `y` of control, and the margin
-//! `d` in the metric's unit (a relative one is taken of control's mean):
+//! `d` in the metric's unit (a relative margin is relative to control's mean):
 //!
-//! - the canary is shifted by the margin to its advantage, `x - g d`, and compared with `y` by a one-sided Mann-Whitney
-//!   test (normal approximation, corrected for ties and continuity);
-//! - [`Finding::Pass`] if the shifted canary is better with `p <= alpha`: worse by less than the margin is shown;
-//!   [`Finding::Fail`] if it is worse with `p <= alpha`; else [`Finding::Undecided`];
-//! - Cohen's d, signed so that positive is worse, says how large the difference is.
+//! - The canary is shifted by the margin to its advantage, `x - g d`, and compared with `y` by a one-sided Mann-Whitney
+//!   test (normal approximation, corrected for ties and continuity).
+//! - [`Finding::Pass`] if the shifted canary is better with `p <= alpha`, which shows that it is worse by less than the
+//!   margin. [`Finding::Fail`] if it is worse with `p <= alpha`. Otherwise [`Finding::Undecided`].
+//! - Cohen's d, signed so that positive is worse, gives the size of the difference.
 //!
-//! The score is `100 x` the weighted mean of 1 (pass), 0.5 (undecided) and 0 (fail): at 95 or more promote, at 60 or less
-//! roll back, else hold.
+//! The score is `100 x` the weighted mean of 1 (pass), 0.5 (undecided) and 0 (fail). At 95 or more the report promotes,
+//! at 60 or less it rolls back, otherwise it holds.
 //!
-//! **Refused on 0/1 data** ([`Refusal::TwoValues`]): the test compares ranks, and on two values nearly all pairs are tied. Any
-//! shift, however small, breaks all of these ties in the canary's favour: a canary with 40 % errors against 1 % then passes
-//! every time. Rates need a test of proportions ([`crate::two_rates`]).
+//! **Refused on 0/1 data** ([`Refusal::TwoValues`]): the test compares ranks, and with two values nearly all pairs are
+//! tied. Any shift, however small, breaks all of these ties in the canary's favor, so that a canary with 40 % errors
+//! against 1 % passes every time. Rates need a test of proportions ([`crate::two_rates`]).
 //!
 //! Sources: Mann, Whitney 1947; Cohen 1988. Assumes independent values.
 
@@ -27,19 +27,19 @@ use crate::kayenta::{cohen_d, rank_sum, summary};
 use crate::numeric::{exp, ln_normal_cdf, sqrt};
 use crate::{Direction, Finding, Margin, SpecError};
 
-/// Score from which on the canary is promoted.
+/// The canary is promoted at this score or above.
 pub const PROMOTE_AT: f64 = 95.0;
-/// Score down from which the canary is rolled back.
+/// The canary is rolled back at this score or below.
 pub const ROLLBACK_AT: f64 = 60.0;
 
-/// One metric of both arms.
+/// One metric with the values of both arms.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric<'a> {
-    /// Its name.
+    /// The metric's name.
     pub name: &'a str,
-    /// Its share of the score, above 0; only the proportions matter.
+    /// The metric's weight in the score, above 0. Only the proportions matter.
     pub weight: f64,
-    /// Which way is worse.
+    /// Which direction is worse.
     pub direction: Direction,
     /// How much worse than control is acceptable.
     pub margin: Margin,
@@ -49,38 +49,38 @@ pub struct Metric<'a> {
     pub canary: &'a [f64],
 }
 
-/// Why a metric cannot be judged this way.
+/// Why a metric cannot be judged by this report.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// An arm without values.
     #[error("metric {0}: the {1} has no values")]
     Empty(String, &'static str),
     /// A value that is infinite or not a number.
-    #[error("metric {0}: the {1} holds {2}, which is not a finite number; leave such values out")]
+    #[error("metric {0}: the {1} contains {2}, which is not a finite number; leave such values out")]
     NotFinite(String, &'static str, f64),
-    /// Both arms hold no more than two different values.
+    /// Both arms together have no more than two different values.
     #[error(
-        "metric {0}: both arms together hold only {1} different value(s), such as 0/1 outcomes; shifting them by a margin breaks their ties, so that any canary would pass. Use a test of proportions (a metric of the kind `rate`)"
+        "metric {0}: both arms together contain only {1} different value(s), such as 0/1 outcomes; shifting them by a margin breaks their ties, so that any canary would pass. Use a test of proportions (a metric of the kind `rate`)"
     )]
     TwoValues(String, usize),
     /// A weight that is not positive.
     #[error("metric {0}: the weight {1} must be a number above 0")]
     Weight(String, f64),
-    /// A margin that makes no sense.
+    /// A margin that is out of range.
     #[error("metric {0}: {1}")]
     Margin(String, SpecError),
     /// An error rate outside of (0, 0.5).
     #[error("alpha {0} must be between 0 and 0.5")]
     Alpha(f64),
-    /// Nothing to judge.
+    /// There are no metrics.
     #[error("there is no metric to judge")]
     NoMetric,
 }
 
-/// What came out of one metric.
+/// The result for one metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricReport {
-    /// Its name.
+    /// The metric's name.
     pub name: String,
     /// Control's mean.
     pub control_mean: f64,
@@ -88,24 +88,24 @@ pub struct MetricReport {
     pub canary_mean: f64,
     /// The margin in the metric's unit.
     pub margin: f64,
-    /// Mann-Whitney's U of the shifted canary: pairs in which it is larger, ties counted half.
+    /// Mann-Whitney's U of the shifted canary: the number of pairs in which it is larger, with ties counted half.
     pub u: f64,
-    /// Chance of so good a shifted canary if it were worse by the margin: small shows non-inferiority.
+    /// Probability of a shifted canary this good or better if it were worse by the margin. A small value shows non-inferiority.
     pub p_within: f64,
-    /// Chance of so bad a shifted canary if it were worse by no more than the margin: small shows harm.
+    /// Probability of a shifted canary this bad or worse if it were worse by no more than the margin. A small value shows harm.
     pub p_beyond: f64,
-    /// Difference of the means in pooled standard deviations; positive is worse. Not shifted by the margin.
+    /// Difference of the means in pooled standard deviations, not shifted by the margin; positive is worse.
     pub cohen_d: f64,
     /// The finding at the report's alpha.
     pub finding: Finding,
 }
 
-/// What the analyzer would do.
+/// The decision that the report would make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// The score is at least [`PROMOTE_AT`].
     Promote,
-    /// In between.
+    /// The score is between the two thresholds.
     Hold,
     /// The score is at most [`ROLLBACK_AT`].
     Rollback,
@@ -114,11 +114,11 @@ pub enum Decision {
 /// The whole report.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Per metric, in the order given.
+    /// The results per metric, in the given order.
     pub metrics: Vec<MetricReport>,
-    /// 0 to 100.
+    /// The score, from 0 to 100.
     pub score: f64,
-    /// By the score.
+    /// The decision, from the score.
     pub decision: Decision,
 }
 
@@ -136,7 +136,7 @@ fn check(metric: &Metric<'_>) -> Result<(), Refusal> {
             return Err(Refusal::NotFinite(name(), arm, *value));
         }
     }
-    // `+ 0.0` makes one value of both zeros.
+    // Adding `0.0` turns both zeros into the same value.
     let mut distinct: Vec<u64> =
         metric.control.iter().chain(metric.canary).map(|value| (value + 0.0).to_bits()).collect();
     distinct.sort_unstable();
@@ -144,8 +144,8 @@ fn check(metric: &Metric<'_>) -> Result<(), Refusal> {
     if distinct.len() <= 2 { Err(Refusal::TwoValues(name(), distinct.len())) } else { Ok(()) }
 }
 
-/// One-sided p-values of the Mann-Whitney test of `x` against `y`: U, "x is smaller", "x is larger". Both 1 where all values
-/// are tied.
+/// U and the one-sided p-values "x is smaller" and "x is larger" of the Mann-Whitney test of `x` against `y`. Both
+/// p-values are 1 if all values are tied.
 fn mann_whitney(x: &[f64], y: &[f64]) -> (f64, f64, f64) {
     let (m, n) = (x.len() as f64, y.len() as f64);
     let (ranks, ties) = rank_sum(x.iter().copied(), y);
@@ -155,7 +155,7 @@ fn mann_whitney(x: &[f64], y: &[f64]) -> (f64, f64, f64) {
     (u, tail(m * n - u), tail(u))
 }
 
-/// The report on one metric, whatever its values are: see [`Refusal::TwoValues`] for what that means on 0/1 data.
+/// The report on one metric without the check for 0/1 data; see [`Refusal::TwoValues`] for why it is invalid there.
 fn judge_unchecked(metric: &Metric<'_>, alpha: f64) -> MetricReport {
     let sign = metric.direction.sign();
     let (control, canary) = (summary(metric.control), summary(metric.canary));
@@ -183,7 +183,7 @@ fn judge_unchecked(metric: &Metric<'_>, alpha: f64) -> MetricReport {
     }
 }
 
-/// The report on all metrics at error rate `alpha` per test. Errors: the first metric that cannot be judged this way.
+/// The report on all metrics at error rate `alpha` per test. Returns an error for the first metric that cannot be judged this way.
 pub fn report(metrics: &[Metric<'_>], alpha: f64) -> Result<Report, Refusal> {
     if !(alpha > 0.0 && alpha < 0.5) {
         return Err(Refusal::Alpha(alpha));
@@ -223,7 +223,7 @@ mod tests {
         (0..n).map(|_| if unit(random) < rate { 1.0 } else { 0.0 }).collect()
     }
 
-    /// Why 0/1 data is refused: without the refusal, 40 % errors against 1 % pass 200 times in 200.
+    /// Shows why 0/1 data is refused: without the refusal, 40 % errors against 1 % pass 200 times in 200.
     #[test]
     fn a_shift_lets_any_error_rate_pass() {
         let mut random = ChaCha8Rng::seed_from_u64(7);

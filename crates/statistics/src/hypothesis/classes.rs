@@ -1,11 +1,11 @@
-//! A mix of classes: which are tested by name, and those that are new to the canary.
+//! A mix of classes: which classes are tested by name, and classes that are new to the canary.
 //!
-//! The named classes are fixed at the first window of evidence: those with at least 0.5 % of control's past, at most 32 of
-//! them; all others are pooled. That choice and every bet look at earlier windows only.
+//! The named classes are fixed at the first window of evidence: those with at least 0.5 % of control's past, at most 32. All
+//! others are pooled. This choice and every bet use only earlier windows.
 //!
-//! A class that control never had, in the past or in the same window, is a *newcomer*: from the next window on it is tested
-//! alone against "not more frequent than in control", with a share `1/(k(k+1))` of half of the evidence's budget for the
-//! k-th newcomer. It starts at a time that the past decides and with `E = 1`, so the average stays an e-process.
+//! A class that control never had, neither in the past nor in the same window, is a *newcomer*. From the next window on it is tested
+//! alone against "not more frequent than in control". The k-th newcomer gets a share of `1/(k(k+1))` of half of the evidence's budget.
+//! Its start time depends only on the past and it starts with `E = 1`, so the average is still an e-process.
 
 use std::collections::BTreeMap;
 
@@ -19,11 +19,11 @@ use crate::numeric::{ln, ln_sum_exp};
 use crate::two_rates::ln_e;
 use crate::{FORGETTING, Line, Memory, Mixture, PastRate, Starts};
 
-/// Smallest share of control's past with which a class is tested by name.
+/// Smallest share of control's past for which a class is tested by name.
 const NAMED_SHARE: f64 = 0.005;
 /// Largest number of classes tested by name.
 const MAX_NAMED: usize = 32;
-/// Largest number of newcomers; later ones only count in the pool.
+/// Largest number of newcomers. Later ones only count in the pool.
 const MAX_NEWCOMERS: usize = 16;
 /// Largest number of classes remembered.
 const MAX_REMEMBERED: usize = 256;
@@ -34,12 +34,12 @@ pub(super) struct PastClasses {
     counts: BTreeMap<String, Memory<f64>>,
     n: Memory<f64>,
     named: Vec<String>,
-    /// Some class may have been seen without being remembered: nothing can be called new any more.
+    /// Some class may have been seen without being remembered, so no class can be called new any more.
     incomplete: bool,
 }
 
 impl PastClasses {
-    /// Adds a window, or another part of the same one.
+    /// Adds a window, or another part of the same window.
     pub(super) fn push(&mut self, window: &ClassCounts, new_window: bool) {
         let add = |memory: &mut Memory<f64>, count: u64, forget| {
             memory.each(forget, |sum, phi| *sum = phi * *sum + count as f64);
@@ -64,7 +64,7 @@ impl PastClasses {
         *self.n.slow()
     }
 
-    /// Fixes the classes that are tested by name, once.
+    /// Fixes the classes that are tested by name. Later calls change nothing.
     pub(super) fn fix_named(&mut self) -> usize {
         let least = NAMED_SHARE * self.n();
         let mut frequent: Vec<(&String, f64)> =
@@ -89,7 +89,7 @@ impl PastClasses {
         self.named.iter().any(|named| named == class)
     }
 
-    /// Past share of a named class, or of all others together, strictly between 0 and 1.
+    /// Past share of a named class (`None`: of all other classes together), strictly between 0 and 1.
     pub(super) fn share(&self, class: Option<usize>) -> f64 {
         if let Some(index) = class {
             return self.named(index).map_or(0.5, |class| self.share_of(class));
@@ -108,7 +108,7 @@ impl PastClasses {
         rates.current().b_hat()
     }
 
-    /// Shares of the named classes and, last, of all others together; `None` where the summary cannot tell.
+    /// Shares of the named classes, then of all others together; `None` if the summary has no exact count.
     pub(super) fn shares_in(&self, window: &ClassCounts) -> Vec<Option<Rate>> {
         let mut counts: Vec<Option<u64>> = self.named.iter().map(|class| window.exact_count(class)).collect();
         let named: Option<u64> = counts.iter().copied().sum();
@@ -117,7 +117,7 @@ impl PastClasses {
     }
 }
 
-/// One class that control did not have.
+/// A class that control did not have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Newcomer {
     class: String,
@@ -131,7 +131,7 @@ struct Newcomer {
 pub(super) struct Newcomers(Vec<Newcomer>);
 
 impl Newcomers {
-    /// Multiplies a window into the evidence on those that appeared before it.
+    /// Multiplies a window into the evidence about newcomers that appeared before it.
     pub(super) fn advance(&mut self, past: &PastClasses, strata: &[&Views<'_>], horizon: u32, phi: f64) {
         let line = Line { v: 1.0, c: 0.0, sign: 1.0 };
         for newcomer in &mut self.0 {
@@ -145,7 +145,7 @@ impl Newcomers {
                 for (step, bet) in steps.iter_mut().zip(bets) {
                     *step += ln_e(c, s, bet, line) / phi;
                 }
-                // Overflow leaves the rest of the window out of the bets.
+                // On overflow, the rest of the window is not used for bets.
                 let _ = seen.merge(&c);
             }
             newcomer.windows += 1;
@@ -154,7 +154,7 @@ impl Newcomers {
         }
     }
 
-    /// Notes classes of the canary that control had neither before nor in this window.
+    /// Records classes of the canary that control had neither before nor in this window.
     pub(super) fn appear(&mut self, past: &PastClasses, strata: &[Views<'_>]) {
         if past.incomplete || self.0.len() >= MAX_NEWCOMERS {
             return;
@@ -170,7 +170,7 @@ impl Newcomers {
             |class: &str| strata.iter().filter_map(both).all(|(_, control)| control.exact_count(class) == Some(0));
         let known = |class: &str| past.counts.contains_key(class) || self.0.iter().any(|one| one.class == class);
         let mut found: Vec<(&str, u64)> = counts.into_iter().filter(|&(c, _)| !known(c) && absent(c)).collect();
-        // The most frequent first; ties keep the order of names.
+        // The most frequent come first; ties keep the order of names.
         found.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         for (class, count) in found.into_iter().take(MAX_NEWCOMERS - self.0.len()) {
             let mut canary = PastRate::default();
@@ -180,13 +180,13 @@ impl Newcomers {
         }
     }
 
-    /// `ln` of the weighted average over all newcomers that may ever appear; those to come have `E = 1`.
+    /// `ln` of the weighted average over all newcomers that may ever appear. Future ones have `E = 1`.
     pub(super) fn ln_e(&self) -> f64 {
         let rest = 1.0 / (self.0.len() + 1) as f64;
         ln_sum_exp(self.parts().map(|(_, weight, ln_e)| ln(weight) + ln_e).chain([ln(rest)]))
     }
 
-    /// Class, weight `1/(k(k+1))` and `ln E` of each.
+    /// Class, weight `1/(k(k+1))` and `ln E` of each newcomer.
     pub(super) fn parts(&self) -> impl Iterator<Item = (&str, f64, f64)> + Clone {
         let weight = |k: usize| 1.0 / (k * (k + 1)) as f64;
         (1..).zip(&self.0).map(move |(k, one)| (one.class.as_str(), weight(k), one.fail.ln_e()))

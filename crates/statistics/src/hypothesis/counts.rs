@@ -1,31 +1,31 @@
-//! Numbers of events per answer (`m2c`): their mean, whatever their law.
+//! Counts of events per answer (`m2c`): tests of their mean, whatever their distribution.
 //!
-//! A number of events has no upper end, and of a raw mean without one nothing is sure. So numbers above a cap count as the cap, and what
-//! is tested is the mean of these, as for a capped mean (`m2w`). Nobody has to name the cap: it is what all but a thousandth of
-//! control's answers before the window stayed below, so it is *predictable*, and the windows' e-values multiply although each has a
-//! cap of its own. Two versions whose answers bring events by the same law have the same capped mean, so the false-rollback
-//! probability of equal versions holds for every law: single events, bursts, tokens.
+//! A count of events has no upper end, and nothing can be guaranteed about a raw mean without one. So counts above a cap are replaced by
+//! the cap, and the test is about the mean of the capped counts, as for a capped mean (`m2w`). The cap need not be configured: it is the
+//! value that all but a thousandth of control's answers before the window did not exceed. It is therefore *predictable*, and the e-values
+//! of windows can be multiplied although each window has its own cap. Two versions with the same distribution of events have the same
+//! capped mean. So the false-rollback probability of equal versions holds for every distribution: single events, bursts, tokens.
 
 use super::past::Past;
 use super::spec::{HypothesisSpec, Measure, Part};
 use super::view::View;
 use crate::{PastHist, PastMean};
 
-/// Level of control's numbers that is the cap.
+/// The cap is this quantile of control's counts.
 const LEVEL: f64 = 0.999;
-/// Smallest cap: where hardly an answer brings an event, two in one answer are still seen.
+/// Smallest cap. If hardly any answer has an event, two events in one answer still count as two.
 const LEAST: f64 = 2.0;
-/// The margin or limit lies at most at this share of the cap, so that harm has room below it.
+/// The margin or limit is at most this share of the cap, so that there is room for harm below the cap.
 const ROOM: f64 = 0.5;
-/// Level at which control's two memories are compared.
+/// Level at which control's slow and fast memory are compared.
 pub(super) const MIDDLE: f64 = 0.5;
 
-/// How numbers of events of one window are seen.
+/// How the event counts of one window are capped and scaled.
 #[derive(Clone, Debug)]
 pub(super) struct Caps {
     /// The cap, in events.
     pub(super) cap: f64,
-    /// Control's past on the scale [0, 1] of it.
+    /// Control's past, scaled so that the cap is 1.
     pub(super) past: PastMean,
 }
 
@@ -40,7 +40,7 @@ impl Caps {
         Some(Self::around(past, tested))
     }
 
-    /// `tested`: where the margin or limit lies if control's mean is so many events.
+    /// `tested`: the position of the margin or limit when control's mean is the given number of events.
     pub(super) fn around(past: &PastHist, tested: impl Fn(f64) -> f64) -> Self {
         let seen = past.key_at(LEVEL).map_or(0.0, serin_sketches::upper_edge).max(LEAST);
         let mean = past.capped(seen).plain_mean() * seen;
@@ -48,21 +48,21 @@ impl Caps {
         Self { cap, past: past.capped(cap) }
     }
 
-    /// Numbers on the scale [0, 1] of the cap.
+    /// Counts scaled so that the cap is 1.
     pub(super) fn scaled(&self, numbers: &[(f64, u64)]) -> Vec<(f64, u64)> {
         numbers.iter().map(|&(x, count)| ((x / self.cap).min(1.0), count)).collect()
     }
 
-    /// Numbers in events, those above the cap as the cap, and how many those are.
+    /// Counts in events, with those above the cap replaced by the cap, and the number of counts above it.
     pub(super) fn capped(&self, numbers: &View<'_>) -> (Vec<(f64, u64)>, u64) {
         let View::Grid(numbers) = numbers else { return (Vec::new(), 0) };
-        // The cap is the edge of a bin, and so are the numbers, to the last digit or two.
+        // The cap is the edge of a bin, and so are the counts, up to rounding of the last digit or two.
         let above = numbers.iter().filter(|(x, _)| *x > self.cap * (1.0 + 1e-9)).map(|(_, count)| count).sum();
         (numbers.iter().map(|&(x, count)| (x.min(self.cap), count)).collect(), above)
     }
 }
 
-/// Where a part is tested, in events.
+/// The value at which a part is tested, in events.
 pub(super) fn place(part: Part, mean: f64) -> f64 {
     match part {
         Part::Line(line) => line.at(mean),

@@ -1,4 +1,4 @@
-//! Estimates for people: both arms, their difference, its always-valid interval. None of it decides.
+//! Estimates for reports: both arms, their difference and its always-valid interval. They do not decide anything.
 
 use serde::{Deserialize, Serialize};
 use serin_sketches::{ClassCounts, Events, LogHist, Rate, lower_edge, upper_edge};
@@ -22,41 +22,41 @@ pub struct ArmEstimate {
     pub value: Option<f64>,
 }
 
-/// The effect of the canary. Against a limit, the difference is from the limit that fails. For a mix of classes, it is
-/// about the class with most evidence (`Hypothesis::culprit`), or else the one whose share differs most.
+/// The effect of the canary. Against a limit, the difference is taken from the limit that fails. For a mix of classes, the
+/// effect is about the class with the most evidence (`Hypothesis::culprit`), or else the class whose share differs most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
-    /// The canary.
+    /// The canary's estimate.
     pub canary: ArmEstimate,
-    /// Control in the same windows.
+    /// Control's estimate in the same windows.
     pub control: ArmEstimate,
-    /// Canary less control, stratified by window for rates and means (so it may differ from the difference of the
-    /// estimates); for a distribution the largest difference of the distribution functions, unsigned.
+    /// Canary minus control. For rates and means it is stratified by window, so it may not equal the difference of the
+    /// estimates. For a distribution it is the largest difference between the distribution functions, unsigned.
     pub difference: Option<f64>,
-    /// Lower end of the interval, which holds at every look. `None` while the data are too few for it.
+    /// Lower end of the interval, which holds at every look. `None` while there are too few answers.
     pub low: Option<f64>,
     /// Upper end of the interval.
     pub high: Option<f64>,
-    /// For a capped mean: the share of the canary's values at the cap, where the mean does not see how large they are. For numbers of
-    /// events: of those above the cap of their window.
+    /// For a capped mean: the share of the canary's values at the cap, whose true size the mean ignores. For event counts:
+    /// the share above the cap of their window.
     pub at_cap: Option<f64>,
-    /// Whether the canary is better than control, margin or not: the interval excludes zero on the good side (for a
-    /// quantile, that of the difference in exceedances of control's quantile). Never against a limit or without a
-    /// direction. Wrong with probability at most half of the interval's error rate over the whole rollout.
+    /// Whether the canary is better than control, ignoring the margin: the interval excludes zero on the good side (for a
+    /// quantile, the interval of the difference in exceedances of control's quantile). Always false against a limit or for a
+    /// metric without a direction. Wrong with probability at most half of the interval's error rate over the whole rollout.
     pub better: bool,
-    /// Size of the margin at control's estimate, in the same unit; `None` against a limit.
+    /// The margin at control's estimate, in the metric's unit; `None` against a limit.
     pub margin: Option<f64>,
 }
 
-/// Fewest answers per arm for a normal interval, and the factor on the squared skewness. Values here are 0/1 or lie in
-/// [0, 1], so skewness is known from control and the usual floor of 1000 answers is not needed.
+/// Smallest number of answers per arm for a normal interval, and the factor on the squared skewness. Values are 0/1 or in
+/// [0, 1], so the skewness is known from control and the usual minimum of 1000 answers is not needed.
 const MIN_NORMAL: f64 = 100.0;
 const PER_SQUARED_SKEWNESS: f64 = 25.0;
 
-/// Answers worth of control's past that the canary's variance starts from.
+/// Weight of control's past, in answers, in the initial variance of the canary.
 const PRIOR: f64 = 10.0;
 
-/// Classes over which the error rate of a class's interval is spread: as many as are ever tested alone.
+/// Number of classes over which the error rate of a class's interval is spread: the most that are ever tested separately.
 const CLASSES: f64 = 49.0;
 
 /// Running totals of an arm.
@@ -84,7 +84,7 @@ impl Totals {
         }
     }
 
-    /// Adds a window; one that would overflow 2^53 answers is left out of the display.
+    /// Adds a window. A window that would exceed 2^53 answers is left out of the display.
     fn push(&mut self, window: &View<'_>) {
         match (self, window) {
             (Self::Rate(total), View::Rate(rate)) => drop(total.merge(rate)),
@@ -114,11 +114,11 @@ impl Totals {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Arm {
     totals: Totals,
-    /// Answers, each divided by the design effect of its time: what the data are worth.
+    /// Number of answers, each divided by the design effect of its window: the effective sample size.
     worth: f64,
-    /// Answers of the first window: the scale of exact intervals.
+    /// Answers of the first window, which set the scale of exact intervals.
     first: f64,
-    /// Values at the upper end of the range of a mean, or numbers of events above it.
+    /// For a mean, the number of values at the upper end of the range; for event counts, the number above the cap.
     at_cap: u64,
 }
 
@@ -144,12 +144,12 @@ impl Arm {
     }
 }
 
-/// What [`Effect`] is computed from.
+/// The totals from which [`Effect`] is computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Totalled {
     canary: Arm,
     control: Arm,
-    /// Difference of the arms on the scale [0, 1]; the canary's own mean where it is held against a limit.
+    /// Difference of the arms on the scale [0, 1]; against a limit, the canary's own mean.
     difference: Stratified,
     /// Squared skewness of the answers before the latest window.
     squared_skewness: f64,
@@ -165,7 +165,7 @@ impl Totalled {
         }
     }
 
-    /// Adds one stratum. `past` holds earlier windows only; the design effect `phi` widens the variance.
+    /// Adds one stratum. `past` must contain earlier windows only. The design effect `phi` widens the variance.
     pub(super) fn push(&mut self, spec: &HypothesisSpec, past: &Past, (now_c, now_s): &Views<'_>, phi: f64) {
         let (n_c, n_s) = (now_c.n() as f64, now_s.n() as f64);
         if let Some(caps) = Caps::of(spec, past) {
@@ -222,7 +222,7 @@ impl Totalled {
         self.control.push(now_s, phi);
     }
 
-    /// Adds numbers of events, those above the cap as the cap.
+    /// Adds event counts; counts above the cap are replaced by the cap.
     fn push_counts(&mut self, spec: &HypothesisSpec, caps: &Caps, (now_c, now_s): (&View<'_>, &View<'_>), phi: f64) {
         let past_variance = caps.past.variance().max(1e-6) * caps.cap * caps.cap;
         if let Totals::Mean(total, _) = &self.canary.totals {
@@ -244,7 +244,7 @@ impl Totalled {
         }
     }
 
-    /// Estimates and effect; of `culprit`'s share for a mix of classes.
+    /// Estimates and effect. For a mix of classes the effect is that of the share of `culprit`.
     pub(super) fn effect(&self, spec: &HypothesisSpec, culprit: Option<&str>) -> Effect {
         let (canary, control) = (estimate(&self.canary, spec), estimate(&self.control, spec));
         let mut effect = Effect { canary, control, ..Effect::default() };
@@ -280,8 +280,8 @@ impl Totalled {
         effect
     }
 
-    /// Gives an effect without an interval a wider one, for a person who looks before there are answers enough, or events at all: the
-    /// exact intervals of both arms, which hold from the first answer on.
+    /// Gives an effect without an interval a wider one, for readers who look before there are enough answers or any events.
+    /// It uses the exact intervals of both arms, which hold from the first answer on.
     pub(super) fn bound_early(&self, spec: &HypothesisSpec, effect: &mut Effect) {
         if effect.low.is_some() || effect.high.is_some() {
             return;
@@ -308,8 +308,8 @@ impl Totalled {
         };
     }
 
-    /// Of the classes of the canary that `among` picks, the one whose share exceeds control's most; ties go to the first one in
-    /// the counts' fixed order. `None` for anything but classes.
+    /// The class, among those of the canary that `among` selects, whose share exceeds control's most. Ties go to the first
+    /// class in the fixed order of the counts. `None` for other measures.
     pub(super) fn most_risen(&self, among: impl Fn(&str) -> bool) -> Option<&str> {
         let (Totals::Classes(canary), Totals::Classes(control)) = (&self.canary.totals, &self.control.totals) else {
             return None;
@@ -320,7 +320,8 @@ impl Totalled {
         rises.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(class, _)| class)
     }
 
-    /// By how much more of the canary's values than of control's lie above some value, at most; of histograms.
+    /// For histograms: the largest difference, over all thresholds, between the share of the canary's values above the
+    /// threshold and control's share.
     pub(super) fn excess(&self) -> Option<f64> {
         match (&self.canary.totals, &self.control.totals) {
             (Totals::Hist(canary), Totals::Hist(control)) => largest_excess(canary, control),
@@ -360,7 +361,7 @@ impl Totalled {
         }
     }
 
-    /// Difference of two estimates; each arm's interval misses with `alpha`.
+    /// Difference of two estimates. The interval of each arm has the error rate `alpha`.
     fn two_intervals(&self, spec: &HypothesisSpec, alpha: f64, effect: &mut Effect) {
         effect.difference = effect.canary.value.zip(effect.control.value).map(|(x, y)| x - y);
         let ends = |arm: &Arm, estimate: ArmEstimate| match (&arm.totals, estimate.value) {
@@ -374,7 +375,7 @@ impl Totalled {
         effect.high = high_c.zip(low_s).map(|(high, low)| high - low);
     }
 
-    /// The stratified normal interval on the scale [0, 1], once there are answers enough for it.
+    /// The stratified normal interval on the scale [0, 1], once there are enough answers for it.
     fn stratified(&self, spec: &HypothesisSpec) -> Option<(f64, f64)> {
         let worth = if spec.one_arm() { self.canary.worth } else { self.canary.worth.min(self.control.worth) };
         let enough = worth >= MIN_NORMAL.max(PER_SQUARED_SKEWNESS * self.squared_skewness);
@@ -393,7 +394,7 @@ fn is_better(spec: &HypothesisSpec, (low, high): (f64, f64)) -> bool {
     if spec.direction.sign() > 0.0 { high < 0.0 } else { low > 0.0 }
 }
 
-/// Of a 0/1 variable with rate `p`.
+/// Squared skewness of a 0/1 variable with rate `p`.
 fn squared_skewness(p: f64) -> f64 {
     (1.0 - 2.0 * p) * (1.0 - 2.0 * p) / (p * (1.0 - p))
 }
@@ -402,13 +403,14 @@ fn t_opt(arm: &Arm, spec: &HypothesisSpec) -> f64 {
     (0.5 * arm.first * f64::from(spec.horizon.max(2))).max(1.0)
 }
 
-/// Trials that stand for one unit of exposure where events are rare among them: their number is nearly Poisson's.
+/// Trials that represent one unit of exposure when events are rare among them, so that their number is nearly Poisson.
 const TRIALS: f64 = 1e4;
 
-/// Answers at which an interval for the first look is tightest.
+/// Number of answers at which an interval for the first look is tightest.
 const EARLY: f64 = 300.0;
 
-/// Exact interval of one arm, tightest after `t_opt` answers: of its rate, quantile, number of events or mean of bounded values: these are sub-Bernoulli like a rate.
+/// Exact interval of one arm, tightest after `t_opt` answers: of its rate, quantile, number of events or mean. Means of
+/// bounded values are sub-Bernoulli like a rate.
 fn arm_interval(arm: &Arm, spec: &HypothesisSpec, alpha: f64, t_opt: f64) -> (Option<f64>, Option<f64>) {
     match (&arm.totals, spec.measure) {
         (Totals::Count(events), _) => {
@@ -460,7 +462,7 @@ fn share(counts: &ClassCounts, class: &str) -> Option<f64> {
     (counts.total() > 0).then(|| counts.count(class) as f64 / counts.total() as f64)
 }
 
-/// The class whose shares differ most; ties go to the first one in the counts' fixed order.
+/// The class whose shares differ most. Ties go to the first class in the fixed order of the counts.
 fn most_different<'a>(canary: &'a ClassCounts, control: &'a ClassCounts) -> Option<&'a str> {
     let classes = canary.iter().chain(control.iter()).map(|(class, _)| class);
     let gap = |class| share(canary, class).zip(share(control, class)).map(|(x, y)| (x - y).abs());
@@ -468,12 +470,12 @@ fn most_different<'a>(canary: &'a ClassCounts, control: &'a ClassCounts) -> Opti
     gaps.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(class, _)| class)
 }
 
-/// Largest difference of the two distribution functions over all bin edges.
+/// Largest difference between the two distribution functions over all bin edges.
 fn largest_difference(one: &LogHist, two: &LogHist) -> Option<f64> {
     Some(largest_excess(one, two)?.max(largest_excess(two, one)?))
 }
 
-/// By how much more of the values of `one` lie above some bin edge than of `two`, at most: 0 where nowhere more do.
+/// The largest difference, over all bin edges, between the share of values above the edge in `one` and in `two`; at least 0.
 fn largest_excess(one: &LogHist, two: &LogHist) -> Option<f64> {
     if one.total() == 0 || two.total() == 0 {
         return None;

@@ -1,14 +1,16 @@
-//! A group-sequential test for PASS: a fixed number of looks on the way to a fixed number of answers.
+//! A group-sequential test for PASS: a fixed number of looks up to a fixed number of answers.
 //!
-//! Where the horizon is fixed and the effect small it needs fewer answers than the e-process, which may be looked at for ever. The
-//! price: it is asymptotic (sums of many answers are taken as normal), nothing is known between looks, and after the last one it is over.
+//! If the horizon is fixed and the effect is small, it needs fewer answers than the e-process, which allows unlimited looks.
+//! The costs: it is asymptotic (sums of many answers are assumed to be normal), there is no result between looks, and the
+//! test ends with the last look.
 //!
 //! - Null: harm is at least the margin, in every window. The statistic is the sum over windows and generations of
-//!   `w g (mean_c - v mean_s - c)`, `w = n_c n_s / (n_c + n_s)`: weights of counts alone, which a drift of both arms leaves unbiased.
-//! - Its variance takes for the canary's answers the larger one of what they show and what control shows (for rates: at the
-//!   margin), so that a lucky canary does not shrink the yardstick it is held against.
-//! - A look is made when the canary's answers have passed the next of the planned fractions. It spends what `O'Brien` and Fleming's
-//!   function allows at the fraction that was measured then; its bound uses the variances measured at all looks.
+//!   `w g (mean_c - v mean_s - c)`, `w = n_c n_s / (n_c + n_s)`. These weights depend only on counts, so a drift of both
+//!   arms causes no bias.
+//! - For the canary's answers, its variance uses the larger one of the canary's own variance and the variance that control
+//!   shows (for rates: at the margin). So a canary with a lucky low variance does not make its own test easier.
+//! - A look is made when the number of the canary's answers has passed the next planned fraction. It spends the error rate that `O'Brien`
+//!   and Fleming's function allows at the measured fraction. Its bound uses the variances measured at all looks.
 //!
 //! Sources: section 7 of the statistical specification; Lan, `DeMets`, Biometrika 1983.
 
@@ -22,11 +24,11 @@ use crate::numeric::{is_inner, sqrt};
 use crate::planning::{Spending, next_bound};
 use crate::{Line, PastMean, SpecError};
 
-/// Largest number of looks: more gain nothing, and the cost of a bound grows with it.
+/// Largest number of looks. More looks gain nothing, and the cost of a bound grows with their number.
 pub const MOST_LOOKS: u32 = 10;
 
-/// Fewest answers of the canary at a look, and the factor on the squared skewness of an answer: with these the normal
-/// distribution is close enough at the levels that looks spend. 0/1 answers at 1 % need 2,500.
+/// Smallest number of the canary's answers at a look, and the factor on the squared skewness of an answer. With these, the
+/// normal approximation is close enough at the levels that looks spend. 0/1 answers at 1 % need 2,500.
 const MIN_ANSWERS: f64 = 100.0;
 const PER_SQUARED_SKEWNESS: f64 = 25.0;
 
@@ -47,41 +49,41 @@ pub enum LooksError {
     /// An error rate outside (0, 1).
     #[error("alpha {0} must be between 0 and 1")]
     Alpha(f64),
-    /// Its effect is not one difference that is normal in the large.
+    /// The effect is not a single, asymptotically normal difference.
     #[error(
-        "looks are planned for a rate, a mean or a capped mean against control, with an absolute or a relative margin"
+        "planned looks need a rate, a mean or a capped mean against control, with an absolute or a relative margin"
     )]
     Unsupported,
-    /// The hypothesis itself.
+    /// The hypothesis itself is invalid.
     #[error(transparent)]
     Spec(#[from] SpecError),
 }
 
-/// What is fixed before the first window.
+/// The plan, which is fixed before the first window.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LooksPlan {
     /// Number of looks.
     pub looks: u32,
     /// Answers of the canary at the last look.
     pub answers: u64,
-    /// Chance that a canary exactly at the margin passes.
+    /// Probability that a canary exactly at the margin passes.
     pub alpha: f64,
 }
 
 /// A look that was made.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Look {
-    /// Variance of the sum.
+    /// Variance of the sum at the look.
     variance: f64,
-    /// Bound on its z-score.
+    /// Bound on the z-score of the look.
     bound: f64,
-    /// The error rate spent up to here.
+    /// The error rate spent up to and including the look.
     spent: f64,
     /// Answers of the canary.
     answers: u64,
 }
 
-/// See the module. Feed it the windows that the hypothesis takes.
+/// A group-sequential test for PASS; see the module documentation. Give it the same windows as the hypothesis.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedLooks {
     plan: LooksPlan,
@@ -89,30 +91,31 @@ pub struct PlannedLooks {
     line: Line,
     /// Answers of the canary.
     answers: u64,
-    /// The statistic: harm beyond the margin is positive.
+    /// The statistic. Harm beyond the margin is positive.
     harm: f64,
-    /// Parts of its variance: the canary's, by its own answers.
+    /// Part of the variance from the canary, measured on its own answers.
     own: f64,
-    /// The canary's, by control's answers.
+    /// Part of the variance from the canary, estimated from control's answers.
     borrowed: f64,
-    /// Control's.
+    /// Part of the variance from control.
     control: f64,
     /// Control's answers.
     past: PastMean,
     taken: Vec<Look>,
     passed: bool,
-    /// PASS may rest on the end of the metric's range, see [`Self::without_ends`].
+    /// Whether PASS may rest on the end of the metric's range; see [`Self::without_ends`].
     #[serde(skip, default = "super::yes")]
     ends: bool,
 }
 
 impl PlannedLooks {
-    /// Fewest answers of the canary at which a rate near this small one is looked at: its squared skewness is about one in the rate.
+    /// Smallest number of the canary's answers for a look at a rate near this small value, whose squared skewness is about
+    /// one divided by the rate.
     pub fn least_answers_of_rate(rate: f64) -> u64 {
         (PER_SQUARED_SKEWNESS / rate).ceil() as u64
     }
 
-    /// A test without answers.
+    /// Creates a test without answers.
     pub fn new(spec: &HypothesisSpec, plan: LooksPlan) -> Result<Self, LooksError> {
         if !(1..=MOST_LOOKS).contains(&plan.looks) {
             return Err(LooksError::Looks(plan.looks));
@@ -145,12 +148,12 @@ impl PlannedLooks {
         })
     }
 
-    /// As [`super::Hypothesis::without_ends`].
+    /// See [`super::Hypothesis::without_ends`].
     pub fn without_ends(&mut self) {
         self.ends = false;
     }
 
-    /// Takes one complete window, one stratum per generation, and looks if a look is due. After the last one it does nothing.
+    /// Takes one complete window with one stratum per generation, and makes a look if one is due. After the last look it does nothing.
     pub fn observe(&mut self, strata: &[Stratum<'_>]) {
         if self.is_over() {
             return;
@@ -163,34 +166,35 @@ impl PlannedLooks {
         self.look();
     }
 
-    /// Whether harm beyond the margin is excluded. It stays.
+    /// Whether harm beyond the margin is excluded. Once true, it stays true.
     pub fn passed(&self) -> bool {
         self.passed
     }
 
-    /// Number of looks made.
+    /// Number of looks that were made.
     pub fn taken(&self) -> u32 {
         self.taken.len() as u32
     }
 
-    /// What was planned.
+    /// The plan.
     pub fn plan(&self) -> LooksPlan {
         self.plan
     }
 
-    /// Whether nothing more can be found: it has passed, or the planned answers are in.
+    /// Whether the test has ended: it has passed, or the planned number of answers is reached.
     pub fn is_over(&self) -> bool {
         self.passed || self.answers >= self.plan.answers
     }
 
-    /// One stratum. A variance needs two answers of each arm; whether they are there does not depend on what they say.
+    /// Adds one stratum. A variance needs two answers of each arm; whether they exist does not depend on their values.
     fn add(&mut self, canary: &Grid, control: &Grid) {
         let (n_c, n_s) = (canary.n as f64, control.n as f64);
         if canary.n < 2 || control.n < 2 {
             return;
         }
         let weight = n_c * n_s / (n_c + n_s);
-        // Where the margin reaches beyond the range, the null's nearest control is the one whose margin ends at its end.
+        // If the margin extends beyond the range, the control of the null that is nearest is the one whose margin ends at
+        // the end of the range.
         let end = if self.ends { self.end(control.mean) } else { None };
         let of_control = end.map_or(control.variance, |b| control.variance.max(b * (1.0 - b)));
         let at_margin = self.line.at(control.mean).clamp(0.0, 1.0);
@@ -217,8 +221,8 @@ impl PlannedLooks {
         self.taken.push(Look { variance, bound, spent: now, answers: self.answers });
     }
 
-    /// Whether the next planned fraction is reached. Looks keep half of the planned distance from each other, also where one window
-    /// brings more than that.
+    /// Whether the next planned fraction is reached. Looks keep at least half of the planned distance from each other, even
+    /// if one window brings more answers than that.
     fn is_due(&self) -> bool {
         let looks = f64::from(self.plan.looks);
         let place = |answers: u64| looks * answers as f64 / self.plan.answers as f64;
@@ -227,7 +231,7 @@ impl PlannedLooks {
         now >= looks || (now >= next && now <= looks - 0.5)
     }
 
-    /// Control's mean at which the margin ends at the end of the range, if it reaches beyond that at this one.
+    /// Control's mean at which the margin ends exactly at the end of the range, if the margin extends beyond the range at this mean.
     fn end(&self, mean: f64) -> Option<f64> {
         let at = self.line.at(mean);
         let end = if at <= 0.0 {
@@ -258,12 +262,12 @@ impl PlannedLooks {
     }
 }
 
-/// One arm of a stratum: its values on a scale of [0, 1].
+/// One arm of a stratum, with values on a scale of [0, 1].
 struct Grid {
     points: Vec<(f64, u64)>,
     n: u64,
     mean: f64,
-    /// Unbiased, of one answer; 0 for fewer than two.
+    /// Unbiased variance of one answer; 0 for fewer than two answers.
     variance: f64,
 }
 

@@ -1,9 +1,9 @@
-//! One metric in one segment: its FAIL and PASS e-processes, what it remembers of control, its estimates.
+//! One metric in one segment: its FAIL and PASS e-processes, its memory of control and its estimates.
 //!
-//! FAIL's null is "not worse than the margin, in every window"; PASS's null is "worse by at least the margin". With both an
+//! FAIL's null is "not worse than the margin, in every window"; PASS's null is "worse by at least the margin". With an
 //! absolute and a relative margin, harm must exceed both: FAIL's null is a union (the smaller process counts), PASS's an
 //! intersection (their average counts). For a distribution or a mix of classes it is the other way round: any level or class
-//! that differs fails (the average counts), and all must pass (the smallest counts).
+//! that differs fails (the average counts), and all must pass (the smallest process counts).
 
 mod classes;
 mod counts;
@@ -23,7 +23,7 @@ pub use parts::{About, PartEvidence};
 pub use past::MIN_PAST;
 pub use spec::{Against, HypothesisSpec, Measure};
 pub use strata::StratumPasts;
-pub use units::{Standing, UnitEvidence};
+pub use units::{Robustness, UnitEvidence};
 
 use serde::{Deserialize, Serialize};
 use serin_sketches::{Summary, SummaryKind};
@@ -42,30 +42,32 @@ use view::View;
 pub struct Stratum<'a> {
     /// The canary's summary.
     pub canary: &'a Summary,
-    /// Control's summary. Not looked at against a limit; for pairs, which are summarised once, anything of the same kind.
+    /// Control's summary. It is ignored against a limit. For pairs, whose summary covers both arms, pass any summary of the same kind.
     pub control: &'a Summary,
 }
 
-/// Why a window was not taken. The hypothesis is unchanged.
+/// Why a window was refused. The hypothesis is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ObserveError {
-    /// The window, or a later one, was taken before: it must be multiplied in exactly once, in order.
-    #[error("the window that ends at {end} comes after the one at {last} was taken; each counts once, in order")]
+    /// This window or a later one was already observed. Each window must be observed exactly once, in order.
+    #[error(
+        "the window that ends at {end} was observed after the window that ends at {last}; windows must be observed once, in order"
+    )]
     Replayed {
         /// End of the refused window.
         end: i64,
-        /// End of the last window taken.
+        /// End of the last observed window.
         last: i64,
     },
-    /// The summary is not the kind that the measure needs.
+    /// The summary is not of the kind that the measure needs.
     #[error("the hypothesis needs a {expected} summary, not a {found} summary")]
     Kind {
-        /// What the measure needs.
+        /// The kind that the measure needs.
         expected: SummaryKind,
-        /// What was given.
+        /// The kind that was given.
         found: SummaryKind,
     },
-    /// A histogram with another cap.
+    /// The histogram has another cap.
     #[error("the histogram's cap differs from the hypothesis's cap")]
     Cap,
 }
@@ -78,7 +80,7 @@ struct Pair {
     part: Part,
     fail: Mixture,
     pass: Mixture,
-    /// Whether the canary could break the margin here, as of the last window.
+    /// Whether the canary could break the margin at all in this part, as of the last window.
     room: bool,
 }
 
@@ -89,7 +91,7 @@ impl Pair {
     }
 }
 
-/// The evidence on one hypothesis; persist it with `serde`.
+/// The evidence about one hypothesis; persist it with `serde`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hypothesis {
     spec: HypothesisSpec,
@@ -101,9 +103,9 @@ pub struct Hypothesis {
     windows: u64,
     pass_windows: u64,
     max_ln_e_fail: f64,
-    /// Design effect that divides the evidence of coming windows.
+    /// Design effect that divides the evidence of future windows.
     phi: f64,
-    /// PASS may rest on the end of the metric's range, see [`Self::without_ends`].
+    /// Whether PASS may rest on the end of the metric's range; see [`Self::without_ends`].
     #[serde(skip, default = "yes")]
     ends: bool,
 }
@@ -113,7 +115,7 @@ const fn yes() -> bool {
 }
 
 impl Hypothesis {
-    /// A hypothesis without evidence.
+    /// Creates a hypothesis without evidence.
     pub fn new(spec: HypothesisSpec) -> Result<Self, SpecError> {
         Ok(Self {
             pairs: spec.parts()?.into_iter().map(|part| Pair::new(part, spec.measure)).collect(),
@@ -130,8 +132,8 @@ impl Hypothesis {
         })
     }
 
-    /// Lets PASS rest on the margin alone, for rollouts whose rules did so: where control's value less the margin lies beyond the end of the
-    /// metric's range, no canary can be that bad, and PASS is never shown. Not persisted.
+    /// Makes PASS depend on the margin alone, for rollouts under rules that did so. If control's value minus the margin is
+    /// beyond the end of the metric's range, no canary can be that bad, and PASS is then never shown. Not persisted.
     pub fn without_ends(&mut self) {
         self.ends = false;
     }
@@ -141,12 +143,12 @@ impl Hypothesis {
         self.ends
     }
 
-    /// What it is about.
+    /// The specification of the hypothesis.
     pub fn spec(&self) -> &HypothesisSpec {
         &self.spec
     }
 
-    /// Takes one window of stable traffic before the canary: it only teaches the base rate.
+    /// Takes one window of stable traffic from before the canary. It only informs the base rate.
     pub fn observe_warmup(&mut self, control: &Summary) -> Result<(), ObserveError> {
         self.check(control)?;
         let view = self.past.view(self.spec.measure, control);
@@ -155,20 +157,21 @@ impl Hypothesis {
     }
 
     /// Divides the evidence of all later windows by `phi`, the design effect of clustered units (section "clusters" of the
-    /// specification): the larger one of both arms, from windows before the next. Anything below 1 (or not a number) is 1.
+    /// specification). Use the larger one of both arms, computed from windows before the next one. Values below 1 (or not a
+    /// number) count as 1.
     pub fn temper(&mut self, phi: f64) {
         self.phi = if phi >= 1.0 && phi.is_finite() { phi } else { 1.0 };
     }
 
-    /// Takes one complete window: one stratum per generation. A window in which an arm has no answers adds no evidence.
+    /// Takes one complete window, with one stratum per generation. A window in which an arm has no answers adds no evidence.
     pub fn observe(&mut self, window_end: i64, strata: &[Stratum<'_>]) -> Result<(), ObserveError> {
         self.take(window_end, strata, |_| None)
     }
 
-    /// Takes one complete window that is stratified further, such as by segment: the e-value of the window is the product over the
-    /// strata, so that a mix that differs between the arms is no difference. The null is then "not worse than the margin, in every
-    /// stratum" (for PASS "worse by at least the margin, in every one"). `places` says whose past each stratum's bets rest on; each must
-    /// come in one stratum per generation.
+    /// Takes one complete window that is stratified further, for example by segment. The e-value of the window is the
+    /// product over the strata, so a mix that differs between the arms does not count as a difference. The null is then "not
+    /// worse than the margin, in every stratum" (for PASS "worse by at least the margin, in every one"). `places` selects
+    /// the past on which each stratum's bets rest; each place must occur in one stratum per generation.
     pub fn observe_by(
         &mut self,
         window_end: i64,
@@ -183,7 +186,7 @@ impl Hypothesis {
         Ok(())
     }
 
-    /// `past_of` a stratum, by its index, is what its bets rest on if not the past of all.
+    /// `past_of` returns the past on which the bets of a stratum (by its index) rest, if it is not the common past.
     fn take<'p>(
         &mut self,
         window_end: i64,
@@ -213,12 +216,12 @@ impl Hypothesis {
                 self.newcomers.appear(past, &views);
             }
         }
-        // Against a limit (and for pairs), the canary is its own past.
+        // Against a limit (and for pairs), the past is that of the canary itself.
         self.past.push(views.iter().map(|(canary, control)| if one_arm { canary } else { control }));
         Ok(())
     }
 
-    /// Before the first evidence on a mix of classes: which of them are tested by name.
+    /// Fixes the classes that are tested by name, before the first evidence about a mix of classes.
     fn fix_classes(&mut self) {
         if let (Past::Classes(past), true) = (&mut self.past, self.pairs.is_empty()) {
             let parts = self.spec.class_parts(past.fix_named());
@@ -226,7 +229,7 @@ impl Hypothesis {
         }
     }
 
-    /// Each stratum with what its bets rest on, if not on the past of all.
+    /// Adds the evidence of strata, each with the past on which its bets rest, if it is not the common past.
     fn advance(&mut self, strata: &[(&Views<'_>, Option<&Past>)]) {
         self.windows += 1;
         self.pass_windows += 1;
@@ -252,7 +255,7 @@ impl Hypothesis {
         self.max_ln_e_fail = self.max_ln_e_fail.max(self.ln_e_fail());
     }
 
-    /// Forgets the evidence for PASS: at each traffic step it must be shown again.
+    /// Discards the evidence for PASS, which must be shown again at each traffic step.
     pub fn reset_pass(&mut self) {
         self.pass_windows = 0;
         for pair in &mut self.pairs {
@@ -271,7 +274,7 @@ impl Hypothesis {
         }
     }
 
-    /// The largest [`Self::ln_e_fail`] so far: [`crate::p_anytime`] of it is the anytime p-value.
+    /// The largest [`Self::ln_e_fail`] so far. [`crate::p_anytime`] converts it to the anytime p-value.
     pub fn max_ln_e_fail(&self) -> f64 {
         self.max_ln_e_fail
     }
@@ -295,13 +298,13 @@ impl Hypothesis {
         self.totals.bound_early(&self.spec, effect);
     }
 
-    /// By how much more of the canary's values than of control's lie above some value, at most: the one-sided distance of
-    /// Kolmogorov and Smirnov. For quantiles and distributions; 0 where the canary's values are nowhere larger.
+    /// The largest difference, over all thresholds, between the share of the canary's values above the threshold and control's share: the
+    /// one-sided Kolmogorov-Smirnov distance. For quantiles and distributions; 0 if the canary's values are nowhere larger.
     pub fn excess(&self) -> Option<f64> {
         self.totals.excess()
     }
 
-    /// Estimates of some windows alone, without intervals.
+    /// Estimates for these summaries alone, without intervals.
     pub fn effect_of(&self, canary: &Summary, control: &Summary) -> Effect {
         let view = |summary| self.past.view(self.spec.measure, summary);
         let mut totals = Totalled::new(self.spec.measure);
@@ -309,7 +312,7 @@ impl Hypothesis {
         Effect { low: None, high: None, better: false, ..totals.effect(&self.spec, self.culprit()) }
     }
 
-    /// By how much an effect is beyond the margin, or the limit, on the bad side; below 0 it is not. `None`: there is no effect.
+    /// How far an effect is beyond the margin or the limit on the bad side; at or below 0 it is not beyond. `None` if there is no effect.
     pub fn beyond(&self, effect: &Effect) -> Option<f64> {
         let worse = match self.spec.measure {
             Measure::Distribution | Measure::Classes => effect.difference?.abs(),
@@ -318,13 +321,13 @@ impl Hypothesis {
         Some(worse - effect.margin.unwrap_or(0.0))
     }
 
-    /// Narrows the interval of an effect by what a PASS shows: the canary is not worse by the margin, nor beyond the limit to pass. Where
-    /// all of the interval lies beyond that (either may be wrong, within its error rate), the border is what is left of it.
+    /// Narrows the interval of an effect by what a PASS shows: the canary is not worse by the margin, or not beyond the PASS limit. If
+    /// the whole interval is beyond that (either can be wrong, within its error rate), it is reduced to the border.
     pub fn bound_by_pass(&self, effect: &mut Effect) {
         let (below, above) = match (self.spec.against, self.spec.measure) {
             (Against::Limit { pass, fail }, _) if self.spec.direction.sign() > 0.0 => (None, Some(pass - fail)),
             (Against::Limit { pass, fail }, _) => (Some(pass - fail), None),
-            // Either sign is a change, so a margin below 0 leaves no room.
+            // A change in either direction counts, so a margin below 0 leaves no room.
             (_, Measure::Classes) => {
                 let margin = effect.margin.map(|margin| margin.max(0.0));
                 (margin.map(|margin| -margin), margin)
@@ -340,8 +343,8 @@ impl Hypothesis {
         effect.high = effect.high.map(within).or(above);
     }
 
-    /// Narrows the interval of an effect by what a FAIL shows: the canary is worse by the margin, or beyond the limit that fails. Only
-    /// where all windows together show it too: a failure may be about some of them.
+    /// Narrows the interval of an effect by what a FAIL shows: the canary is worse by the margin, or beyond the FAIL limit.
+    /// It does so only if the estimate over all windows agrees, because a failure may be about some windows only.
     pub fn bound_by_fail(&self, effect: &mut Effect) {
         if self.beyond(effect).is_none_or(|by| by <= 0.0) {
             return;
@@ -366,12 +369,12 @@ impl Hypothesis {
         self.windows
     }
 
-    /// End of the last window taken (with or without evidence).
+    /// End of the last observed window, with or without evidence.
     pub fn last_window(&self) -> Option<i64> {
         self.last_window
     }
 
-    /// Whether enough is known of control to bet ([`MIN_PAST`]).
+    /// Whether enough is known about control to bet ([`MIN_PAST`]).
     pub fn is_ready(&self) -> bool {
         self.spec.one_arm() || self.spec.measure == Measure::Count || self.past.suffices()
     }
@@ -382,7 +385,7 @@ impl Hypothesis {
             return Err(ObserveError::Kind { expected, found });
         }
         match summary {
-            // Caps are log edges: equal ones are equal to the bit.
+            // Caps are log edges, so equal caps are equal bit for bit.
             Summary::Capped(hist) if Some(hist.cap().to_bits()) != self.spec.measure.cap().map(f64::to_bits) => {
                 Err(ObserveError::Cap)
             }
@@ -391,12 +394,12 @@ impl Hypothesis {
     }
 }
 
-/// The smallest; 0 (no evidence) of none.
+/// The smallest value; 0 (no evidence) if there is none.
 fn smallest(ln_e: impl Iterator<Item = f64>) -> f64 {
     ln_e.reduce(f64::min).unwrap_or(0.0)
 }
 
-/// `ln` of the average; 0 (no evidence) of none.
+/// `ln` of the average; 0 (no evidence) if there is none.
 fn ln_mean(ln_e: impl Iterator<Item = f64> + Clone) -> f64 {
     let count = ln_e.clone().count();
     if count == 0 { 0.0 } else { ln_sum_exp(ln_e) - ln(count as f64) }

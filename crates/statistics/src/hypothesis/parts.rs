@@ -1,4 +1,4 @@
-//! Attribution: which level of a distribution, which class of a mix the evidence is about.
+//! Attribution: which level of a distribution or which class of a mix the evidence is about.
 
 use serin_sketches::upper_edge;
 
@@ -27,18 +27,18 @@ pub enum About<'a> {
     },
 }
 
-/// The evidence on one part. A hypothesis of many parts averages over them, so one of them carries the whole's evidence.
+/// The evidence about one part. A hypothesis of many parts averages over them, so a single part can account for all of its evidence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PartEvidence<'a> {
-    /// What it is about.
+    /// What the part is about.
     pub about: About<'a>,
-    /// +1: that the canary's value (rate, mean, share, distribution function) is too high; -1: too low.
+    /// +1: tests whether the canary's value (rate, mean, share, distribution function) is too high; -1: too low.
     pub sign: f64,
-    /// Its share of the hypothesis's evidence budget.
+    /// The part's share of the hypothesis's evidence budget.
     pub weight: f64,
     /// `ln E` against "not worse than the margin" in this part.
     pub ln_e_fail: f64,
-    /// `ln E` against "worse by at least the margin"; `None` for a new class (it counts among the others).
+    /// `ln E` against "worse by at least the margin"; `None` for a new class, which is counted among the others.
     pub ln_e_pass: Option<f64>,
 }
 
@@ -58,14 +58,14 @@ impl Hypothesis {
         tested.chain(new).collect()
     }
 
-    /// The part that adds most to the evidence for FAIL, if any part has some. A new class counts among the others too: where
-    /// those add most because they are too many, and a new one is what rose most among them, it is that one that is named.
+    /// The part that adds most to the evidence for FAIL, if any part has evidence. A new class is also counted among the others. If the
+    /// others add most because they are too many, and a new class rose most among them, that class is returned.
     pub fn worst_part(&self) -> Option<PartEvidence<'_>> {
         let adds = |part: &PartEvidence<'_>| ln(part.weight) + part.ln_e_fail;
         let parts = self.parts();
         let with_evidence = parts.iter().copied().filter(|part| part.ln_e_fail > 0.0);
         let most = with_evidence.max_by(|one, two| adds(one).total_cmp(&adds(two)))?;
-        // Its own evidence cannot tell: the test of a new class begins with the window after the one in which it came.
+        // The new class may not have any evidence yet: its test starts with the window after the one in which it appeared.
         let risen = || match &self.past {
             Past::Classes(past) => self.totals.most_risen(|class| !past.is_named(class)),
             _ => None,
@@ -76,7 +76,7 @@ impl Hypothesis {
         Some(newcomer.unwrap_or(most))
     }
 
-    /// For a mix of classes: the class that adds most to the evidence for FAIL, if a single class does.
+    /// For a mix of classes: the class that adds most to the evidence for FAIL, if it is a single class.
     pub fn culprit(&self) -> Option<&str> {
         match self.worst_part()?.about {
             About::Class(class) | About::NewClass(class) => Some(class),

@@ -1,5 +1,5 @@
-//! What a hypothesis remembers, in the form its measure needs: control's windows, or the canary's own where it is held
-//! against a limit (after warm-up windows of stable). Each is kept in two speeds, see [`Memory`].
+//! What a hypothesis remembers, in the form that its measure needs: control's windows, or against a limit the canary's own
+//! (after warm-up windows of stable). Each past is kept at two speeds; see [`Memory`].
 
 use serde::{Deserialize, Serialize};
 use serin_sketches::{LIN_CELLS, Pairs, Rate, Summary, ZERO_KEY, key_nearest_edge};
@@ -9,11 +9,11 @@ use super::spec::Measure;
 use super::view::View;
 use crate::{FORGETTING, Memory, PastHist, PastMean, PastRate};
 
-/// Smallest forgotten number of control's answers before anything is bet: with fewer, the base rate is a guess, and a bad
-/// guess costs a process evidence that it does not regain. Windows before that only teach.
+/// Smallest forgotten number of control's answers before any bet is made. With fewer answers the base rate is a guess, and a
+/// bad guess costs a process evidence that it does not regain. Windows before that only inform the past.
 pub const MIN_PAST: f64 = 30.0;
 
-/// See the module.
+/// The past of a hypothesis; see the module documentation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Past {
@@ -21,7 +21,7 @@ pub(super) enum Past {
     Mean(Memory<PastMean>),
     Hist(Memory<PastHist>),
     Classes(PastClasses),
-    /// Events and exposure; only the interval of the effect needs them.
+    /// Events and exposure, which only the interval of the effect needs.
     Count(PastRate),
 }
 
@@ -38,7 +38,7 @@ impl Past {
         }
     }
 
-    /// What the measure reads from a summary. The summary's kind must be the measure's; another one is seen as empty.
+    /// What the measure reads from a summary. A summary of the wrong kind is treated as empty.
     pub(super) fn view<'a>(&self, measure: Measure, summary: &'a Summary) -> View<'a> {
         match (summary, measure) {
             (Summary::Rate(rate), _) => View::Rate(*rate),
@@ -63,9 +63,9 @@ impl Past {
         }
     }
 
-    /// Adds one window (all its strata); an empty one leaves the past as it is.
+    /// Adds one window with all its strata. An empty window leaves the past unchanged.
     pub(super) fn push<'a>(&mut self, window: impl Iterator<Item = &'a View<'a>>) {
-        // The window is forgotten into once, however many strata it has.
+        // Forgetting happens once per window, however many strata it has.
         for (index, view) in window.filter(|view| view.n() > 0).enumerate() {
             let forget = index == 0;
             match (&mut *self, view) {
@@ -100,8 +100,8 @@ impl Past {
     }
 }
 
-/// `(D + 1) / 2` of every pair with a difference `D`: of numbers from their histogram, of 0/1 outcomes from the discordant
-/// counts; all other pairs are equal.
+/// `(D + 1) / 2` of every pair with a difference `D`: for numbers from their histogram, for 0/1 outcomes from the discordant
+/// counts. All other pairs are equal.
 fn differences(pairs: &Pairs) -> Vec<(f64, u64)> {
     let cells = f64::from(LIN_CELLS);
     let mut grid: Vec<(f64, u64)> =

@@ -1,4 +1,4 @@
-//! What one hypothesis is about, fixed before the rollout.
+//! The specification of a hypothesis, fixed before the rollout.
 
 use serde::{Deserialize, Serialize};
 use serin_sketches::{CappedHist, LN_GAMMA, SummaryKind, key_nearest_edge};
@@ -6,7 +6,7 @@ use serin_sketches::{CappedHist, LN_GAMMA, SummaryKind, key_nearest_edge};
 use crate::numeric::{is_inner, ln};
 use crate::{Direction, Line, Margin, SpecError};
 
-/// What is compared, and so which summary feeds it.
+/// What is compared. It determines which kind of summary is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
@@ -19,43 +19,43 @@ pub enum Measure {
         /// Largest value.
         max: f64,
     },
-    /// A mean of non-negative values winsorised at a cap (`m2w`), from [`serin_sketches::CappedHist`].
+    /// A mean of non-negative values winsorized at a cap (`m2w`), from [`serin_sketches::CappedHist`].
     CappedMean {
         /// The cap, as given to `CappedHist::new`.
         cap: f64,
     },
     /// A quantile (`q2`, `b1` on exceedances), from [`serin_sketches::LogHist`].
     Quantile {
-        /// Its level, such as 0.99.
+        /// The level of the quantile, such as 0.99.
         level: f64,
     },
-    /// The whole distribution (`d2`), from [`serin_sketches::LogHist`]. The margin must be absolute: the largest
-    /// difference of the two distribution functions that is acceptable, such as 0.1. The direction does not matter.
+    /// The whole distribution (`d2`), from [`serin_sketches::LogHist`]. The margin must be absolute: the largest acceptable
+    /// difference between the two distribution functions, such as 0.1. The direction is ignored.
     Distribution,
-    /// The mix of classes (`c2`), from [`serin_sketches::ClassCounts`]. The margin must be absolute: the largest difference
-    /// of a class's shares that is acceptable, such as 0.02. The direction does not matter.
+    /// The mix of classes (`c2`), from [`serin_sketches::ClassCounts`]. The margin must be absolute: the largest acceptable
+    /// difference of a class's shares, such as 0.02. The direction is ignored.
     Classes,
-    /// Events per exposure (`p2`), from [`serin_sketches::Events`]. The margin must be relative. Exact only if the arms'
-    /// counts are Poisson given a common course of time; [`Self::Counts`] is for any others.
+    /// Events per exposure (`p2`), from [`serin_sketches::Events`]. The margin must be relative. Exact only if the counts of
+    /// the arms are Poisson given a common course over time; use [`Self::Counts`] for all others.
     Count,
     /// The share of pairs of answers that differ (`b1`), from [`serin_sketches::Pairs`], against a limit.
     Disagreement,
-    /// The mean difference of paired answers, canary minus control (`m1`; with 0/1 outcomes and no margin this is
-    /// `McNemar`'s test), from [`serin_sketches::Pairs`]. The margin must be absolute.
+    /// The mean difference of paired answers, canary minus control (`m1`), from [`serin_sketches::Pairs`]. With 0/1 outcomes
+    /// and no margin this is `McNemar`'s test. The margin must be absolute.
     PairedDifference {
-        /// What a difference of 1 in the summary stands for, in the metric's unit; 1 for 0/1 outcomes.
+        /// The size of a summary difference of 1 in the metric's unit; 1 for 0/1 outcomes.
         width: f64,
     },
-    /// Events per answer, whatever their law (`m2c`), from [`serin_sketches::CappedHist`] of the numbers of single answers. The margin
-    /// must be relative. Numbers above a cap that control's past sets count as the cap.
+    /// Events per answer, whatever their distribution (`m2c`), from [`serin_sketches::CappedHist`] of the counts of single answers. The
+    /// margin must be relative. Counts above a cap, which is derived from control's past, are replaced by the cap.
     Counts {
-        /// The cap of the summary, as given to `CappedHist::new`: larger than any number that is likely.
+        /// The cap of the summary, as given to `CappedHist::new`. It must be larger than any plausible count.
         most: f64,
     },
 }
 
 impl Measure {
-    /// The summary it needs.
+    /// The kind of summary that the measure needs.
     pub fn summary(self) -> SummaryKind {
         match self {
             Self::Rate => SummaryKind::Rate,
@@ -68,7 +68,7 @@ impl Measure {
         }
     }
 
-    /// Whether it is a mean of values on a grid, rather than a rate.
+    /// Whether it is a mean of values on a grid instead of a rate.
     pub(super) fn is_mean(self) -> bool {
         matches!(
             self,
@@ -84,44 +84,44 @@ impl Measure {
         }
     }
 
-    /// Whether it is an average over parts that may each differ (levels, classes): any of them fails, all must pass.
+    /// Whether it averages over parts that may each differ (levels, classes). It fails if any part fails and passes if all parts pass.
     pub(super) fn has_many_parts(self) -> bool {
         matches!(self, Self::Distribution | Self::Classes)
     }
 }
 
-/// What the canary is held against.
+/// What the canary is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Against {
     /// Control in the same windows, with a margin.
     Control(Margin),
-    /// Fixed limits in the unit of the metric, for anything with one value; control is not looked at.
+    /// Fixed limits in the metric's unit, for any measure with a single value. Control is ignored.
     Limit {
-        /// PASS shows that the canary keeps this one.
+        /// PASS shows that the canary keeps this limit.
         pass: f64,
-        /// FAIL shows that it breaks this one: at least as lax as `pass`.
+        /// FAIL shows that the canary breaks this limit. It must be at least as lax as `pass`.
         fail: f64,
     },
 }
 
 impl Against {
-    /// One limit for both.
+    /// The same limit for PASS and FAIL.
     pub fn limit(limit: f64) -> Self {
         Self::Limit { pass: limit, fail: limit }
     }
 }
 
-/// One hypothesis: a metric in a segment.
+/// The specification of one hypothesis: a metric in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HypothesisSpec {
     /// What is compared.
     pub measure: Measure,
-    /// Which way is worse.
+    /// Which direction is worse.
     pub direction: Direction,
-    /// What the canary is held against.
+    /// What the canary is compared with.
     pub against: Against,
-    /// Planned number of windows of the whole rollout; spreads the restarts.
+    /// Planned number of windows of the whole rollout, over which restarts are spread.
     pub horizon: u32,
     /// Error rate of the two-sided interval of the effect, such as 0.05.
     pub interval_alpha: f64,
@@ -130,22 +130,22 @@ pub struct HypothesisSpec {
 /// Grid levels of `d2`.
 const LEVELS: [f64; 13] = [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98];
 
-/// Limits of events per exposure that counts can be held against: with them and the largest counts all stays finite.
+/// Allowed limits on events per exposure. With these and the largest counts, all computations stay finite.
 const COUNT_LIMITS: std::ops::RangeInclusive<f64> = 1e-15..=1e15;
 
-/// Where the line of a distribution function must lie to be tested.
+/// Range in which the line of a distribution function must be to be tested.
 pub(super) const ROOM: std::ops::RangeInclusive<f64> = 0.005..=0.995;
 
-/// A limit as a number that is tested.
+/// A limit in the form in which it is tested.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Bound {
     /// The limiting rate, the limiting mean on a scale of [0, 1], or the limiting number of events per exposure.
     pub(super) at: f64,
-    /// For quantiles: the bin above which an answer counts.
+    /// For quantiles: answers above this bin count.
     pub(super) key: Option<i32>,
 }
 
-/// One e-process pair within a hypothesis.
+/// One pair of e-processes within a hypothesis.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Part {
@@ -162,36 +162,36 @@ pub(super) enum Part {
     Level {
         /// Level of control's quantile.
         level: f64,
-        /// Line for the distribution functions there.
+        /// Line for the distribution functions at that level.
         line: Line,
     },
     /// The share of one class, in one direction.
     Share {
-        /// Its number among the named ones; `None` for all others together.
+        /// Index of the named class; `None` for all other classes together.
         class: Option<usize>,
         /// Line for the shares.
         line: Line,
     },
     /// Events per exposure: canary against control.
     Ratio {
-        /// The largest (or smallest) ratio that is acceptable.
+        /// The largest (or smallest) acceptable ratio.
         ratio: f64,
         /// Sign of harm.
         sign: f64,
     },
-    /// One arm's rate, mean or events per exposure against limits; pairs are one arm.
+    /// One arm's rate, mean or events per exposure against limits. Pairs count as one arm.
     Limit {
         /// For FAIL.
         fail: Bound,
         /// For PASS.
         pass: Bound,
-        /// Sign of harm in that rate or mean.
+        /// Sign of harm of that rate or mean.
         sign: f64,
     },
 }
 
 impl HypothesisSpec {
-    /// The e-processes it consists of from the start, or why it cannot be tested.
+    /// The e-processes of the hypothesis at the start, or why it cannot be tested.
     pub(super) fn parts(&self) -> Result<Vec<Part>, SpecError> {
         if !is_inner(self.interval_alpha) {
             return Err(SpecError::Alpha(self.interval_alpha));
@@ -271,7 +271,7 @@ impl HypothesisSpec {
                 let testable = parts.filter(|(level, line)| ROOM.contains(&line.at(*level)));
                 testable.map(|(level, line)| Part::Level { level, line }).collect()
             }
-            // Its parts are the classes that control turns out to have.
+            // Its parts are the classes of control, which are not known yet.
             Measure::Classes => tolerance_lines(margin).map(|_| Vec::new())?,
             Measure::Count => {
                 if let Some(absolute) = margin.absolute {
@@ -297,7 +297,7 @@ impl HypothesisSpec {
         })
     }
 
-    /// The parts of a mix of classes: each of the named ones and the rest, in both directions.
+    /// The parts of a mix of classes: each named class and the rest, in both directions.
     pub(super) fn class_parts(&self, named: usize) -> Vec<Part> {
         let Against::Control(margin) = self.against else { return Vec::new() };
         let Ok(both) = tolerance_lines(margin) else { return Vec::new() };
@@ -305,7 +305,7 @@ impl HypothesisSpec {
         classes.flat_map(|class| both.map(|line| Part::Share { class, line })).collect()
     }
 
-    /// Lowest value and width of the range that maps to [0, 1]; numbers of events stay as they are.
+    /// Start and width of the range that is mapped to [0, 1]. Event counts are not scaled.
     pub(super) fn scale(&self) -> (f64, f64) {
         match self.measure {
             Measure::Mean { min, max } => (min, max - min),
@@ -315,13 +315,13 @@ impl HypothesisSpec {
         }
     }
 
-    /// Whether control's summary is not looked at.
+    /// Whether control's summary is ignored.
     pub(super) fn one_arm(&self) -> bool {
         matches!(self.against, Against::Limit { .. }) || matches!(self.measure, Measure::PairedDifference { .. })
     }
 }
 
-/// Both directions of "differs by more than the margin", which must be absolute.
+/// Both directions of "differs by more than the margin". The margin must be absolute.
 fn tolerance_lines(margin: Margin) -> Result<[Line; 2], SpecError> {
     let tolerance = margin.absolute.unwrap_or(0.0);
     if margin.relative.is_some() || tolerance >= 1.0 {

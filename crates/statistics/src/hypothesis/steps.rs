@@ -1,4 +1,4 @@
-//! One stratum of a window, turned into `ln e` per bet, for FAIL and for PASS.
+//! Converts one stratum of a window to `ln e` per bet, for FAIL and for PASS.
 
 use serin_sketches::{Events, LN_GAMMA, LogHist, Rate, ZERO_KEY, key_nearest_edge, upper_edge};
 
@@ -15,12 +15,12 @@ use crate::numeric::{exp, is_inner, ln};
 use crate::two_means::{Grid, TwoGrids};
 use crate::{Line, PastHist, PastMean, one_mean, one_rate, two_rates};
 
-/// `ln e` per bet; empty where nothing can be bet (no evidence).
+/// `ln e` per bet; empty (no evidence) if nothing can be bet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Steps {
     pub(super) fail: Vec<f64>,
     pub(super) pass: Vec<f64>,
-    /// Whether the canary could break the margin here at all: a share of 1 % cannot fall by 2 %.
+    /// Whether the canary could break the margin at all here. For example, a share of 1 % cannot fall by 2 points.
     pub(super) room: bool,
 }
 
@@ -29,15 +29,15 @@ impl Steps {
         Self { fail: fail.into_iter().collect(), pass: pass.into_iter().collect(), room: true }
     }
 
-    /// Strata of one window are independent: their e-values multiply.
+    /// Strata of one window are independent, so their e-values are multiplied.
     pub(super) fn add(&mut self, other: &Self) {
         add(&mut self.fail, &other.fail);
         add(&mut self.pass, &other.pass);
         self.room |= other.room;
     }
 
-    /// Both lists of bets, each filled up with no evidence to half of the `menu`.
-    fn beside(mut self, mut other: Self, menu: (usize, usize)) -> Self {
+    /// Concatenates the bets of both. Each list is first padded with no evidence to half of the `menu`.
+    fn concat(mut self, mut other: Self, menu: (usize, usize)) -> Self {
         for steps in [&mut self, &mut other] {
             steps.fail.resize(menu.0 / 2, 0.0);
             steps.pass.resize(menu.1 / 2, 0.0);
@@ -72,7 +72,7 @@ pub(super) fn menu(part: Part, mean: bool) -> (usize, usize) {
     }
 }
 
-/// The steps of one part. `past` holds earlier windows only. `ends`: PASS may rest on the end of the range.
+/// The steps of one part. `past` must contain earlier windows only. `ends`: PASS may rest on the end of the range.
 pub(super) fn steps(part: Part, past: &Past, canary: &View<'_>, control: &View<'_>, ends: bool) -> Steps {
     match (part, past, canary, control) {
         (Part::Line(line), Past::Rate(past), View::Rate(canary), View::Rate(control)) => {
@@ -83,12 +83,13 @@ pub(super) fn steps(part: Part, past: &Past, canary: &View<'_>, control: &View<'
             mean_steps(canary, control, past.current(), line, ends)
         }
         (Part::Line(line), Past::Hist(past), View::Grid(canary), View::Grid(control)) => {
-            // Margins of numbers of events are relative: the line is the same on any scale.
+            // Margins of event counts are relative, so the line is the same on any scale.
             let caps = Caps::around(past.current(MIDDLE), |mean| place(part, mean));
             mean_steps(&caps.scaled(canary), &caps.scaled(control), &caps.past, line, ends)
         }
         (Part::Exceedance { level, line }, Past::Hist(past), View::Hist(canary), View::Hist(control)) => {
-            // Half of the bets stand at each memory's quantile: beyond a burst's the calm windows have nothing to tell.
+            // Half of the bets are at the quantile of each memory, because calm windows contain no information beyond the
+            // quantile of a burst.
             let (slow, fast) = (past.slow(), past.fast_or_slow());
             let at_slow = exceedance_steps(slow, level, line, canary, control, ends);
             let at_fast = if slow.key_at(level) == fast.key_at(level) {
@@ -96,7 +97,7 @@ pub(super) fn steps(part: Part, past: &Past, canary: &View<'_>, control: &View<'
             } else {
                 exceedance_steps(fast, level, line, canary, control, ends)
             };
-            at_slow.beside(at_fast, menu(part, false))
+            at_slow.concat(at_fast, menu(part, false))
         }
         (Part::Level { level, line }, Past::Hist(past), View::Hist(canary), View::Hist(control)) => {
             let past = past.current(level);
@@ -144,7 +145,7 @@ pub(super) fn steps(part: Part, past: &Past, canary: &View<'_>, control: &View<'
     }
 }
 
-/// The exceedances beyond the quantile of one memory.
+/// The steps for exceedances beyond the quantile of one memory.
 fn exceedance_steps(past: &PastHist, level: f64, line: Line, canary: &LogHist, control: &LogHist, ends: bool) -> Steps {
     let Some(key) = past.key_at(level) else { return Steps::default() };
     let boundary = Line { v: 1.0, c: 0.0, sign: line.sign };
@@ -159,7 +160,7 @@ fn exceedance_steps(past: &PastHist, level: f64, line: Line, canary: &LogHist, c
     rate_steps(above, exceedances(control, key), b_hat, healthy, boundary, ends)
 }
 
-/// Whether the canary's value at the margin is one that no value is as low as.
+/// Whether the canary's value at the margin is below every possible value.
 pub(super) fn is_below_all(key: i32, line: Line) -> bool {
     line.at(upper_edge(key)) < 0.0
 }
@@ -175,21 +176,21 @@ fn rate_steps(canary: Rate, control: Rate, b_hat: f64, healthy: f64, line: Line,
 fn mean_steps(canary: &Grid, control: &Grid, past: &PastMean, line: Line, ends: bool) -> Steps {
     let size = |grid: &Grid| grid.iter().map(|&(_, count)| count).sum::<u64>() as f64;
     let (n_c, n_s) = (size(canary), size(control));
-    // The centres are the same for both directions.
+    // The centers are the same for both directions.
     let center = line.inner(past.mean());
     let Some(grids) = center.and_then(|b0| TwoGrids::new(canary, control, b0, line)) else { return Steps::default() };
     let side = |line: Line| {
         let bets = mean_bets(past, n_c, n_s, line);
         bets.map(|(_, lams)| lams.map(|lam| grids.ln_e(lam, line.sign))).into_iter().flatten()
     };
-    // Where the margin reaches beyond the range, nothing can be worse.
+    // If the margin extends beyond the range, nothing can be worse.
     let within = is_inner(line.at(past.mean()));
     let fail = within.then(|| side(line)).into_iter().flatten();
     let pass = (within || ends).then(|| side(line.reversed())).into_iter().flatten();
     Steps::of(fail, pass)
 }
 
-/// One arm's mean against limits for (FAIL, PASS).
+/// The steps of one arm's mean against limits for (FAIL, PASS).
 fn limit_mean_steps(canary: &Grid, past: &PastMean, (fail, pass): (f64, f64), sign: f64) -> Steps {
     let sd = if past.n() >= super::MIN_PAST { past.sd() } else { PastMean::default().sd() };
     let side = |limit: f64, sign: f64| one_mean::ln_e_each(canary, limit_mean_bets(sd, limit, sign), limit, sign);
@@ -200,7 +201,7 @@ fn limit_steps(rate: Rate, limit: f64, sign: f64) -> [f64; ODDS_MULTIPLIERS.len(
     limit_rate_bets(limit, sign).map(|bet| one_rate::ln_e(rate, bet, limit))
 }
 
-/// The canary's bin for control's bin `key` at the margin: `GAMMA^m y` nearest to `(1+r) y`, or the edge nearest `y + d`.
+/// The canary's bin for control's bin `key` at the margin: `GAMMA^m y` nearest to `(1+r) y`, or the edge nearest to `y + d`.
 pub(super) fn shift(key: i32, line: Line) -> Option<i32> {
     if line.c != 0.0 {
         return key_nearest_edge(upper_edge(key) + line.c).filter(|&key| key != ZERO_KEY);

@@ -1,7 +1,7 @@
 //! Control's past per stratum, for windows that are stratified further than by generation ([`super::Hypothesis::observe_by`]).
 //!
-//! With one past for all, the bets of a segment with half the base rate would expect the average one and lose. It is kept beside
-//! the hypothesis, so that hypotheses without strata are what they were.
+//! With a common past, the bets of a segment with half the base rate would expect the average rate and lose. The pasts are
+//! kept separate from the hypothesis, so that hypotheses without strata do not change.
 
 use serde::{Deserialize, Serialize};
 use serin_sketches::Summary;
@@ -11,20 +11,20 @@ use super::spec::Measure;
 use super::view::View;
 use super::{Hypothesis, ObserveError, Stratum};
 
-/// See the module. Bounded: strata from [`Self::MOST`] on bet with the past of all.
+/// Control's past per stratum; see the module documentation. It is bounded: strata from [`Self::MOST`] on use the common past.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StratumPasts(Vec<Past>);
 
 impl StratumPasts {
-    /// Largest number of strata with a past of their own.
+    /// Largest number of strata that have a separate past.
     pub const MOST: usize = 101;
 
-    /// The past of a stratum, once it suffices to bet; till then the past of all has to do.
+    /// The past of a stratum, once it is large enough to bet on. Until then the common past is used.
     pub(super) fn ready(&self, place: usize) -> Option<&Past> {
         self.0.get(place).filter(|past| past.suffices())
     }
 
-    /// Adds one window of a stratum, all its generations.
+    /// Adds one window of a stratum, with all its generations.
     pub(super) fn push(&mut self, measure: Measure, place: usize, summaries: &[&Summary]) {
         if place >= Self::MOST {
             return;
@@ -38,7 +38,7 @@ impl StratumPasts {
 }
 
 impl Hypothesis {
-    /// Takes one stratum's window of stable traffic before the canary, as [`Self::observe_warmup`] does for all.
+    /// Takes one stratum's window of stable traffic from before the canary, like [`Self::observe_warmup`] does for the common past.
     pub fn warm_up_stratum(
         &self,
         place: usize,
@@ -51,7 +51,7 @@ impl Hypothesis {
     }
 }
 
-/// Control's summaries of each place, in the order in which places come.
+/// Control's summaries of each place, in the order in which places first occur.
 pub(super) fn by_place<'a>(strata: &[Stratum<'a>], places: &[usize]) -> Vec<(usize, Vec<&'a Summary>)> {
     let mut by_place: Vec<(usize, Vec<&Summary>)> = Vec::new();
     for (stratum, &place) in strata.iter().zip(places) {

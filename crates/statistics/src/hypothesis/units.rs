@@ -1,6 +1,6 @@
-//! Whether a finding stands without a handful of units: the sums of [`crate::handful`] for each part of a hypothesis.
+//! Checks whether a finding holds without a handful of units, from the sums of [`crate::handful`] for each part of a hypothesis.
 //!
-//! It is kept beside the hypothesis, so that hypotheses whose arms are not assigned by a key are what they were.
+//! The sums are kept separate from the hypothesis, so that hypotheses whose arms are not assigned by a key do not change.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use crate::Line;
 use crate::handful::{Answers, FAIL_Z, HANDFUL, Influence, MIN_UNITS, PASS_Z, UnitSums, rests_on};
 use crate::numeric::ln;
 
-/// Which difference of the arms an [`Influence`] is of.
+/// Identifies the difference of the arms that an [`Influence`] is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Reading {
-    /// That of a part that is alone, or the second margin of two.
+    /// A part that is alone, or the second margin of two.
     Part(u8),
     /// The distribution function at a level, in thousandths.
     Level(u16),
@@ -38,30 +38,30 @@ struct Sums {
 /// What the units of both arms have added to a hypothesis; persist it with `serde`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct UnitEvidence {
-    /// In the step: PASS is shown by its answers.
+    /// Sums of the current step, because PASS must be shown by the answers of the step.
     step: Sums,
-    /// Since there has been evidence for FAIL (`E > 1`). A fault may come late, and the good windows before it say nothing of it.
+    /// Sums since there has been evidence for FAIL (`E > 1`). A fault may come late, and the good windows before it are irrelevant to it.
     against: Sums,
-    /// Whether there was any as of the last window.
+    /// Whether there was evidence for FAIL as of the last window.
     any: bool,
 }
 
 /// Whether a finding rests on few units.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Standing {
+pub struct Robustness {
     /// Effective number of units, of the arm with fewer.
     pub units: Option<f64>,
-    /// `None`: the finding stands without a handful of units. Else on how many buckets of units of the canary it rests.
+    /// `None` if the finding holds without a handful of units. Otherwise the number of the canary's buckets of units on which it rests.
     pub rests_on: Option<usize>,
 }
 
 impl UnitEvidence {
-    /// A step begins.
+    /// Starts a new step.
     pub fn next_step(&mut self) {
         self.step = Sums::default();
     }
 
-    /// Effective number of units in the step, of the arm with fewer (of the canary where `one_arm` is looked at).
+    /// Effective number of units in the step, of the arm with fewer (of the canary if `one_arm`).
     fn number(&self, one_arm: bool) -> Option<f64> {
         self.step.answers.units(one_arm)
     }
@@ -77,8 +77,8 @@ impl Sums {
 }
 
 impl Hypothesis {
-    /// Takes a window that was observed: per stratum the canary's and control's sums per unit ([`serin_sketches::Buckets`] or
-    /// [`serin_sketches::ByUnit`]). Those of `groups` are per group of units instead of per bucket.
+    /// Takes a window that was observed: per stratum the canary's and control's sums per unit ([`serin_sketches::Buckets`]
+    /// or [`serin_sketches::ByUnit`]). With `groups`, the sums are per group of units instead of per bucket.
     pub fn observe_units(&self, strata: &[Stratum<'_>], groups: bool, units: &mut UnitEvidence) {
         let (one_arm, mut window) = (self.spec.one_arm(), Sums::default());
         for stratum in strata.iter().filter(|one| one.canary.n() > 0 && (one_arm || one.control.n() > 0)) {
@@ -99,35 +99,35 @@ impl Hypothesis {
         units.step.merge(&window);
     }
 
-    /// Whether FAIL, where the e-process says so, stands without a handful of units. What of it they must show is the harm beyond
-    /// the margin; beyond both where there are two; of a distribution or a mix of classes that of the part with most evidence.
-    pub fn fail_standing(&self, units: &UnitEvidence) -> Standing {
+    /// Whether a FAIL of the e-process holds without a handful of units. The remaining units must show harm beyond the margin (beyond
+    /// both if there are two). For a distribution or a mix of classes, the check is about the part with the most evidence.
+    pub fn fail_robustness(&self, units: &UnitEvidence) -> Robustness {
         let lines =
             if self.spec.measure.has_many_parts() { self.most().into_iter().collect() } else { self.lines(false) };
         let (Sums { answers, influences }, none) = (&units.against, Influence::default());
         let rests = lines
             .iter()
             .map(|(reading, line)| rests_on(influences.get(reading).unwrap_or(&none), answers, *line, FAIL_Z));
-        Standing { units: units.number(self.spec.one_arm()), rests_on: least(rests) }
+        Robustness { units: units.number(self.spec.one_arm()), rests_on: least(rests) }
     }
 
-    /// Whether PASS, where the e-process says so, stands without a handful of units and has units enough. Of a distribution or a mix of
-    /// classes the number of units is what counts.
-    pub fn pass_standing(&self, units: &UnitEvidence) -> Standing {
+    /// Whether a PASS of the e-process holds without a handful of units and rests on enough units. For a distribution or a
+    /// mix of classes only the number of units is checked.
+    pub fn pass_robustness(&self, units: &UnitEvidence) -> Robustness {
         let Sums { answers, influences } = &units.step;
         let lines = if self.spec.measure.has_many_parts() { Vec::new() } else { self.lines(true) };
         let none = Influence::default();
         let rests = lines.iter().map(|(reading, line)| {
             rests_on(influences.get(reading).unwrap_or(&none), answers, line.reversed(), PASS_Z)
         });
-        // With both margins, PASS needs to be within one of them.
+        // With both margins, PASS only needs to be within one of them.
         let rests = if rests.clone().any(|rest| rest.is_none()) { None } else { least(rests) };
         let units = units.number(self.spec.one_arm());
         let enough = units.is_some_and(|units| units >= MIN_UNITS);
-        Standing { units, rests_on: if enough { rests } else { rests.or(Some(HANDFUL)) } }
+        Robustness { units, rests_on: if enough { rests } else { rests.or(Some(HANDFUL)) } }
     }
 
-    /// Readings with their lines, of a measure with one value.
+    /// Readings with their lines, for a measure with a single value.
     fn lines(&self, pass: bool) -> Vec<(Reading, Line)> {
         let line = |part: Part| match part {
             Part::Exceedance { line, .. } => Line { v: 1.0, c: 0.0, ..line },
@@ -162,7 +162,7 @@ impl Hypothesis {
         Some((most.1, most.2))
     }
 
-    /// What each part reads: slope, and how canary's and control's answers count.
+    /// What each part reads: the slope, and how the canary's and control's answers count.
     fn readings(&self) -> Vec<(Reading, f64, (Read, Read))> {
         let mut readings = Vec::new();
         for (at, pair) in self.pairs.iter().enumerate() {
@@ -207,7 +207,7 @@ impl Hypothesis {
             (Reading::New(class.to_owned()), 1.0, (read.clone(), read))
         });
         readings.extend(new);
-        // Both directions read the same.
+        // Both directions have the same reading.
         readings.sort_by(|one, two| one.0.cmp(&two.0));
         readings.dedup_by(|one, two| one.0 == two.0);
         readings
@@ -218,19 +218,19 @@ fn thousandths(level: f64) -> u16 {
     libm::rint(1000.0 * level) as u16
 }
 
-/// The smallest of all that rest on something; `None` when all stand.
+/// The smallest number of buckets that any claim rests on; `None` if all claims hold.
 fn least(rests: impl Iterator<Item = Option<usize>>) -> Option<usize> {
     let mut any = false;
     let found = rests.inspect(|_| any = true).flatten().min();
-    // Without any reading there is nothing that stands.
+    // Without any reading no claim holds.
     if any { found } else { Some(0) }
 }
 
-/// What of an answer counts.
+/// Which answers count.
 #[derive(Clone, Debug, PartialEq)]
 enum Read {
     Value,
-    /// Every answer does.
+    /// Every answer counts.
     All,
     Above(i32),
     NotAbove(i32),

@@ -1,18 +1,17 @@
-//! What a measure reads from a summary, computed once per window: see `Past::view`.
+//! What a measure reads from a summary, computed once per window; see `Past::view`.
 
 use serin_sketches::{ClassCounts, Events, LogHist, Rate};
 
-/// See the module.
+/// What a measure reads from a summary.
 #[derive(Clone, Debug)]
 pub(super) enum View<'a> {
     /// A share.
     Rate(Rate),
-    /// Values in [0, 1] of a mean, or numbers of events, with their counts.
+    /// Values in [0, 1] of a mean, or event counts, with how often each occurs.
     Grid(Vec<(f64, u64)>),
     /// Values.
     Hist(&'a LogHist),
-    /// Classes, and the share of each named one; the last share is that of all others together. `None` where the counts
-    /// cannot tell.
+    /// Classes, and the share of each named class; the last share is that of all others together. `None` if there is no exact count.
     Classes(&'a ClassCounts, Vec<Option<Rate>>),
     /// Events per exposure.
     Events(Events),

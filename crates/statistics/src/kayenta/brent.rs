@@ -1,7 +1,7 @@
-//! The root search of R's `zeroin`, with the constants Kayenta uses.
+//! The root search of R's `zeroin`, with the constants that Kayenta uses.
 //!
-//! The function searched is a step function, so *where* the search stops shows in the fifth decimal: each step follows
-//! Brent (1973) as R has it, with an absolute tolerance of 1e-4 and at most 1001 steps.
+//! The function is a step function, so *where* the search stops affects the fifth decimal. Each step therefore follows Brent
+//! (1973) as implemented in R, with an absolute tolerance of 1e-4 and at most 1001 steps.
 
 const MAX_STEPS: usize = 1001;
 const TOLERANCE: f64 = 1e-4;
@@ -11,15 +11,15 @@ fn is_zero(value: f64) -> bool {
     value.abs() <= f64::from_bits(1)
 }
 
-/// A point of the bracket and the function's value there.
+/// A point of the bracket and the value of the function there.
 #[derive(Clone, Copy)]
 struct Point {
     at: f64,
     value: f64,
 }
 
-/// A step towards the root: inverse quadratic through three points, the secant through two; `None` if it would leave the
-/// bracket or shrink too slowly, so that the bracket must be halved instead.
+/// A step towards the root: inverse quadratic through three points, or the secant through two. `None` if the step would
+/// leave the bracket or shrink too slowly, in which case the bracket must be halved.
 #[expect(clippy::float_cmp, reason = "the same point twice, not nearly the same")]
 fn interpolate(oldest: Point, best: Point, other: Point, previous_step: f64, tolerance: f64) -> Option<f64> {
     let width = other.at - best.at;
@@ -36,7 +36,7 @@ fn interpolate(oldest: Point, best: Point, other: Point, previous_step: f64, tol
     useful.then(|| p / q)
 }
 
-/// A root of `f` in the bracket `low .. high`, on whose ends `f` has the values given.
+/// A root of `f` in the bracket `low .. high`. The values of `f` at the ends are given.
 pub(super) fn root(low: (f64, f64), high: (f64, f64), f: impl Fn(f64) -> f64) -> f64 {
     let mut oldest = Point { at: low.0, value: low.1 };
     let mut best = Point { at: high.0, value: high.1 };
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_ends() {
+    fn invalid_input_terminates() {
         assert!(root((0.0, f64::NAN), (1.0, f64::NAN), |_| f64::NAN).is_finite());
         let _ = root((0.0, 1.0), (1.0, 1.0), |_| 1.0);
     }

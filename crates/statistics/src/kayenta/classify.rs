@@ -1,4 +1,4 @@
-//! One metric's verdict.
+//! The verdict on one metric.
 
 use super::effect::{cles, mean_ratio};
 use super::mann_whitney::{AllTied, ShiftInterval, interval, normal_quantile};
@@ -8,17 +8,17 @@ use super::{CONFIDENCE, TOLERANCE};
 /// Which change is a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Direction {
-    /// Only a rise.
+    /// Only an increase.
     Increase,
-    /// Only a drop.
+    /// Only a decrease.
     Decrease,
-    /// Both.
+    /// Either change.
     #[default]
     Either,
 }
 
 impl Direction {
-    /// Unknown words mean [`Self::Either`].
+    /// Parses Kayenta's word. Unknown words mean [`Self::Either`].
     pub fn parse(word: &str) -> Self {
         match word {
             "increase" => Self::Increase,
@@ -31,22 +31,22 @@ impl Direction {
 /// The verdict on a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Label {
-    /// Nothing found.
+    /// No failure was found.
     Pass,
-    /// The canary is higher than it may be.
+    /// The canary is higher than allowed.
     High,
-    /// The canary is lower than it may be.
+    /// The canary is lower than allowed.
     Low,
     /// A side has no values.
     Nodata,
-    /// A side has no values, and the metric must have some.
+    /// A side has no values, and the metric requires data.
     NodataFailMetric,
-    /// It could not be computed.
+    /// The verdict could not be computed.
     Error,
 }
 
 impl Label {
-    /// Kayenta's word for it.
+    /// Kayenta's name for the label.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pass => "Pass",
@@ -59,7 +59,7 @@ impl Label {
     }
 }
 
-/// The effect size that the gates look at.
+/// The effect size that the gates use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Measure {
     /// Ratio of the means.
@@ -70,12 +70,12 @@ pub enum Measure {
 }
 
 impl Measure {
-    /// Any other word than `cles` means the ratio of the means.
+    /// Parses Kayenta's word. Any word except `cles` means the ratio of the means.
     pub fn parse(word: &str) -> Self {
         if word == "cles" { Self::Cles } else { Self::MeanRatio }
     }
 
-    /// The value of "no effect", default of every gate.
+    /// The value that means "no effect", which is the default of every gate.
     pub fn neutral(self) -> f64 {
         match self {
             Self::MeanRatio => 1.0,
@@ -84,12 +84,12 @@ impl Measure {
     }
 }
 
-/// Effect sizes from which on a change counts.
+/// Effect sizes beyond which a change counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gates {
-    /// A rise below it passes.
+    /// An increase below this value passes.
     pub increase: f64,
-    /// A drop above it passes.
+    /// A decrease above this value passes.
     pub decrease: f64,
 }
 
@@ -98,21 +98,21 @@ pub struct Gates {
 pub struct MetricRule {
     /// Which change is a failure.
     pub direction: Direction,
-    /// What an empty side means (the values themselves are prepared before).
+    /// How to treat missing values. The values themselves are prepared before this rule is applied.
     pub nan: NanStrategy,
-    /// A failure makes the whole score 0.
+    /// Whether a failure makes the whole score 0.
     pub critical: bool,
-    /// An empty side fails the metric (if it is not critical).
+    /// Whether an empty side fails the metric, if the metric is not critical.
     pub must_have_data: bool,
-    /// Share of the estimated shift that the interval must clear.
+    /// Share of the estimated shift that the interval must exceed.
     pub tolerance: f64,
     /// Confidence level of the interval.
     pub confidence: f64,
-    /// The effect size of both gates.
+    /// The effect size that both gates use.
     pub measure: Measure,
-    /// From which effect on a change fails.
+    /// Effects at which a change fails.
     pub allowed: Gates,
-    /// From which effect on a failure of a critical metric is critical.
+    /// Effects at which a failure of a critical metric is critical.
     pub critical_at: Gates,
 }
 
@@ -133,20 +133,20 @@ impl Default for MetricRule {
     }
 }
 
-/// What came out of one metric.
+/// The result for one metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     /// The verdict.
     pub label: Label,
-    /// Whether it makes the whole score 0 (unless it passed).
+    /// Whether the metric makes the whole score 0 unless it passed.
     pub critical: bool,
-    /// Ratio of the means, reported as `ratio`; NaN if a mean is 0, 1 where nothing was compared.
+    /// Ratio of the means, reported as `ratio`; NaN if a mean is 0, 1 if nothing was compared.
     pub deviation: f64,
-    /// The interval for the shift, where one was computed.
+    /// The interval for the shift, if one was computed.
     pub shift: Option<ShiftInterval>,
-    /// Both sides are constant but different: noise was added, so numbers differ from run to run in Kayenta.
+    /// Whether both sides are constant but different. Noise was then added, so in Kayenta the numbers differ from run to run.
     pub noised: bool,
-    /// Why, where Kayenta gives a reason.
+    /// The reason, where Kayenta gives one.
     pub reason: Option<String>,
 }
 
@@ -156,7 +156,7 @@ impl Judged {
     }
 }
 
-/// An empty side: `deviation` is what a plain `Nodata` reports (the two classifiers differ there).
+/// The result for an empty side. `deviation` is what a plain `Nodata` reports; the two classifiers differ in it.
 fn without_data(rule: &MetricRule, deviation: f64) -> Judged {
     let reason = Some("a side has no values".to_owned());
     match (rule.nan, rule.must_have_data && !rule.critical) {
@@ -184,8 +184,8 @@ fn constant(values: &[f64]) -> Option<f64> {
     values.iter().all(|&value| value == first).then_some(first)
 }
 
-/// `v` with noise of standard deviation `v x 1e-5`, one value per place: the quantiles of the golden-ratio sequence, which
-/// is spread evenly over (0, 1) and never repeats.
+/// `v` with noise of standard deviation `v x 1e-5`, one value per position: the quantiles of the golden-ratio sequence,
+/// which covers (0, 1) evenly and never repeats.
 fn with_noise(value: f64, length: usize, phase: f64) -> Vec<f64> {
     const STEP: f64 = 0.618_033_988_749_894_9;
     (0..length)
@@ -196,7 +196,7 @@ fn with_noise(value: f64, length: usize, phase: f64) -> Vec<f64> {
         .collect()
 }
 
-/// Kayenta's verdict on one metric by the interval for the shift; the sides are prepared already
+/// Kayenta's verdict on one metric from the interval for the shift. Both sides must already be prepared
 /// ([`NanStrategy::apply`], [`super::remove_outliers`]).
 pub fn classify(control: &[f64], experiment: &[f64], rule: &MetricRule) -> Judged {
     if control.is_empty() || experiment.is_empty() {
@@ -218,7 +218,7 @@ pub fn classify(control: &[f64], experiment: &[f64], rule: &MetricRule) -> Judge
 fn compare(control: &[f64], experiment: &[f64], rule: &MetricRule) -> Judged {
     let Some(shift) = shift(control, experiment, rule.confidence) else {
         let reason =
-            Some("the comparison failed: all observations are tied, or the confidence level is none".to_owned());
+            Some("the comparison failed: all observations are tied, or the confidence level is not valid".to_owned());
         return Judged { reason, ..Judged::plain(Label::Error, f64::NAN) };
     };
     let deviation = mean_ratio(control, experiment);
@@ -246,7 +246,7 @@ fn shift(control: &[f64], experiment: &[f64], confidence: f64) -> Option<ShiftIn
     known.then(|| interval(experiment, control, confidence)).and_then(|found: Result<_, AllTied>| found.ok())
 }
 
-/// Kayenta's benchmark classifier: whichever mean is larger, without any test.
+/// Kayenta's benchmark classifier, which compares the means without any test.
 pub fn classify_by_mean(control: &[f64], experiment: &[f64], rule: &MetricRule) -> Judged {
     if control.is_empty() || experiment.is_empty() {
         return without_data(rule, 0.0);

@@ -1,4 +1,4 @@
-//! A whole judgement: every metric prepared and classified, then one score.
+//! A whole judgement: prepares and classifies every metric, then computes one score.
 
 use super::classify::{Gates, Judged, MetricRule, classify};
 use super::prepare::{Detector, NanStrategy, Summary, remove_outliers, summary};
@@ -6,35 +6,35 @@ use super::score::{GroupScore, Outcome, ScoreLabel, Thresholds, score};
 use super::{CONFIDENCE, TOLERANCE};
 use super::{Direction, Measure};
 
-/// Kayenta's settings of one metric (`analysisConfigurations.canary`).
+/// Kayenta's settings for one metric (`analysisConfigurations.canary`).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MetricConfig {
     /// Which change is a failure.
     pub direction: Direction,
-    /// What becomes of missing values.
+    /// How to treat missing values.
     pub nan: NanStrategy,
-    /// A failure makes the whole score 0.
+    /// Whether a failure makes the whole score 0.
     pub critical: bool,
-    /// An empty side fails the metric.
+    /// Whether an empty side fails the metric.
     pub must_have_data: bool,
-    /// Reported, but not counted.
+    /// Whether the metric is reported but not counted.
     pub muted: bool,
-    /// The factor with which outliers are removed; `None` keeps them.
+    /// The factor for removing outliers; `None` keeps them.
     pub remove_outliers: Option<f64>,
-    /// The effect size of the gates.
+    /// The effect size that the gates use.
     pub measure: Measure,
-    /// A rise below this effect passes; `None`: no effect.
+    /// An increase below this effect passes; `None` means the value for no effect.
     pub allowed_increase: Option<f64>,
-    /// A drop above this effect passes.
+    /// A decrease above this effect passes; `None` means the value for no effect.
     pub allowed_decrease: Option<f64>,
-    /// From this effect on, a failing rise of a critical metric is critical.
+    /// At this effect or above, a failing increase of a critical metric is critical.
     pub critical_increase: Option<f64>,
-    /// From this effect on, a failing drop of a critical metric is critical.
+    /// At this effect or below, a failing decrease of a critical metric is critical.
     pub critical_decrease: Option<f64>,
 }
 
 impl MetricConfig {
-    /// The rule that the judge applies: tolerance and confidence level are constants, whatever was configured.
+    /// The rule that the judge applies. Tolerance and confidence level are constants, regardless of the configuration.
     pub fn rule(&self) -> MetricRule {
         let neutral = self.measure.neutral();
         let gates = |increase: Option<f64>, decrease: Option<f64>| Gates {
@@ -55,46 +55,46 @@ impl MetricConfig {
     }
 }
 
-/// One pair of series.
+/// A metric's pair of series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricPair {
     /// The metric's name; several pairs may share it.
     pub name: String,
-    /// The groups it counts in.
+    /// The groups in which the metric counts.
     pub groups: Vec<String>,
-    /// Its settings.
+    /// The metric's settings.
     pub config: MetricConfig,
-    /// The baseline's points; NaN is missing.
+    /// The baseline's points; NaN means missing.
     pub control: Vec<f64>,
-    /// The canary's points; NaN is missing.
+    /// The canary's points; NaN means missing.
     pub experiment: Vec<f64>,
 }
 
-/// Why nothing was judged at all.
+/// Why the judgement could not be made at all.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ConfigError {
-    /// The factor for outliers.
+    /// The outlier factor is not valid.
     #[error("metric {metric}: the outlier factor {factor} must be above 0")]
     OutlierFactor {
-        /// The metric.
+        /// The name of the metric.
         metric: String,
-        /// What was given.
+        /// The factor that was given.
         factor: f64,
     },
 }
 
-/// One metric's line of the result.
+/// The result line of one metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JudgedMetric {
-    /// The metric.
+    /// The name of the metric.
     pub name: String,
     /// The verdict.
     pub judged: Judged,
-    /// Reported, but not counted.
+    /// Whether the metric is reported but not counted.
     pub muted: bool,
-    /// The baseline, as it was judged.
+    /// Statistics of the baseline after preparation.
     pub control: Summary,
-    /// The canary, as it was judged.
+    /// Statistics of the canary after preparation.
     pub experiment: Summary,
 }
 
@@ -103,13 +103,13 @@ pub struct JudgedMetric {
 pub struct Judgement {
     /// The summary score.
     pub score: f64,
-    /// Its word.
+    /// The label of the score.
     pub label: ScoreLabel,
-    /// Why the score is 0 whatever the groups say.
+    /// Why the score is 0 regardless of the groups, if it is.
     pub reason: Option<String>,
-    /// Per group.
+    /// The scores per group.
     pub groups: Vec<GroupScore>,
-    /// Per pair, in the order given.
+    /// The results per pair, in the given order.
     pub metrics: Vec<JudgedMetric>,
 }
 
@@ -135,7 +135,7 @@ fn judge_metric(pair: &MetricPair) -> Result<JudgedMetric, ConfigError> {
     })
 }
 
-/// What Kayenta's judge says of these pairs, with the configured weights per group (not checked, as there).
+/// Kayenta's judgement of these pairs with the configured weights per group. As in Kayenta, the weights are not checked.
 pub fn judge(
     pairs: &[MetricPair],
     weights: &[(String, f64)],

@@ -5,12 +5,12 @@ use super::brent::root;
 use super::prepare::{largest, smallest};
 use crate::{laws::normal_isf, numeric::sqrt};
 
-/// All observations are tied, so that the statistic has no variance.
+/// All observations are tied, so the statistic has no variance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no confidence interval: all observations are tied")]
 pub struct AllTied;
 
-/// The `p` quantile of the standard normal distribution: infinite at 0 and 1, NaN outside of them.
+/// The `p` quantile of the standard normal distribution; infinite at 0 and 1, NaN outside [0, 1].
 pub fn normal_quantile(p: f64) -> f64 {
     if !(0.0..=1.0).contains(&p) {
         f64::NAN
@@ -23,8 +23,8 @@ pub fn normal_quantile(p: f64) -> f64 {
     }
 }
 
-/// The rank sum of `x` among `x` and `y` together, ties averaged (NaN ranks highest), and `sum(t^3 - t)` over the sizes `t`
-/// of the groups of tied values.
+/// The rank sum of `x` among `x` and `y` together, with ties averaged (NaN ranks highest), and `sum(t^3 - t)` over the sizes
+/// `t` of the groups of tied values.
 pub(crate) fn rank_sum(x: impl ExactSizeIterator<Item = f64>, y: &[f64]) -> (f64, f64) {
     let number = |value: f64| if value.is_nan() { f64::INFINITY } else { value };
     let mut all: Vec<(f64, bool)> = x.map(|value| (number(value), true)).collect();
@@ -41,11 +41,11 @@ pub(crate) fn rank_sum(x: impl ExactSizeIterator<Item = f64>, y: &[f64]) -> (f64
     (sum, ties)
 }
 
-/// `W(mu, z)`: the standardised Mann-Whitney statistic of `x - mu` against `y`, less `z`.
+/// `W(mu, z)`: the standardized Mann-Whitney statistic of `x - mu` against `y`, minus `z`.
 ///
 /// With `d = R - m(m+1)/2 - mn/2`, `R` the rank sum of `x - mu`, and `s^2 = mn/12 (N + 1 - sum(t^3 - t)/(N(N-1)))`:
 /// `(d - sign(d)/2) / s - z`.
-pub fn standardised(mu: f64, z: f64, x: &[f64], y: &[f64]) -> Result<f64, AllTied> {
+pub fn standardized(mu: f64, z: f64, x: &[f64], y: &[f64]) -> Result<f64, AllTied> {
     let (m, n) = (x.len() as f64, y.len() as f64);
     let (ranks, ties) = rank_sum(x.iter().map(|value| value - mu), y);
     let d = ranks - m * (m + 1.0) / 2.0 - m * n / 2.0;
@@ -54,12 +54,12 @@ pub fn standardised(mu: f64, z: f64, x: &[f64], y: &[f64]) -> Result<f64, AllTie
     if s > 0.0 { Ok((d - correction) / s - z) } else { Err(AllTied) }
 }
 
-/// Where the root search looks: from `min x - max y` to `max x - min y`.
+/// The range of the root search: from `min x - max y` to `max x - min y`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ShiftRange {
-    /// No shift below it changes the ranks.
+    /// No shift below this value changes the ranks.
     pub low: f64,
-    /// No shift above it changes the ranks.
+    /// No shift above this value changes the ranks.
     pub high: f64,
 }
 
@@ -70,10 +70,10 @@ impl ShiftRange {
     }
 }
 
-/// By how much `x` lies above `y`.
+/// The shift of `x` above `y`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ShiftInterval {
-    /// Lower confidence limit. It may lie above `high`: the search stops at an absolute 1e-4.
+    /// Lower confidence limit. It may be above `high`, because the search stops at an absolute 1e-4.
     pub low: f64,
     /// Upper confidence limit.
     pub high: f64,
@@ -81,9 +81,9 @@ pub struct ShiftInterval {
     pub estimate: f64,
 }
 
-/// The root of `W(mu, z)` in `range`; with `ends`, an end of the range where the statistic cannot reach `z`.
+/// The root of `W(mu, z)` in `range`. With `ends`, returns an end of the range if the statistic cannot reach `z`.
 fn shift_at(z: f64, range: ShiftRange, ends: bool, x: &[f64], y: &[f64]) -> Result<f64, AllTied> {
-    let (at_low, at_high) = (standardised(range.low, z, x, y)?, standardised(range.high, z, x, y)?);
+    let (at_low, at_high) = (standardized(range.low, z, x, y)?, standardized(range.high, z, x, y)?);
     if ends && at_low <= 0.0 {
         return Ok(range.low);
     }
@@ -92,7 +92,7 @@ fn shift_at(z: f64, range: ShiftRange, ends: bool, x: &[f64], y: &[f64]) -> Resu
     }
     let tied = std::cell::Cell::new(false);
     let found = root((range.low, at_low), (range.high, at_high), |mu| {
-        standardised(mu, z, x, y).unwrap_or_else(|AllTied| {
+        standardized(mu, z, x, y).unwrap_or_else(|AllTied| {
             tied.set(true);
             0.0
         })
@@ -100,8 +100,8 @@ fn shift_at(z: f64, range: ShiftRange, ends: bool, x: &[f64], y: &[f64]) -> Resu
     if tied.get() { Err(AllTied) } else { Ok(found) }
 }
 
-/// The confidence interval and the estimate of the shift of `x` (the canary) above `y` (the baseline), both not empty.
-/// Meant as Kayenta has it: two-sided, for one look.
+/// The confidence interval and the estimate of the shift of `x` (the canary) above `y` (the baseline). Both must not be
+/// empty. As in Kayenta, the interval is two-sided and for one look.
 pub fn interval(x: &[f64], y: &[f64], confidence: f64) -> Result<ShiftInterval, AllTied> {
     let range = ShiftRange::of(x, y);
     let quantile = normal_quantile((1.0 - confidence) / 2.0);
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn tied_samples_have_no_interval() {
         assert_eq!(interval(&[1.0, 1.0], &[1.0, 1.0, 1.0], 0.98), Err(AllTied));
-        assert_eq!(standardised(0.0, 0.0, &[2.0], &[2.0]), Err(AllTied));
+        assert_eq!(standardized(0.0, 0.0, &[2.0], &[2.0]), Err(AllTied));
         assert_eq!(interval(&[], &[], 0.98), Err(AllTied));
     }
 

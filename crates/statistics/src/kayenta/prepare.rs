@@ -1,24 +1,24 @@
-//! One side's values before they are judged: missing values, outliers, descriptive statistics.
+//! Prepares the values of one side before they are judged: missing values, outliers, descriptive statistics.
 
 use crate::numeric::sqrt;
 
-/// What becomes of missing (NaN) values.
+/// How to treat missing (NaN) values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NanStrategy {
     /// They are dropped.
     #[default]
     Remove,
-    /// They count as 0.
+    /// They are replaced by 0.
     Replace,
 }
 
 impl NanStrategy {
-    /// Unknown words mean [`Self::Remove`].
+    /// Parses Kayenta's word. Unknown words mean [`Self::Remove`].
     pub fn parse(word: &str) -> Self {
         if word == "replace" { Self::Replace } else { Self::Remove }
     }
 
-    /// The values without NaN.
+    /// Applies the strategy. The result contains no NaN.
     pub fn apply(self, values: &[f64]) -> Vec<f64> {
         match self {
             Self::Remove => remove_nan(values),
@@ -27,29 +27,29 @@ impl NanStrategy {
     }
 }
 
-/// The values that are numbers, in order.
+/// The values that are not NaN, in order.
 pub fn remove_nan(values: &[f64]) -> Vec<f64> {
     values.iter().copied().filter(|value| !value.is_nan()).collect()
 }
 
-/// The values with `with` instead of each NaN.
+/// The values with each NaN replaced by `with`.
 pub fn replace_nan(values: &[f64], with: f64) -> Vec<f64> {
     values.iter().map(|&value| if value.is_nan() { with } else { value }).collect()
 }
 
-/// A rule that calls values outliers.
+/// A rule that decides which values are outliers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Detector {
-    /// Further from the mean than `factor` population standard deviations.
+    /// Values further from the mean than `factor` population standard deviations.
     KSigma {
-        /// Above 0.
+        /// The factor, above 0.
         factor: f64,
     },
-    /// Outside of the fences `P25 - factor IQR` and `P75 + factor IQR`.
+    /// Values outside the fences `P25 - factor IQR` and `P75 + factor IQR`.
     Iqr {
-        /// Above 0.
+        /// The factor, above 0.
         factor: f64,
-        /// Widens the fences to the 1st and 99th percentile where these lie further out.
+        /// Widens the fences to the 1st and 99th percentile if these are further out.
         reduce_sensitivity: bool,
     },
 }
@@ -75,14 +75,14 @@ pub fn is_outlier(values: &[f64], detector: Detector) -> Vec<bool> {
     }
 }
 
-/// The values that are no outliers, in order.
+/// The values that are not outliers, in order.
 pub fn remove_outliers(values: &[f64], detector: Detector) -> Vec<f64> {
     let mask = is_outlier(values, detector);
     values.iter().zip(mask).filter(|(_, outlier)| !outlier).map(|(&value, _)| value).collect()
 }
 
-/// The percentile `p` (above 0, at most 100) with linear interpolation between order statistics, NaN ignored.
-/// NaN without values or for an impossible `p`.
+/// The percentile `p` (above 0, at most 100) with linear interpolation between order statistics, ignoring NaN. NaN
+/// without values or for an invalid `p`.
 pub fn percentile(values: &[f64], p: f64) -> f64 {
     let mut sorted = remove_nan(values);
     if sorted.is_empty() || !(p > 0.0 && p <= 100.0) {
@@ -95,7 +95,7 @@ pub fn percentile(values: &[f64], p: f64) -> f64 {
     low + (position - below) * (high - low)
 }
 
-/// What Kayenta reports of a side: all 0 without values.
+/// The statistics that Kayenta reports for a side; all 0 without values.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Summary {
     /// Smallest value.
@@ -132,7 +132,7 @@ pub(super) fn largest(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::NAN, f64::max)
 }
 
-/// Mean in two passes: the second adds what rounding lost in the first. NaN without values.
+/// Mean in two passes: the second pass adds what rounding lost in the first. NaN without values.
 pub(super) fn mean(values: &[f64]) -> f64 {
     let n = values.len() as f64;
     let first = values.iter().sum::<f64>() / n;

@@ -1,15 +1,15 @@
-//! From the verdicts of all metrics to one score and its word.
+//! Combines the verdicts of all metrics into a score and its label.
 
 use super::classify::Label;
 
-/// A metric as the score sees it (muted ones are left out before).
+/// A metric as input to the score. Muted metrics must be left out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// The verdict.
     pub label: Label,
     /// Whether anything but a pass makes the score 0.
     pub critical: bool,
-    /// The groups it counts in.
+    /// The groups in which the metric counts.
     pub groups: Vec<String>,
 }
 
@@ -18,12 +18,13 @@ pub struct Outcome {
 pub struct GroupScore {
     /// The group.
     pub name: String,
-    /// `100 x Pass / (Pass + High + Low + NodataFailMetric)`; `None` without any of these: reported as 0, counted as 100.
+    /// `100 x Pass / (Pass + High + Low + NodataFailMetric)`. `None` if there are none of these; it is then reported as 0
+    /// and counted as 100.
     pub score: Option<f64>,
 }
 
 impl GroupScore {
-    /// The number that Kayenta reports.
+    /// The score that Kayenta reports.
     pub fn reported(&self) -> f64 {
         self.score.unwrap_or(0.0)
     }
@@ -32,11 +33,11 @@ impl GroupScore {
 /// The scores of a judgement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoreReport {
-    /// Per group, in order of appearance.
+    /// The scores per group, in order of appearance.
     pub groups: Vec<GroupScore>,
-    /// The whole: usually 0 to 100, but the weights are not checked.
+    /// The summary score. It is usually from 0 to 100, but the weights are not checked.
     pub summary: f64,
-    /// Why the summary is 0 whatever the groups say.
+    /// Why the summary is 0 regardless of the groups, if it is.
     pub reason: Option<String>,
 }
 
@@ -60,7 +61,7 @@ fn group_scores(metrics: &[Outcome]) -> Vec<GroupScore> {
     names.into_iter().map(score).collect()
 }
 
-/// Half-up (away from zero) to two decimals, on the decimal print of the number.
+/// Rounds half-up (away from zero) to two decimals, based on the decimal representation of the number.
 fn round_to_cents(value: f64) -> f64 {
     if !value.is_finite() {
         return value;
@@ -71,7 +72,7 @@ fn round_to_cents(value: f64) -> f64 {
     };
     let (kept, rest) = decimals.split_at(2);
     let up = rest.starts_with(['5', '6', '7', '8', '9']);
-    // 17 significant digits and a third decimal: far within a u128.
+    // 17 significant digits and a third decimal fit easily into a u128.
     let Ok(cents) = format!("{whole}{kept}").parse::<u128>() else { return value };
     let cents = cents + u128::from(up);
     let rounded = format!("{}.{:02}", cents / 100, cents % 100).parse().unwrap_or(value.abs());
@@ -90,8 +91,8 @@ fn weighted(groups: &[GroupScore], weights: &[(String, f64)]) -> f64 {
 
 /// The scores of metrics that are not muted, with the configured weights per group.
 ///
-/// A critical metric that did not pass makes the summary 0; so do 50 % or more metrics without data. Else it is the sum of
-/// the groups' scores by weight, where groups without a weight share what is left of 100.
+/// The summary is 0 if a critical metric did not pass, or if 50 % or more of the metrics have no data. Otherwise it is the
+/// weighted sum of the group scores. Groups without a weight share what is left of 100.
 pub fn score(metrics: &[Outcome], weights: &[(String, f64)]) -> ScoreReport {
     let groups = group_scores(metrics);
     let failed = metrics.iter().find(|metric| metric.critical && metric.label != Label::Pass);
@@ -108,28 +109,28 @@ pub fn score(metrics: &[Outcome], weights: &[(String, f64)]) -> ScoreReport {
     ScoreReport { groups, summary, reason: None }
 }
 
-/// The scores from which on a judgement passes or is marginal.
+/// The scores at which a judgement passes or is marginal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
-    /// At or above: pass.
+    /// The judgement passes at this score or above.
     pub pass: f64,
-    /// At or above: marginal.
+    /// The judgement is marginal at this score or above.
     pub marginal: f64,
 }
 
-/// A score in words.
+/// The label of a score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScoreLabel {
-    /// At least the pass threshold.
+    /// At or above the pass threshold.
     Pass,
-    /// At least the marginal threshold.
+    /// At or above the marginal threshold.
     Marginal,
-    /// Below both.
+    /// Below both thresholds.
     Fail,
 }
 
 impl ScoreLabel {
-    /// Kayenta's word for it.
+    /// Kayenta's name for the label.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pass => "Pass",
@@ -140,7 +141,7 @@ impl ScoreLabel {
 }
 
 impl Thresholds {
-    /// The word for a score.
+    /// The label for a score.
     pub fn label(self, score: f64) -> ScoreLabel {
         if score >= self.pass {
             ScoreLabel::Pass
@@ -152,8 +153,8 @@ impl Thresholds {
     }
 }
 
-/// Whether the run as a whole passes, by the score of its last look: above `marginal` and at least `pass`. No thresholds:
-/// passed. A look *at* the marginal score is "Marginal" for the judge and a failure here.
+/// Whether the run as a whole passes, based on the score of its last look: above `marginal` and at least `pass`. Without
+/// thresholds it passes. A score that *equals* the marginal threshold is "Marginal" for the judge and a failure here.
 pub fn passes_overall(last_score: f64, pass: Option<f64>, marginal: Option<f64>) -> bool {
     marginal.is_none_or(|marginal| last_score > marginal) && pass.is_none_or(|pass| last_score >= pass)
 }
@@ -168,7 +169,7 @@ mod tests {
         for (value, expected) in [
             (33.333_333_333, 33.33),
             (0.125, 0.13),
-            (2.675, 2.68), // its binary value lies below 2.675
+            (2.675, 2.68), // its binary value is below 2.675
             (99.995, 100.0),
             (-0.125, -0.13),
             (150.0, 150.0),

@@ -1,18 +1,18 @@
 //! Group-sequential bounds by alpha spending (Lan and `DeMets`).
 //!
-//! The classical way of looking more than once: a fixed number of planned looks, bounds on the z-score at each. They
-//! win over e-processes when the horizon is fixed and effects are small; they cannot be extended past the last look.
+//! This is the classical way to look more than once: a fixed number of planned looks, with a bound on the z-score at each. It needs fewer
+//! answers than e-processes if the horizon is fixed and effects are small, but it cannot be extended past the last look.
 //!
-//! [`group_sequential_bounds`] is for reports. [`next_bound`] decides in [`crate::PlannedLooks`], so all here is `libm`.
+//! [`group_sequential_bounds`] is for reports. [`next_bound`] decides in [`crate::PlannedLooks`], so this module uses only `libm`.
 
 use crate::numeric::{bisect, exp, is_inner, ln, normal_isf, normal_sf, sqrt};
 
-/// How the error rate is spent over the information gathered, `t` in (0, 1].
+/// How the error rate is spent as information accumulates, `t` in (0, 1].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spending {
     /// `2 - 2 Phi(z_{alpha/2} / sqrt t)`: little at first, nearly all at the end.
     ObrienFleming,
-    /// `alpha ln(1 + (e-1) t)`: evenly.
+    /// `alpha ln(1 + (e-1) t)`: nearly evenly.
     Pocock,
 }
 
@@ -26,10 +26,10 @@ impl Spending {
     }
 }
 
-/// Largest number of looks: the cost grows with its square.
+/// Largest number of looks. The cost grows with its square.
 pub const MAX_LOOKS: u32 = 400;
 
-/// Why there are no bounds.
+/// Why no bounds can be computed.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum GroupSequentialError {
     /// No looks, or too many.
@@ -42,20 +42,21 @@ pub enum GroupSequentialError {
 
 /// Points of the integration grid per standard deviation of one look's increment, in tables.
 const POINTS: f64 = 16.0;
-/// The same where looks are spaced as they come: of the smaller one of two increments. Error of a bound below 1e-4.
+/// The same for looks at measured information, relative to the smaller one of two increments. The error of a bound is below 1e-4.
 const POINTS_AS_MEASURED: f64 = 8.0;
-/// Smallest increment of the information at a look, as a share of the whole: the grid must resolve it.
+/// Smallest increment of the information at a look, as a share of the total, so that the grid can resolve it.
 const SMALLEST_INCREMENT: f64 = 1.0 / 400.0;
-/// Beyond this many standard deviations there is nothing to integrate.
+/// The density is negligible beyond this many standard deviations.
 const REACH: f64 = 8.5;
-/// Beyond this many the normal tail is no number.
+/// The normal tail underflows beyond this many standard deviations.
 const FARTHEST: f64 = 37.0;
 
-/// Bounds on the z-score at `looks` equally spaced looks: reject at the first look `k` with `z_k >= bound_k`
-/// (or `|z_k| >= bound_k` if not `one_sided`; then each side spends `alpha/2` and the sides are symmetric).
+/// Bounds on the z-score at `looks` equally spaced looks: reject at the first look `k` with `z_k >= bound_k` (or
+/// `|z_k| >= bound_k` if not `one_sided`; then each side spends `alpha/2` and the sides are symmetric).
 ///
-/// Computed by the recursion of Armitage, `McPherson` and Rowe: the density of the running sum on "not yet rejected",
-/// convolved with one look's increment, by Simpson's rule. Error below 1e-5. Assumes normal scores with independent
+/// Computed by the recursion of Armitage, `McPherson` and Rowe: the density of the running sum on "not yet rejected" is
+/// convolved with the increment of one look by Simpson's rule. The error is below 1e-5. Assumes normal scores with
+/// independent increments. Sources: Lan, `DeMets`, Biometrika 1983; Armitage, `McPherson`, Rowe, JRSS A 1969.
 /// increments. Sources: Lan, `DeMets`, Biometrika 1983; Armitage, `McPherson`, Rowe, JRSS A 1969.
 pub fn group_sequential_bounds(
     looks: u32,
@@ -70,7 +71,7 @@ pub fn group_sequential_bounds(
         return Err(GroupSequentialError::Alpha(alpha));
     }
     let per_side = if one_sided { alpha } else { alpha / 2.0 };
-    // The running sum in units of one look's increment: variance k at look k.
+    // The running sum in units of one look's increment, so its variance is k at look k.
     let mut alive = Alive::start();
     let mut spent = 0.0;
     let mut bounds = Vec::new();
@@ -86,11 +87,11 @@ pub fn group_sequential_bounds(
     Ok(bounds)
 }
 
-/// The bound on the z-score of a next look, one-sided: after the looks `taken` (the information of each, such as the inverse
-/// variance of its estimate, and its bound), it spends `spend` of the error rate at `information`. Looks may be spaced in any way, as
-/// long as their spacing does not depend on the outcomes.
+/// The one-sided bound on the z-score of the next look. `taken` contains the information (such as the inverse variance of
+/// the estimate) and the bound of each earlier look. The bound spends `spend` of the error rate at `information`. Looks may
+/// be spaced arbitrarily, as long as their spacing does not depend on the outcomes.
 ///
-/// `None`: there is nothing to spend, or too little information came in since the last look (less than a 400th of all).
+/// `None` if there is nothing to spend, or if too little information was added since the last look (less than a 400th of the total).
 pub fn next_bound(taken: &[(f64, f64)], information: f64, spend: f64) -> Option<f64> {
     let ends = || taken.iter().map(|look| look.0).chain([information]);
     let sds: Vec<f64> = [0.0].into_iter().chain(ends()).zip(ends()).map(|(before, at)| sqrt(at - before)).collect();
@@ -118,7 +119,7 @@ struct Alive {
 }
 
 impl Alive {
-    /// Before the first look: all at 0.
+    /// The state before the first look, with the running sum at 0.
     fn start() -> Self {
         Self { low: 0.0, step: 0.0, weighted: vec![1.0] }
     }
@@ -128,7 +129,7 @@ impl Alive {
         self.weighted.iter().enumerate().map(move |(i, &weight)| (at(i), weight))
     }
 
-    /// The bound that the running sum exceeds next with probability `spend`: its increment has the standard deviation
+    /// The bound that the next running sum exceeds with probability `spend`. Its increment has the standard deviation
     /// `increment`, the whole sum `sd`.
     fn bound(&self, increment: f64, sd: f64, spend: f64) -> f64 {
         bisect(FARTHEST * sd, -REACH * sd, |bound| self.exceeds(increment, bound) < spend)
@@ -139,7 +140,7 @@ impl Alive {
         self.points().map(|(u, weight)| weight * normal_sf((bound - u) / increment)).sum()
     }
 
-    /// The density after one more increment, kept on `low..high`, on a grid at most so wide.
+    /// The density after one more increment, restricted to `low..high`, on a grid with steps of at most `step`.
     fn advance(&self, increment: f64, low: f64, high: f64, step: f64) -> Self {
         let intervals = 2 * ((high - low) / (2.0 * step)).ceil().max(1.0) as usize;
         let step = (high - low) / intervals as f64;
@@ -158,7 +159,7 @@ impl Alive {
         Self { low, step, weighted }
     }
 
-    /// The points at most so far from `x`.
+    /// The points within `reach` of `x`.
     fn near(&self, x: f64, reach: f64) -> impl Iterator<Item = (f64, f64)> + '_ {
         let index = |at: f64| if self.step > 0.0 { ((at - self.low) / self.step).max(0.0) as usize } else { 0 };
         let (from, to) = (index(x - reach), index(x + reach) + 1);
@@ -187,14 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn bounds_as_measured_are_those_of_the_table() {
+    fn bounds_at_measured_information_match_the_table() {
         let table = group_sequential_bounds(8, 0.05, Spending::ObrienFleming, true).unwrap();
         let spent = |look: f64| Spending::ObrienFleming.spent(0.05, look / 8.0);
         let mut taken = Vec::new();
         for (look, bound) in (1..=8).zip(table) {
             let look = f64::from(look);
             let spend = spent(look) - if look > 1.0 { spent(look - 1.0) } else { 0.0 };
-            // Any unit of information.
+            // The unit of information does not matter.
             let next = next_bound(&taken, 31.0 * look, spend).unwrap();
             assert!((next - bound).abs() < 1e-4, "{look}: {next} {bound}");
             taken.push((31.0 * look, next));
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn uneven_looks_spend_what_they_may() {
+    fn uneven_looks_spend_the_given_error_rate() {
         // Two looks at 0.25 and 1: P(cross first) = a, P(cross second, not first) = b by a fine sum over the first score.
         let (a, b) = (0.01, 0.04);
         let first = next_bound(&[], 0.25, a).unwrap();
@@ -214,7 +215,7 @@ mod tests {
         let at = |i: i32| first - (f64::from(i) + 0.5) * step;
         let crossed: f64 = (0..12_000).map(|i| density(at(i)) * tail(at(i)) * step).sum();
         assert!((crossed - b).abs() < 1e-5, "{crossed}");
-        // A first look at next to nothing changes nothing.
+        // A first look at almost no information changes nothing.
         let tiny = next_bound(&[(1e-9, 8.0), (0.25, first)], 1.0, b).unwrap();
         assert!((tiny - second).abs() < 1e-4, "{tiny} {second}");
         let same = next_bound(&[(1.0, 2.0)], 1.0, 0.01);
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_named() {
+    fn invalid_arguments_are_named() {
         let of = |looks, alpha| group_sequential_bounds(looks, alpha, Spending::Pocock, true);
         assert_eq!(of(0, 0.05), Err(GroupSequentialError::Looks(0)));
         assert_eq!(of(MAX_LOOKS + 1, 0.05), Err(GroupSequentialError::Looks(MAX_LOOKS + 1)));

@@ -1,14 +1,14 @@
-//! How fast evidence grows: one boundary, one true value of the canary.
+//! How fast evidence grows for one boundary and one true value of the canary.
 
 use crate::Line;
 use crate::bets::MEAN_EFFECTS;
 use crate::numeric::{is_inner, ln, sqrt};
 use crate::two_rates::{RateBet, project};
 
-/// A boundary as seen by the plan: per canary answer, with `kappa` control answers each.
+/// A boundary as a plan sees it: per canary answer, with `kappa` control answers each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Growth {
-    /// `g (mu_c - v mu_s - c)`: positive beyond the boundary (FAIL's side), negative within (PASS's side).
+    /// `g (mu_c - v mu_s - c)`: positive beyond the boundary (FAIL's side), negative within it (PASS's side).
     pub(super) harm: f64,
     /// Variance of the estimate of `harm` from one canary answer and `kappa` control answers.
     pub(super) variance: f64,
@@ -22,8 +22,8 @@ fn kl(x: f64, y: f64) -> f64 {
     part(x, y) + part(1.0 - x, 1.0 - y)
 }
 
-/// Two rates: `KL(a||a0) + kappa KL(b||b0)` with `(a0, b0)` the projection on the line; `KL(a || v b + c)` for a known
-/// control. Where the line leaves (0, 1) at control's rate no canary is beyond it, and control's answers show that.
+/// Two rates: `KL(a||a0) + kappa KL(b||b0)`, where `(a0, b0)` is the projection on the line; `KL(a||v b + c)` if control is
+/// known. If the line leaves (0, 1) at control's rate, no canary is beyond it, and control's answers show that.
 pub(super) fn rates(a: f64, b: f64, line: Line, kappa: f64) -> Option<Growth> {
     let edge = line.at(b);
     if !(is_inner(a) && is_inner(b) && (is_inner(edge) || (kappa.is_finite() && line.inner(b).is_some()))) {
@@ -39,9 +39,9 @@ pub(super) fn rates(a: f64, b: f64, line: Line, kappa: f64) -> Option<Growth> {
     Some(Growth { harm: line.sign * (a - edge), variance, nats })
 }
 
-/// Two means with equal standard deviations: what a bet of the menu earns, `E ln(1 + lam X)` to second order around its
-/// mean, `ln(1 + lam d) - lam^2 / (2 (1 + lam d)^2)` with `d` the harm in standard deviations, `lam = D / (1 + D^2)`,
-/// `D = min(d, 0.64)`. `most`: a bet beyond it could lose everything on one answer.
+/// Two means with equal standard deviations: the gain of a bet from the menu, `E ln(1 + lam X)` to second order around its
+/// mean, `ln(1 + lam d) - lam^2 / (2 (1 + lam d)^2)`, where `d` is the harm in standard deviations, `lam = D / (1 + D^2)`
+/// and `D = min(d, 0.64)`. A bet larger than `most` could lose everything on one answer.
 pub(super) fn means(canary: f64, control: f64, sd: f64, line: Line, kappa: f64, most: f64) -> Growth {
     let variance = sd * sd * (1.0 + line.v * line.v / kappa);
     let harm = line.sign * (canary - line.at(control));

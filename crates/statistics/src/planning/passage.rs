@@ -1,9 +1,9 @@
-//! How the time until evidence is enough spreads around its mean.
+//! The distribution of the time until there is enough evidence, around its mean.
 //!
 //! The logarithm of an e-process that bets on the truth is, over many answers, a Brownian motion with drift `g` and variance
-//! `2 g` per answer. Its first passage through `nats` is inverse Gaussian with the mean `m = nats / g` and the shape
-//! `nats m / 2`, so that its law in multiples of the mean depends on `nats` alone. Source: Chhikara and Folks (1989), The
-//! Inverse Gaussian Distribution, section 2; the variance `2 g` is that of a Gaussian likelihood ratio.
+//! `2 g` per answer. Its first passage through `nats` is inverse Gaussian with mean `m = nats / g` and shape `nats m / 2`.
+//! So its distribution in multiples of the mean depends only on `nats`. Source: Chhikara and Folks (1989), The Inverse
+//! Gaussian Distribution, section 2; the variance `2 g` is that of a Gaussian likelihood ratio.
 
 use crate::numeric::{bisect, exp, is_inner, normal_sf, sqrt};
 
@@ -19,7 +19,7 @@ pub(crate) fn share_by(multiple: f64, nats: f64) -> f64 {
 }
 
 /// The multiple of the mean number of answers by which this share of processes has gathered `nats`. `None` unless the share
-/// lies strictly between 0 and 1.
+/// is strictly between 0 and 1.
 pub(crate) fn multiple_for(share: f64, nats: f64) -> Option<f64> {
     const MOST: f64 = 1e3;
     (is_inner(share) && share_by(MOST, nats) >= share).then(|| bisect(MOST, 0.0, |m| share_by(m, nats) >= share))
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_law_is_inverse_gaussian() {
+    fn the_distribution_is_inverse_gaussian() {
         // scipy.stats.invgauss.cdf(multiple, mu=1/shape, scale=shape), where shape = nats / 2.
         for (multiple, nats, expected) in
             [(1.0, 6.0, 0.607_313_2), (1.7, 6.0, 0.891_329_0), (0.5, 6.0, 0.158_457_4), (2.0, 3.0, 0.900_910_5)]

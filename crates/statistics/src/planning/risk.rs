@@ -1,16 +1,16 @@
-//! From numbers of answers to time, requests at risk and bad outcomes ("blast radius").
+//! Converts numbers of answers to time, requests at risk and bad outcomes ("blast radius").
 
-/// The canary's share of the traffic in one step of the ramp, and how fast a proven regression is acted on.
+/// The canary's share of the traffic in one step of the ramp, and how fast the rollout reacts to a proven regression.
 ///
-/// Assumptions: traffic is steady over the step, and every request gives one answer that enters the metric (scale
-/// `per_second` by the share that does: the share with a label, or in the segment).
+/// Assumptions: traffic is steady over the step, and every request gives one answer that enters the metric. Otherwise scale
+/// `per_second` by the share that does, such as the share with a label or in the segment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Canary {
     /// Requests per second, all arms together.
     pub per_second: f64,
-    /// The canary's share of them, in (0, 1].
+    /// The canary's share of the requests, in (0, 1].
     pub weight: f64,
-    /// Length of a window in seconds: evidence is only looked at when one closes.
+    /// Length of a window in seconds. Evidence is only evaluated when a window closes.
     pub window_seconds: f64,
     /// Seconds from the close of a window to the last request that the canary answers: grace, decision, drain.
     pub react_seconds: f64,
@@ -21,14 +21,14 @@ pub struct Canary {
 pub struct AtRisk {
     /// Seconds from the onset of the regression to the last request that the canary answers.
     pub seconds: f64,
-    /// Requests that the canary answers meanwhile.
+    /// Requests that the canary answers in that time.
     pub requests: f64,
-    /// Bad outcomes more than control would have had on those requests, in the unit of the metric per request.
+    /// Additional bad outcomes compared with control on those requests, in the unit of the metric per request.
     pub harm: f64,
 }
 
 impl Canary {
-    /// Canary answers per second. `None` unless every figure makes sense.
+    /// Canary answers per second. `None` unless every figure is valid.
     pub fn answers_per_second(&self) -> Option<f64> {
         let sensible = self.per_second > 0.0
             && self.per_second.is_finite()
@@ -41,25 +41,25 @@ impl Canary {
         sensible.then_some(self.per_second * self.weight)
     }
 
-    /// Seconds until `n_c` canary answers are in closed windows: whole windows, at least one. `None` for nonsense.
+    /// Seconds until `n_c` canary answers are in closed windows: whole windows, at least one. `None` for invalid input.
     pub fn seconds_for(&self, n_c: f64) -> Option<f64> {
         let per_window = self.answers_per_second()? * self.window_seconds;
         let seconds = (n_c / per_window).ceil().max(1.0) * self.window_seconds;
         (n_c >= 0.0 && seconds.is_finite()).then_some(seconds)
     }
 
-    /// Canary answers that a step of `seconds` brings in whole windows. `None` for nonsense.
+    /// Canary answers in the whole windows of a step of `seconds`. `None` for invalid input.
     pub fn answers_in(&self, seconds: f64) -> Option<f64> {
         let windows = (seconds / self.window_seconds).floor();
         let n_c = self.answers_per_second()? * self.window_seconds * windows;
         (seconds >= 0.0 && n_c.is_finite()).then_some(n_c)
     }
 
-    /// The blast radius of a regression that takes `n_c` canary answers to prove and does `harm` more per request
-    /// (for a rate: `p_c - p_s`, the extra bad answers per request):
+    /// The blast radius of a regression that takes `n_c` canary answers to prove and does `harm` more per request (for a
+    /// rate: `p_c - p_s`, the extra bad answers per request):
     /// `requests = n_c (in whole windows) + per_second * weight * react_seconds`, `harm = requests * harm`.
     ///
-    /// `n_c` hardly depends on the weight, so neither does the harm, until the requests of the reaction time dominate.
+    /// `n_c` hardly depends on the weight, so the harm hardly does either, until the requests of the reaction time dominate.
     /// Source: own derivation, section 7 of the statistical specification.
     pub fn at_risk(&self, n_c: f64, harm: f64) -> Option<AtRisk> {
         let seconds = self.seconds_for(n_c)? + self.react_seconds;
@@ -67,9 +67,8 @@ impl Canary {
         (harm.is_finite() && requests.is_finite()).then_some(AtRisk { seconds, requests, harm: requests * harm })
     }
 
-    /// The weight at which the reaction time and one window bring as many canary requests as the proof needs. Below it
-    /// a smaller weight only makes detection slower, at equal harm; above it a larger weight only does more harm.
-    /// Capped at 1.
+    /// The weight at which the reaction time and one window bring as many canary requests as the proof needs. Below it, a
+    /// smaller weight only makes detection slower, at equal harm. Above it, a larger weight only does more harm. At most 1.
     pub fn break_even_weight(&self, n_c: f64) -> Option<f64> {
         self.answers_per_second()?;
         let weight = n_c / (self.per_second * (self.window_seconds + self.react_seconds));
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_has_no_time() {
+    fn invalid_input_has_no_time() {
         for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             let wrong = [
                 Canary { per_second: bad, ..CANARY },

@@ -1,4 +1,4 @@
-//! Classical sample sizes for unequal arms: the yardstick of the sequential ones.
+//! Classical sample sizes for unequal arms, for comparison with the sequential ones.
 
 use crate::laws::normal_isf;
 use crate::numeric::{is_inner, ln};
@@ -12,22 +12,21 @@ pub(super) fn z_squared(alpha: f64, power: f64, sides: u8) -> Option<f64> {
     (z > 0.0).then_some(z * z)
 }
 
-/// Canary answers that a fixed-horizon z-test of two means needs:
-/// `n_c = ((z_alpha + z_power) / d)^2 s^2 (1 + 1/kappa)`; control needs `kappa` times as many.
+/// Canary answers that a fixed-horizon z-test of two means needs: `n_c = ((z_alpha + z_power) / d)^2 s^2 (1 + 1/kappa)`;
+/// control needs `kappa` times as many.
 ///
-/// `sd` and `distance` share the metric's unit; `distance = |true effect - margin|`; `kappa = n_s / n_c` (infinite: the
-/// control side is known); `sides` is 1 or 2. Assumes independent answers, equal variances and one look at the end.
-/// `None` for nonsense. Source: textbook; checked against statsmodels' `NormalIndPower`.
+/// `sd` and `distance` are in the metric's unit; `distance = |true effect - margin|`; `kappa = n_s / n_c` (infinite if
+/// control is known); `sides` is 1 or 2. Assumes independent answers, equal variances and one look at the end. `None` for
+/// invalid input. Source: textbook; checked against statsmodels' `NormalIndPower`.
 pub fn n_for_mean(alpha: f64, power: f64, sd: f64, distance: f64, kappa: f64, sides: u8) -> Option<f64> {
     let n = z_squared(alpha, power, sides)? * (sd / distance) * (sd / distance) * (1.0 + 1.0 / kappa);
     (sd > 0.0 && distance > 0.0 && kappa > 0.0 && n.is_finite()).then_some(n)
 }
 
-/// Price of looking at every window instead of once, at alpha 5 % and 80 % power: section 7 of the statistical specification.
+/// The factor for looking at every window instead of once, at alpha 5 % and 80 % power: section 7 of the statistical specification.
 const EVERY_WINDOW: f64 = 1.72;
 
-/// Canary answers that showing a difference of means takes with 80 % power at 5 %, looking at every window. Arguments as in
-/// [`n_for_mean`].
+/// Canary answers needed to show a difference of means with 80 % power at 5 %, looking at every window. Arguments as in [`n_for_mean`].
 pub fn n_for_every_window(sd: f64, distance: f64, kappa: f64) -> Option<f64> {
     n_for_mean(0.05, 0.8, sd, distance, kappa, 1).map(|n| EVERY_WINDOW * n)
 }
@@ -35,8 +34,8 @@ pub fn n_for_every_window(sd: f64, distance: f64, kappa: f64) -> Option<f64> {
 /// Canary answers that a fixed-horizon, one-sided, unpooled z-test of two rates needs:
 /// `n_c = (z_alpha + z_power)^2 [p_c (1-p_c) + v^2 p_s (1-p_s) / kappa] / distance^2`.
 ///
-/// For non-inferiority with an absolute margin, `v = 1` and `distance = margin - g (p_c - p_s)` with `g = +1` where
-/// lower is better. `kappa = n_s / n_c`. `None` for nonsense, and where the distance is not positive: no sample is
+/// For non-inferiority with an absolute margin, `v = 1` and `distance = margin - g (p_c - p_s)` with `g = +1` where lower is
+/// better. `kappa = n_s / n_c`. `None` for invalid input, and if the distance is not positive, because no sample is then
 /// large enough. Source: textbook (unpooled Wald).
 pub fn n_for_rates(alpha: f64, power: f64, (p_c, p_s): (f64, f64), v: f64, distance: f64, kappa: f64) -> Option<f64> {
     let share = |p: f64| (0.0..=1.0).contains(&p);
@@ -45,14 +44,14 @@ pub fn n_for_rates(alpha: f64, power: f64, (p_c, p_s): (f64, f64), v: f64, dista
     (share(p_c) && share(p_s) && v > 0.0 && distance > 0.0 && kappa > 0.0 && n.is_finite()).then_some(n)
 }
 
-/// Canary answers at which the one-sided normal mixture (the asymptotic test behind reported intervals) is expected to
-/// cross `1/alpha`: `n_c = V s^2 (1 + 1/kappa)` with `V` solving
-/// `d^2 V^2 / (2 (V+r)) = ln(1/alpha) + ln((V+r)/(4r)) / 2`, and the scale `r` tuned to that very `V`.
+/// Canary answers at which the one-sided normal mixture (the asymptotic test behind reported intervals) is expected to cross
+/// `1/alpha`: `n_c = V s^2 (1 + 1/kappa)`, where `V` solves `d^2 V^2 / (2 (V+r)) = ln(1/alpha) + ln((V+r)/(4r)) / 2` and the
+/// scale `r` is tuned to that `V`.
 ///
-/// Units as in [`n_for_mean`]. Assumes `Phi` of the score is about 1 at the crossing. `None` for nonsense.
-/// Source: section 3.9 and 7 of the statistical specification; Howard, Ramdas, `McAuliffe`, Sekhon, `AoS` 2021.
+/// Units as in [`n_for_mean`]. Assumes that `Phi` of the score is about 1 at the crossing. `None` for invalid input. Source:
+/// sections 3.9 and 7 of the statistical specification; Howard, Ramdas, `McAuliffe`, Sekhon, `AoS` 2021.
 pub fn n_for_normal_mixture(alpha: f64, sd: f64, distance: f64, kappa: f64) -> Option<f64> {
-    // `r` grows in proportion to `V`, so both sides depend on `V` through `d^2 V` alone.
+    // `r` grows in proportion to `V`, so both sides depend on `V` only through `d^2 V`.
     if !(alpha > 0.0 && alpha < 0.5) {
         return None;
     }
@@ -67,8 +66,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_normal_mixture_costs_what_the_simulation_showed() {
-        // Section 7: 0.93, 0.92, 0.93 of the fixed sample with 80 % power as the median stop.
+    fn the_normal_mixture_needs_the_simulated_number_of_answers() {
+        // Section 7: the median stop is at 0.93, 0.92, 0.93 of the fixed sample with 80 % power.
         for (alpha, low, high) in [(0.05, 0.85, 1.25), (0.01, 0.85, 1.25), (0.001, 0.85, 1.25)] {
             let fixed = n_for_mean(alpha, 0.8, 1.0, 0.1, f64::INFINITY, 1).unwrap();
             let ratio = n_for_normal_mixture(alpha, 1.0, 0.1, f64::INFINITY).unwrap() / fixed;
@@ -77,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_has_no_sample_size() {
+    fn invalid_input_has_no_sample_size() {
         for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert_eq!(n_for_mean(bad, 0.8, 1.0, 1.0, 1.0, 1), None);
             assert_eq!(n_for_mean(0.05, bad, 1.0, 1.0, 1.0, 1), None);

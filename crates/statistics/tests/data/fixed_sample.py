@@ -1,4 +1,4 @@
-"""Writes fixed_sample_cases.json: the common fixed-sample analyzer by scipy. Run: python3 fixed_sample.py (scipy 1.17)."""
+"""Writes fixed_sample_cases.json: the results of the usual fixed-sample test, computed with scipy. Run: python3 fixed_sample.py (scipy 1.17)."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-//! A fold that counts, and the outputs it must have made.
+//! A fold that counts, and its expected outputs.
 
 use serin_schemas::Code;
 use std::collections::BTreeMap;
@@ -10,9 +10,9 @@ use crate::{
     record::{Headers, Outgoing, Record, Target},
 };
 
-/// Makes counting folds.
+/// Creates counting folds.
 pub struct Counting {
-    /// Its inputs.
+    /// The input topics.
     pub inputs: &'static [&'static str],
 }
 
@@ -30,18 +30,19 @@ impl FoldFactory for Counting {
     }
 }
 
-/// Counts records per key in rows, and all records in memory until a commit; says both in `out`.
-/// The value `!` is unusable; `now` asks for a commit; `forget` removes the key. Of `huge` comes a record that no topic takes, of
-/// `huge row` such a row, at `panic` it panics.
+/// Counts records per key in rows, and all records in memory until a commit. Writes both counts to `out`.
+///
+/// Special values: `!` is unusable, `now` asks for a commit, and `forget` removes the key. `huge` writes a record
+/// that is too large for any topic, `huge row` writes such a row, and `panic` panics.
 struct Count {
     partition: i32,
     total: u64,
 }
 
-/// Bytes that no topic takes.
+/// A record size that no topic accepts.
 const HUGE: usize = 10 << 20;
 
-/// Values that end in `dead-letters`.
+/// Values whose records are dead-lettered.
 pub const UNUSABLE: [&str; 4] = ["!", "huge", "huge row", "panic"];
 
 fn number(row: Option<Bytes>) -> u64 {
@@ -59,7 +60,7 @@ impl Fold for Count {
         if value == b"!" {
             return Ok(Err(Poison { code: Code::Garbage, message: "a bang".into() }));
         }
-        assert!(value != b"panic", "it was told to");
+        assert!(value != b"panic", "the record asked for a panic");
         if value == b"huge row" {
             context.rows.put(b"huge", vec![0; HUGE].into());
             return Ok(Ok(()));
@@ -73,15 +74,15 @@ impl Fold for Count {
             context.rows.put(&row, Bytes::copy_from_slice(&count.to_be_bytes()));
         }
         context.commit_now = value == b"now";
-        let mut said = said(&record.key, count, self.total);
+        let mut text = output(&record.key, count, self.total);
         if value == b"huge" {
-            said = said.repeat(HUGE / said.len());
+            text = text.repeat(HUGE / text.len());
         }
         context.out.push(Outgoing {
             topic: "out",
             target: Target::Partition(self.partition),
             key: record.key.clone(),
-            value: Some(said.into()),
+            value: Some(text.into()),
             headers: Headers::default(),
             timestamp_ms: None,
         });
@@ -94,11 +95,11 @@ impl Fold for Count {
     }
 }
 
-fn said(key: &[u8], count: u64, total: u64) -> String {
+fn output(key: &[u8], count: u64, total: u64) -> String {
     format!("{}={count} of {total}", String::from_utf8_lossy(key))
 }
 
-/// What the fold must have said about these inputs, however often it crashed.
+/// The outputs that the fold must write for these inputs, however often it crashed.
 pub fn expected(inputs: &[(String, String)]) -> Vec<String> {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut total = 0;
@@ -107,7 +108,7 @@ pub fn expected(inputs: &[(String, String)]) -> Vec<String> {
         let count = counts.entry(key).or_default();
         *count += 1;
         total += 1;
-        outputs.push(said(key.as_bytes(), *count, total));
+        outputs.push(output(key.as_bytes(), *count, total));
         if value == "forget" {
             counts.remove(key.as_str());
         }

@@ -1,13 +1,13 @@
-//! Groups: each partition has one holder, and changes hands in the open.
+//! Groups: each partition has exactly one owner, and partitions move only after they were released.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Bench, DELETE, Outcome, PATIENCE, topic};
+use super::{Bench, CASE_TIMEOUT, DELETE, Outcome, topic};
 use crate::log::{Assignment, Log, Membership};
 
 const PARTITIONS: i32 = 4;
 
-/// A member with what it holds.
+/// A member and the partitions that it holds.
 struct Holder {
     member: Box<dyn Membership>,
     held: BTreeSet<i32>,
@@ -18,13 +18,13 @@ impl Holder {
         Ok(Self { member: log.join("g", &["a", "b"])?, held: BTreeSet::new() })
     }
 
-    /// Follows what the group says for a moment.
+    /// Applies the next assignment change of the group.
     fn follow(&mut self) -> Outcome {
         match self.member.poll(Duration::from_millis(20))? {
             Some(Assignment::Assigned(partitions)) => self.held.extend(partitions),
             Some(Assignment::Revoked(partitions)) => {
                 assert!(partitions.iter().all(|partition| self.held.contains(partition)), "revoked, but not held");
-                // Given up before it is released.
+                // The partitions are given up before they are released.
                 self.held.retain(|partition| !partitions.contains(partition));
                 self.member.release(&partitions);
             }
@@ -38,9 +38,9 @@ impl Holder {
     }
 }
 
-/// Follows the group until the members hold as many partitions as said. Nobody holds what another holds.
+/// Follows the group until the members hold the given numbers of partitions. No partition may have two owners.
 fn settle(holders: &mut [&mut Holder], counts: &[usize]) -> Outcome {
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + CASE_TIMEOUT;
     loop {
         for holder in holders.iter_mut() {
             holder.follow()?;
@@ -59,7 +59,7 @@ fn settle(holders: &mut [&mut Holder], counts: &[usize]) -> Outcome {
     }
 }
 
-/// A member alone gets all partitions.
+/// A single member gets all partitions.
 pub fn one_member_gets_all(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("a", PARTITIONS, DELETE), topic("b", PARTITIONS, DELETE)])?;
@@ -69,7 +69,8 @@ pub fn one_member_gets_all(bench: &mut impl Bench) -> Outcome {
     Ok(())
 }
 
-/// A second member gets its share only after the first has released it; what stays put is not disturbed.
+/// A second member gets its share only after the first has released it. Partitions that do not move are not
+/// interrupted.
 pub fn revoked_before_assigned(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("a", PARTITIONS, DELETE), topic("b", PARTITIONS, DELETE)])?;
@@ -80,8 +81,8 @@ pub fn revoked_before_assigned(bench: &mut impl Bench) -> Outcome {
     Ok(())
 }
 
-/// What a member held passes to the others when it leaves.
-pub fn a_leaver_hands_over(bench: &mut impl Bench) -> Outcome {
+/// When a member leaves, the others get its partitions.
+pub fn partitions_of_a_leaver_are_reassigned(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("a", PARTITIONS, DELETE), topic("b", PARTITIONS, DELETE)])?;
     let mut first = Holder::join(log.as_ref())?;

@@ -1,7 +1,7 @@
-//! What every [`Log`] must do, as tests: the same for the simulated log, the embedded one and Kafka.
+//! Conformance tests for every [`Log`]: the same cases for the simulated log, the embedded log and Kafka.
 //!
-//! A test crate calls [`conformance!`](macro@crate::conformance) with a way to make a [`Bench`]; it becomes one test for each case.
-//! No case measures time: each waits for a condition, up to [`PATIENCE`].
+//! A test crate calls [`conformance!`](macro@crate::conformance) with an expression that creates a [`Bench`]. Each
+//! case becomes one test. No case measures time: each waits for a condition, for at most [`CASE_TIMEOUT`].
 
 #![expect(clippy::missing_panics_doc, reason = "a case is a test: it asserts")]
 
@@ -27,49 +27,50 @@ use crate::{
     record::{Headers, Outgoing, Record, Target, TopicPartition},
 };
 
-/// How long a case waits for what must happen. Long, for slow machines: a passing test does not wait.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+/// The timeout of a case. It is long for slow machines; a passing test does not wait for it.
+pub const CASE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How a case ends.
+/// The result of a case.
 pub type Outcome = Result<(), Box<dyn Error>>;
 
-/// A log under test, with topics of its own.
+/// A log under test, with its own topics.
 pub trait Bench {
     /// The log.
     fn log(&self) -> Arc<dyn Log>;
 
-    /// Closes the log and opens it again on what it kept. `false`: it keeps nothing, or lives elsewhere.
+    /// Closes the log and reopens it with its persisted data. Returns false if the log persists nothing or runs
+    /// elsewhere.
     fn restart(&mut self) -> bool {
         false
     }
 
-    /// Compacts what can be compacted. `false`: the log does it when it likes.
+    /// Compacts the log now. Returns false if the log decides itself when to compact.
     fn compact(&self) -> bool {
         false
     }
 
-    /// Begins a transaction under `id`, writes `value` to `topic` and leaves it open as long as the answer lives.
-    /// `None`: this log has no open transactions, since a commit is one write.
+    /// Starts a transaction under `id`, writes `value` to `topic` and leaves it open for as long as the returned
+    /// value lives. `None`: the log has no open transactions, because a commit is a single write.
     fn open_transaction(&self, id: &str, topic: &str, value: &str) -> Option<Box<dyn Any>> {
         let _ = (id, topic, value);
         None
     }
 }
 
-/// Makes one test of each case. The expression makes a new [`Bench`].
+/// Creates one test for each case. The expression creates a new [`Bench`].
 #[macro_export]
 macro_rules! conformance {
     ($bench:expr) => {
         $crate::conformance!(@cases $bench;
-            reading: order_per_partition, records_come_back_as_written, starting_places, outside_is_an_error,
-                a_waiting_reader_wakes, a_waker_ends_the_wait, the_end_is_told_at_once, unknown_topics_are_named;
-            writing: keys_go_where_kafka_sends_them, a_full_queue_never_blocks, what_cannot_be_written_is_refused,
-                topics_are_created_once, compaction_keeps_the_newest, what_was_written_survives_a_restart;
-            transactions: a_commit_is_whole, positions_move_with_it, a_newer_owner_fences, an_aborted_one_is_invisible,
-                an_open_one_is_invisible;
-            groups: one_member_gets_all, revoked_before_assigned, a_leaver_hands_over;
+            reading: order_per_partition, records_come_back_as_written, starting_places, a_position_outside_is_an_error,
+                a_waiting_reader_wakes, a_waker_ends_the_wait, the_end_is_reported_at_once, unknown_topics_are_named;
+            writing: keys_go_where_kafka_sends_them, a_full_queue_never_blocks, unwritable_records_are_refused,
+                topics_are_created_once, compaction_keeps_the_newest, written_data_survives_a_restart;
+            transactions: a_commit_is_atomic, positions_move_with_it, a_newer_owner_fences, aborted_transactions_are_invisible,
+                open_transactions_are_invisible;
+            groups: one_member_gets_all, revoked_before_assigned, partitions_of_a_leaver_are_reassigned;
             tasks: exactly_once_through_any_fault, restores_without_a_store, poison_becomes_a_dead_letter,
-                what_cannot_be_written_goes_aside,
+                unwritable_records_are_dead_lettered,
                 several_inputs_one_checkpoint, stages_hand_over, a_lost_membership_is_not_ready,
                 a_stage_names_wrong_topics;
         );
@@ -86,15 +87,15 @@ macro_rules! conformance {
     };
 }
 
-/// A topic of the cases.
+/// Creates a topic for the cases.
 pub fn topic(name: &str, partitions: i32, cleanup: Cleanup) -> TopicSpec {
     TopicSpec { name: name.to_owned(), partitions, replication: 1, cleanup, settings: Vec::new() }
 }
 
-/// Deletes after a day: longer than any test.
+/// A retention of one day, longer than any test.
 pub const DELETE: Cleanup = Cleanup::Delete { retention_ms: 86_400_000 };
 
-/// A record of the cases.
+/// Creates a record for the cases.
 pub fn outgoing(topic: &'static str, target: Target, key: &str, value: &str) -> Outgoing {
     Outgoing {
         topic,
@@ -106,30 +107,30 @@ pub fn outgoing(topic: &'static str, target: Target, key: &str, value: &str) -> 
     }
 }
 
-/// Writes records plainly and waits until they are on the log.
+/// Writes records without a transaction and waits until they are on the log.
 pub fn write(log: &dyn Log, records: impl IntoIterator<Item = Outgoing>) -> Outcome {
     let writer = log.writer(100_000)?;
     for record in records {
         writer.send(record)?;
     }
-    Ok(writer.flush(PATIENCE)?)
+    Ok(writer.flush(CASE_TIMEOUT)?)
 }
 
-/// One partition of a topic, by its name without prefix.
+/// One partition of a topic, by the topic's name without prefix.
 pub fn at(log: &dyn Log, topic: &str, partition: i32) -> TopicPartition {
     TopicPartition { topic: log.full_name(topic), partition }
 }
 
-/// All committed records of a partition, from its beginning to its end.
+/// All committed records of a partition, from its start to its end.
 pub fn read_all(log: &dyn Log, topic: &str, partition: i32) -> Result<Vec<Record>, Box<dyn Error>> {
     let mut reader = log.reader(&[(at(log, topic, partition), Start::Beginning)])?;
     read_to_end(reader.as_mut())
 }
 
-/// Everything up to the end of all partitions of a reader.
+/// Reads everything up to the end of all partitions of a reader.
 pub fn read_to_end(reader: &mut dyn Reader) -> Result<Vec<Record>, Box<dyn Error>> {
     let mut records = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + CASE_TIMEOUT;
     while reader.poll(1000, Duration::from_millis(100), &mut records)? != Polled::AtEnd {
         if Instant::now() > deadline {
             return Err("the end was not reached in time".into());
@@ -141,7 +142,7 @@ pub fn read_to_end(reader: &mut dyn Reader) -> Result<Vec<Record>, Box<dyn Error
 /// Reads until there are `count` records.
 pub fn read_count(reader: &mut dyn Reader, count: usize) -> Result<Vec<Record>, Box<dyn Error>> {
     let mut records = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + CASE_TIMEOUT;
     while records.len() < count {
         reader.poll(1000, Duration::from_millis(100), &mut records)?;
         if Instant::now() > deadline {
@@ -153,7 +154,7 @@ pub fn read_count(reader: &mut dyn Reader, count: usize) -> Result<Vec<Record>, 
 
 /// Waits for a condition.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) -> Outcome {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + CASE_TIMEOUT;
     while !holds() {
         if Instant::now() > deadline {
             return Err(format!("not in time: {what}").into());

@@ -1,10 +1,12 @@
-//! Reading: order, places, waiting.
+//! Reading: order, positions, waiting.
 
 use std::{sync::mpsc, thread, time::Duration};
 
 use serin_schemas::ids::NextOffset;
 
-use super::{Bench, DELETE, Outcome, PATIENCE, at, outgoing, read_all, read_count, read_to_end, topic, values, write};
+use super::{
+    Bench, CASE_TIMEOUT, DELETE, Outcome, at, outgoing, read_all, read_count, read_to_end, topic, values, write,
+};
 use crate::{
     log::{LogError, Polled, Start},
     record::{Outgoing, Target},
@@ -25,7 +27,8 @@ pub fn order_per_partition(bench: &mut impl Bench) -> Outcome {
     Ok(())
 }
 
-/// Key, value, headers, timestamp and place of a record come back; a tombstone stays one.
+/// Key, value, headers, timestamp and partition of a record are returned as written, and a tombstone stays a
+/// tombstone.
 pub fn records_come_back_as_written(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("t", 1, DELETE)])?;
@@ -44,11 +47,12 @@ pub fn records_come_back_as_written(bench: &mut impl Bench) -> Outcome {
     assert_eq!(records[0].timestamp_ms, 1_700_000_000_123);
     assert_eq!((records[1].key.as_ref(), &records[1].value, records[1].timestamp_ms), (b"gone".as_slice(), &None, 5));
     assert_eq!((records[2].key.as_ref(), records[2].value.as_deref()), (b"".as_slice(), Some(b"".as_slice())));
-    assert!(records[2].timestamp_ms > 1_700_000_000_000, "the log stamps what has no time");
+    assert!(records[2].timestamp_ms > 1_700_000_000_000, "the log stamps records without a timestamp");
     Ok(())
 }
 
-/// A reader begins at the beginning, at the end or at a position; bounds say where these are.
+/// A reader starts at the beginning, at the end or at a given position. `bounds` returns the first and the next
+/// offset.
 pub fn starting_places(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("t", 1, DELETE)])?;
@@ -66,8 +70,9 @@ pub fn starting_places(bench: &mut impl Bench) -> Outcome {
     Ok(())
 }
 
-/// A position outside of the log is an error that says so, at opening or at the first poll: never a silent jump.
-pub fn outside_is_an_error(bench: &mut impl Bench) -> Outcome {
+/// A position outside of the log is an error when the reader is opened or at the first poll. The reader never jumps
+/// silently.
+pub fn a_position_outside_is_an_error(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("t", 1, DELETE)])?;
     write(log.as_ref(), [outgoing("t", Target::ByKey, "k", "v")])?;
@@ -76,7 +81,7 @@ pub fn outside_is_an_error(bench: &mut impl Bench) -> Outcome {
     let error = match opened {
         Err(error) => error,
         Ok(mut reader) => loop {
-            match reader.poll(10, PATIENCE, &mut Vec::new()) {
+            match reader.poll(10, CASE_TIMEOUT, &mut Vec::new()) {
                 Err(error) => break error,
                 Ok(polled) => assert_eq!(polled, Polled::Nothing, "a silent jump"),
             }
@@ -95,16 +100,16 @@ pub fn a_waiting_reader_wakes(bench: &mut impl Bench) -> Outcome {
     log.create(&[topic("t", 2, DELETE)])?;
     let places: Vec<_> = (0..2).map(|partition| (at(log.as_ref(), "t", partition), Start::Beginning)).collect();
     let mut reader = log.reader(&places)?;
-    let (tell, told) = mpsc::channel();
+    let (send, received) = mpsc::channel();
     let waiter = thread::spawn(move || {
         let mut records = Vec::new();
-        // The wait is ten times the patience of the case: only a wake-up ends it in time.
-        while let Ok(Polled::AtEnd | Polled::Nothing) = reader.poll(10, PATIENCE * 10, &mut records) {}
-        let _ = tell.send(values(&records));
+        // The wait is ten times the timeout of the case, so only a wake-up ends it in time.
+        while let Ok(Polled::AtEnd | Polled::Nothing) = reader.poll(10, CASE_TIMEOUT * 10, &mut records) {}
+        let _ = send.send(values(&records));
     });
-    assert!(told.recv_timeout(Duration::from_millis(20)).is_err(), "there is nothing to read yet");
+    assert!(received.recv_timeout(Duration::from_millis(20)).is_err(), "there is nothing to read yet");
     write(log.as_ref(), [outgoing("t", Target::Partition(1), "k", "hello")])?;
-    assert_eq!(told.recv_timeout(PATIENCE)?, ["hello"]);
+    assert_eq!(received.recv_timeout(CASE_TIMEOUT)?, ["hello"]);
     waiter.join().map_err(|_| "the reader panicked")?;
     Ok(())
 }
@@ -116,18 +121,18 @@ pub fn a_waker_ends_the_wait(bench: &mut impl Bench) -> Outcome {
     let mut reader = log.reader(&[(at(log.as_ref(), "t", 0), Start::Beginning)])?;
     read_to_end(reader.as_mut())?;
     let wake = reader.waker();
-    let (tell, told) = mpsc::channel();
+    let (send, received) = mpsc::channel();
     let waiter = thread::spawn(move || {
-        let _ = tell.send(reader.poll(10, PATIENCE * 10, &mut Vec::new()).is_ok());
+        let _ = send.send(reader.poll(10, CASE_TIMEOUT * 10, &mut Vec::new()).is_ok());
     });
     wake();
-    assert!(told.recv_timeout(PATIENCE)?);
+    assert!(received.recv_timeout(CASE_TIMEOUT)?);
     waiter.join().map_err(|_| "the reader panicked")?;
     Ok(())
 }
 
-/// The first time that all was read is told without waiting, and `at_end` agrees.
-pub fn the_end_is_told_at_once(bench: &mut impl Bench) -> Outcome {
+/// The first time that all records were read, the reader reports the end without waiting, and `at_end` agrees.
+pub fn the_end_is_reported_at_once(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("t", 1, DELETE)])?;
     let place = at(log.as_ref(), "t", 0);
@@ -135,15 +140,15 @@ pub fn the_end_is_told_at_once(bench: &mut impl Bench) -> Outcome {
         write(log.as_ref(), (0..count).map(|n| outgoing("t", Target::ByKey, "k", &n.to_string())))?;
         let mut reader = log.reader(&[(place.clone(), Start::Beginning)])?;
         let mut records = Vec::new();
-        // Waits this long would fail the test run, not only this case.
-        while reader.poll(1000, PATIENCE * 10, &mut records)? != Polled::AtEnd {}
+        // A wait of this length would fail the whole test run, not only this case.
+        while reader.poll(1000, CASE_TIMEOUT * 10, &mut records)? != Polled::AtEnd {}
         assert_eq!(records.len(), count);
         assert!(reader.at_end(&place));
     }
     Ok(())
 }
 
-/// A topic that does not exist is named, with the way out.
+/// An error about a missing topic names the topic and the fix.
 pub fn unknown_topics_are_named(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     let name = log.full_name("nowhere");

@@ -1,4 +1,4 @@
-//! Tasks and stages: exactly once, whatever breaks.
+//! Tasks and stages: exactly once, whatever fails.
 
 use std::{collections::BTreeSet, error::Error, sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use serin_schemas::{codec, records::DeadLetter};
 use serin_topology::Cleanup;
 
 use super::{
-    Bench, DELETE, Outcome, PATIENCE, at,
+    Bench, CASE_TIMEOUT, DELETE, Outcome, at,
     counting::{Counting, expected},
     outgoing, read_all, topic, until, values, write,
 };
@@ -19,12 +19,13 @@ use crate::{
     stage::{Stage, StageOptions, StartError},
     store::{MemoryStores, Stores},
     task::{
-        Care, OpenTask, Pace, State, TaskError, TaskHandle, TaskOptions, TaskParts, TaskState, Watch, changelog_of,
+        OpenTask, Pace, RecordFailures, State, TaskError, TaskHandle, TaskOptions, TaskParts, TaskState, Watch,
+        changelog_of,
     },
     testing::{Fault, Faults, FaultyLog, FaultyStores, Group},
 };
 
-/// Does not stop and does not look.
+/// A watch that never stops the task and ignores its states.
 pub(crate) struct Unwatched;
 
 impl Watch for Unwatched {
@@ -35,7 +36,7 @@ impl Watch for Unwatched {
     }
 }
 
-/// A task driven by hand, with faults on order.
+/// A task that is driven step by step, with injected faults.
 pub(crate) struct Driver {
     parts: TaskParts,
     pub(crate) faults: Faults,
@@ -53,8 +54,8 @@ impl Driver {
             factory,
             membership: None,
             clock: Arc::new(SystemClock::default()),
-            // Only the driver commits, and the fold when it asks.
-            options: TaskOptions { batch: 3, commit_every: PATIENCE * 60, ..TaskOptions::default() },
+            // Only the driver commits, and the fold when it asks for a commit.
+            options: TaskOptions { batch: 3, commit_every: CASE_TIMEOUT * 60, ..TaskOptions::default() },
             turns: Arc::default(),
         };
         Self { metrics: TaskMetrics::new(parts.factory.stage(), 0), parts, faults, task: None }
@@ -62,18 +63,18 @@ impl Driver {
 
     fn task(&mut self) -> Result<&mut OpenTask, TaskError> {
         if self.task.is_none() {
-            let care = Care::default();
-            self.task = Some(OpenTask::open(&self.parts, &self.metrics, &Unwatched, State::Kept, &care)?);
+            let failures = RecordFailures::default();
+            self.task = Some(OpenTask::open(&self.parts, &self.metrics, &Unwatched, State::Kept, &failures)?);
         }
         Ok(self.task.as_mut().expect("it was opened above"))
     }
 
-    /// Forgets the task, as a crash does.
+    /// Drops the task, as in a crash.
     pub(crate) fn crash(&mut self) {
         self.task = None;
     }
 
-    /// Lets the task do something; an error crashes it. Returns whether it went well.
+    /// Runs one action of the task. An error crashes the task. Returns the result of a successful action.
     fn attempt<T>(&mut self, act: impl FnOnce(&mut OpenTask, &TaskMetrics) -> Result<T, TaskError>) -> Option<T> {
         let metrics = TaskMetrics::new(self.parts.factory.stage(), 0);
         let result = self.task().and_then(|task| act(task, &metrics));
@@ -83,7 +84,7 @@ impl Driver {
         result.ok()
     }
 
-    /// Applies up to a batch of records. Returns how many, `None` after a crash.
+    /// Applies up to one batch of records. Returns their number, or `None` after a crash.
     pub(crate) fn step(&mut self, wait: Duration) -> Option<usize> {
         self.attempt(|task, metrics| task.step(Pace::AtMost(wait), metrics))
     }
@@ -92,16 +93,16 @@ impl Driver {
         self.attempt(OpenTask::commit).is_some()
     }
 
-    /// Until the output has this many records.
+    /// Runs until the output has at least `outputs` records.
     pub(crate) fn finish(&mut self, log: &dyn Log, outputs: usize) -> Result<Vec<String>, Box<dyn Error>> {
-        let mut said = Vec::new();
+        let mut found = Vec::new();
         until("all outputs", || {
             self.step(Duration::from_millis(20));
             self.commit();
-            said = read_all(log, "out", 0).map(|records| values(&records)).unwrap_or_default();
-            said.len() >= outputs
+            found = read_all(log, "out", 0).map(|records| values(&records)).unwrap_or_default();
+            found.len() >= outputs
         })?;
-        Ok(said)
+        Ok(found)
     }
 }
 
@@ -131,7 +132,7 @@ pub(crate) fn feed(log: &dyn Log, pairs: &[(String, String)]) -> Outcome {
     write(log, pairs.iter().map(|(key, value)| outgoing("in", Target::Partition(0), key, value)))
 }
 
-/// Whatever fails at whichever step of a commit: the outputs are those of an undisturbed run, each once.
+/// Whatever fails at any step of a commit, the outputs equal those of an undisturbed run, each exactly once.
 pub fn exactly_once_through_any_fault(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     create_topics(log.as_ref(), 1)?;
@@ -147,7 +148,7 @@ pub fn exactly_once_through_any_fault(bench: &mut impl Bench) -> Outcome {
         Fault::ReplyLost,
     ];
     for fault in faults {
-        // A good commit, then one that meets the fault.
+        // A successful commit, followed by one that hits the fault.
         until("a step", || driver.step(Duration::from_millis(100)).is_some_and(|records| records > 0))?;
         driver.commit();
         driver.faults.add(fault);
@@ -161,7 +162,7 @@ pub fn exactly_once_through_any_fault(bench: &mut impl Bench) -> Outcome {
     Ok(())
 }
 
-/// A task on another machine, without a store, has the same rows.
+/// A task on another machine without a store restores the same rows.
 pub fn restores_without_a_store(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     create_topics(log.as_ref(), 1)?;
@@ -182,8 +183,8 @@ pub fn restores_without_a_store(bench: &mut impl Bench) -> Outcome {
     Ok(())
 }
 
-/// Unusable records go to `dead-letters` with their bytes, once, and the task goes on; too many stop it, until somebody starts
-/// it again.
+/// Unusable records are dead-lettered with their bytes, exactly once, and the task continues. Too many of them stop
+/// the task until it is restarted.
 pub fn poison_becomes_a_dead_letter(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     create_topics(log.as_ref(), 1)?;
@@ -204,11 +205,12 @@ pub fn poison_becomes_a_dead_letter(bench: &mut impl Bench) -> Outcome {
     let options = TaskOptions { batch: 100, ..TaskOptions::default() };
     let mut task = TaskHandle::start(TaskParts { options, ..driver.parts.clone() })?;
     until("the circuit breaker", || task.status().state == TaskState::Failed)?;
-    assert!(task.wait(PATIENCE));
+    assert!(task.wait(CASE_TIMEOUT));
     let error = task.status().error.unwrap_or_default();
     assert!(error.contains("501 of the last 1000 records") && error.contains("garbage: a bang"), "{error}");
     drop(task);
-    // What was put aside stays aside: a restart goes on behind it, and every bad record has one letter.
+    // Dead-lettered records stay dead-lettered: a restart continues after them, and every bad record has exactly one
+    // dead letter.
     assert_eq!(read_all(log.as_ref(), "dead-letters", 0)?.len(), 502);
     inputs.extend(pairs(3));
     feed(log.as_ref(), &inputs[10..])?;
@@ -217,9 +219,9 @@ pub fn poison_becomes_a_dead_letter(bench: &mut impl Bench) -> Outcome {
     Ok(())
 }
 
-/// A record of which comes what the log does not take, or at which the fold panics, goes aside alone: those beside it are worked
-/// off, the task goes on, and no transaction stays open.
-pub fn what_cannot_be_written_goes_aside(bench: &mut impl Bench) -> Outcome {
+/// A record whose output the log rejects, or on which the fold panics, is dead-lettered alone. The records around it
+/// are processed, the task continues, and no transaction stays open.
+pub fn unwritable_records_are_dead_lettered(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     create_topics(log.as_ref(), 1)?;
     let mut inputs = pairs(12);
@@ -241,11 +243,13 @@ pub fn what_cannot_be_written_goes_aside(bench: &mut impl Bench) -> Outcome {
     let letter = |offset, code: &str, value: &str| (offset, code.to_owned(), value.as_bytes().to_vec());
     let aside = [letter(3, "unwritable", "huge"), letter(4, "panicked", "panic"), letter(8, "unwritable", "huge row")];
     assert_eq!(letters, aside);
-    until("the task is well", || task.status().state == TaskState::Running && task.status().stands_at.is_none())?;
+    until("the task to be running without a stuck record", || {
+        task.status().state == TaskState::Running && task.status().stuck_at.is_none()
+    })?;
     Ok(())
 }
 
-/// A task reads the same-numbered partitions of several topics, each from where it stood.
+/// A task reads the same-numbered partitions of several topics, each from its last position.
 pub fn several_inputs_one_checkpoint(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     create_topics(log.as_ref(), 1)?;
@@ -256,18 +260,18 @@ pub fn several_inputs_one_checkpoint(bench: &mut impl Bench) -> Outcome {
         write(log.as_ref(), (0..7).map(|_| outgoing("in", Target::ByKey, "a", "v")))?;
         write(log.as_ref(), (0..5).map(|_| outgoing("more", Target::ByKey, "b", "v")))?;
         driver.faults.add(Fault::ReplyLost);
-        let said = driver.finish(log.as_ref(), 12 * round)?;
-        assert_eq!(said.len(), 12 * round);
-        let unique: BTreeSet<_> = said.iter().collect();
-        assert_eq!(unique.len(), said.len(), "nothing twice");
-        assert!(said.iter().any(|text| text.starts_with(&format!("a={} of", 7 * round))));
-        assert!(said.iter().any(|text| text.starts_with(&format!("b={} of", 5 * round))));
+        let found = driver.finish(log.as_ref(), 12 * round)?;
+        assert_eq!(found.len(), 12 * round);
+        let unique: BTreeSet<_> = found.iter().collect();
+        assert_eq!(unique.len(), found.len(), "nothing twice");
+        assert!(found.iter().any(|text| text.starts_with(&format!("a={} of", 7 * round))));
+        assert!(found.iter().any(|text| text.starts_with(&format!("b={} of", 5 * round))));
         driver.crash();
     }
     Ok(())
 }
 
-/// A second instance of a stage takes over some partitions, then all; nothing is lost or doubled.
+/// A second instance of a stage takes over some partitions, then all of them. No record is lost or duplicated.
 pub fn stages_hand_over(bench: &mut impl Bench) -> Outcome {
     const PARTITIONS: i32 = 2;
     let log = bench.log();
@@ -299,7 +303,7 @@ pub fn stages_hand_over(bench: &mut impl Bench) -> Outcome {
     until("a share for each", || first.health().tasks.len() == 1 && second.health().tasks.len() == 1)?;
     counted(100)?;
     feed_all(100)?;
-    first.stop(PATIENCE)?;
+    first.stop(CASE_TIMEOUT)?;
     until("all for the second", || second.health().tasks.len() == 2)?;
     counted(150)?;
     for partition in 0..PARTITIONS {
@@ -310,10 +314,10 @@ pub fn stages_hand_over(bench: &mut impl Bench) -> Outcome {
             log.committed("counter", &at(log.as_ref(), "in", partition)).is_ok_and(|next| next == Some(end))
         })?;
     }
-    Ok(second.stop(PATIENCE)?)
+    Ok(second.stop(CASE_TIMEOUT)?)
 }
 
-/// A stage whose membership is lost is not ready until the group has given it partitions again.
+/// A stage that has lost its membership is not ready until the group has assigned partitions to it again.
 pub fn a_lost_membership_is_not_ready(bench: &mut impl Bench) -> Outcome {
     let faults = Faults::default();
     let log: Arc<dyn Log> = Arc::new(FaultyLog::new(bench.log(), faults.clone()));
@@ -328,10 +332,10 @@ pub fn a_lost_membership_is_not_ready(bench: &mut impl Bench) -> Outcome {
     assert!(!stage.health().is_ready(), "it has no partitions yet: {:?}", stage.health());
     faults.set_group(Group::Heard);
     until("the stage to be ready again", || stage.health().is_ready() && stage.health().tasks.len() == 1)?;
-    Ok(stage.stop(PATIENCE)?)
+    Ok(stage.stop(CASE_TIMEOUT)?)
 }
 
-/// A stage does not start on topics that do not fit, and names each problem.
+/// A stage does not start if its topics do not match their specification. The error names each problem.
 pub fn a_stage_names_wrong_topics(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("in", 2, DELETE), topic(changelog_of("counter"), 3, DELETE)])?;
@@ -356,8 +360,8 @@ mod tests {
     enum Step {
         Feed(Vec<(String, String)>),
         Work,
-        /// While another task of the stage commits.
-        WorkBeside,
+        /// Work while another task of the stage commits.
+        WorkDuringCommit,
         Commit,
         Crash,
         Fault(Fault),
@@ -377,7 +381,7 @@ mod tests {
         prop_oneof![
             3 => prop::collection::vec(pair, 1..8).prop_map(Step::Feed),
             5 => Just(Step::Work),
-            1 => Just(Step::WorkBeside),
+            1 => Just(Step::WorkDuringCommit),
             3 => Just(Step::Commit),
             1 => Just(Step::Crash),
             2 => fault.prop_map(Step::Fault),
@@ -386,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn commits_take_turns_and_wait_a_moment_only() {
+    fn commits_take_turns_and_wait_only_briefly() {
         let log = SimLog::new();
         create_topics(&log, 1).unwrap();
         let clock = Arc::new(ManualClock::at(0));
@@ -397,30 +401,30 @@ mod tests {
             feed(&log, &[("k".to_owned(), "now".to_owned())]).unwrap();
             while driver.step(Duration::ZERO) == Some(0) {}
         };
-        let said = || read_all(&log, "out", 0).unwrap().len();
+        let found = || read_all(&log, "out", 0).unwrap().len();
         let turn = turns.lock().unwrap();
         ask(&mut driver);
-        assert_eq!(said(), 0, "another task is at it");
+        assert_eq!(found(), 0, "another task is committing");
         ask(&mut driver);
         clock.advance(Duration::from_millis(99));
         driver.step(Duration::ZERO);
-        assert_eq!(said(), 0, "what comes meanwhile is worked on");
+        assert_eq!(found(), 0, "records that arrive meanwhile are processed");
         clock.advance(Duration::from_millis(1));
         driver.step(Duration::ZERO);
-        assert_eq!(said(), 2, "it has waited long enough");
+        assert_eq!(found(), 2, "it has waited long enough");
         ask(&mut driver);
-        assert_eq!(said(), 2, "the wait begins anew");
+        assert_eq!(found(), 2, "the wait starts again");
         drop(turn);
         driver.step(Duration::ZERO);
-        assert_eq!(said(), 3, "its turn has come");
+        assert_eq!(found(), 3, "the other task has finished");
         ask(&mut driver);
-        assert_eq!(said(), 4, "nobody else is at it");
+        assert_eq!(found(), 4, "no other task is committing");
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
-        /// Wherever commits, crashes, faults and compactions fall: the outputs are those of an undisturbed run.
+        /// Wherever commits, crashes, faults and compactions happen, the outputs equal those of an undisturbed run.
         #[test]
         fn outputs_do_not_depend_on_what_breaks(steps in prop::collection::vec(step(), 1..60)) {
             let log = SimLog::new();
@@ -435,7 +439,7 @@ mod tests {
                         fed.extend(pairs);
                     }
                     Step::Work => drop(driver.step(Duration::ZERO)),
-                    Step::WorkBeside => {
+                    Step::WorkDuringCommit => {
                         let turns = Arc::clone(&driver.parts.turns);
                         let _turn = turns.lock().unwrap();
                         driver.step(Duration::ZERO);
@@ -446,8 +450,8 @@ mod tests {
                     Step::Compact => log.compact(),
                 }
             }
-            let said = driver.finish(&log, expected(&fed).len()).unwrap();
-            prop_assert_eq!(said, expected(&fed));
+            let found = driver.finish(&log, expected(&fed).len()).unwrap();
+            prop_assert_eq!(found, expected(&fed));
             let bad = fed.iter().filter(|(_, value)| value == "!").count();
             driver.finish(&log, expected(&fed).len()).unwrap();
             until("all dead letters", || {
@@ -456,10 +460,10 @@ mod tests {
                 read_all(&log, "dead-letters", 0).unwrap().len() >= bad
             }).unwrap();
             prop_assert_eq!(read_all(&log, "dead-letters", 0).unwrap().len(), bad);
-            // A store that was built up and one that is restored from the changelog hold the same rows.
+            // A store that was built up and a store that was restored from the changelog contain the same rows.
             driver.crash();
-            let anew = Arc::new(MemoryStores::default());
-            let mut restored = Driver::new(Arc::new(log), Arc::clone(&anew) as _, Arc::new(ONE_INPUT));
+            let fresh = Arc::new(MemoryStores::default());
+            let mut restored = Driver::new(Arc::new(log), Arc::clone(&fresh) as _, Arc::new(ONE_INPUT));
             restored.step(Duration::ZERO);
             until("the last faults to pass", || driver.step(Duration::ZERO).is_some()).unwrap();
             let rows = |stores: &MemoryStores| {
@@ -467,7 +471,7 @@ mod tests {
                 rows.remove(crate::checkpoint::KEY);
                 rows
             };
-            prop_assert_eq!(rows(&anew), rows(&stores));
+            prop_assert_eq!(rows(&fresh), rows(&stores));
         }
     }
 }

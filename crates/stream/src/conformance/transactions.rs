@@ -1,4 +1,4 @@
-//! Transactions: whole or not at all, by one owner.
+//! Transactions: atomic, with one owner per id.
 
 use super::{Bench, DELETE, Outcome, at, outgoing, read_all, read_count, read_to_end, topic, until, values, write};
 use crate::{
@@ -6,8 +6,9 @@ use crate::{
     record::Target,
 };
 
-/// All records of a commit are visible after it, in every partition, and it says where it wrote.
-pub fn a_commit_is_whole(bench: &mut impl Bench) -> Outcome {
+/// All records of a commit are visible after it, in every partition. The commit returns the positions that it wrote
+/// to.
+pub fn a_commit_is_atomic(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("a", 2, DELETE), topic("b", 1, DELETE)])?;
     let mut owner = log.transactional("owner")?;
@@ -23,7 +24,7 @@ pub fn a_commit_is_whole(bench: &mut impl Bench) -> Outcome {
             assert_eq!(records.last().and_then(|record| record.value.as_deref()), Some(round.as_bytes()));
             let place = at(log.as_ref(), topic, partition);
             assert_eq!(written.after(&place), records.last().map(crate::record::Record::next));
-            // A reader goes on after it.
+            // A reader continues after the commit.
             let next = written.after(&place).ok_or("no position")?;
             let mut reader = log.reader(&[(place, Start::At(next))])?;
             assert!(read_to_end(reader.as_mut())?.is_empty());
@@ -33,7 +34,7 @@ pub fn a_commit_is_whole(bench: &mut impl Bench) -> Outcome {
     Ok(())
 }
 
-/// The positions of a group move with the transaction.
+/// The committed positions of a group move together with the transaction.
 pub fn positions_move_with_it(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("in", 1, DELETE), topic("out", 1, DELETE)])?;
@@ -53,7 +54,7 @@ fn poll(member: &dyn Membership) -> Option<Assignment> {
     member.poll(std::time::Duration::from_millis(100)).ok().flatten()
 }
 
-/// Taking over an id fences the owner before: its commits fail and leave nothing.
+/// Taking over an id fences the previous owner: its commits fail and write nothing.
 pub fn a_newer_owner_fences(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("t", 1, DELETE)])?;
@@ -69,8 +70,8 @@ pub fn a_newer_owner_fences(bench: &mut impl Bench) -> Outcome {
     Ok(())
 }
 
-/// Of a transaction that could not be written nothing is visible.
-pub fn an_aborted_one_is_invisible(bench: &mut impl Bench) -> Outcome {
+/// No record of a failed transaction is visible.
+pub fn aborted_transactions_are_invisible(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("t", 1, DELETE)])?;
     let mut owner = log.transactional("owner")?;
@@ -83,8 +84,9 @@ pub fn an_aborted_one_is_invisible(bench: &mut impl Bench) -> Outcome {
     Ok(())
 }
 
-/// An open transaction holds back what follows it; taking over its id ends it, and it leaves nothing.
-pub fn an_open_one_is_invisible(bench: &mut impl Bench) -> Outcome {
+/// An open transaction holds back the records after it. Taking over its id aborts it, and none of its records become
+/// visible.
+pub fn open_transactions_are_invisible(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("t", 1, DELETE)])?;
     write(log.as_ref(), [outgoing("t", Target::ByKey, "k", "before")])?;

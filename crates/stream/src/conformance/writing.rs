@@ -1,17 +1,17 @@
-//! Plain writing, topics, what is kept.
+//! Writing without transactions, topics, and compaction.
 
 use std::collections::BTreeMap;
 
 use serin_topology::Cleanup;
 
-use super::{Bench, DELETE, Outcome, PATIENCE, at, outgoing, read_all, topic, values, write};
+use super::{Bench, CASE_TIMEOUT, DELETE, Outcome, at, outgoing, read_all, topic, values, write};
 use crate::{
     log::{Start, WriteError},
     partition_of,
     record::{Outgoing, Target},
 };
 
-/// `ByKey` is Kafka's own rule, `EveryPartition` copies.
+/// `ByKey` uses Kafka's own partitioner, and `EveryPartition` writes a copy to each partition.
 pub fn keys_go_where_kafka_sends_them(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("t", 5, DELETE)])?;
@@ -28,7 +28,7 @@ pub fn keys_go_where_kafka_sends_them(bench: &mut impl Bench) -> Outcome {
     Ok(())
 }
 
-/// A full queue says so at once; what was taken gets to the log, what was refused does not.
+/// A full queue is reported at once. Accepted records reach the log, and rejected ones do not.
 pub fn a_full_queue_never_blocks(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("t", 1, DELETE)])?;
@@ -48,14 +48,14 @@ pub fn a_full_queue_never_blocks(bench: &mut impl Bench) -> Outcome {
         }
     }
     assert!(refused > 10, "a queue of four took everything");
-    writer.flush(PATIENCE)?;
+    writer.flush(CASE_TIMEOUT)?;
     assert_eq!(writer.failed(), 0);
     assert_eq!(values(&read_all(log.as_ref(), "t", 0)?), taken);
     Ok(())
 }
 
-/// Records that the log cannot take are refused when they are sent.
-pub fn what_cannot_be_written_is_refused(bench: &mut impl Bench) -> Outcome {
+/// Records that the log cannot accept are rejected when they are sent.
+pub fn unwritable_records_are_refused(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("t", 2, DELETE)])?;
     let writer = log.writer(10)?;
@@ -64,12 +64,12 @@ pub fn what_cannot_be_written_is_refused(bench: &mut impl Bench) -> Outcome {
     let large = Outgoing { value: Some(vec![b'x'; 10 << 20].into()), ..outgoing("t", Target::Partition(0), "k", "") };
     assert_eq!(writer.send(large), Err(WriteError::TooLarge));
     writer.send(outgoing("t", Target::Partition(0), "k", "fits"))?;
-    writer.flush(PATIENCE)?;
+    writer.flush(CASE_TIMEOUT)?;
     assert_eq!(values(&read_all(log.as_ref(), "t", 0)?), ["fits"]);
     Ok(())
 }
 
-/// Creating what exists changes nothing; what is missing is left out of the description.
+/// Creating an existing topic changes nothing. Missing topics are left out of the description.
 pub fn topics_are_created_once(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     let mut first = topic("a", 2, DELETE);
@@ -87,7 +87,8 @@ pub fn topics_are_created_once(bench: &mut impl Bench) -> Outcome {
     Ok(())
 }
 
-/// After compaction the newest value of each key is there, at its place and in order; tombstoned keys are not.
+/// After compaction the newest value of each key is present, at its offset and in order. Keys with a tombstone are
+/// not.
 pub fn compaction_keeps_the_newest(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("t", 1, Cleanup::Compact)])?;
@@ -113,8 +114,8 @@ pub fn compaction_keeps_the_newest(bench: &mut impl Bench) -> Outcome {
     Ok(())
 }
 
-/// Topics, records, positions and epochs are there after a restart, and offsets go on.
-pub fn what_was_written_survives_a_restart(bench: &mut impl Bench) -> Outcome {
+/// Topics, records, positions and epochs survive a restart, and offsets continue.
+pub fn written_data_survives_a_restart(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("t", 2, DELETE)])?;
     write(log.as_ref(), (0..100).map(|n| outgoing("t", Target::Partition(1), "k", &n.to_string())))?;
@@ -127,7 +128,7 @@ pub fn what_was_written_survives_a_restart(bench: &mut impl Bench) -> Outcome {
     }
     let log = bench.log();
     let mut described = log.describe(&["t"])?;
-    // A log may name settings that nobody asked for.
+    // A log may return settings that were not requested.
     for topic in &mut described {
         topic.settings.clear();
     }

@@ -1,9 +1,9 @@
-//! How records, topics and numbers stand on disk. All integers are big endian, so that keys sort like numbers.
+//! The disk format of records, topics and numbers. All integers are big-endian, so that keys sort like numbers.
 //!
 //! | writer | reader | outcome |
 //! |---|---|---|
 //! | format 1 | format 1 | read |
-//! | newer | format 1 | the log does not open; nothing is changed |
+//! | newer | format 1 | the log does not open and is left unchanged |
 
 use bytes::{Buf, BufMut, Bytes};
 use serin_topology::{Cleanup, TopicSpec};
@@ -13,12 +13,12 @@ use crate::{
     record::Headers,
 };
 
-/// Version of everything in this file. Kept in the meta family under [`FORMAT_KEY`].
+/// Version of the disk format, stored in the meta family under [`FORMAT_KEY`].
 pub(super) const FORMAT: u8 = 1;
-/// Where the version is kept.
+/// Key of the format version.
 pub(super) const FORMAT_KEY: &[u8] = b"format";
 
-// First bytes of the keys in the meta family. Never given another meaning.
+// First bytes of the keys in the meta family. They are never reused.
 pub(super) const TOPIC: u8 = b't';
 pub(super) const EPOCH: u8 = b'e';
 pub(super) const POSITION: u8 = b'p';
@@ -51,18 +51,18 @@ pub(super) fn place_of(bytes: &[u8]) -> Option<Place> {
     Some(Place { topic: u32::from_be_bytes(*topic), partition })
 }
 
-/// Key in the meta family.
+/// A key in the meta family.
 pub(super) fn meta_key(kind: u8, rest: &[u8]) -> Vec<u8> {
     [&[kind], rest].concat()
 }
 
-/// Key of a group's position.
+/// The key of a group's position.
 pub(super) fn position_key(group: &str, place: Place) -> Vec<u8> {
     meta_key(POSITION, &[group.as_bytes(), b"\0", &place_bytes(place)].concat())
 }
 
-/// A record: timestamp `i64`, length of the key `u32`, key, 1 and length `u32` and value or 0, number of headers `u16`, then
-/// their block as [`Headers`] keeps it (its bytes are part of this format).
+/// Encodes a record: timestamp `i64`, length of the key `u32`, key, 1 and length `u32` and value or 0, number of headers `u16`, then
+/// their block as [`Headers`] stores it (its bytes are part of this format).
 pub(super) fn encode(record: &Stored, into: &mut Vec<u8>) {
     into.put_i64(record.timestamp_ms);
     put_long(&record.key, into);
@@ -97,7 +97,7 @@ fn take_long(bytes: &mut Bytes) -> Option<Bytes> {
     (bytes.len() >= length).then(|| bytes.split_to(length))
 }
 
-/// A topic as JSON.
+/// Encodes a topic as JSON.
 pub(super) fn encode_topic(spec: &TopicSpec) -> Vec<u8> {
     let retention_ms = match spec.cleanup {
         Cleanup::Delete { retention_ms } => Some(retention_ms),

@@ -14,10 +14,10 @@ use crate::local::{
     storage::{Storage as _, StorageError},
 };
 
-/// How often the writer's files are looked at.
+/// How often the writer's files are checked.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Starts the thread that follows. It ends with the log.
+/// Starts the thread that follows the log. It ends with the log.
 pub(super) fn start(log: &Arc<Inner<RocksStorage>>, gone: Receiver<()>) -> std::io::Result<()> {
     let log: Weak<_> = Arc::downgrade(log);
     thread::Builder::new().name("serin-follow".into()).spawn(move || {
@@ -25,15 +25,15 @@ pub(super) fn start(log: &Arc<Inner<RocksStorage>>, gone: Receiver<()>) -> std::
             && let Some(log) = log.upgrade()
         {
             if let Err(error) = catch_up(&log) {
-                tracing::warn!(%error, "the log cannot be followed for the moment");
+                tracing::warn!(%error, "following the log failed; will retry");
             }
         }
     })?;
     Ok(())
 }
 
-/// Shows readers what was written since the last look. Between two looks the storage does not change, so the bounds that are
-/// shown belong to the records that can be read.
+/// Makes the records visible that were written since the last check. The storage does not change between two checks,
+/// so the published bounds match the records that can be read.
 fn catch_up(log: &Inner<RocksStorage>) -> Result<(), StorageError> {
     log.storage.catch_up()?;
     let image = log.storage.load()?;

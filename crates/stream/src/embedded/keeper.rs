@@ -1,5 +1,5 @@
-//! Removes what may go: records past their retention, records with a newer one of the same key, and the oldest when the
-//! disk fills.
+//! Removes old records: those past their retention, those with a newer record of the same key, and the oldest ones
+//! when the disk fills.
 
 use std::{
     collections::HashMap,
@@ -19,12 +19,12 @@ use crate::local::{
     topics::Topic,
 };
 
-/// Appended records from which a compacted partition is worth a pass, if it has not more live ones than that: then as many
-/// as it has. Passes so cost a constant factor of appending.
+/// A compacted partition is compacted after this many appended records, or after as many as it has live records,
+/// whichever is larger. Compaction so costs a constant factor of appending.
 const MIN_DIRTY: i64 = 10_000;
-/// Records removed per write.
+/// Number of records removed per write.
 const REMOVE_BATCH: usize = 10_000;
-/// Share of a partition that goes when the log is too large: a tenth.
+/// The fraction of a partition that is removed when the log is too large: one tenth.
 const EARLY_SHARE: i64 = 10;
 
 /// Starts the keeper's thread. It ends with the log.
@@ -48,10 +48,10 @@ pub(super) fn start(
     Ok(())
 }
 
-/// What the keeper remembers between passes.
+/// The keeper's state between passes.
 pub(super) struct Keeper {
     options: EmbeddedOptions,
-    /// For each compacted partition, its end and its live records at the last pass.
+    /// For each compacted partition, its end and its number of live records at the last pass.
     compacted: HashMap<Place, (i64, i64)>,
 }
 
@@ -60,7 +60,7 @@ impl Keeper {
         Self { options, compacted: HashMap::new() }
     }
 
-    /// One pass over all partitions.
+    /// Makes one pass over all partitions.
     pub(super) fn tidy(&mut self, log: &Inner<RocksStorage>) -> Result<(), StorageError> {
         let now_ms = self.options.clock.now_ms();
         let too_large = log.storage.size()? > self.options.max_bytes;
@@ -94,8 +94,8 @@ impl Keeper {
     }
 }
 
-/// Removes all records before `end` that have a newer one of the same key there, and tombstones older than
-/// `oldest_tombstone`. Returns how many are left.
+/// Removes all records before `end` that have a newer record of the same key, and tombstones older than
+/// `oldest_tombstone`. Returns the number of records left.
 fn compact(
     storage: &RocksStorage,
     place: Place,
@@ -107,7 +107,7 @@ fn compact(
     let mut gone = Vec::new();
     storage.read(place, start, end, &mut |offset, Stored { timestamp_ms, key, value, .. }| {
         let is_old_tombstone = value.is_none() && timestamp_ms < oldest_tombstone;
-        // The key is copied: as a slice it would keep the whole record in memory.
+        // The key is copied: a slice would keep the whole record in memory.
         gone.extend(newest.insert(Bytes::copy_from_slice(&key), (offset, is_old_tombstone)).map(|(older, _)| older));
         true
     })?;
@@ -121,7 +121,7 @@ fn compact(
     Ok(live as i64)
 }
 
-/// Removes what is older than `cutoff_ms` from the front.
+/// Removes records older than `cutoff_ms` from the start.
 fn expire(
     storage: &RocksStorage,
     place: Place,
@@ -143,12 +143,17 @@ fn expire(
     trim(storage, place, tail, first_kept)
 }
 
-/// Removes a share of a partition from the front.
+/// Removes a fraction of a partition from its start.
 fn drop_early(storage: &RocksStorage, topic: &Topic, place: Place, tail: &Tail) -> Result<(), StorageError> {
     let start = tail.start() + (tail.end() - tail.start()) / EARLY_SHARE;
     if start > tail.start() {
         let (topic, partition) = (&topic.spec.name, place.partition);
-        tracing::warn!(topic, partition, start, "the log is over its size: the oldest records go early");
+        tracing::warn!(
+            topic,
+            partition,
+            start,
+            "the log is larger than its limit; removing the oldest records before their retention ends"
+        );
         trim(storage, place, tail, start)?;
         storage.reclaim(place, start);
     }
@@ -159,7 +164,8 @@ fn trim(storage: &RocksStorage, place: Place, tail: &Tail, start: i64) -> Result
     if start <= tail.start() {
         return Ok(());
     }
-    // Readers learn of it before the records go: whoever stands there gets an error, not a gap.
+    // Readers are notified before the records are removed, so a reader at such a position gets an error instead of a
+    // gap.
     tail.trim(start);
     storage.write(vec![Change::Start { place, start }], false)
 }

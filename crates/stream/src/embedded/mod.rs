@@ -1,10 +1,10 @@
-//! The log on one `RocksDB` within this process: the default of `serin up`, so a laptop needs no broker.
+//! A log in one `RocksDB` within this process. It is the default of `serin up`, so a laptop needs no broker.
 //!
-//! A commit is one write with a synced write-ahead log: what was acknowledged survives `kill -9` and loss of power, and
-//! nothing of a transaction is there unless all of it is. One process at a time has the directory.
+//! A commit is one write with a synced write-ahead log: acknowledged records survive `kill -9` and a power loss, and
+//! a transaction is either complete or absent. Only one process at a time can open the directory.
 //!
-//! Old records go as a topic says: after its retention time, or when a newer record has their key. A bound on the size of
-//! the whole log drops the oldest of what may be deleted.
+//! Old records are removed according to the topic's policy: after the retention time, or when a newer record has the
+//! same key. If the whole log exceeds its size limit, the oldest deletable records are removed early.
 
 mod codec;
 mod follow;
@@ -22,26 +22,26 @@ use crate::{
     log::LogError,
 };
 
-/// A log on `RocksDB` in this process. Clones are the same log; the directory is free again once all of them, and their
-/// readers and writers, are gone.
+/// A log on `RocksDB` in this process. Clones share the same log. The directory is unlocked once all clones and their
+/// readers and writers are dropped.
 pub type EmbeddedLog = LocalLog<RocksStorage>;
 
-/// How an embedded log behaves.
+/// Options of an embedded log.
 #[derive(Clone)]
 pub struct EmbeddedOptions {
-    /// Stands before every topic name.
+    /// Prefix of every topic name.
     pub prefix: String,
-    /// How long a plain writer waits for company before it writes: each write waits for the disk.
+    /// How long a plain writer lingers to batch records, because each write waits for the disk.
     pub linger: Duration,
-    /// Size of the records on disk, in bytes, from which the oldest are dropped early.
+    /// Size of the records on disk, in bytes, above which the oldest are removed early.
     pub max_bytes: u64,
-    /// Files that are kept open.
+    /// Maximum number of open files.
     pub max_open_files: i32,
     /// How long a tombstone stays in a compacted topic.
     pub tombstones_kept: Duration,
-    /// How often old records are looked for.
+    /// How often old records are removed.
     pub tidy_every: Duration,
-    /// The clock, for the timestamps of records and their age.
+    /// The clock for the timestamps and ages of records.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -52,7 +52,7 @@ impl Default for EmbeddedOptions {
             linger: Duration::from_millis(1),
             max_bytes: 10 << 30,
             max_open_files: 512,
-            // As Kafka's `delete.retention.ms`.
+            // The same as Kafka's `delete.retention.ms`.
             tombstones_kept: Duration::from_hours(24),
             tidy_every: Duration::from_secs(5),
             clock: Arc::new(SystemClock::default()),
@@ -61,7 +61,7 @@ impl Default for EmbeddedOptions {
 }
 
 impl EmbeddedLog {
-    /// Opens the log in `folder`, which is created if need be.
+    /// Opens the log in `folder`, which is created if it does not exist.
     pub fn open(folder: &Path, options: EmbeddedOptions) -> Result<Self, LogError> {
         let (alive, gone) = bounded(0);
         let storage = RocksStorage::open(folder, options.max_open_files, alive)?;
@@ -71,8 +71,8 @@ impl EmbeddedLog {
         Ok(log)
     }
 
-    /// Follows the log in `folder` while another process has it: reads only, a moment behind. `scratch` is an empty folder that
-    /// lives as long as the log.
+    /// Follows the log in `folder` while another process writes it. The log is read-only and slightly behind.
+    /// `scratch` is an empty folder that must live as long as the log.
     pub fn follow(folder: &Path, scratch: &Path, options: &EmbeddedOptions) -> Result<Self, LogError> {
         let (alive, gone) = bounded(0);
         let storage = RocksStorage::follow(folder, scratch, alive)?;
@@ -82,7 +82,8 @@ impl EmbeddedLog {
         Ok(log)
     }
 
-    /// Looks for old records now. It happens by itself every [`EmbeddedOptions::tidy_every`]; tests choose the moment.
+    /// Removes old records now. This happens automatically every [`EmbeddedOptions::tidy_every`]; tests choose the
+    /// moment.
     pub fn tidy(&self, options: &EmbeddedOptions) -> Result<(), LogError> {
         let mut keeper = keeper::Keeper::new(options.clone());
         keeper.tidy(self.inner()).map_err(|error| failed("removing old records", &error))

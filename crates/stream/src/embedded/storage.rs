@@ -1,4 +1,4 @@
-//! Records and bookkeeping in two column families of one `RocksDB`.
+//! Stores records and metadata in two column families of one `RocksDB`.
 
 use std::path::Path;
 
@@ -23,18 +23,18 @@ use crate::{
 const RECORDS: &str = "records";
 const META: &str = "meta";
 
-/// Block cache: readers of a log are mostly at its end, which is in the write buffer.
+/// Size of the block cache. Readers of a log are mostly at its end, which is in the write buffer.
 const CACHE_BYTES: usize = 32 << 20;
-/// Write buffer of the records.
+/// Size of the write buffer for records.
 const WRITE_BUFFER_BYTES: usize = 32 << 20;
-/// Write-ahead log kept before buffers are flushed: bounds the time of the next start.
+/// Maximum write-ahead log before buffers are flushed. It bounds the time of the next start.
 const MAX_WAL_BYTES: u64 = 128 << 20;
 
 /// The storage of an embedded log.
 pub struct RocksStorage {
     db: DB,
     _open: Open,
-    /// Tells the keeper by its end that the log is gone.
+    /// Its end notifies the keeper that the log was dropped.
     _alive: Sender<()>,
 }
 
@@ -54,11 +54,11 @@ impl RocksStorage {
         Ok(storage)
     }
 
-    /// Opens the records of another process's log to read them; `scratch` is an empty folder for notes of this reader.
+    /// Opens the log of another process for reading. `scratch` is an empty folder for this reader's own files.
     pub(super) fn follow(folder: &Path, scratch: &Path, alive: Sender<()>) -> Result<Self, LogError> {
         let doing = "reading the log directory";
         if !folder.join("CURRENT").exists() {
-            let cause = format!("there is no log in {}; `serin up` makes one", folder.display());
+            let cause = format!("there is no log in {}; `serin up` creates one", folder.display());
             return Err(failed(doing, &cause));
         }
         let families = [RECORDS, META].map(|name| ColumnFamilyDescriptor::new(name, options()));
@@ -67,7 +67,7 @@ impl RocksStorage {
         Ok(Self { db, _open: Open::new(), _alive: alive })
     }
 
-    /// Takes over what the process that writes has written since.
+    /// Catches up with the records that the writing process has appended since the last call.
     pub(super) fn catch_up(&self) -> Result<(), StorageError> {
         self.db.try_catch_up_with_primary().map_err(|error| storage_error(&error))
     }
@@ -90,7 +90,7 @@ impl RocksStorage {
         self.db.cf_handle(name).expect("both families are opened with the database")
     }
 
-    /// Bytes of records, on disk and on their way there.
+    /// Bytes of records, on disk and in write buffers.
     pub(super) fn size(&self) -> Result<u64, StorageError> {
         let property = |name: &str| self.db.property_int_value_cf(self.family(RECORDS), name);
         let files = property("rocksdb.total-sst-files-size").map_err(|error| storage_error(&error))?;
@@ -98,7 +98,7 @@ impl RocksStorage {
         Ok(files.unwrap_or(0) + buffers.unwrap_or(0))
     }
 
-    /// Gives the space of deleted records of a place back.
+    /// Frees the disk space of a partition's deleted records.
     pub(super) fn reclaim(&self, place: Place, before: i64) {
         let (from, until) = (codec::record_key(place, 0), codec::record_key(place, before));
         self.db.compact_range_cf(self.family(RECORDS), Some(from), Some(until));
@@ -153,10 +153,10 @@ fn storage_error(error: &rocksdb::Error) -> StorageError {
 }
 
 fn damaged() -> StorageError {
-    StorageError("the bookkeeping of the log is damaged".into())
+    StorageError("the metadata of the log is damaged".into())
 }
 
-/// One entry of the meta family, put where it belongs.
+/// Adds one entry of the meta family to the image.
 fn read_meta(image: &mut Image, key: &[u8], value: &[u8]) -> Option<()> {
     let (kind, rest) = key.split_first()?;
     let number = || Some(i64::from_be_bytes(value.try_into().ok()?));
@@ -165,7 +165,7 @@ fn read_meta(image: &mut Image, key: &[u8], value: &[u8]) -> Option<()> {
         codec::EPOCH => image.epochs.push((String::from_utf8(rest.to_vec()).ok()?, number()?)),
         codec::START => image.starts.push((codec::place_of(rest)?, number()?)),
         codec::END => image.ends.push((codec::place_of(rest)?, number()?)),
-        // Positions are looked up one by one; the format was checked.
+        // Positions are looked up individually, and the format was already checked.
         _ => {}
     }
     Some(())

@@ -1,4 +1,4 @@
-//! What all clients share: where their messages go, how errors read, how to wait for a future.
+//! Shared parts of all clients: logging, readable errors, and waiting for a future.
 
 use std::{
     future::Future,
@@ -21,31 +21,32 @@ use crate::{
     log::LogError,
 };
 
-/// How long a request to the cluster may take before it is an error.
+/// Timeout of a request to the cluster.
 pub(super) const REQUEST: Duration = Duration::from_secs(10);
 
-/// Sends librdkafka's messages to `tracing`, and remembers the last complaint: librdkafka's errors say only "timed out".
+/// Sends librdkafka's messages to `tracing` and remembers the last error, because librdkafka's own errors often
+/// contain only "timed out".
 #[derive(Debug, Default)]
-pub(super) struct Complaints(Mutex<Option<Complaint>>);
+pub(super) struct ErrorLog(Mutex<Option<LastError>>);
 
 const ALL_DOWN: RDKafkaErrorCode = RDKafkaErrorCode::AllBrokersDown;
 
 #[derive(Debug)]
-struct Complaint {
+struct LastError {
     code: Option<RDKafkaErrorCode>,
     reason: String,
 }
 
-impl Complaints {
-    /// An error with the last complaint, and what to look at.
+impl ErrorLog {
+    /// Creates an error that includes the last client error and what to check.
     pub(super) fn explain(&self, doing: &str, error: &KafkaError) -> LogError {
         let cause = match &*lock(&self.0) {
-            Some(Complaint { code, reason }) => {
-                // OpenSSL's complaint sometimes comes as a broken connection.
+            Some(LastError { code, reason }) => {
+                // An OpenSSL error is sometimes reported as a broken connection.
                 let code = if reason.contains("SSL routines") { Some(RDKafkaErrorCode::SSL) } else { *code };
-                let way_out = code.and_then(way_out).map(|way_out| format!("; {way_out}")).unwrap_or_default();
+                let hint = code.and_then(hint).map(|hint| format!("; {hint}")).unwrap_or_default();
                 let reason = if code == Some(ALL_DOWN) { String::new() } else { format!(" (librdkafka: {reason})") };
-                format!("{error}{reason}{way_out}")
+                format!("{error}{reason}{hint}")
             }
             None => error.to_string(),
         };
@@ -53,7 +54,7 @@ impl Complaints {
     }
 }
 
-/// librdkafka's name of a property, and the setting it comes from.
+/// librdkafka properties, with the settings that they come from.
 const SETTINGS: [(&str, &str); 7] = [
     ("ssl.ca.location", "security.ca_file"),
     ("ssl.certificate.location", "security.certificate_file"),
@@ -64,26 +65,26 @@ const SETTINGS: [(&str, &str); 7] = [
     ("sasl.password", "security.password"),
 ];
 
-/// What to look at when connections fail with this code.
-fn way_out(code: RDKafkaErrorCode) -> Option<&'static str> {
+/// What to check when connections fail with this code.
+fn hint(code: RDKafkaErrorCode) -> Option<&'static str> {
     use RDKafkaErrorCode as Code;
     match code {
         Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
             Some("check `security.username`, `security.password` and `security.sasl_mechanism`")
         }
         Code::SSL => Some(
-            "check that `security.ca_file` holds the authority that signed the brokers' certificates, that `brokers` has the \
-             names they are made out to, and `security.protocol`",
+            "check that `security.ca_file` contains the authority that signed the brokers' certificates, that `brokers` uses \
+             the host names in these certificates, and `security.protocol`",
         ),
         Code::Resolve => Some("check the host names in `brokers`"),
         Code::BrokerTransportFailure | ALL_DOWN => {
-            Some("check `brokers`, and `security.protocol` against the protocol of that listener")
+            Some("check `brokers`, and that `security.protocol` matches the protocol of that listener")
         }
         _ => None,
     }
 }
 
-impl ClientContext for Complaints {
+impl ClientContext for ErrorLog {
     fn log(&self, level: RDKafkaLogLevel, _facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => {
@@ -97,9 +98,9 @@ impl ClientContext for Complaints {
         tracing::debug!(target: "librdkafka", %error, reason);
         let code = code(&error);
         let mut last = lock(&self.0);
-        // It follows each complaint about one broker, and says less.
+        // This error follows each error about one broker and is less specific.
         if code != Some(ALL_DOWN) || last.is_none() {
-            *last = Some(Complaint { code, reason: reason.to_owned() });
+            *last = Some(LastError { code, reason: reason.to_owned() });
         }
     }
 }
@@ -108,23 +109,23 @@ impl ClientContext for Complaints {
 pub(super) fn config_error(doing: &str, error: &KafkaError) -> LogError {
     match error {
         KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, name, _) => {
-            let cause = format!("librdkafka has no property `{name}`; take it out of `properties` or correct its name");
+            let cause = format!("librdkafka has no property `{name}`; remove it from `properties` or correct its name");
             failed(doing, &cause)
         }
         KafkaError::ClientConfig(_, _, name, _) => {
-            let cause = format!("the property `{name}` has no valid value; librdkafka's CONFIGURATION.md lists them");
+            let cause = format!("the property `{name}` has no valid value; see librdkafka's CONFIGURATION.md");
             failed(doing, &cause)
         }
         KafkaError::ClientCreation(cause) => {
             let setting = SETTINGS.iter().find(|(property, _)| cause.contains(property));
-            let way_out = setting.map(|(_, setting)| format!("; check `{setting}`")).unwrap_or_default();
-            failed(doing, &format!("librdkafka: {cause}{way_out}"))
+            let hint = setting.map(|(_, setting)| format!("; check `{setting}`")).unwrap_or_default();
+            failed(doing, &format!("librdkafka: {cause}{hint}"))
         }
         other => failed(doing, other),
     }
 }
 
-/// The code in an error, where it has one.
+/// The code of an error, if it has one.
 pub(super) fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     match error {
         KafkaError::Transaction(error) => Some(error.code()),
@@ -132,7 +133,7 @@ pub(super) fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     }
 }
 
-/// Waits for a future on this thread. librdkafka completes admin requests from its own threads.
+/// Blocks this thread until a future completes. librdkafka completes admin requests from its own threads.
 pub(super) fn wait_for<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {
@@ -150,8 +151,8 @@ pub(super) fn wait_for<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Drops a client on a thread of its own: closing waits for brokers, and nobody should wait for that.
+/// Drops a client on its own thread, because closing waits for brokers and should not block the caller.
 pub(super) fn drop_aside<T: Send + 'static>(client: T) {
-    // If no thread can be had, the closure is dropped here, and the client with it.
+    // If the thread cannot be started, the closure and the client are dropped here.
     let _ = thread::Builder::new().name("serin-close".into()).spawn(move || drop(client));
 }

@@ -1,22 +1,22 @@
-//! The context of readers: librdkafka's messages, and nothing else.
+//! The context of readers. It only handles librdkafka's messages.
 
 use rdkafka::{ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
 
-use super::client::Complaints;
+use super::client::ErrorLog;
 
-/// Context of consumers that are assigned by hand: there are no rebalances.
+/// Context of manually assigned consumers, which have no rebalances.
 #[derive(Debug, Default)]
 pub(super) struct LogConsumerContext {
-    pub(super) complaints: Complaints,
+    pub(super) errors: ErrorLog,
 }
 
 impl ClientContext for LogConsumerContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.complaints.log(level, facility, message);
+        self.errors.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.complaints.error(error, reason);
+        self.errors.error(error, reason);
     }
 }
 

@@ -1,10 +1,10 @@
-//! Membership in a consumer group: a consumer that is paused everywhere and never delivers.
+//! Membership in a consumer group: a consumer with all partitions paused that never delivers records.
 //!
-//! It lives on a thread of its own that does nothing but poll, so no work can make the group think it is dead. When
-//! partitions are revoked, that thread waits in librdkafka's callback until they are released.
+//! It runs on its own thread that does nothing but poll, so slow processing cannot make the group consider the member
+//! dead. When partitions are revoked, this thread waits in librdkafka's callback until they are released.
 //!
-//! Only the first topic is subscribed to: a cooperative assignment deals out partitions one by one and would tear
-//! same-numbered partitions of several topics apart.
+//! It subscribes only to the first topic: a cooperative assignment distributes individual partitions and would
+//! separate same-numbered partitions of several topics.
 
 use std::{
     any::Any,
@@ -28,7 +28,7 @@ use rdkafka::{
 };
 
 use super::{
-    client::{Complaints, config_error, drop_aside},
+    client::{ErrorLog, config_error, drop_aside},
     options::KafkaOptions,
 };
 use crate::{
@@ -36,11 +36,11 @@ use crate::{
     log::{Assignment, LogError, Membership},
 };
 
-/// One poll of the membership thread: the longest delay of a drop.
+/// Duration of one poll of the membership thread, and so the longest delay of a drop.
 const POLL: Duration = Duration::from_millis(100);
-/// How long a revoke waits for the tasks to end. Longer than a stage gives them.
+/// How long a revocation waits for the tasks to end. It is longer than the time that a stage gives them.
 const REVOKE: Duration = Duration::from_secs(15);
-/// How long a drop waits for the group to be left. A process that ends without it is missed after the session timeout.
+/// How long a drop waits until the member has left the group. Otherwise the group notices after the session timeout.
 const LEAVE: Duration = Duration::from_secs(3);
 
 type Event = Result<Assignment, String>;
@@ -56,9 +56,9 @@ pub struct KafkaMembership {
     ended: Receiver<()>,
 }
 
-/// Passes rebalances on.
+/// Forwards rebalances.
 struct Rebalances {
-    complaints: Complaints,
+    errors: ErrorLog,
     events: Sender<Event>,
     released: Receiver<Vec<i32>>,
     leaving: Arc<AtomicBool>,
@@ -71,7 +71,7 @@ impl KafkaMembership {
         let (released, releases) = unbounded();
         let leaving = Arc::new(AtomicBool::new(false));
         let context = Rebalances {
-            complaints: Complaints::default(),
+            errors: ErrorLog::default(),
             events: events.clone(),
             released: releases,
             leaving: Arc::clone(&leaving),
@@ -91,7 +91,7 @@ impl KafkaMembership {
         Ok(Self { consumer: Some(consumer), events: receiver, released, leaving, ended })
     }
 
-    /// What a transaction needs to move the group's positions.
+    /// The metadata that a transaction needs to commit the group's positions.
     pub(super) fn metadata(&self) -> Option<ConsumerGroupMetadata> {
         self.consumer.as_ref()?.group_metadata()
     }
@@ -107,7 +107,7 @@ fn config(options: &KafkaOptions, group: &str) -> rdkafka::ClientConfig {
     config.set("partition.assignment.strategy", "cooperative-sticky");
     config.set("enable.auto.commit", "false");
     config.set("enable.auto.offset.store", "false");
-    // It never reads; without a position this keeps the paused partitions quiet.
+    // The consumer never reads. Without a position this setting keeps the paused partitions quiet.
     config.set("auto.offset.reset", "latest");
     for (name, value) in [("session.timeout.ms", "10000"), ("heartbeat.interval.ms", "1000")] {
         if !options.properties.contains_key(name) {
@@ -117,22 +117,22 @@ fn config(options: &KafkaOptions, group: &str) -> rdkafka::ClientConfig {
     config
 }
 
-/// Serves the group until asked to leave.
+/// Polls the group until asked to leave.
 fn poll(consumer: &MemberConsumer, leaving: &AtomicBool, events: &Sender<Event>) {
     while !leaving.load(Ordering::Acquire) {
         match consumer.poll(POLL) {
-            // Paused partitions deliver nothing; what slipped through before the pause is nobody's.
+            // Paused partitions deliver nothing. A record that was fetched before the pause is dropped.
             None | Some(Ok(_)) => {}
             Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
-                // Whoever polls hears of it; nobody does after a drop.
+                // The next poll of the membership returns the error. After a drop it is ignored.
                 let _ = events.send(Err(error.to_string()));
                 return;
             }
-            Some(Err(error)) => tracing::debug!(%error, "membership goes on"),
+            Some(Err(error)) => tracing::debug!(%error, "ignoring an error of the group membership"),
         }
     }
     consumer.unsubscribe();
-    // The revocation that follows is served here, so that the group hears of the leave before the client is closed.
+    // Handle the revocation that follows here, so that the group learns of the leave before the client is closed.
     let deadline = Instant::now() + LEAVE / 2;
     while Instant::now() < deadline && consumer.assignment().is_ok_and(|assigned| assigned.count() > 0) {
         consumer.poll(Duration::from_millis(10));
@@ -143,14 +143,14 @@ impl Membership for KafkaMembership {
     fn poll(&self, wait: Duration) -> Result<Option<Assignment>, LogError> {
         match self.events.recv_timeout(wait) {
             Ok(Ok(assignment)) => Ok(Some(assignment)),
-            Ok(Err(cause)) => Err(failed("being a member of a group", &cause)),
+            Ok(Err(cause)) => Err(failed("polling the group membership", &cause)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(failed("being a member of a group", &"the thread has ended")),
+            Err(RecvTimeoutError::Disconnected) => Err(failed("polling the group membership", &"its thread has ended")),
         }
     }
 
     fn release(&self, partitions: &[i32]) {
-        // The other end lives as long as the consumer.
+        // The receiver lives as long as the consumer.
         let _ = self.released.send(partitions.to_vec());
     }
 
@@ -162,19 +162,19 @@ impl Membership for KafkaMembership {
 impl Drop for KafkaMembership {
     fn drop(&mut self) {
         self.leaving.store(true, Ordering::Release);
-        // Ends by disconnecting.
+        // The wait ends when the channel is disconnected.
         let _ = self.ended.recv_timeout(LEAVE);
         drop_aside(self.consumer.take());
     }
 }
 
 impl Rebalances {
-    fn tell(&self, assignment: Assignment) {
-        // Nobody listens after a drop.
+    fn send(&self, assignment: Assignment) {
+        // After a drop there is no receiver.
         let _ = self.events.send(Ok(assignment));
     }
 
-    /// Waits until all of `partitions` are released, or for too long.
+    /// Waits until all of `partitions` are released, or until the timeout.
     fn await_release(&self, partitions: &[i32]) {
         let deadline = Instant::now() + REVOKE;
         let mut held: BTreeSet<i32> = partitions.iter().copied().collect();
@@ -183,7 +183,10 @@ impl Rebalances {
                 Ok(released) => held.retain(|partition| !released.contains(partition)),
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
                 Err(_) => {
-                    tracing::warn!(?held, "partitions were not released in time; the next owner fences their tasks");
+                    tracing::warn!(
+                        ?held,
+                        "partitions were not released in time; the next owner will fence their tasks"
+                    );
                     return;
                 }
             }
@@ -210,11 +213,11 @@ fn revoked(consumer: &MemberConsumer, list: &TopicPartitionList) -> KafkaResult<
 
 impl ClientContext for Rebalances {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.complaints.log(level, facility, message);
+        self.errors.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.complaints.error(error, reason);
+        self.errors.error(error, reason);
     }
 }
 
@@ -224,22 +227,22 @@ impl ConsumerContext for Rebalances {
         let result = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             let result = assigned(consumer, list);
             if !partitions.is_empty() && result.is_ok() {
-                self.tell(Assignment::Assigned(partitions));
+                self.send(Assignment::Assigned(partitions));
             }
             result
         } else {
             if !partitions.is_empty() {
                 if consumer.assignment_lost() {
-                    self.tell(Assignment::Lost(partitions));
+                    self.send(Assignment::Lost(partitions));
                 } else {
-                    self.tell(Assignment::Revoked(partitions.clone()));
+                    self.send(Assignment::Revoked(partitions.clone()));
                     self.await_release(&partitions);
                 }
             }
             revoked(consumer, list)
         };
         if let Err(error) = result {
-            // Whoever polls joins anew.
+            // The next poll returns the error, and the stage joins again.
             let _ = self.events.send(Err(error.to_string()));
         }
     }

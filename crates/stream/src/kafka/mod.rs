@@ -1,8 +1,8 @@
 //! The log on Apache Kafka.
 //!
-//! Clients: one that asks (topics, offsets), one consumer per reader (assigned by hand, read committed), one producer per
-//! transactional id, one producer per plain writer, one paused consumer per group membership. None is shared between
-//! threads that wait.
+//! Clients: one for metadata (topics, offsets), one consumer per reader (assigned manually, read committed), one
+//! producer per transactional id, one producer per plain writer, and one paused consumer per group membership. No
+//! client is shared between threads that block on it.
 
 mod client;
 mod consumer;
@@ -42,7 +42,7 @@ use crate::{
     record::TopicPartition,
 };
 
-/// A Kafka cluster as a log. Clones share the client that asks.
+/// A Kafka cluster as a log. Clones share the metadata client.
 #[derive(Clone)]
 pub struct KafkaLog {
     options: KafkaOptions,
@@ -50,7 +50,7 @@ pub struct KafkaLog {
 }
 
 impl KafkaLog {
-    /// Connects. An error if the options are wrong or no broker answers.
+    /// Connects to the cluster. Fails if the options are invalid or no broker answers.
     pub fn connect(options: &KafkaOptions) -> Result<Self, LogError> {
         options.check()?;
         Ok(Self { options: options.clone(), topics: Topics::connect(options)? })
@@ -79,7 +79,7 @@ impl Log for KafkaLog {
     }
 
     fn committed(&self, group: &str, at: &TopicPartition) -> Result<Option<NextOffset>, LogError> {
-        let doing = "reading the position of a group";
+        let doing = "reading a group's committed position";
         let mut config = self.options.client();
         config.set("group.id", format!("{}{group}", self.options.prefix));
         config.set("isolation.level", "read_committed");
@@ -88,7 +88,7 @@ impl Log for KafkaLog {
         let mut list = TopicPartitionList::new();
         list.add_partition(&at.topic, at.partition);
         let committed = consumer.committed_offsets(list, REQUEST);
-        let committed = committed.map_err(|error| consumer.context().complaints.explain(doing, &error))?;
+        let committed = committed.map_err(|error| consumer.context().errors.explain(doing, &error))?;
         let position = committed.find_partition(&at.topic, at.partition).map(|element| element.offset());
         match position {
             Some(rdkafka::Offset::Offset(next)) => Ok(Some(NextOffset(next))),

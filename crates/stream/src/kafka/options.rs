@@ -1,6 +1,6 @@
-//! How to reach a Kafka cluster.
+//! Options for connecting to a Kafka cluster.
 //!
-//! Secrets are taken in and handed to librdkafka; they are never printed, serialised or put into an error.
+//! Secrets are passed only to librdkafka. They are never printed, serialized or included in an error.
 
 use std::{collections::BTreeMap, fmt, fs::File, path::PathBuf};
 
@@ -11,8 +11,8 @@ use serin_access::Secret;
 
 use crate::{local::failed, log::LogError};
 
-/// Properties that decide whether Serin's promises hold. They are set here and nowhere else.
-const OWN_PROPERTIES: [&str; 21] = [
+/// Properties that Serin's guarantees depend on. Only Serin sets them.
+const RESERVED_PROPERTIES: [&str; 21] = [
     "acks",
     "allow.auto.create.topics",
     "auto.commit.enable",
@@ -36,67 +36,68 @@ const OWN_PROPERTIES: [&str; 21] = [
     "transactional.id",
 ];
 
-/// Other names of properties that Serin sets or looks at, and the name to write: librdkafka takes the last of both, and
-/// which one that is nobody knows.
-const OTHER_NAMES: [(&str, &str); 3] = [
+/// Aliases of properties that Serin sets or reads, with the name to use instead. If both names are set, librdkafka
+/// uses the last one, and the order is not defined.
+const ALIASES: [(&str, &str); 3] = [
     ("compression.codec", "compression.type"),
     ("queue.buffering.max.ms", "linger.ms"),
     ("sasl.mechanisms", "sasl.mechanism"),
 ];
 
-/// Parts of names of properties whose values are not shown.
+/// Properties whose names contain one of these parts are secret: their values are never printed.
 const SECRET_PARTS: [&str; 6] = ["password", "passphrase", "secret", "token", ".pem", "jaas"];
 
-/// A Kafka cluster and how to talk to it.
+/// A Kafka cluster and how to connect to it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KafkaOptions {
-    /// Where clients connect first: `host:port`, several with commas.
+    /// Brokers for the initial connection: `host:port`, separated by commas.
     pub brokers: String,
-    /// Stands before every topic, group and transactional id. Set by the topology.
+    /// Prefix of every topic, group and transactional id. The topology sets it.
     #[serde(skip)]
     pub prefix: String,
-    /// A name for this process that stays the same over restarts, such as a pod's. With it a restart within the session
-    /// timeout moves no partitions (static membership). Each process needs its own.
+    /// A name for this process that stays the same across restarts, such as the name of a pod. With it, a restart
+    /// within the session timeout does not move partitions (static membership). Each process needs its own name.
     pub instance: Option<String>,
-    /// Encryption and sign-in.
+    /// Encryption and authentication.
     pub security: Security,
-    /// Further librdkafka properties, by name. Those that Serin's guarantees rest on are refused.
+    /// Additional librdkafka properties, by name. Properties that Serin's guarantees depend on are refused.
     #[serde(serialize_with = "without_secrets")]
     #[schemars(schema_with = "any_properties")]
     pub properties: BTreeMap<String, String>,
 }
 
-/// Encryption and sign-in.
+/// Encryption and authentication.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Security {
     /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.
     pub protocol: Protocol,
-    /// Certificates of the authorities that sign the brokers' certificates, as a PEM file; without it the system's.
+    /// PEM file with the certificate authorities that sign the brokers' certificates. Default: the system's
+    /// authorities.
     pub ca_file: Option<PathBuf>,
-    /// The client's certificate, as a PEM file.
+    /// PEM file with the client's certificate.
     pub certificate_file: Option<PathBuf>,
-    /// The client's key, as a PEM file.
+    /// PEM file with the client's private key.
     pub key_file: Option<PathBuf>,
-    /// Password of the client's key.
+    /// Password of the client's private key.
     pub key_password: Option<Secret>,
-    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    /// SASL mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     pub sasl_mechanism: Option<String>,
-    /// User for SASL.
+    /// SASL username.
     pub username: Option<String>,
-    /// Password for SASL.
+    /// SASL password.
     pub password: Option<Secret>,
 }
 
-/// How a connection is protected.
+/// How a connection is encrypted and authenticated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// Not at all.
+    /// No encryption and no authentication.
     #[default]
     Plaintext,
-    /// TLS; the client may show a certificate.
+    /// TLS. The client may present a certificate.
     Ssl,
     /// SASL without encryption.
     SaslPlaintext,
@@ -104,7 +105,7 @@ pub enum Protocol {
     SaslSsl,
 }
 
-/// Names have dots, which may also be written as nesting.
+/// Property names contain dots, which may also be written as nested objects.
 fn any_properties(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "additionalProperties": {}})
 }
@@ -131,34 +132,35 @@ impl fmt::Debug for KafkaOptions {
 }
 
 impl KafkaOptions {
-    /// Options for a cluster without encryption and sign-in.
+    /// Options for a cluster without encryption and authentication.
     pub fn new(brokers: &str, prefix: &str) -> Self {
         Self { brokers: brokers.to_owned(), prefix: prefix.to_owned(), ..Self::default() }
     }
 
-    /// All that is wrong, before anything is connected.
+    /// Checks the options before connecting.
     pub fn check(&self) -> Result<(), LogError> {
         let problems = self.problems();
-        if problems.is_empty() { Ok(()) } else { Err(failed("reading the options of Kafka", &problems.join("; "))) }
+        if problems.is_empty() { Ok(()) } else { Err(failed("checking the Kafka options", &problems.join("; "))) }
     }
 
-    /// Everything that is wrong, a sentence each.
+    /// Every problem, each as a sentence.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.brokers.trim().is_empty() {
-            problems.push("`brokers` is empty; write host:port, several with commas".to_owned());
+            problems.push("`brokers` is empty; set host:port, separated by commas".to_owned());
         }
-        for name in self.properties.keys().filter(|name| OWN_PROPERTIES.contains(&name.as_str())) {
-            problems.push(format!("the property `{name}` is Serin's own and cannot be set"));
+        for name in self.properties.keys().filter(|name| RESERVED_PROPERTIES.contains(&name.as_str())) {
+            problems.push(format!("the property `{name}` is managed by Serin and cannot be set"));
         }
-        for (name, written) in OTHER_NAMES.iter().filter(|(name, _)| self.properties.contains_key(*name)) {
-            problems.push(format!("the property `{name}` has a second name; write `{written}`"));
+        for (name, written) in ALIASES.iter().filter(|(name, _)| self.properties.contains_key(*name)) {
+            problems.push(format!("the property `{name}` is an alias; use `{written}`"));
         }
         self.check_security(&mut problems);
         problems
     }
 
-    /// What librdkafka would find out late, in other words, or never: it takes a password and sends it nowhere.
+    /// Finds problems that librdkafka would report late, with unclear errors, or never: it accepts a password that it
+    /// never sends.
     fn check_security(&self, problems: &mut Vec<String>) {
         let security = &self.security;
         let has = |name| self.properties.contains_key(name);
@@ -177,7 +179,9 @@ impl KafkaOptions {
                 problems.push(format!("`{setting}` is missing; the `security.sasl_mechanism` needs it"));
             }
             if is_set && !is_sasl && !has("security.protocol") {
-                problems.push(format!("`{setting}` is set but nobody signs in; set `security.protocol` to sasl_ssl"));
+                problems.push(format!(
+                    "`{setting}` is set but the connection does not use SASL; set `security.protocol` to sasl_ssl"
+                ));
             }
         }
         let is_tls = matches!(security.protocol, Protocol::Ssl | Protocol::SaslSsl) || has("security.protocol");
@@ -195,13 +199,14 @@ impl KafkaOptions {
         }
         if security.ca_file.is_some() && !is_tls {
             problems.push(
-                "`security.ca_file` is set but nothing is encrypted; set `security.protocol` to ssl or sasl_ssl"
+                "`security.ca_file` is set but the connection is not encrypted; set `security.protocol` to ssl or sasl_ssl"
                     .to_owned(),
             );
         }
     }
 
-    /// What every client needs. Pass-through properties come first, so that what a client needs itself wins.
+    /// The configuration of every client. User-defined properties come first, so that the client's own settings
+    /// override them.
     pub(super) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         for (name, value) in &self.properties {
@@ -216,7 +221,7 @@ impl KafkaOptions {
             }
         }
         if self.properties.contains_key("debug") {
-            // Otherwise the binding drops librdkafka's debug lines before `Complaints` sees them.
+            // Otherwise the binding drops librdkafka's debug messages before the client context sees them.
             config.set_log_level(RDKafkaLogLevel::Debug);
         }
         self.security.apply(&mut config);
@@ -227,7 +232,7 @@ impl KafkaOptions {
 impl Security {
     fn apply(&self, config: &mut ClientConfig) {
         let protocol = match self.protocol {
-            // The properties may say otherwise.
+            // The properties may set another protocol.
             Protocol::Plaintext => None,
             Protocol::Ssl => Some("ssl"),
             Protocol::SaslPlaintext => Some("sasl_plaintext"),
@@ -273,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn problems_are_told_at_once() {
+    fn all_problems_are_listed_at_once() {
         let mut options = KafkaOptions::default();
         options.properties.insert("isolation.level".into(), "read_uncommitted".into());
         options.security.protocol = Protocol::SaslSsl;
@@ -284,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_would_go_nowhere_are_problems() {
+    fn unused_credentials_are_problems() {
         let mut options = KafkaOptions::new("b:9092", "");
         options.security.password = Some(Secret::new("hunter2"));
         options.security.ca_file = Some("ca.pem".into());
@@ -301,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_property_of_ones_own_wins_over_a_preference_and_second_names_are_refused() {
+    fn a_user_property_overrides_a_default_and_aliases_are_refused() {
         let mut options = KafkaOptions::new("b:9092", "");
         options.instance = Some("pod-0".to_owned());
         assert_eq!(options.client().get("client.id"), Some("pod-0"));
@@ -309,11 +314,11 @@ mod tests {
         assert_eq!(options.client().get("client.id"), Some("billing"));
         options.properties.insert("compression.codec".into(), "zstd".into());
         let text = options.check().unwrap_err().to_string();
-        assert!(text.contains("`compression.codec`") && text.contains("write `compression.type`"), "{text}");
+        assert!(text.contains("`compression.codec`") && text.contains("use `compression.type`"), "{text}");
     }
 
     #[test]
-    fn asking_librdkafka_for_debug_lines_lets_them_through() {
+    fn debug_properties_enable_debug_messages() {
         let mut options = KafkaOptions::new("b:9092", "");
         options.properties.insert("debug".into(), "cgrp".into());
         assert!(matches!(options.client().log_level, RDKafkaLogLevel::Debug));

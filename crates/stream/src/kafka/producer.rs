@@ -1,4 +1,5 @@
-//! What transactions and plain writers share: records in librdkafka's form, and the count of what is under way.
+//! Shared parts of transactions and plain writers: conversion of records to librdkafka messages, and tracking of
+//! deliveries in flight.
 
 use std::{
     collections::BTreeMap,
@@ -21,23 +22,23 @@ use rdkafka::{
 };
 use serin_schemas::ids::NextOffset;
 
-use super::client::Complaints;
+use super::client::ErrorLog;
 use crate::{
     local::lock,
     partition::partition_of,
     record::{Outgoing, Target, TopicPartition},
 };
 
-/// Largest message that a client takes: the largest record of Serin (8 MiB) with key and headers. What a topic takes is the
-/// broker's business (`max.message.bytes`).
+/// Largest message that a client accepts: Serin's largest record (8 MiB) with its key and headers. The broker
+/// enforces the limit of each topic (`max.message.bytes`).
 pub(super) const MAX_MESSAGE_BYTES: &str = "9437184";
 
-/// How long one look for events lasts. For its last millisecond `rust-rdkafka` spins (a wait is rounded down to whole
-/// milliseconds), so its own `ThreadedProducer`, with 100 ms, takes a hundredth of a processor for each idle producer; and there
-/// is one for each partition of a stage.
+/// Duration of one poll for events. `rust-rdkafka` spins during the last millisecond of a poll (it rounds a wait down
+/// to whole milliseconds). Its own `ThreadedProducer` polls for 100 ms and so uses one percent of a CPU for each idle
+/// producer, and there is one producer for each partition of a stage.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A producer with a thread for its events. The last copy waits for the thread when it is dropped: at most [`LOOK`].
+/// A producer with a thread for its events. Dropping the last copy waits for the thread, for at most [`LOOK`].
 #[derive(Clone)]
 pub(super) struct Producer(Arc<Running>);
 
@@ -58,7 +59,8 @@ impl Producer {
             }
         };
         let thread = thread::Builder::new().name("serin-deliver".into()).spawn(look);
-        let thread = thread.map_err(|error| KafkaError::ClientCreation(format!("no thread can be had: {error}")))?;
+        let thread =
+            thread.map_err(|error| KafkaError::ClientCreation(format!("the thread could not be started: {error}")))?;
         Ok(Self(Arc::new(Running { producer, ended, thread: Some(thread) })))
     }
 }
@@ -77,15 +79,15 @@ impl Drop for Running {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("a thread for deliveries panicked");
+            tracing::error!("the delivery thread of a producer panicked");
         }
     }
 }
 
-/// Counts what was sent and not yet acknowledged, in rounds: a flush ends a round and waits for it.
+/// Counts records that were sent and not yet acknowledged, in rounds. A flush ends a round and waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Deliveries {
-    pub(super) complaints: Complaints,
+    pub(super) errors: ErrorLog,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -93,24 +95,25 @@ pub(super) struct Deliveries {
 #[derive(Debug, Default)]
 struct State {
     round: usize,
-    /// Unacknowledged records by round.
+    /// Number of unacknowledged records by round.
     pending: BTreeMap<usize, u64>,
-    /// Bytes of their keys and values.
+    /// Bytes of the keys and values of these records.
     bytes: usize,
-    /// Topic, partition and position after the last acknowledged record: a handful. Only kept for transactions.
+    /// Topic, partition and position after the last acknowledged record: a handful of entries. Only tracked for
+    /// transactions.
     ends: Option<Vec<(String, i32, i64)>>,
     failed: u64,
     error: Option<KafkaError>,
 }
 
 impl Deliveries {
-    /// Counts, and notes where records went.
+    /// Creates a counter that also tracks the positions of the records.
     pub(super) fn with_ends() -> Self {
         let state = State { ends: Some(Vec::new()), ..State::default() };
         Self { state: Mutex::new(state), ..Self::default() }
     }
 
-    /// A record of so many bytes is about to be sent; the answer goes with it.
+    /// Counts a record of `bytes` bytes before it is sent. The returned round must be passed on with the record.
     pub(super) fn sending(&self, bytes: usize) -> usize {
         let mut state = lock(&self.state);
         state.bytes += bytes;
@@ -119,12 +122,12 @@ impl Deliveries {
         round
     }
 
-    /// A record was not even queued.
+    /// Counts a record that could not be queued.
     pub(super) fn done(&self, round: usize, bytes: usize) {
         self.settle(&mut lock(&self.state), round, bytes);
     }
 
-    /// One record less is under way.
+    /// Removes one record from those in flight.
     fn settle(&self, state: &mut State, round: usize, bytes: usize) {
         state.bytes = state.bytes.saturating_sub(bytes);
         if let Some(count) = state.pending.get_mut(&round) {
@@ -136,7 +139,7 @@ impl Deliveries {
         }
     }
 
-    /// Ends the round and waits for all records of it and of those before. False: not in time.
+    /// Ends the round, and waits for all records of this and earlier rounds. Returns false on a timeout.
     pub(super) fn wait(&self, deadline: Instant) -> bool {
         let mut state = lock(&self.state);
         let round = state.round;
@@ -151,22 +154,22 @@ impl Deliveries {
         true
     }
 
-    /// Bytes of keys and values that are under way.
+    /// Bytes of the keys and values in flight.
     pub(super) fn waiting(&self) -> usize {
         lock(&self.state).bytes
     }
 
-    /// Records that were not written.
+    /// Number of records that could not be written.
     pub(super) fn failed(&self) -> u64 {
         lock(&self.state).failed
     }
 
-    /// The last reason for a record not being written, once.
+    /// Takes the last error of a record that could not be written.
     pub(super) fn take_error(&self) -> Option<KafkaError> {
         lock(&self.state).error.take()
     }
 
-    /// Positions after the acknowledged records, since the last call.
+    /// Takes the positions after the records acknowledged since the last call.
     pub(super) fn take_ends(&self) -> Vec<(TopicPartition, NextOffset)> {
         let ends = lock(&self.state).ends.as_mut().map(std::mem::take).unwrap_or_default();
         ends.into_iter()
@@ -174,7 +177,7 @@ impl Deliveries {
             .collect()
     }
 
-    /// A record was acknowledged or refused.
+    /// Handles the acknowledgement or rejection of a record.
     fn note(&self, result: &DeliveryResult<'_>, round: usize) {
         let mut state = lock(&self.state);
         match result {
@@ -203,11 +206,11 @@ fn note_end(ends: &mut Vec<(String, i32, i64)>, topic: &str, partition: i32, nex
 
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.complaints.log(level, facility, message);
+        self.errors.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.complaints.error(error, reason);
+        self.errors.error(error, reason);
     }
 }
 
@@ -219,7 +222,7 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// The partitions that a record goes to. `None`: there is no such partition.
+/// The partitions that a record is written to. `None`: the partition does not exist.
 pub(super) fn targets(record: &Outgoing, partitions: i32) -> Option<Range<i32>> {
     let one = |partition| partition..partition + 1;
     match record.target {
@@ -254,5 +257,5 @@ pub(super) fn send(producer: &Producer, topic: &str, partition: i32, record: &Ou
     })
 }
 
-/// A moment, for retries.
-pub(super) const MOMENT: Duration = Duration::from_millis(1);
+/// Pause before a retry.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(1);

@@ -1,12 +1,12 @@
 //! Reads committed records from explicit offsets.
 //!
-//! A reader polls without waiting and sleeps on a channel that librdkafka's "queue is not empty" callback feeds, so a new
-//! record is seen at once and anybody can wake it. In case such a callback is lost (rust-rdkafka #665) it looks again after
-//! [`SLICE`].
+//! A reader polls without blocking and waits on a channel that is fed by librdkafka's "queue is not empty" callback,
+//! so a new record is seen at once, and any thread can wake the reader. In case such a callback is lost (rust-rdkafka
+//! #665), it polls again after [`SLICE`].
 //!
-//! The end of a partition is known from librdkafka's end-of-partition event only: transaction markers and compaction leave
-//! gaps, so no comparison of offsets can tell. The event names no topic; a consumer therefore never has two topics with the
-//! same partition number.
+//! Only librdkafka's end-of-partition event shows that a partition was read to its end: transaction markers and
+//! compaction leave gaps, so comparing offsets is not enough. The event contains no topic, so a consumer never has
+//! two topics with the same partition number.
 
 use std::{
     collections::HashMap,
@@ -36,13 +36,14 @@ use crate::{
     record::{Packing, Record, TopicPartition},
 };
 
-/// Records share chunks of this size, so that not each of them is an allocation. Whoever keeps a part of a record keeps the chunk.
+/// Records share chunks of this size, so that not each of them is an allocation. A part of a record keeps its whole
+/// chunk alive.
 const CHUNK: usize = 16 << 10;
 
-/// Bytes of the headers of an event, and some more.
+/// Typical size of the headers of an event, with some reserve.
 const USUAL_HEADERS: usize = 512;
 
-/// Longest sleep between two looks.
+/// Longest wait between two polls.
 const SLICE: Duration = Duration::from_millis(50);
 
 pub(super) struct KafkaReader {
@@ -50,7 +51,7 @@ pub(super) struct KafkaReader {
     parts: Vec<Part>,
     wake: Arc<Wake>,
     woken: Receiver<()>,
-    /// The part to begin with at the next poll, so that none starves.
+    /// The part to start with at the next poll, so that none starves.
     first: usize,
     /// Whether [`Polled::AtEnd`] was returned since the last record.
     reported: bool,
@@ -59,15 +60,15 @@ pub(super) struct KafkaReader {
 /// One consumer.
 struct Part {
     consumer: BaseConsumer<LogConsumerContext>,
-    /// By partition number.
+    /// Sources by partition number.
     sources: HashMap<i32, Source>,
-    /// Where the next records go.
+    /// Buffer for the next records.
     chunk: BytesMut,
 }
 
 struct Source {
     at: TopicPartition,
-    /// The offset after the last record; the start before there is one.
+    /// The offset after the last record, or the start offset before the first record.
     next: i64,
     at_end: bool,
 }
@@ -110,7 +111,8 @@ impl KafkaReader {
     }
 }
 
-/// Where reading starts, checked: librdkafka would find out later and could not say where.
+/// Determines and checks the start offset. librdkafka would find an invalid offset later and could not report the
+/// valid range.
 fn source(topics: &Topics, at: &TopicPartition, start: Start) -> Result<Source, LogError> {
     let (first, end) = topics.bounds(at)?;
     let next = match start {
@@ -173,7 +175,7 @@ impl Part {
         Ok(())
     }
 
-    /// Errors that librdkafka does not get over are returned; it goes on trying after the others.
+    /// Returns errors that librdkafka does not recover from. It retries after all others.
     fn judge(&self, error: &KafkaError, topics: &Topics) -> Result<(), LogError> {
         use RDKafkaErrorCode as Code;
         let doing = "reading";
@@ -195,9 +197,9 @@ impl Part {
                 | Code::TopicAuthorizationFailed
                 | Code::GroupAuthorizationFailed
                 | Code::Authentication,
-            ) => Err(self.consumer.context().complaints.explain(doing, error)),
+            ) => Err(self.consumer.context().errors.explain(doing, error)),
             other => {
-                tracing::debug!(error = %other, "reading goes on");
+                tracing::debug!(error = %other, "ignoring an error of a reader");
                 Ok(())
             }
         }
@@ -207,26 +209,26 @@ impl Part {
 fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
     let mut config = options.client();
     let settings = [
-        // Only wires the consumer's queue: it never subscribes and never commits.
+        // A group id is required to create a consumer. The reader never subscribes and never commits.
         ("group.id", format!("{}serin-reader", options.prefix)),
         ("enable.auto.commit", "false".into()),
         ("enable.auto.offset.store", "false".into()),
         ("enable.partition.eof", "true".into()),
         ("isolation.level", "read_committed".into()),
-        // A position outside of the log is an error, never a jump.
+        // A position outside of the log is an error, never a reset.
         ("auto.offset.reset", "error".into()),
     ];
     for (name, value) in settings {
         config.set(name, value);
     }
     let preferred = [
-        // The broker answers as soon as there is a byte, and otherwise after the wait: only then the end is known.
+        // The broker answers as soon as there is a byte, otherwise after this wait. Only then is the end known.
         ("fetch.min.bytes", "1"),
         ("fetch.wait.max.ms", "100"),
-        // Default 1 s: how long a full queue stops fetching.
+        // The default is 1 s: how long a full queue stops fetching.
         ("fetch.queue.backoff.ms", "10"),
         ("fetch.error.backoff.ms", "100"),
-        // Defaults are 64 MiB and 100000 for each consumer: a process has a dozen.
+        // The defaults are 64 MiB and 100000 for each consumer, and a process has a dozen consumers.
         ("queued.max.messages.kbytes", "16384"),
         ("queued.min.messages", "5000"),
     ];
@@ -238,11 +240,11 @@ fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
     config
 }
 
-/// Copies a message into the chunk; each header is asked for once.
+/// Copies a message into the chunk. Reads each header only once.
 fn record(at: &TopicPartition, message: &BorrowedMessage<'_>, chunk: &mut BytesMut) -> Record {
     let (key, value) = (message.key().unwrap_or_default(), message.payload());
     let body = value.unwrap_or_default();
-    // Room for the usual headers too, so that no record is moved to the next chunk half packed.
+    // Reserve space for typical headers too, so that no half-packed record is moved to the next chunk.
     let room = key.len() + body.len() + USUAL_HEADERS;
     if chunk.capacity() < room {
         *chunk = BytesMut::with_capacity(room.max(CHUNK));
@@ -284,7 +286,7 @@ impl Reader for KafkaReader {
             if left.is_zero() || self.wake.interrupted() {
                 return Ok(if at_end { Polled::AtEnd } else { Polled::Nothing });
             }
-            // Woken or not: the loop looks.
+            // The loop polls again after a wake-up and after a timeout.
             let _ = self.woken.recv_timeout(left.min(SLICE));
         }
     }

@@ -1,4 +1,4 @@
-//! Topics of the cluster: how many partitions, how configured, how made.
+//! Topics of the cluster: partitions, configuration, creation.
 
 use std::{
     collections::HashMap,
@@ -20,7 +20,7 @@ use serin_schemas::ids::NextOffset;
 use serin_topology::{APPEND_TIME, Cleanup, TopicSpec};
 
 use super::{
-    client::{Complaints, REQUEST, config_error, wait_for},
+    client::{ErrorLog, REQUEST, config_error, wait_for},
     consumer::LogConsumerContext,
     options::KafkaOptions,
 };
@@ -30,16 +30,17 @@ use crate::{
     record::TopicPartition,
 };
 
-/// How long a new topic may take to be known everywhere.
+/// How long a new topic may take until the whole cluster knows it.
 const SETTLE: Duration = Duration::from_secs(30);
 
-/// When nothing comes from a client's queue for so long, it is empty. With no wait at all, each message looks like the end.
+/// If nothing arrives on a client's queue for this long, the queue is empty. Without any wait, each message would
+/// look like the last one.
 const QUIET: Duration = Duration::from_millis(10);
 
-/// Between two looks at something that settles in a moment.
+/// Pause between two checks of something that settles quickly.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Whether a partition is just being created or changes its leader: a moment later the answer is another one.
+/// Whether a partition is being created or is changing its leader. A retry will then return another result.
 fn is_moving(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
@@ -53,26 +54,27 @@ fn is_moving(error: &KafkaError) -> bool {
     )
 }
 
-/// A client that only asks, and what it learnt.
+/// The metadata client and its cache.
 pub(super) struct Topics {
     prefix: String,
     client: BaseConsumer<LogConsumerContext>,
-    admin: AdminClient<Complaints>,
-    /// Partitions by full name. A count is taken once: a stage whose topic gets another one stops.
+    admin: AdminClient<ErrorLog>,
+    /// Partitions by full name. A count is read only once: a stage whose topic gets another number of partitions
+    /// stops.
     counts: Mutex<HashMap<Arc<str>, i32>>,
-    /// Whether a thread is looking for new topics.
+    /// Whether a thread is looking up new topics.
     looking: AtomicBool,
 }
 
 impl Topics {
-    /// Connects; an error if no broker answers.
+    /// Connects to the cluster. Fails if no broker answers.
     pub(super) fn connect(options: &KafkaOptions) -> Result<Arc<Self>, LogError> {
         let doing = "connecting to Kafka";
         let mut config = options.client();
         config.set("isolation.level", "read_committed");
         let client = BaseConsumer::from_config_and_context(&config, LogConsumerContext::default());
         let client = client.map_err(|error| config_error(doing, &error))?;
-        let admin = AdminClient::from_config_and_context(&options.client(), Complaints::default());
+        let admin = AdminClient::from_config_and_context(&options.client(), ErrorLog::default());
         let admin = admin.map_err(|error| config_error(doing, &error))?;
         let topics = Self {
             prefix: options.prefix.clone(),
@@ -89,28 +91,30 @@ impl Topics {
         if self.prefix.is_empty() { topic.into() } else { format!("{}{topic}", self.prefix).into() }
     }
 
-    /// An error of the client that asks. Its messages wait in its queue until somebody polls; there are never records.
+    /// Explains an error of the metadata client. Its messages stay in its queue until it is polled; the queue never
+    /// contains records.
     fn explain(&self, doing: &str, error: &KafkaError) -> LogError {
         while self.client.poll(QUIET).is_some() {}
-        self.client.context().complaints.explain(doing, error)
+        self.client.context().errors.explain(doing, error)
     }
 
-    /// Learns all topics with the prefix.
+    /// Reads all topics with the prefix.
     fn refresh(&self) -> Result<(), LogError> {
         let metadata = self.client.fetch_metadata(None, REQUEST);
-        let metadata = metadata.map_err(|error| self.explain("asking for the topics", &error))?;
+        let metadata = metadata.map_err(|error| self.explain("reading the list of topics", &error))?;
         let ours = metadata.topics().iter().filter(|topic| topic.error().is_none());
         let ours = ours.filter(|topic| topic.name().starts_with(&self.prefix) && !topic.partitions().is_empty());
         lock(&self.counts).extend(ours.map(|topic| (Arc::from(topic.name()), topic.partitions().len() as i32)));
         Ok(())
     }
 
-    /// Partitions of a topic, if they are known already. Never waits; looks for an unknown topic aside.
+    /// The number of partitions of a topic, if it is already known. Never blocks; an unknown topic is looked up in
+    /// the background.
     pub(super) fn known(self: &Arc<Self>, name: &str) -> Option<i32> {
         let known = lock(&self.counts).get(name).copied();
         if known.is_none() && !self.looking.swap(true, Ordering::AcqRel) {
             let topics = Arc::clone(self);
-            // If no thread can be had, the next one who asks tries again.
+            // If the thread cannot be started, the next caller tries again.
             let started = thread::Builder::new().name("serin-topics".into()).spawn(move || {
                 if let Err(error) = topics.refresh() {
                     tracing::debug!(%error, "topics could not be looked up");
@@ -124,7 +128,7 @@ impl Topics {
         known
     }
 
-    /// Partitions of a topic by its full name.
+    /// The number of partitions of a topic, by its full name.
     pub(super) fn count(&self, name: &str) -> Result<i32, LogError> {
         if let Some(count) = lock(&self.counts).get(name).copied() {
             return Ok(count);
@@ -134,11 +138,11 @@ impl Topics {
         count.ok_or_else(|| LogError::UnknownTopic { topic: name.to_owned() })
     }
 
-    /// Partitions of a topic as the cluster has it now, by its full name. What was known before stays known: records go on
-    /// to the partition they went to.
+    /// The current number of partitions of a topic in the cluster, by its full name. A cached number stays unchanged:
+    /// records keep going to the same partitions.
     pub(super) fn ask(&self, name: &Arc<str>) -> Result<i32, LogError> {
         let metadata = self.client.fetch_metadata(Some(name), REQUEST);
-        let metadata = metadata.map_err(|error| self.explain("asking for a topic", &error))?;
+        let metadata = metadata.map_err(|error| self.explain("reading the metadata of a topic", &error))?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == &**name && topic.error().is_none());
         let count = topic.map(|topic| topic.partitions().len() as i32).filter(|count| *count > 0);
         let count = count.ok_or_else(|| LogError::UnknownTopic { topic: name.to_string() })?;
@@ -146,7 +150,7 @@ impl Topics {
         Ok(count)
     }
 
-    /// First offset and last stable offset.
+    /// The first offset and the last stable offset.
     pub(super) fn bounds(&self, at: &TopicPartition) -> Result<(NextOffset, NextOffset), LogError> {
         let count = self.count(&at.topic)?;
         if !(0..count).contains(&at.partition) {
@@ -157,18 +161,19 @@ impl Topics {
             match self.client.fetch_watermarks(&at.topic, at.partition, REQUEST) {
                 Ok(bounds) => break bounds,
                 Err(error) if is_moving(&error) && Instant::now() < deadline => {
-                    // What librdkafka remembers of a topic can be wrong for a quarter of an hour when its question was lost with
-                    // a connection; asked this way, it asks again. If nobody answers, the next look says so.
+                    // librdkafka's metadata of a topic can be wrong for a quarter of an hour if its request was lost
+                    // with a connection. An explicit request makes it ask again. If no broker answers, the next
+                    // attempt reports the error.
                     let _ = self.client.fetch_metadata(Some(&at.topic), REQUEST);
                     thread::sleep(LOOK_AGAIN);
                 }
-                Err(error) => return Err(self.explain("asking for offsets", &error)),
+                Err(error) => return Err(self.explain("reading offsets", &error)),
             }
         };
         Ok((NextOffset(start), NextOffset(end)))
     }
 
-    /// Creates what is missing and waits until the cluster knows it.
+    /// Creates missing topics and waits until the cluster knows them.
     pub(super) fn create(&self, specs: &[TopicSpec]) -> Result<(), LogError> {
         let doing = "creating topics";
         self.refresh()?;
@@ -196,7 +201,7 @@ impl Topics {
         self.await_topics(&missing.iter().map(|(name, _)| Arc::clone(name)).collect::<Vec<_>>())
     }
 
-    /// A topic is created on the controller first; clients see it, with leaders, a moment later.
+    /// Waits for new topics. The controller creates a topic first; clients see it, with its leaders, a moment later.
     fn await_topics(&self, names: &[Arc<str>]) -> Result<(), LogError> {
         let deadline = Instant::now() + SETTLE;
         for name in names {
@@ -220,7 +225,7 @@ impl Topics {
         self.refresh()
     }
 
-    /// What exists of the named topics (without prefix).
+    /// Describes those of the named topics (without prefix) that exist.
     pub(super) fn describe(&self, topics: &[&str]) -> Result<Vec<TopicSpec>, LogError> {
         let doing = "describing topics";
         let metadata = self.client.fetch_metadata(None, REQUEST);
@@ -273,7 +278,8 @@ fn new_topic<'a>(name: &'a str, spec: &'a TopicSpec, retention_ms: &'a str) -> N
     spec.settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
 }
 
-/// Adds what the configuration of a topic says: its policy, and what was set for it and not for the broker.
+/// Adds a topic's configuration to its specification: its policy, and the settings of the topic that are not broker
+/// defaults.
 fn configured(spec: &mut TopicSpec, config: &ConfigResource) {
     let value = |name: &str| config.get(name).and_then(|entry| entry.value.clone());
     let is_compacted = value("cleanup.policy").is_some_and(|policy| policy == "compact");
@@ -281,7 +287,7 @@ fn configured(spec: &mut TopicSpec, config: &ConfigResource) {
         let retention_ms = value("retention.ms").and_then(|ms| ms.parse().ok()).unwrap_or(-1);
         spec.cleanup = Cleanup::Delete { retention_ms };
     }
-    // What a topic's timestamps mean must be known, also where the broker's default says it.
+    // The meaning of a topic's timestamps must be known, even if it comes from the broker's default.
     let own = config.entries.iter();
     let own = own.filter(|entry| entry.source == ConfigSource::DynamicTopic || entry.name == APPEND_TIME.0);
     let own = own.filter(|entry| !["cleanup.policy", "retention.ms"].contains(&entry.name.as_str()));

@@ -1,9 +1,12 @@
 //! Transactions under one id.
 //!
-//! Traps that this is built around (`rust-rdkafka`, `librdkafka`): a commit with deliveries outstanding costs 100 ms flat, so
-//! they are waited for first; after a timeout the outcome is unknown and the producer must go (no KIP-890); a zombie's calls
-//! fail with a fatal error; handing over the positions can wait for ever when the group's coordinator moves, whatever timeout it
-//! is given (librdkafka #5456, #5511).
+//! Known problems of `rust-rdkafka` and `librdkafka` that this code works around:
+//!
+//! - A commit with outstanding deliveries takes at least 100 ms, so the deliveries are awaited first.
+//! - After a timeout the outcome is unknown and the producer must be dropped (no KIP-890).
+//! - Calls of a fenced producer fail with a fatal error.
+//! - Sending the positions can block forever when the group's coordinator moves, whatever timeout is set (librdkafka #5456,
+//!   #5511).
 
 use std::{
     sync::Arc,
@@ -24,7 +27,7 @@ use super::{
     client::{code, config_error, drop_aside},
     membership::KafkaMembership,
     options::KafkaOptions,
-    producer::{Deliveries, MAX_MESSAGE_BYTES, MOMENT, Producer, send, targets},
+    producer::{Deliveries, MAX_MESSAGE_BYTES, Producer, RETRY_PAUSE, send, targets},
     topics::Topics,
 };
 use crate::{
@@ -32,18 +35,19 @@ use crate::{
     record::{Outgoing, TopicPartition},
 };
 
-/// How long a transaction may stay open; then the broker aborts it. Also bounds how long a dead owner holds back readers.
+/// How long a transaction may stay open before the broker aborts it. This also bounds how long a dead owner holds
+/// back readers.
 const TRANSACTION: Duration = Duration::from_secs(30);
-/// How long taking over may take: the broker may have to end the predecessor's transaction first.
+/// How long taking over an id may take. The broker may have to end the predecessor's transaction first.
 const TAKE_OVER: Duration = Duration::from_secs(40);
-/// Between two looks whether librdkafka has let go of the last acknowledgement: it takes microseconds.
+/// Pause between two checks whether librdkafka has released the last acknowledgement, which takes microseconds.
 const HANDOVER: Duration = Duration::from_micros(50);
-/// How long the group may take to accept the positions. When its coordinator moves it needs some seconds.
+/// How long the group may take to accept the positions. When its coordinator moves, it needs some seconds.
 const POSITIONS: Duration = Duration::from_secs(10);
-/// How long an abort is waited for. Without it the broker does it after [`TRANSACTION`].
+/// Timeout of an abort. Without it the broker aborts the transaction after [`TRANSACTION`].
 const ABORT: Duration = Duration::from_secs(5);
 
-/// A copy of a record: full topic name, partition.
+/// A copy of a record with its full topic name and partition.
 type Placed<'a> = (Arc<str>, i32, &'a Outgoing);
 
 pub(super) struct KafkaTransaction {
@@ -60,11 +64,12 @@ impl KafkaTransaction {
         config.set("transaction.timeout.ms", TRANSACTION.as_millis().to_string());
         config.set("message.timeout.ms", TRANSACTION.as_millis().to_string());
         config.set("message.max.bytes", MAX_MESSAGE_BYTES);
-        // A commit sends everything at once: there is no more to wait for.
+        // A commit sends all its records at once, so lingering would only add latency.
         config.set("linger.ms", "0");
         let preferred = [
             ("compression.type", "lz4"),
-            // Default 100 ms. A broker that is still ending the transaction before says "again"; it needs a few milliseconds.
+            // The default is 100 ms. A broker that is still ending the previous transaction asks for a retry and
+            // needs a few milliseconds.
             ("retry.backoff.ms", "5"),
         ];
         for (name, value) in preferred {
@@ -76,19 +81,19 @@ impl KafkaTransaction {
         let producer = producer.map_err(|error| config_error(doing, &error))?;
         let transaction = Self { topics: Arc::clone(topics), producer: Some(producer) };
         let taken = transaction.producer().init_transactions(TAKE_OVER);
-        taken.map_err(|error| transaction.producer().client().context().complaints.explain(doing, &error))?;
+        taken.map_err(|error| transaction.producer().client().context().errors.explain(doing, &error))?;
         Ok(transaction)
     }
 
     fn producer(&self) -> &Producer {
-        self.producer.as_ref().expect("it is there until the drop")
+        self.producer.as_ref().expect("the producer exists until the drop")
     }
 
     fn deliveries(&self) -> &Deliveries {
         self.producer().client().context()
     }
 
-    /// All copies with full names; nothing is sent yet.
+    /// Resolves all copies with their full names. Sends nothing yet.
     fn resolve<'a>(&self, records: &'a [Outgoing]) -> Result<Vec<Placed<'a>>, CommitError> {
         let mut resolved = Vec::with_capacity(records.len());
         for record in records {
@@ -103,7 +108,7 @@ impl KafkaTransaction {
         Ok(resolved)
     }
 
-    /// Everything up to the commit. Whatever fails here: nothing of it will be visible.
+    /// Performs all steps before the commit. If a step fails, no record becomes visible.
     fn produce(
         &self,
         records: &[Placed<'_>],
@@ -126,7 +131,7 @@ impl KafkaTransaction {
             self.send_positions(offsets, metadata)?;
         }
         let in_time = self.deliveries().wait(deadline);
-        // The last acknowledgement is still in librdkafka's hands for a moment; a commit that finds it there sleeps 100 ms.
+        // librdkafka still holds the last acknowledgement for a moment. A commit during that time sleeps for 100 ms.
         while producer.in_flight_count() > 0 && Instant::now() < deadline {
             thread::sleep(HANDOVER);
         }
@@ -137,33 +142,33 @@ impl KafkaTransaction {
         }
     }
 
-    /// Hands the positions over on a thread of its own: who waits here must not wait for ever. A call that never returns keeps its
-    /// producer, which is fenced when the next one takes over.
+    /// Sends the positions on a separate thread, because the call may never return. Such a call keeps its producer,
+    /// which is fenced when the next owner takes over.
     fn send_positions(&self, offsets: TopicPartitionList, metadata: ConsumerGroupMetadata) -> Result<(), KafkaError> {
         let failed = KafkaError::ConsumerCommit;
         let producer = self.producer().clone();
-        let (tell, told) = bounded(1);
+        let (send, received) = bounded(1);
         let started = thread::Builder::new().name("serin-positions".into()).spawn(move || {
-            // Nobody waits for an answer that comes too late.
-            let _ = tell.send(producer.send_offsets_to_transaction(&offsets, &metadata, POSITIONS));
+            // After a timeout there is no receiver.
+            let _ = send.send(producer.send_offsets_to_transaction(&offsets, &metadata, POSITIONS));
         });
         started.map_err(|_| failed(RDKafkaErrorCode::CriticalSystemResource))?;
-        told.recv_timeout(2 * POSITIONS).unwrap_or_else(|_| Err(failed(RDKafkaErrorCode::OperationTimedOut)))
+        received.recv_timeout(2 * POSITIONS).unwrap_or_else(|_| Err(failed(RDKafkaErrorCode::OperationTimedOut)))
     }
 
-    /// Queues a record; a full queue empties by itself.
+    /// Queues a record. Retries while the queue is full.
     fn send(&self, topic: &str, partition: i32, record: &Outgoing, deadline: Instant) -> Result<(), KafkaError> {
         loop {
             match send(self.producer(), topic, partition, record) {
                 Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) if Instant::now() < deadline => {
-                    thread::sleep(MOMENT);
+                    thread::sleep(RETRY_PAUSE);
                 }
                 result => return result,
             }
         }
     }
 
-    /// What an error means. `committing`: the commit had been asked for, so it may have happened.
+    /// Classifies an error. With `committing` the commit was already requested, so it may have happened.
     fn judge(&self, error: &KafkaError, committing: bool) -> CommitError {
         let fatal = self.producer().client().fatal_error();
         let codes = [code(error), fatal.as_ref().map(|(code, _)| *code)];
@@ -177,13 +182,13 @@ impl KafkaTransaction {
             return CommitError::Unknown(text);
         }
         if let Err(error) = self.producer().abort_transaction(ABORT) {
-            tracing::debug!(%error, "the abort was not confirmed; the broker does it");
+            tracing::debug!(%error, "the abort was not confirmed; the broker will abort the transaction");
         }
         if unwritable { CommitError::Unwritable(text) } else { CommitError::Aborted(text) }
     }
 }
 
-/// Whether the broker, or the client for it, takes such a record never.
+/// Whether the broker or the client will never accept such a record.
 fn is_unwritable(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidRecord)

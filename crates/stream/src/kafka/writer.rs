@@ -26,12 +26,12 @@ use crate::{
     record::Outgoing,
 };
 
-/// How long a dropped writer goes on writing what it has.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long a dropped writer keeps writing its queued records.
+const DRAIN: Duration = Duration::from_secs(5);
 
 pub(super) struct KafkaWriter {
     topics: Arc<Topics>,
-    /// Full name and partitions of each topic written so far, a handful: a count is taken once.
+    /// Full name and number of partitions of each topic written so far: a handful of entries, each read only once.
     written: Mutex<Vec<(&'static str, Arc<str>, i32)>>,
     /// `None` only while it is dropped.
     producer: Option<Producer>,
@@ -46,9 +46,9 @@ impl KafkaWriter {
         config.set("message.max.bytes", MAX_MESSAGE_BYTES);
         config.set("queue.buffering.max.messages", queue.max(1).to_string());
         let preferred = [
-            // In memory at most; the number of records is the caller's.
+            // The queue is bounded in memory here, and in records by the caller.
             ("queue.buffering.max.kbytes", "65536"),
-            // A moment for company; the default of 5 ms would show in the delay of a decision.
+            // A short linger: the default of 5 ms would delay decisions noticeably.
             ("linger.ms", "1"),
             ("compression.type", "lz4"),
         ];
@@ -64,10 +64,10 @@ impl KafkaWriter {
     }
 
     fn producer(&self) -> &Producer {
-        self.producer.as_ref().expect("it is there until the drop")
+        self.producer.as_ref().expect("the producer exists until the drop")
     }
 
-    /// Full name and partitions of a topic, if they are known already.
+    /// Full name and number of partitions of a topic, if they are already known.
     fn known(&self, topic: &'static str) -> Option<(Arc<str>, i32)> {
         let mut written = lock(&self.written);
         if let Some((_, name, count)) = written.iter().find(|(known, ..)| *known == topic) {
@@ -92,7 +92,7 @@ impl Writer for KafkaWriter {
                 KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => WriteError::QueueFull,
                 KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => WriteError::TooLarge,
                 other => {
-                    tracing::debug!(error = %other, %topic, "the writer refused a record");
+                    tracing::debug!(error = %other, %topic, "a writer rejected a record");
                     WriteError::Closed
                 }
             })?;
@@ -103,7 +103,7 @@ impl Writer for KafkaWriter {
     fn flush(&self, deadline: Duration) -> Result<(), LogError> {
         let doing = "flushing a writer";
         if !self.deliveries().wait(Instant::now() + deadline) {
-            return Err(failed(doing, &"not done in the time given"));
+            return Err(failed(doing, &"not done before the deadline"));
         }
         let lost = self.deliveries().failed();
         match lost.saturating_sub(self.reported.swap(lost, Ordering::AcqRel)) {
@@ -127,9 +127,9 @@ impl Writer for KafkaWriter {
 impl Drop for KafkaWriter {
     fn drop(&mut self) {
         let Some(producer) = self.producer.take() else { return };
-        // If no thread can be had, the closure is dropped here, and the producer with it.
+        // If the thread cannot be started, the closure and the producer are dropped here.
         let _ = thread::Builder::new().name("serin-close".into()).spawn(move || {
-            producer.client().context().wait(Instant::now() + LAST_WORDS);
+            producer.client().context().wait(Instant::now() + DRAIN);
         });
     }
 }

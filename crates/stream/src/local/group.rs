@@ -1,6 +1,7 @@
 //! Consumer groups within one process: cooperative, sticky, revoke before assign.
 //!
-//! Invariant: a partition has at most one holder. It passes on only when its holder released it, left, or was expelled.
+//! Invariant: a partition has at most one owner. It moves only after its owner has released it, left, or was
+//! expelled.
 
 use std::{
     any::Any,
@@ -31,7 +32,7 @@ struct Group {
 #[derive(Debug)]
 struct Member {
     owned: BTreeSet<i32>,
-    /// Told to give up, not yet released.
+    /// Partitions that were revoked and are not yet released.
     revoking: BTreeSet<i32>,
     events: Sender<Assignment>,
 }
@@ -44,8 +45,8 @@ impl Groups {
         let group = groups
             .entry(name.to_owned())
             .or_insert_with(|| Group { free: (0..partitions).collect(), ..Group::default() });
-        let seat = Seat { member: group.join(events), events: receiver };
-        LocalMembership { groups: Arc::clone(self), group: name.to_owned(), seat: Mutex::new(seat) }
+        let session = Session { member: group.join(events), events: receiver };
+        LocalMembership { groups: Arc::clone(self), group: name.to_owned(), session: Mutex::new(session) }
     }
 
     fn with<T>(&self, name: &str, look: impl FnOnce(&mut Group) -> T) -> Option<T> {
@@ -70,18 +71,18 @@ impl Group {
         self.balance();
     }
 
-    /// Takes everything from a member that has not been heard of for too long.
+    /// Removes a member whose session has timed out, and frees its partitions.
     fn expel(&mut self, id: u64) {
         if let Some(member) = self.members.remove(&id) {
             let lost: BTreeSet<i32> = member.owned.union(&member.revoking).copied().collect();
-            // It hears of it if it lives.
+            // The member gets this event if it is still alive.
             let _ = member.events.send(Assignment::Lost(lost.iter().copied().collect()));
             self.free.extend(lost);
         }
         self.balance();
     }
 
-    /// Tells a member anew what it holds.
+    /// Assigns a member's partitions to it again.
     fn resume(&mut self, id: u64, events: Sender<Assignment>) {
         if let Some(member) = self.members.get_mut(&id) {
             member.owned.append(&mut member.revoking);
@@ -98,7 +99,7 @@ impl Group {
         self.balance();
     }
 
-    /// Takes what is above each member's share, hands out what is free. Whoever has most keeps most.
+    /// Revokes partitions above each member's share and assigns free ones. Members with more partitions keep more.
     fn balance(&mut self) {
         let total = self.free.len() + self.members.values().map(|m| m.owned.len() + m.revoking.len()).sum::<usize>();
         let Some(base) = total.checked_div(self.members.len()) else { return };
@@ -107,7 +108,7 @@ impl Group {
         let extra = total % self.members.len();
         for (rank, (_, id)) in order.into_iter().enumerate() {
             let share = base + usize::from(rank < extra);
-            let member = self.members.get_mut(&id).expect("it was listed above");
+            let member = self.members.get_mut(&id).expect("the member was listed above");
             member.shrink_to(share);
             member.grow_to(share, &mut self.free);
         }
@@ -122,7 +123,7 @@ impl Member {
         }
         self.owned.retain(|partition| !surplus.contains(partition));
         self.revoking.extend(&surplus);
-        // A member whose receiver is gone is about to leave.
+        // A member without a receiver is about to leave.
         let _ = self.events.send(Assignment::Revoked(surplus));
     }
 
@@ -145,61 +146,62 @@ impl Member {
 pub struct LocalMembership {
     groups: Arc<Groups>,
     group: String,
-    seat: Mutex<Seat>,
+    session: Mutex<Session>,
 }
 
-/// What a member has until it is expelled.
+/// The state of a member until it is expelled.
 #[derive(Clone, Debug)]
-struct Seat {
+struct Session {
     member: u64,
     events: Receiver<Assignment>,
 }
 
 impl LocalMembership {
-    /// Name of the group.
+    /// The name of the group.
     pub(crate) fn group(&self) -> &str {
         &self.group
     }
 
-    /// Whether the group knows it: an expelled member's positions are not taken.
+    /// Whether the group still knows the member. Positions of an expelled member are rejected.
     pub(crate) fn is_known(&self) -> bool {
-        let member = self.seat().member;
+        let member = self.session().member;
         self.groups.with(&self.group, |group| group.members.contains_key(&member)).unwrap_or(false)
     }
 
-    /// Expels it, as after a session timeout. When it polls again it hears that all is lost, and joins anew.
+    /// Expels the member, as after a session timeout. Its next poll reports that all partitions are lost, and it
+    /// joins again.
     pub(crate) fn expel(&self) {
-        let member = self.seat().member;
+        let member = self.session().member;
         self.groups.with(&self.group, |group| group.expel(member));
     }
 
-    /// Another process takes the place of this member's.
+    /// Lets another process take the place of this member.
     pub(crate) fn resume(&self) {
         let (events, receiver) = unbounded();
-        let member = self.seat().member;
+        let member = self.session().member;
         self.groups.with(&self.group, |group| group.resume(member, events));
         if self.is_known() {
-            lock(&self.seat).events = receiver;
+            lock(&self.session).events = receiver;
         }
     }
 
-    fn seat(&self) -> Seat {
-        lock(&self.seat).clone()
+    fn session(&self) -> Session {
+        lock(&self.session).clone()
     }
 
-    fn join_anew(&self) {
+    fn rejoin(&self) {
         let (events, receiver) = unbounded();
         if let Some(member) = self.groups.with(&self.group, |group| group.join(events)) {
-            *lock(&self.seat) = Seat { member, events: receiver };
+            *lock(&self.session) = Session { member, events: receiver };
         }
     }
 }
 
 impl Membership for LocalMembership {
     fn poll(&self, wait: Duration) -> Result<Option<Assignment>, LogError> {
-        match self.seat().events.recv_timeout(wait) {
+        match self.session().events.recv_timeout(wait) {
             Ok(lost @ Assignment::Lost(_)) => {
-                self.join_anew();
+                self.rejoin();
                 Ok(Some(lost))
             }
             Ok(assignment) => Ok(Some(assignment)),
@@ -208,7 +210,7 @@ impl Membership for LocalMembership {
     }
 
     fn release(&self, partitions: &[i32]) {
-        let member = self.seat().member;
+        let member = self.session().member;
         self.groups.with(&self.group, |group| group.release(member, partitions));
     }
 
@@ -219,7 +221,7 @@ impl Membership for LocalMembership {
 
 impl Drop for LocalMembership {
     fn drop(&mut self) {
-        let member = self.seat().member;
+        let member = self.session().member;
         self.groups.with(&self.group, |group| group.leave(member));
     }
 }
@@ -243,8 +245,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever joins, leaves, is expelled and is slow to release: of those the group knows nobody holds the same partition
-        /// twice, and all are held in the end.
+        /// Whichever members join, leave, are expelled and are slow to release: no two members that the group knows
+        /// hold the same partition, and all partitions are held in the end.
         #[test]
         fn a_partition_has_one_holder(steps in prop::collection::vec((0_u8..4, 0_usize..4), 1..40)) {
             let groups = Arc::new(Groups::default());

@@ -1,35 +1,35 @@
-//! Who may write, and which offset a record gets. Pure: storage and readers are served by the caller.
+//! Checks which owner may write, and assigns offsets. It is pure: the caller handles the storage and the readers.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::storage::{Change, Place, StorageError, Stored};
 
-/// Records to append in one piece, with who appends them.
+/// Records that are appended atomically, with their owner.
 #[derive(Debug)]
 pub(crate) struct Submission {
     /// Transactional id and epoch; `None` for a plain write.
     pub(crate) owner: Option<(String, i64)>,
-    /// The records with their places, in order.
+    /// The records with their partitions, in order.
     pub(crate) records: Vec<(Place, Stored)>,
-    /// Positions of a group that move with them.
+    /// Positions of a group that are committed with the records.
     pub(crate) positions: Vec<(String, Place, i64)>,
 }
 
-/// Why a submission was not taken.
+/// The reason why a submission was rejected.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum SubmitError {
     /// A newer owner of the id exists.
     #[error("fenced by a newer owner")]
     Fenced,
-    /// The storage failed; what it kept is unknown.
+    /// The storage failed. It is unknown what was stored.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
-/// Offsets after the last record that was written to each place.
+/// The offset after the last record written to each partition.
 pub(crate) type Ends = BTreeMap<Place, i64>;
 
-/// The bookkeeping of a log. What is here is on the storage too.
+/// The metadata of a log, which is also in the storage.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     /// Next offset of each partition.
@@ -38,11 +38,11 @@ pub(crate) struct Ledger {
     pub(crate) epochs: HashMap<String, i64>,
     /// Number of the next topic.
     pub(crate) next_topic: u32,
-    /// Newest timestamp of each partition whose timestamps are those of appending.
+    /// Newest timestamp of each partition with append time.
     pub(crate) newest: HashMap<Place, i64>,
 }
 
-/// Changes that belong in one write, and the offsets they use.
+/// Changes for one atomic write, and the offsets that they use.
 #[derive(Debug, Default)]
 pub(crate) struct Staged {
     pub(crate) changes: Vec<Change>,
@@ -52,7 +52,7 @@ pub(crate) struct Staged {
 }
 
 impl Ledger {
-    /// Adds a submission to what will be written.
+    /// Adds a submission to the staged write.
     pub(crate) fn stage(&self, what: Submission, staged: &mut Staged) -> Result<Ends, SubmitError> {
         if let Some((id, epoch)) = &what.owner
             && self.epochs.get(id) != Some(epoch)
@@ -62,7 +62,7 @@ impl Ledger {
         let mut written = Ends::new();
         for (place, mut record) in what.records {
             if let Some(&known) = self.newest.get(&place) {
-                // It was stamped before it got its place among the others.
+                // The record was stamped before its position among the others was known.
                 let newest = staged.newest.entry(place).or_insert(known);
                 record.timestamp_ms = record.timestamp_ms.max(*newest);
                 *newest = record.timestamp_ms;
@@ -77,13 +77,13 @@ impl Ledger {
         Ok(written)
     }
 
-    /// The staged changes were written.
+    /// Applies the staged changes after they were written.
     pub(crate) fn written(&mut self, staged: &Staged) {
         self.next.extend(&staged.ends);
         self.newest.extend(&staged.newest);
     }
 
-    /// The epoch that a new owner of `id` gets.
+    /// The epoch of the next owner of `id`.
     pub(crate) fn next_epoch(&self, id: &str) -> i64 {
         self.epochs.get(id).map_or(0, |epoch| epoch + 1)
     }

@@ -1,11 +1,11 @@
-//! A log within this process, whatever keeps its records; `crate::embedded` keeps them on disk. Its names, readers, plain
-//! writers and groups are those of [`crate::sim`] too.
+//! A log within this process, independent of its storage; `crate::embedded` stores records on disk. [`crate::sim`]
+//! shares its names, readers, plain writers and groups.
 //!
-//! Appending is group commit without a thread of its own: whoever gets the ledger writes what everybody has queued, in one
-//! write of the storage, shows it to the readers and answers the others.
+//! Appending is group commit without a dedicated thread: the caller that gets the ledger writes everything that is
+//! queued in one storage write, publishes it to the readers and answers the other callers.
 //!
-//! Invariants: readers see a record only after it is stored; a transaction is one write, so open or aborted transactions
-//! do not exist; offsets of a partition only grow.
+//! Invariants: readers see a record only after it is stored. A transaction is one write, so open or aborted
+//! transactions do not exist. Offsets of a partition only grow.
 
 mod group;
 mod ledger;
@@ -41,16 +41,16 @@ use crate::{
 
 pub use self::group::LocalMembership;
 
-/// Largest sum of record sizes that one poll returns (one record more at most), whatever the log: bounds the memory of a
-/// reader that catches up.
+/// Maximum total size of the records that one poll returns, plus at most one record, for every log. It bounds the
+/// memory of a reader that catches up.
 pub(crate) const MAX_POLL_BYTES: usize = 8 << 20;
 
-/// How a log in this process behaves.
+/// Options of a log in this process.
 #[derive(Clone, Debug)]
 pub struct LocalOptions {
-    /// Stands before every topic name.
+    /// Prefix of every topic name.
     pub prefix: String,
-    /// How long a plain writer waits for company before it writes.
+    /// How long a plain writer lingers to batch records.
     pub linger: Duration,
 }
 
@@ -60,7 +60,7 @@ impl Default for LocalOptions {
     }
 }
 
-/// A log within this process. Clones are the same log.
+/// A log within this process. Clones share the same log.
 #[derive(Debug)]
 pub struct LocalLog<S: Storage>(Arc<Inner<S>>);
 
@@ -70,7 +70,7 @@ impl<S: Storage> Clone for LocalLog<S> {
     }
 }
 
-/// A submission, and where its answer goes.
+/// A submission with the channel for its result.
 type Queued = (Submission, Sender<Result<Ends, SubmitError>>);
 
 pub(crate) struct Inner<S> {
@@ -79,7 +79,7 @@ pub(crate) struct Inner<S> {
     pub(crate) storage: S,
     pub(crate) topics: Topics,
     groups: Arc<Groups>,
-    /// What waits to be written. Taken as a whole by whoever holds the ledger.
+    /// Submissions that wait to be written. The caller that holds the ledger takes all of them.
     queue: Mutex<Vec<Queued>>,
     ledger: Mutex<Ledger>,
 }
@@ -90,17 +90,18 @@ impl<S> std::fmt::Debug for Inner<S> {
     }
 }
 
-/// Locks, also after another thread panicked: what these locks guard is changed in one step or not at all.
+/// Locks a mutex even after another thread panicked. Each change of the guarded data is a single step, so the data is
+/// consistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A [`LogError::Failed`] from what was being done and what went wrong.
+/// Creates a [`LogError::Failed`] from the failed action and its cause.
 pub(crate) fn failed(doing: &str, cause: &dyn std::fmt::Display) -> LogError {
     LogError::Failed { doing: doing.to_owned(), cause: cause.to_string() }
 }
 
-/// Whether the timestamps of a topic are those of appending; they never go back then.
+/// Whether a topic's timestamps are append times, which never go back.
 pub(crate) fn has_append_time(spec: &TopicSpec) -> bool {
     spec.settings.iter().any(|(name, value)| name == APPEND_TIME.0 && value == APPEND_TIME.1)
 }
@@ -124,7 +125,7 @@ fn newest_stamps(storage: &impl Storage, image: &Image) -> Result<HashMap<Place,
 }
 
 impl<S: Storage> LocalLog<S> {
-    /// Opens the log that `storage` holds.
+    /// Opens the log in `storage`.
     pub fn over(storage: S, options: LocalOptions, clock: Arc<dyn Clock>) -> Result<Self, LogError> {
         let image = storage.load().map_err(|error| failed("opening the log", &error))?;
         let newest = newest_stamps(&storage, &image).map_err(|error| failed("opening the log", &error))?;
@@ -152,21 +153,21 @@ impl<S: Storage> LocalLog<S> {
     }
 }
 
-/// What readers and plain writers need of a log in this process.
+/// The parts of a local log that readers and plain writers need.
 pub(crate) trait Local: Send + Sync + 'static {
-    /// Names and visible bounds.
+    /// Topic names and visible bounds.
     fn topics(&self) -> &Topics;
 
-    /// The log's time, in milliseconds since the epoch.
+    /// The log's time in milliseconds since the epoch.
     fn now_ms(&self) -> i64;
 
-    /// How long a plain writer waits for company.
+    /// How long a plain writer lingers to batch records.
     fn linger(&self) -> Duration;
 
-    /// Appends records that belong to no transaction, in one piece.
+    /// Appends records without a transaction, atomically.
     fn append(&self, records: Vec<(Place, Stored)>) -> Result<(), StorageError>;
 
-    /// Shows the committed records of `from..until` in order, until `sink` returns false.
+    /// Passes the committed records of `from..until` to `sink` in order, until it returns false.
     fn read(
         &self,
         place: Place,
@@ -209,15 +210,15 @@ impl<S: Storage> Local for Inner<S> {
 }
 
 impl<S: Storage> Inner<S> {
-    /// Appends in one piece, together with whatever else is waiting.
+    /// Appends a submission atomically, together with all other queued submissions.
     pub(crate) fn submit(&self, what: Submission) -> Result<Ends, SubmitError> {
         let (reply, answer) = bounded(1);
         lock(&self.queue).push((what, reply));
         self.lead(&mut lock(&self.ledger));
-        answer.recv().expect("whoever took the submission out of the queue answers before it lets go of the ledger")
+        answer.recv().expect("the caller that took the submission from the queue answers before it releases the ledger")
     }
 
-    /// Writes all that is queued.
+    /// Writes all queued submissions.
     fn lead(&self, ledger: &mut Ledger) {
         let queued = std::mem::take(&mut *lock(&self.queue));
         if queued.is_empty() {
@@ -249,8 +250,8 @@ impl<S: Storage> Inner<S> {
         Ok(())
     }
 
-    /// Runs `change` while nobody appends.
-    pub(crate) fn alone<T>(&self, change: impl FnOnce(&mut Ledger) -> T) -> T {
+    /// Runs `change` while no append is running.
+    pub(crate) fn exclusive<T>(&self, change: impl FnOnce(&mut Ledger) -> T) -> T {
         change(&mut lock(&self.ledger))
     }
 }
@@ -261,7 +262,7 @@ impl<S: Storage> Log for LocalLog<S> {
     }
 
     fn create(&self, topics: &[TopicSpec]) -> Result<(), LogError> {
-        self.0.alone(|ledger| {
+        self.0.exclusive(|ledger| {
             for spec in topics {
                 if self.0.topics.find(&self.full_name(&spec.name)).is_ok() {
                     continue;
@@ -297,7 +298,9 @@ impl<S: Storage> Log for LocalLog<S> {
     fn committed(&self, group: &str, at: &TopicPartition) -> Result<Option<NextOffset>, LogError> {
         let (place, _) = self.0.topics.tail(at)?;
         let position = self.0.storage.position(&self.0.topics.full_name(group), place);
-        position.map(|next| next.map(NextOffset)).map_err(|error| failed("reading the position of a group", &error))
+        position
+            .map(|next| next.map(NextOffset))
+            .map_err(|error| failed("reading a group's committed position", &error))
     }
 
     fn reader(&self, from: &[(TopicPartition, Start)]) -> Result<Box<dyn Reader>, LogError> {
@@ -305,7 +308,7 @@ impl<S: Storage> Log for LocalLog<S> {
     }
 
     fn transactional(&self, id: &str) -> Result<Box<dyn Transactional>, LogError> {
-        let epoch = self.0.alone(|ledger| {
+        let epoch = self.0.exclusive(|ledger| {
             let epoch = ledger.next_epoch(id);
             let change = Change::Epoch { id: id.to_owned(), epoch };
             self.0

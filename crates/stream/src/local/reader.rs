@@ -1,4 +1,4 @@
-//! Reads a log in this process.
+//! The reader of a log in this process.
 
 use std::{
     sync::Arc,
@@ -22,7 +22,7 @@ pub(crate) struct LocalReader<L> {
     sources: Vec<Source>,
     wake: Arc<Wake>,
     woken: Receiver<()>,
-    /// The partition to begin with at the next poll, so that none starves.
+    /// The partition to start with at the next poll, so that none starves.
     first: usize,
     /// Whether [`Polled::AtEnd`] was returned since the last record.
     reported: bool,
@@ -54,7 +54,7 @@ impl<L: Local> LocalReader<L> {
         Ok(Self { log, sources, wake, woken, first: 0, reported: false })
     }
 
-    /// Takes what there is, from each partition in turn.
+    /// Reads available records from each partition in turn.
     fn read(&mut self, max: usize, into: &mut Vec<Record>) -> Result<(), LogError> {
         let until = into.len() + max;
         let mut bytes = 0;
@@ -106,13 +106,13 @@ impl Source {
         let read = log.read(self.place, from, end, &mut sink);
         read.map_err(|error| failed("reading the log", &error))?;
         if self.tail.start() > from {
-            // What was read may have holes: records were removed meanwhile.
+            // The records read may have gaps, because some were removed meanwhile.
             into.truncate(before);
             self.next = from;
             return self.check();
         }
         if !full {
-            // What is left before the end was compacted away, or is the gap after a transaction.
+            // The rest up to the end was compacted away or is the gap after a transaction.
             self.next = end;
         }
         Ok(())

@@ -1,16 +1,16 @@
-//! What a log in this process asks of the place that keeps its records.
+//! The storage interface of a log in this process.
 
 use bytes::Bytes;
 use serin_topology::TopicSpec;
 
 use crate::record::Headers;
 
-/// The storage failed: the disk is full, a file is damaged.
+/// A storage error, such as a full disk or a damaged file.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct StorageError(pub String);
 
-/// One partition of one topic, by number. A topic's number is given once and never used again.
+/// One partition of one topic, by number. Topic numbers are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
     /// Number of the topic.
@@ -19,12 +19,12 @@ pub struct Place {
     pub partition: i32,
 }
 
-/// A record without its place.
+/// A record without its partition and offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// Timestamp in milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
-    /// The key; may be empty.
+    /// The key, which may be empty.
     pub key: Bytes,
     /// The value; `None` is a tombstone.
     pub value: Option<Bytes>,
@@ -39,86 +39,87 @@ impl Stored {
     }
 }
 
-/// One change of what is stored.
+/// One change in the storage.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A topic exists from now on.
+    /// Creates a topic.
     Topic {
-        /// Its number.
+        /// The topic's number.
         id: u32,
-        /// What it is.
+        /// The topic's specification.
         spec: TopicSpec,
     },
-    /// A transactional id has a new owner.
+    /// Sets a new owner of a transactional id.
     Epoch {
-        /// The id.
+        /// The transactional id.
         id: String,
-        /// Its newest epoch.
+        /// The newest epoch of the id.
         epoch: i64,
     },
-    /// A group has read up to here.
+    /// Sets the position of a group.
     Position {
         /// The group.
         group: String,
-        /// Where.
+        /// The partition.
         place: Place,
-        /// The offset to go on from.
+        /// The offset to continue from.
         next: i64,
     },
-    /// A record is appended.
+    /// Appends a record.
     Append {
-        /// Where.
+        /// The partition.
         place: Place,
-        /// Its offset.
+        /// The record's offset.
         offset: i64,
         /// The record.
         record: Stored,
     },
-    /// The offset that the next record of a partition gets.
+    /// Sets the end of a partition.
     End {
-        /// Where.
+        /// The partition.
         place: Place,
-        /// That offset.
+        /// The offset of the next record.
         next: i64,
     },
-    /// Everything before `start` is gone.
+    /// Removes all records before `start`.
     Start {
-        /// Where.
+        /// The partition.
         place: Place,
-        /// The first offset that is left.
+        /// The first remaining offset.
         start: i64,
     },
-    /// One record is gone: a newer one has its key.
+    /// Removes one record, because a newer one has the same key.
     Remove {
-        /// Where.
+        /// The partition.
         place: Place,
-        /// Its offset.
+        /// The record's offset.
         offset: i64,
     },
 }
 
-/// What a storage holds when it is opened, without the records.
+/// The contents of a storage when it is opened, without the records.
 #[derive(Debug, Default)]
 pub struct Image {
     /// Topics with their numbers.
     pub topics: Vec<(u32, TopicSpec)>,
     /// Newest epoch of each transactional id.
     pub epochs: Vec<(String, i64)>,
-    /// First offset of a partition, where it is not 0.
+    /// The first offset of each partition where it is not 0.
     pub starts: Vec<(Place, i64)>,
-    /// Next offset of a partition, where it is not 0.
+    /// The next offset of each partition where it is not 0.
     pub ends: Vec<(Place, i64)>,
 }
 
-/// Keeps records and the log's own bookkeeping.
+/// Stores records and the log's metadata.
 pub trait Storage: Send + Sync + 'static {
-    /// What is there.
+    /// Reads the metadata.
     fn load(&self) -> Result<Image, StorageError>;
 
-    /// Makes all changes, or none. With `durable`, they survive the death of process and machine once this returns.
+    /// Makes all changes or none. If `durable` is set, they survive a crash of the process and the machine once this
+    /// returns.
     fn write(&self, changes: Vec<Change>, durable: bool) -> Result<(), StorageError>;
 
-    /// Shows the records of `from..until` in order, until `sink` returns false.
+    /// Passes the records of `from..until` to `sink` in order, until it returns false.
     fn read(
         &self,
         place: Place,
@@ -127,6 +128,6 @@ pub trait Storage: Send + Sync + 'static {
         sink: &mut dyn FnMut(i64, Stored) -> bool,
     ) -> Result<(), StorageError>;
 
-    /// The position of a group.
+    /// The committed position of a group.
     fn position(&self, group: &str, place: Place) -> Result<Option<i64>, StorageError>;
 }

@@ -1,4 +1,4 @@
-//! The visible bounds of a partition, and who waits for them to move.
+//! The visible bounds of a partition, and the readers that wait for them to move.
 
 use std::sync::{
     Arc, Mutex, Weak,
@@ -9,7 +9,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::lock;
 
-/// First and next offset of a partition as readers may see them. Moves only after the records are stored.
+/// The first and the next offset of a partition that are visible to readers. They move only after the records are
+/// stored.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
     start: AtomicI64,
@@ -34,7 +35,7 @@ impl Tail {
         self.start.store(start, Ordering::Release);
     }
 
-    /// Shows records up to `end` and wakes whoever waits for them.
+    /// Makes records up to `end` visible and wakes the waiting readers.
     pub(crate) fn publish(&self, end: i64) {
         self.end.store(end, Ordering::Release);
         lock(&self.waiters).retain(|waiter| waiter.upgrade().inspect(|wake| wake.notify()).is_some());
@@ -59,17 +60,17 @@ impl Wake {
     }
 
     pub(crate) fn notify(&self) {
-        // A full channel holds a token already.
+        // A full channel already contains a token.
         let _ = self.sender.try_send(());
     }
 
-    /// Makes the current or next wait return, records or not.
+    /// Makes the current or next wait return, with or without records.
     pub(crate) fn interrupt(&self) {
         self.asked.store(true, Ordering::Release);
         self.notify();
     }
 
-    /// Whether somebody interrupted since the last call.
+    /// Whether the wait was interrupted since the last call.
     pub(crate) fn interrupted(&self) -> bool {
         self.asked.swap(false, Ordering::AcqRel)
     }

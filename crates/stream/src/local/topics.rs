@@ -1,4 +1,4 @@
-//! Names, numbers and tails of the topics of a log in this process.
+//! Names, numbers and tails of the topics of a local log.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use crate::{
     record::{Outgoing, Target, TopicPartition},
 };
 
-/// Largest record of a topic that does not say: what an Apache Kafka broker takes by default (`message.max.bytes`).
+/// The record size limit of a topic without the setting: the default of an Apache Kafka broker (`message.max.bytes`).
 const MAX_RECORD_BYTES: usize = 1_048_588;
 
 /// One topic.
@@ -28,16 +28,16 @@ pub(crate) struct Topic {
     pub(crate) id: u32,
     pub(crate) spec: TopicSpec,
     pub(crate) tails: Vec<Arc<Tail>>,
-    /// Largest record it takes.
+    /// The topic's record size limit.
     max_record_bytes: usize,
 }
 
-/// A record cannot be placed.
+/// The reason why a record cannot be placed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlaceError {
     #[error(transparent)]
     Unknown(#[from] LogError),
-    #[error("a record of {size} bytes is over the limit of {limit} of topic {topic} (`max.message.bytes`)")]
+    #[error("a record of {size} bytes exceeds the limit of {limit} bytes of topic {topic} (`max.message.bytes`)")]
     TooLarge { topic: &'static str, size: usize, limit: usize },
 }
 
@@ -53,7 +53,7 @@ impl Topic {
     }
 }
 
-/// All topics. Read by everybody, changed when one is created.
+/// All topics. They are read concurrently and changed when a topic is created.
 #[derive(Debug)]
 pub(crate) struct Topics {
     prefix: String,
@@ -86,7 +86,7 @@ impl Topics {
         self.insert(Topic::new(id, spec, tails));
     }
 
-    /// Removes a topic; who reads it goes on with nothing.
+    /// Removes a topic. Its readers continue without records.
     pub(crate) fn remove(&self, name: &str) {
         let removed = self.by_name.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         if let Some(topic) = removed {
@@ -133,7 +133,7 @@ impl Topics {
         Ok((topic.place(at.partition), Arc::clone(tail)))
     }
 
-    /// Shows readers the records before `end`.
+    /// Makes the records before `end` visible to readers.
     pub(crate) fn publish(&self, place: Place, end: i64) {
         let topics = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
         let tail = topics.get(&place.topic).and_then(|topic| topic.tails.get(place.partition as usize));
@@ -142,7 +142,7 @@ impl Topics {
         }
     }
 
-    /// Shows readers the records of `start..end`.
+    /// Makes the records of `start..end` visible to readers.
     pub(crate) fn show(&self, place: Place, start: i64, end: i64) {
         if let Some(tail) = self.tail_of(place) {
             if tail.start() != start {
@@ -154,7 +154,7 @@ impl Topics {
         }
     }
 
-    /// Shows readers the records before `end`, if there are any that they have not seen.
+    /// Makes the records before `end` visible to readers, if they are not visible yet.
     #[cfg(feature = "embedded")]
     pub(crate) fn publish_if_new(&self, place: Place, end: i64) {
         if self.tail_of(place).is_some_and(|tail| tail.end() < end) {
@@ -174,7 +174,7 @@ impl Topics {
         topics.get(&place.topic)?.tails.get(place.partition as usize).cloned()
     }
 
-    /// Places as names.
+    /// Converts partitions to their names.
     pub(crate) fn named(&self, ends: &Ends) -> Vec<(TopicPartition, NextOffset)> {
         let topics = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
         let name = |place: &Place| {
@@ -184,7 +184,7 @@ impl Topics {
         ends.iter().filter_map(|(place, next)| Some((name(place)?, NextOffset(*next)))).collect()
     }
 
-    /// The places of a record with what to store there, added to `into`.
+    /// Adds the partitions of a record to `into`, with what to store there.
     pub(crate) fn resolve(
         &self,
         record: &Outgoing,

@@ -1,4 +1,4 @@
-//! Transactions on a log in this process: one append each.
+//! Transactions on a local log: each is a single append.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl<S: Storage> LocalTransaction<S> {
     }
 }
 
-/// Why a record of a transaction has no place.
+/// Converts the reason why a record of a transaction could not be placed.
 pub(crate) fn unplaced(error: PlaceError) -> CommitError {
     match error {
         PlaceError::TooLarge { .. } => CommitError::Unwritable(error.to_string()),

@@ -1,4 +1,4 @@
-//! The plain writer of a log in this process: a bounded queue and a thread that writes what has gathered in one piece.
+//! The plain writer of a local log: a bounded queue, and a thread that writes queued records in batches.
 
 use std::{
     sync::{
@@ -18,20 +18,20 @@ use super::{
 };
 use crate::{
     log::{LogError, WriteError, Writer},
+    log_limit::LogLimit,
     record::{Outgoing, Target},
-    seldom::Seldom,
 };
 
-/// Most bytes of records that wait, as the Kafka writer has it: the number of records is the caller's.
+/// Maximum bytes of queued records, the same as for the Kafka writer. The caller bounds the number of records.
 const MAX_QUEUE_BYTES: usize = 64 << 20;
 
-/// Most records in one write: keeps the latency of a full queue in the milliseconds.
+/// Maximum number of records in one write. It keeps the latency of a full queue within milliseconds.
 const MAX_BATCH: usize = 4096;
 
-/// What the thread is told.
+/// A message to the writer's thread.
 enum Message {
     Write(Vec<(Place, Stored)>),
-    /// Everything before this was handled; the sender hears how many had failed by then.
+    /// Confirms that all earlier messages were handled, and returns the number of records that have failed so far.
     Flush(Sender<u64>),
 }
 
@@ -47,7 +47,7 @@ impl Message {
 pub(crate) struct LocalWriter<L> {
     log: Arc<L>,
     queue: Sender<Message>,
-    /// Of the records that wait.
+    /// Bytes of the queued records.
     bytes: Arc<AtomicUsize>,
     failed: Arc<AtomicU64>,
     /// Failures that a flush has reported.
@@ -64,7 +64,7 @@ impl<L: Local> LocalWriter<L> {
             queue: receiver,
             bytes: Arc::clone(&bytes),
             failed: Arc::clone(&lost),
-            lost: Seldom::default(),
+            lost: LogLimit::default(),
         };
         thread::Builder::new()
             .name("serin-writer".into())
@@ -100,7 +100,7 @@ impl<L: Local> Writer for LocalWriter<L> {
     fn flush(&self, deadline: Duration) -> Result<(), LogError> {
         let until = Instant::now() + deadline;
         let (reply, answer) = bounded(1);
-        let late = || failed("flushing a writer", &"not done in the time given");
+        let late = || failed("flushing a writer", &"not done before the deadline");
         self.queue.send_deadline(Message::Flush(reply), until).map_err(|_| late())?;
         let lost = answer.recv_deadline(until).map_err(|_| late())?;
         match lost - self.reported.swap(lost, Ordering::AcqRel).min(lost) {
@@ -118,13 +118,13 @@ impl<L: Local> Writer for LocalWriter<L> {
     }
 }
 
-/// The thread's side. Ends when the writer is dropped and the queue is empty.
+/// The thread of the writer. It ends when the writer is dropped and the queue is empty.
 struct Worker<L> {
     log: Arc<L>,
     queue: Receiver<Message>,
     bytes: Arc<AtomicUsize>,
     failed: Arc<AtomicU64>,
-    lost: Seldom,
+    lost: LogLimit,
 }
 
 impl<L: Local> Worker<L> {
@@ -136,13 +136,13 @@ impl<L: Local> Worker<L> {
             self.gather(&mut records, &mut flushes);
             self.write(records);
             for flush in flushes {
-                // Whoever asked may have given up.
+                // The caller may have given up waiting.
                 let _ = flush.send(self.failed.load(Ordering::Acquire));
             }
         }
     }
 
-    /// Waits a moment for more, unless somebody waits for a flush.
+    /// Lingers for more records, unless a flush is pending.
     fn gather(&self, records: &mut Vec<(Place, Stored)>, flushes: &mut Vec<Sender<u64>>) {
         let until = Instant::now() + self.log.linger();
         while flushes.is_empty() && records.len() < MAX_BATCH {
@@ -162,7 +162,7 @@ impl<L: Local> Worker<L> {
         if let Err(error) = self.log.append(records) {
             self.failed.fetch_add(count, Ordering::AcqRel);
             if let Some(count) = self.lost.happened(count) {
-                tracing::error!(%error, count, "records of a plain writer were lost");
+                tracing::error!(%error, count, "a plain writer could not write records; they are lost");
             }
         }
         self.bytes.fetch_sub(size, Ordering::AcqRel);

@@ -1,9 +1,10 @@
-//! What a Kafka cluster does with requests, as a state machine: partitions, transactions, positions of groups. It knows no
-//! clock, no names and no randomness.
+//! A model of a Kafka cluster as a state machine: partitions, transactions, positions of groups. It has no clock, no
+//! names and no randomness.
 //!
-//! Modelled: offsets with a gap for each end of a transaction, epochs, last stable offset, aborted records that keep their
-//! offsets, repeated batches, transaction timeout, compaction, retention. Not modelled: replicas and leaders (a cluster is one
-//! machine that does not forget), quotas, several requests under way for one producer.
+//! It models offsets with a gap for each end of a transaction, epochs, the last stable offset, aborted records that
+//! keep their offsets, repeated batches, transaction timeouts, compaction and retention. It does not model replicas
+//! and leaders (the cluster is one machine that never loses data), quotas, and several requests in flight for one
+//! producer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -14,12 +15,12 @@ use crate::local::{
     storage::{Place, Stored},
 };
 
-/// How long a transaction may stay open: as on Kafka, see `crate::kafka`.
+/// How long a transaction may stay open, the same as in `crate::kafka`.
 const TRANSACTION_MS: i64 = 30_000;
 /// How long a tombstone stays: Kafka's `delete.retention.ms`.
 const TOMBSTONES_KEPT_MS: i64 = 24 * 3600 * 1000;
 
-/// Who sends a request: a transactional id, and which of its owners.
+/// The sender of a request: a transactional id and the epoch of its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     pub(super) id: String,
@@ -31,36 +32,36 @@ pub(super) struct Owner {
 pub(super) enum Request {
     /// Opens a transaction.
     Begin,
-    /// Adds records of one partition. The same batch again is answered and not added.
+    /// Adds records to one partition. A repeated batch is acknowledged but not added again.
     Produce { batch: u64, place: Place, records: Vec<Stored> },
-    /// Moves positions of a group, once committed.
+    /// Sets positions of a group when the transaction commits.
     Positions { group: String, positions: Vec<(Place, i64)> },
-    /// Commits or aborts.
+    /// Commits or aborts the transaction.
     End { commit: bool },
 }
 
-/// Why a request is not served.
+/// The reason why a request was denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Denied {
-    /// A newer owner of the id exists, or the transaction took too long.
+    /// A newer owner of the id exists, or the transaction timed out.
     Fenced,
-    /// There is no such transaction: it has ended already.
+    /// There is no open transaction; it has already ended.
     NotOpen,
 }
 
-/// What is wrong with this cluster, on purpose: a simulation that notices nothing proves nothing.
+/// A deliberate defect of the cluster. A simulation that does not detect these defects proves nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flaw {
-    /// Nothing.
+    /// No defect.
     #[default]
     None,
-    /// Old owners of a transactional id are served.
+    /// Old owners of a transactional id can still write.
     ServesZombies,
-    /// Readers see what is not committed.
+    /// Readers see uncommitted records.
     ShowsUncommitted,
     /// A repeated batch is added again.
     AddsRepeated,
-    /// Taking over changes nothing: two owners work as one.
+    /// Taking over does not fence: two owners share one epoch.
     NoTakeOver,
 }
 
@@ -70,14 +71,14 @@ pub(super) struct Broker {
     owners: BTreeMap<String, State>,
     positions: BTreeMap<(String, Place), i64>,
     compacted: BTreeSet<u32>,
-    /// Topics whose timestamps are those of appending.
+    /// Topics with append time.
     stamped: BTreeSet<u32>,
-    /// Requests on the way, with the number of other requests that come first.
+    /// Delayed requests, with the number of other requests that arrive before them.
     late: Vec<(u32, Owner, Request)>,
     flaw: Flaw,
 }
 
-/// One transactional id.
+/// The state of one transactional id.
 #[derive(Debug, Default)]
 struct State {
     epoch: i64,
@@ -87,7 +88,7 @@ struct State {
 #[derive(Debug)]
 struct Transaction {
     since_ms: i64,
-    /// Offsets after each batch, for repeated ones.
+    /// End offset of each batch, to answer repeated batches.
     batches: HashMap<u64, i64>,
     written: Vec<(Place, i64)>,
     positions: Vec<(String, Place, i64)>,
@@ -143,12 +144,12 @@ impl Partition {
 }
 
 impl Broker {
-    /// A cluster with a flaw.
+    /// Creates a cluster with a defect.
     pub(super) fn with(flaw: Flaw) -> Self {
         Self { flaw, ..Self::default() }
     }
 
-    /// A topic exists from now on.
+    /// Creates the partitions of a new topic.
     pub(super) fn created(&mut self, topic: u32, partitions: i32, spec: &TopicSpec) {
         for partition in 0..partitions {
             self.partitions.entry(Place { topic, partition }).or_default();
@@ -169,13 +170,13 @@ impl Broker {
         })
     }
 
-    /// Adds records of no transaction.
+    /// Adds a record without a transaction.
     pub(super) fn append(&mut self, place: Place, record: Stored) {
         let stamped = self.stamped.contains(&place.topic);
         self.partitions.entry(place).or_default().append(vec![record], Visible::Yes, stamped);
     }
 
-    /// Gives `id` a new owner and ends the transaction of the one before.
+    /// Gives `id` a new owner and aborts the previous owner's transaction.
     pub(super) fn take_over(&mut self, id: &str) -> i64 {
         let epoch = self.owners.entry(id.to_owned()).or_default().epoch;
         if self.flaw == Flaw::NoTakeOver {
@@ -186,18 +187,18 @@ impl Broker {
         epoch + 1
     }
 
-    /// Serves one request, after those that were under way before it.
+    /// Handles one request after the delayed requests that are due.
     pub(super) fn serve(&mut self, owner: &Owner, request: &Request, now_ms: i64) -> Result<Option<i64>, Denied> {
         self.deliver_late(1, now_ms);
         self.apply(owner, request, now_ms)
     }
 
-    /// Puts a request on the way; `after` others come first.
+    /// Delays a request until `after` other requests have arrived.
     pub(super) fn delay(&mut self, after: u32, owner: &Owner, request: &Request) {
         self.late.push((after, owner.clone(), request.clone()));
     }
 
-    /// Lets `steps` requests pass: those under way come closer, or arrive.
+    /// Advances delayed requests by `steps` and handles those that are due.
     pub(super) fn deliver_late(&mut self, steps: u32, now_ms: i64) {
         for (left, ..) in &mut self.late {
             *left = left.saturating_sub(steps);
@@ -205,7 +206,7 @@ impl Broker {
         let (arrived, rest) = std::mem::take(&mut self.late).into_iter().partition(|(left, ..)| *left == 0);
         self.late = rest;
         for (_, owner, request) in arrived {
-            // Nobody waits for the answer any more.
+            // The sender no longer waits for the response.
             let _ = self.apply(&owner, &request, now_ms);
         }
     }
@@ -246,7 +247,7 @@ impl Broker {
         }
     }
 
-    /// Ends the open transaction of `owner`, if there is one: a repeated end changes nothing.
+    /// Ends the open transaction of `owner`, if there is one. A repeated end has no effect.
     fn end(&mut self, owner: &Owner, commit: bool) {
         let Some(open) = self.owners.get_mut(&owner.id).and_then(|state| state.open.take()) else { return };
         let visible = if commit { Visible::Yes } else { Visible::Never };
@@ -261,7 +262,7 @@ impl Broker {
         }
         for place in places {
             if let Some(partition) = self.partitions.get_mut(&place) {
-                // The marker.
+                // The commit or abort marker.
                 partition.end += 1;
                 partition.open.retain(|(id, _), _| *id != owner.id);
             }
@@ -271,7 +272,7 @@ impl Broker {
         }
     }
 
-    /// Aborts transactions that are open for too long; their owners are fenced.
+    /// Aborts transactions that have been open for too long and fences their owners.
     pub(super) fn expire(&mut self, now_ms: i64) {
         let too_old = |state: &State| state.open.as_ref().is_some_and(|open| now_ms - open.since_ms > TRANSACTION_MS);
         let ids: Vec<String> =
@@ -288,7 +289,8 @@ impl Broker {
         self.positions.get(&(group.to_owned(), place)).copied()
     }
 
-    /// Shows committed records in order, until `sink` returns false. False: there is no such partition.
+    /// Passes committed records to `sink` in order until it returns false. Returns false if the partition does not
+    /// exist.
     pub(super) fn read(
         &self,
         place: Place,
@@ -305,13 +307,13 @@ impl Broker {
         true
     }
 
-    /// Forgets a topic.
+    /// Removes a topic.
     pub(super) fn delete(&mut self, topic: u32) {
         self.partitions.retain(|place, _| place.topic != topic);
         self.positions.retain(|(_, place), _| place.topic != topic);
     }
 
-    /// Removes records for whose key there is a newer one, and old tombstones, in topics that are compacted.
+    /// Compacts topics: removes records with a newer record of the same key, and old tombstones.
     pub(super) fn compact(&mut self, now_ms: i64) {
         for (place, partition) in &mut self.partitions {
             if self.compacted.contains(&place.topic) {
@@ -320,7 +322,7 @@ impl Broker {
         }
     }
 
-    /// Removes all before `start`.
+    /// Removes all records before `start`.
     pub(super) fn trim(&mut self, place: Place, start: i64) {
         if let Some(partition) = self.partitions.get_mut(&place) {
             partition.start = start.clamp(partition.start, partition.stable_end());

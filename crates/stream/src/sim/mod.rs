@@ -1,9 +1,9 @@
-//! A Kafka in memory, for tests and simulation: transactions with epochs and a last stable offset, groups, compaction,
-//! retention. [`SimLog::new`] is a log like any other. On a clock of its own and with a [`World`] it is a simulation: every
-//! step of every process may fail, and nothing depends on threads or the time of day.
+//! An in-memory Kafka for tests and simulation: transactions with epochs and a last stable offset, groups,
+//! compaction, retention. [`SimLog::new`] creates an ordinary log. With its own clock and a [`World`] it is a
+//! simulation: every step of every process may fail, and nothing depends on threads or the time of day.
 //!
-//! The same conformance suite holds it to the behaviour of Kafka and of the embedded log. What it models and what not is said
-//! in `broker.rs`.
+//! The conformance suite verifies that it behaves like Kafka and the embedded log. `broker.rs` documents what is
+//! modeled.
 
 mod broker;
 mod network;
@@ -41,17 +41,18 @@ use crate::{
     record::{Record, TopicPartition},
 };
 
-/// A log in memory, as one process sees it. Clones are the same process; it is gone with the last of all.
+/// An in-memory log as seen by one process. Clones belong to the same process. The log is dropped with the last
+/// clone.
 #[derive(Clone)]
 pub struct SimLog {
     cluster: Arc<Cluster>,
     process: Process,
 }
 
-/// What all processes share.
+/// The state shared by all processes.
 struct Cluster {
     clock: Arc<dyn Clock>,
-    /// Set in a simulation: whoever waits moves it.
+    /// Only set in a simulation, where waiting advances the clock.
     time: Option<Arc<ManualClock>>,
     topics: Topics,
     broker: Mutex<Broker>,
@@ -66,12 +67,12 @@ impl Default for SimLog {
 }
 
 impl SimLog {
-    /// An empty log on the machine's clock, to which nothing happens.
+    /// Creates an empty log on the system clock without faults.
     pub fn new() -> Self {
         Self::over(Arc::new(SystemClock::default()), None, Flaw::None)
     }
 
-    /// An empty log in a simulation: nothing waits, and nothing runs on a thread of its own.
+    /// Creates an empty log in a simulation, where no call blocks and no threads run.
     pub fn simulated(clock: Arc<ManualClock>, flaw: Flaw) -> Self {
         Self::over(Arc::clone(&clock) as _, Some(clock), flaw)
     }
@@ -88,7 +89,7 @@ impl SimLog {
         Self { cluster: Arc::new(cluster), process: Process::undisturbed() }
     }
 
-    /// The same log as the process `name` sees it, to which happens what `world` decides.
+    /// The same log as seen by the process `name`, with faults decided by `world`.
     #[must_use]
     pub fn seen_by(&self, name: &str, world: Arc<dyn World>) -> Self {
         self.of(Process::new(name, world))
@@ -99,20 +100,20 @@ impl SimLog {
         Self { cluster: Arc::clone(&self.cluster), process }
     }
 
-    /// Removes all records for whose key there is a newer one, and tombstones older than a day, in topics that are compacted.
-    /// Kafka does it some time later; here tests choose the moment.
+    /// Compacts topics: removes all records with a newer record of the same key, and tombstones older than a day.
+    /// Kafka does this some time later; tests choose the moment.
     pub fn compact(&self) {
         self.cluster.change(Broker::compact);
     }
 
-    /// Removes all records before `start`, as retention does.
+    /// Removes all records before `start`, like retention.
     pub fn trim(&self, at: &TopicPartition, start: NextOffset) -> Result<(), LogError> {
         let (place, _) = self.cluster.topics.tail(at)?;
         self.cluster.change(|broker, _| broker.trim(place, start.0));
         Ok(())
     }
 
-    /// Deletes a topic with its records and the positions of groups in it.
+    /// Deletes a topic with its records and the groups' positions in it.
     pub fn delete(&self, topic: &str) -> Result<(), LogError> {
         let name = self.full_name(topic);
         let id = self.cluster.topics.find(&name)?.id;
@@ -130,27 +131,27 @@ impl SimLog {
         Ok(())
     }
 
-    /// Lets a member's session time out: what it holds goes to the others at once.
+    /// Lets a member's session time out. Its partitions are reassigned at once.
     pub fn expel(&self, member: &dyn Membership) {
         if let Some(member) = member.as_any().downcast_ref::<LocalMembership>() {
             member.expel();
         }
     }
 
-    /// Gives a member's place to the process that comes after it under the same name, as static membership does: what it holds
-    /// is told again.
+    /// Lets the next process with the same name take over a membership, as in static membership. Its partitions are
+    /// assigned again.
     pub fn resume(&self, member: &dyn Membership) {
         if let Some(member) = member.as_any().downcast_ref::<LocalMembership>() {
             member.resume();
         }
     }
 
-    /// Lets all requests arrive that are still under way.
+    /// Delivers all delayed requests.
     pub fn deliver_late(&self) {
         self.cluster.change(|broker, now_ms| broker.deliver_late(u32::MAX, now_ms));
     }
 
-    /// Whether a question reaches the log and the answer comes back.
+    /// Simulates a request to the log that only reads.
     fn ask(&self, step: Step, doing: &str) -> Result<(), LogError> {
         let fate = self.process.at(step);
         if fate.is_heard() { Ok(()) } else { Err(failed(doing, &fate.reason())) }
@@ -158,7 +159,7 @@ impl SimLog {
 }
 
 impl Cluster {
-    /// Changes what the broker has, and shows readers what they may see now.
+    /// Changes the broker's state and publishes the visible bounds to readers.
     fn change<T>(&self, change: impl FnOnce(&mut Broker, i64) -> T) -> T {
         let mut broker = lock(&self.broker);
         let now_ms = self.clock.now_ms();
@@ -199,7 +200,7 @@ impl Local for Cluster {
         if lock(&self.broker).read(place, from..until, sink) {
             return Ok(());
         }
-        Err(StorageError("the partition is gone".into()))
+        Err(StorageError("the partition does not exist".into()))
     }
 }
 
@@ -228,18 +229,18 @@ impl Log for SimLog {
     }
 
     fn partitions(&self, topic: &str) -> Result<i32, LogError> {
-        self.ask(Step::Ask, "asking for a topic")?;
+        self.ask(Step::Ask, "reading the metadata of a topic")?;
         Ok(self.cluster.topics.find(&self.full_name(topic))?.spec.partitions)
     }
 
     fn bounds(&self, at: &TopicPartition) -> Result<(NextOffset, NextOffset), LogError> {
-        self.ask(Step::Ask, "asking for offsets")?;
+        self.ask(Step::Ask, "reading offsets")?;
         let (_, tail) = self.cluster.topics.tail(at)?;
         Ok((NextOffset(tail.start()), NextOffset(tail.end())))
     }
 
     fn committed(&self, group: &str, at: &TopicPartition) -> Result<Option<NextOffset>, LogError> {
-        self.ask(Step::Ask, "reading the position of a group")?;
+        self.ask(Step::Ask, "reading a group's committed position")?;
         let (place, _) = self.cluster.topics.tail(at)?;
         Ok(lock(&self.cluster.broker).position(group, place).map(NextOffset))
     }
@@ -248,7 +249,7 @@ impl Log for SimLog {
         self.ask(Step::Assign, "opening a reader")?;
         let inner = LocalReader::new(Arc::clone(&self.cluster), from)?;
         let (cluster, process) = (Arc::clone(&self.cluster), self.process.clone());
-        Ok(Box::new(SimReader { inner, cluster, process, told: false }))
+        Ok(Box::new(SimReader { inner, cluster, process, at_end_reported: false }))
     }
 
     fn transactional(&self, id: &str) -> Result<Box<dyn Transactional>, LogError> {
@@ -275,13 +276,13 @@ impl Log for SimLog {
     }
 }
 
-/// Reads as one process.
+/// A reader of one process.
 struct SimReader {
     inner: LocalReader<Cluster>,
     cluster: Arc<Cluster>,
     process: Process,
-    /// Whether the end was told since the last record: after that a poll waits.
-    told: bool,
+    /// Whether the end was reported since the last record. If so, the next poll waits.
+    at_end_reported: bool,
 }
 
 impl Reader for SimReader {
@@ -289,7 +290,7 @@ impl Reader for SimReader {
         match self.process.at(Step::Fetch) {
             fate if fate.is_heard() => {}
             Fate::Refused | Fate::Dies | Fate::DiesAfter => return Err(failed("reading", &"no broker answers")),
-            // Clients of Kafka go on trying.
+            // Kafka clients keep retrying.
             _ => {
                 self.pass(wait);
                 return Ok(Polled::Nothing);
@@ -299,7 +300,7 @@ impl Reader for SimReader {
             return self.inner.poll(max, wait, into);
         }
         let polled = self.inner.poll(max, Duration::ZERO, into)?;
-        if std::mem::replace(&mut self.told, polled == Polled::AtEnd) && self.told {
+        if std::mem::replace(&mut self.at_end_reported, polled == Polled::AtEnd) && self.at_end_reported {
             self.pass(wait);
         }
         Ok(polled)
@@ -315,7 +316,7 @@ impl Reader for SimReader {
 }
 
 impl SimReader {
-    /// In a simulation waiting is moving the clock.
+    /// In a simulation, waiting advances the clock.
     fn pass(&self, wait: Duration) {
         if let Some(time) = &self.cluster.time {
             time.advance(wait);

@@ -1,4 +1,4 @@
-//! Where a process meets the world: each step that something can happen to, and what can happen.
+//! The steps of a process that can fail, and what can happen to them.
 
 use std::sync::{
     Arc,
@@ -14,15 +14,15 @@ pub enum Step {
     TakeOver,
     /// R2: the local checkpoint is read.
     ReadStore,
-    /// R2, R5: the bounds or the partitions of a topic are asked for.
+    /// R2, R5: the bounds or the partitions of a topic are requested.
     Ask,
-    /// R3, R5: reading begins at a place.
+    /// R3, R5: reading starts at a position.
     Assign,
     /// R3, and all reading: records are fetched.
     Fetch,
     /// S1: the transaction is opened.
     Begin,
-    /// S2: records of one partition are written.
+    /// S2: records are written to one partition.
     Produce,
     /// S3: the positions of the group are written.
     Positions,
@@ -32,48 +32,49 @@ pub enum Step {
     Abort,
     /// S5, and R3: rows are written to the store.
     WriteStore,
-    /// A plain record is written.
+    /// A record is written without a transaction.
     Write,
 }
 
-/// What happens at a step.
+/// What happens to a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fate {
-    /// It works.
+    /// The step succeeds.
     #[default]
     Works,
-    /// The request gets lost; the process waits in vain.
+    /// The request is lost, and the process times out.
     Lost,
-    /// It is done, and the answer gets lost.
+    /// The step succeeds, but the response is lost.
     ReplyLost,
-    /// The request arrives twice, and the answers too.
+    /// The request arrives twice.
     Doubled,
-    /// The process waits in vain; the request arrives after this many others.
+    /// The process times out, and the request arrives after this many others.
     Late(u32),
-    /// The other side says no: a leader has moved, the generation is stale, the disk is full.
+    /// The request is refused: a leader has moved, the generation is stale, the disk is full.
     Refused,
-    /// The process dies before it.
+    /// The process dies before the step.
     Dies,
-    /// The process dies right after it.
+    /// The process dies right after the step.
     DiesAfter,
 }
 
-/// Decides what happens. It may let others go first: what the caller meets then is what they left behind.
+/// Decides what happens to each step. It may run other processes first; the caller then sees the results of their
+/// work.
 pub trait World: Send + Sync {
     /// What happens to this step of this process.
     fn at(&self, process: &str, step: Step) -> Fate;
 }
 
-/// Everything works.
-pub(super) struct Peace;
+/// A world without faults.
+pub(super) struct NoFaults;
 
-impl World for Peace {
+impl World for NoFaults {
     fn at(&self, _: &str, _: Step) -> Fate {
         Fate::Works
     }
 }
 
-/// A process, as the log and its disk see it. Clones are the same process.
+/// A process as seen by the log and its disk. Clones represent the same process.
 #[derive(Clone)]
 pub(crate) struct Process {
     name: Arc<str>,
@@ -86,19 +87,19 @@ impl Process {
         Self { name: name.into(), world, dead: Arc::default() }
     }
 
-    /// A process to which nothing happens.
+    /// Creates a process without faults.
     pub(super) fn undisturbed() -> Self {
-        Self::new("", Arc::new(Peace))
+        Self::new("", Arc::new(NoFaults))
     }
 
-    /// What happens at `step`. From its death on, a process does nothing.
+    /// Decides what happens at `step`. A dead process does nothing.
     pub(super) fn at(&self, step: Step) -> Fate {
         if self.is_dead() {
             return Fate::Dies;
         }
         let fate = self.world.at(&self.name, step);
         match fate {
-            // It may have been killed while others went first.
+            // The process may have been killed while others ran.
             _ if self.is_dead() => Fate::Dies,
             Fate::Dies | Fate::DiesAfter => {
                 self.kill();
@@ -108,29 +109,29 @@ impl Process {
         }
     }
 
-    /// Whether it is dead.
+    /// Whether the process is dead.
     pub(crate) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::Acquire)
     }
 
-    /// Kills it.
+    /// Kills the process.
     pub(crate) fn kill(&self) {
         self.dead.store(true, Ordering::Release);
     }
 }
 
 impl Fate {
-    /// Whether the step is done.
+    /// Whether the step takes effect.
     pub(super) fn is_done(self) -> bool {
         matches!(self, Self::Works | Self::ReplyLost | Self::Doubled | Self::DiesAfter)
     }
 
-    /// Whether the process hears that it is done.
+    /// Whether the process learns that the step took effect.
     pub(super) fn is_heard(self) -> bool {
         matches!(self, Self::Works | Self::Doubled)
     }
 
-    /// Why the process does not hear that it is done.
+    /// Why the process does not learn that the step took effect.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::Refused => "refused",

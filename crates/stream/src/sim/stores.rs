@@ -1,5 +1,6 @@
-//! Local stores of a simulation: what `RocksDB` without a write-ahead log does. What was not flushed when the process died is
-//! gone from some batch on; a torn store answers with errors until it is cleared; a lost one is empty.
+//! Local stores of a simulation, which behave like `RocksDB` without a write-ahead log. Batches that were not flushed
+//! when the process died are lost from some batch on. A torn store returns errors until it is cleared, and a lost
+//! store is empty.
 
 use std::{
     collections::BTreeMap,
@@ -16,21 +17,21 @@ use crate::{
 
 type Rows = BTreeMap<Bytes, Bytes>;
 
-/// The disk of one machine: it outlives processes. Clones are the same disk.
+/// The disk of one machine, which outlives processes. Clones represent the same disk.
 #[derive(Clone, Debug, Default)]
-pub struct SimDisk(Arc<Mutex<BTreeMap<(String, i32), Kept>>>);
+pub struct SimDisk(Arc<Mutex<BTreeMap<(String, i32), StoreState>>>);
 
-/// One store.
+/// The state of one store.
 #[derive(Debug, Default)]
-struct Kept {
-    /// What survives a crash.
+struct StoreState {
+    /// Rows that survive a crash.
     flushed: Rows,
-    /// What may.
+    /// Batches that may be lost in a crash.
     batches: Vec<Changes>,
     torn: bool,
 }
 
-impl Kept {
+impl StoreState {
     fn rows(&self) -> Rows {
         let mut rows = self.flushed.clone();
         self.batches.iter().for_each(|batch| apply(&mut rows, batch));
@@ -48,12 +49,13 @@ fn apply(rows: &mut Rows, changes: &Changes) {
 }
 
 impl SimDisk {
-    /// A disk with nothing on it.
+    /// Creates an empty disk.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A process died: of each store, `keep` says how many of its unflushed batches had reached the disk.
+    /// Simulates a process crash. For each store, `keep` returns how many of its unflushed batches had reached the
+    /// disk.
     pub fn crash(&self, mut keep: impl FnMut(usize) -> usize) {
         for kept in lock(&self.0).values_mut() {
             let survive = keep(kept.batches.len()).min(kept.batches.len());
@@ -62,28 +64,28 @@ impl SimDisk {
         }
     }
 
-    /// The disk is replaced by an empty one.
+    /// Replaces the disk with an empty one.
     pub fn lose(&self) {
         lock(&self.0).clear();
     }
 
-    /// Damages what is there.
+    /// Damages all stores.
     pub fn tear(&self) {
         lock(&self.0).values_mut().for_each(|kept| kept.torn = true);
     }
 
     /// The rows of one store.
     pub fn rows(&self, stage: &str, partition: i32) -> BTreeMap<Bytes, Bytes> {
-        lock(&self.0).get(&(stage.to_owned(), partition)).map(Kept::rows).unwrap_or_default()
+        lock(&self.0).get(&(stage.to_owned(), partition)).map(StoreState::rows).unwrap_or_default()
     }
 
-    /// Puts rows into a store: for tests of what other versions left behind.
+    /// Writes rows into a store, for tests of state that other versions left behind.
     pub fn put(&self, stage: &str, partition: i32, changes: &Changes) {
         apply(&mut lock(&self.0).entry((stage.to_owned(), partition)).or_default().flushed, changes);
     }
 }
 
-impl Kept {
+impl StoreState {
     fn flush(&mut self) {
         for batch in std::mem::take(&mut self.batches) {
             apply(&mut self.flushed, &batch);
@@ -99,12 +101,12 @@ pub struct SimStores {
 }
 
 impl SimStores {
-    /// Stores to which nothing happens.
+    /// Creates stores without faults.
     pub fn new(disk: &SimDisk) -> Self {
         Self { disk: disk.clone(), process: Process::undisturbed() }
     }
 
-    /// The stores of `process`.
+    /// Creates the stores of `process`.
     #[cfg(feature = "conformance")]
     pub(crate) fn of(disk: &SimDisk, process: Process) -> Self {
         Self { disk: disk.clone(), process }
@@ -130,7 +132,7 @@ struct SimStore {
 }
 
 impl SimStore {
-    fn with<T>(&self, doing: &'static str, act: impl FnOnce(&mut Kept) -> T) -> Result<T, StoreError> {
+    fn with<T>(&self, doing: &'static str, act: impl FnOnce(&mut StoreState) -> T) -> Result<T, StoreError> {
         let mut disk = lock(&self.disk.0);
         let kept = disk.entry(self.key.clone()).or_default();
         if kept.torn {
@@ -167,7 +169,7 @@ impl Store for SimStore {
         if fate.is_done() {
             self.with("writing rows", |kept| {
                 kept.batches.push(changes);
-                // Enough batches make a flush.
+                // A number of batches triggers a flush.
                 if kept.batches.len() > 8 {
                     kept.flush();
                 }
@@ -180,11 +182,11 @@ impl Store for SimStore {
         if self.process.is_dead() {
             return Err(StoreError { doing: "dropping rows", cause: "the process is dead".into() });
         }
-        lock(&self.disk.0).insert(self.key.clone(), Kept::default());
+        lock(&self.disk.0).insert(self.key.clone(), StoreState::default());
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
-        self.with("flushing rows", Kept::flush)
+        self.with("flushing rows", StoreState::flush)
     }
 }

@@ -1,4 +1,4 @@
-//! The client's side of a transaction: S1 to S4 of a commit, each a request that the network may lose, repeat or delay.
+//! The client side of a transaction: S1 to S4 of a commit. The network may lose, repeat or delay each request.
 
 use std::sync::Arc;
 
@@ -23,13 +23,14 @@ pub(super) struct SimTransaction {
     cluster: Arc<Cluster>,
     process: Process,
     owner: Owner,
-    /// Number of the next batch.
+    /// The number of the next batch.
     batch: u64,
-    /// After an error nothing of it may be used again: what the broker knows is not what it believes.
+    /// Set after an error. The client's view may then differ from the broker's, so the transaction cannot be used
+    /// again.
     broken: bool,
 }
 
-/// Records by partition, in the order in which the partitions first come.
+/// Records by partition, in the order in which the partitions first occur.
 type Batches = Vec<(Place, Vec<Stored>)>;
 
 impl SimTransaction {
@@ -53,12 +54,12 @@ impl SimTransaction {
         Ok(batches)
     }
 
-    /// Sends a request. The answer, or what became of it.
+    /// Sends a request and returns the response or the failure.
     fn send(&self, step: Step, request: &Request) -> Result<Option<i64>, Failure> {
         let fate = self.process.at(step);
         let serve = || self.cluster.change(|broker, now_ms| broker.serve(&self.owner, request, now_ms));
         if fate == Fate::Doubled {
-            // Two answers to one request: the first counts.
+            // The first of the two responses counts.
             let first = serve();
             let _ = serve();
             return first.map_err(Failure::Denied);
@@ -70,7 +71,7 @@ impl SimTransaction {
         if fate.is_heard() { answer.map_err(Failure::Denied) } else { Err(Failure::Unheard(fate)) }
     }
 
-    /// Everything up to the commit. Whatever fails here: nothing of it will be visible.
+    /// Performs all steps before the commit. If a step fails, no record becomes visible.
     fn write(
         &mut self,
         batches: Batches,
@@ -83,7 +84,7 @@ impl SimTransaction {
             let request = Request::Produce { batch: self.batch, place, records };
             self.batch += 1;
             let answer = match self.send(Step::Produce, &request) {
-                // An idempotent producer asks again until it knows.
+                // An idempotent producer retries until it knows the result.
                 Err(Failure::Unheard(Fate::ReplyLost)) => self.send(Step::Produce, &request),
                 other => other,
             };
@@ -99,12 +100,12 @@ impl SimTransaction {
         Ok(ends)
     }
 
-    /// What a failure before the commit means; the transaction is aborted as far as the broker can be reached.
+    /// Classifies a failure before the commit, and aborts the transaction if the broker can be reached.
     fn give_up(&self, failure: &Failure) -> CommitError {
         if matches!(failure, Failure::Denied(Denied::Fenced)) {
             return CommitError::Fenced;
         }
-        // Without an answer the next owner aborts it, or the broker after a while.
+        // Without a response, the next owner aborts the transaction, or the broker after a timeout.
         let _ = self.send(Step::Abort, &Request::End { commit: false });
         CommitError::Aborted(failure.to_string())
     }
@@ -119,7 +120,7 @@ impl SimTransaction {
     }
 }
 
-/// Why a request was of no use.
+/// The reason why a request failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("denied: {0:?}")]
@@ -138,7 +139,7 @@ impl Transactional for SimTransaction {
         group: Option<&dyn Membership>,
     ) -> Result<Written, CommitError> {
         if std::mem::replace(&mut self.broken, true) {
-            return Err(CommitError::Unknown("a transaction that failed was used again".into()));
+            return Err(CommitError::Unknown("a failed transaction was used again".into()));
         }
         let batches = self.batches(records)?;
         let group = group.and_then(|group| group.as_any().downcast_ref::<LocalMembership>());

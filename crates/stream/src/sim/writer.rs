@@ -1,4 +1,4 @@
-//! The plain writer of a simulation: what is sent is on the log, unless the network is in the way.
+//! The plain writer of a simulation. A record is on the log when it is sent, unless the network fails.
 
 use std::sync::{
     Arc,

@@ -1,33 +1,34 @@
-//! What happens at random.
+//! Random faults.
 
 use std::time::Duration;
 
 use super::{Dice, Simulation};
 use crate::sim::{Fate, Step};
 
-/// How often something goes wrong, in a thousand.
+/// Fault rates, per thousand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
-    /// A step of a process fails.
+    /// Rate at which a step of a process fails.
     pub fault: u32,
-    /// A process stands still at a step while others go on.
+    /// Rate at which a process pauses at a step while others continue.
     pub pause: u32,
-    /// Between two turns: a crash, a stop, a session timeout, a cut, a lost or torn disk, compaction.
+    /// Rate of events between two turns: a crash, a stop, a session timeout, a network partition, a lost or torn
+    /// disk, compaction.
     pub event: u32,
-    /// Longest pause between two turns.
+    /// Longest idle time between two turns.
     pub most_idle: Duration,
 }
 
 impl Rates {
-    /// Often enough that a run of some thousand turns meets everything several times.
+    /// Rates at which a run of some thousand turns hits everything several times.
     pub fn wild() -> Self {
         Self { fault: 25, pause: 6, event: 60, most_idle: Duration::from_millis(60) }
     }
 }
 
-/// How deep pauses nest: a process pauses, another takes over and pauses, a third goes on.
+/// How deep pauses nest: a process pauses, another takes over and pauses, a third continues.
 const DEEPEST: usize = 3;
-/// Most turns of others in one pause.
+/// Maximum number of turns of other processes during one pause.
 const LONGEST_PAUSE: usize = 60;
 
 /// What can happen at a step.
@@ -45,7 +46,7 @@ fn fates(step: Step) -> &'static [Fate] {
     }
 }
 
-/// Whether a step does not need the network.
+/// Whether a step works without the network.
 pub(super) fn is_local(step: Step) -> bool {
     matches!(step, Step::OpenStore | Step::ReadStore | Step::WriteStore)
 }
@@ -79,8 +80,8 @@ impl Simulation {
         all
     }
 
-    /// Lets everything that can go wrong go wrong, for so many turns. `traffic` is called now and then. What is broken stays
-    /// broken until [`Self::calm`].
+    /// Runs `turns` turns with all faults enabled. Calls `traffic` now and then. Failures persist until
+    /// [`Self::calm`].
     pub fn run_wild(&self, turns: usize, mut traffic: impl FnMut(&Self)) {
         self.shared().wild = true;
         for _ in 0..turns {
@@ -92,7 +93,7 @@ impl Simulation {
         self.shared().wild = false;
     }
 
-    /// Nothing goes wrong any more: the network is mended, late requests arrive, all machines run.
+    /// Disables all faults: repairs the network, delivers delayed requests and starts all machines.
     pub fn calm(&self) {
         let count = self.0.hosts.len();
         {
@@ -105,7 +106,7 @@ impl Simulation {
         (0..count).for_each(|machine| self.start(machine));
     }
 
-    /// What happens to a process at a step, by chance.
+    /// Decides at random what happens to a process at a step.
     pub(super) fn chance(&self, _: usize, step: Step) -> Fate {
         let rates = self.0.rates;
         let pause = {
@@ -134,7 +135,7 @@ impl Simulation {
         fate
     }
 
-    /// One turn of some machine, or something that happens to one.
+    /// Runs one turn of a machine, or an event that affects it.
     fn event(&self) {
         let idle = self.0.rates.most_idle.as_millis() as usize;
         let (machine, eventful, idle) = self.dice(|dice| {

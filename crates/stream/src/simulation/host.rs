@@ -1,4 +1,5 @@
-//! One machine with one process: it follows the group and steps its tasks, as the stage's threads do, one thing at a time.
+//! One simulated machine with one process. It follows the group and steps its tasks like the stage's threads do, one
+//! action at a time.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -12,7 +13,7 @@ use crate::{
     task::{Next, OpenTask, Pace, Retry, State, TaskError, TaskOptions, TaskParts, TaskState, Watch},
 };
 
-/// What runs on a machine: makes the stages of a process that sees `log`.
+/// The program of a machine: creates the stages of a process that uses `log`.
 pub type Program = Arc<dyn Fn(&SimLog) -> Vec<Arc<dyn FoldFactory>> + Send + Sync>;
 
 pub(super) struct Host {
@@ -35,20 +36,20 @@ struct Stage {
     tasks: BTreeMap<i32, Slot>,
 }
 
-/// One partition that is ours.
+/// One assigned partition.
 struct Slot {
     parts: TaskParts,
     metrics: TaskMetrics,
     task: Option<OpenTask>,
     retry: Retry,
     state: State,
-    /// When it opens.
+    /// When the task opens.
     due: Duration,
     committed: u64,
     failed: Option<TaskError>,
 }
 
-/// Nobody asks it to stop while it opens: that is one step here.
+/// Opening a task is a single step here, so it is never asked to stop.
 struct Unwatched;
 
 impl Watch for Unwatched {
@@ -68,8 +69,8 @@ impl Host {
         self.running.is_some()
     }
 
-    /// Starts the process; its memberships are returned too, for those who let sessions time out. It gets the places of `ghosts`,
-    /// the memberships of a process before it that died without the group knowing.
+    /// Starts the process and returns its memberships, so that their sessions can time out. `ghosts` are the
+    /// memberships of a previous process that died without the group knowing; the new process takes them over.
     pub(super) fn start(
         &mut self,
         log: &SimLog,
@@ -85,7 +86,7 @@ impl Host {
                 log.resume(ghost.as_ref());
                 ghost
             } else {
-                // Joining is retried by the stage until it works; here it works at once.
+                // The stage retries joining until it succeeds; here it succeeds at once.
                 Arc::from(log.join(factory.stage(), factory.inputs()).expect("the topics exist"))
             };
             stages.push(Stage { factory, membership, tasks: BTreeMap::new() });
@@ -95,7 +96,7 @@ impl Host {
         memberships
     }
 
-    /// The process dies: of what was not flushed, `dice` decide what reached the disk. The group does not know yet.
+    /// Kills the process. `dice` decide which unflushed batches reached the disk. The group does not know yet.
     pub(super) fn crash(&mut self, dice: &mut Dice) {
         if let Some(running) = self.running.take() {
             running.process.kill();
@@ -103,7 +104,7 @@ impl Host {
         }
     }
 
-    /// The process ends as asked: last commits, flush, leave.
+    /// Stops the process gracefully: last commits, flush, leave.
     pub(super) fn stop(&mut self) {
         let Some(running) = self.running.take() else { return };
         for stage in running.stages {
@@ -116,7 +117,7 @@ impl Host {
         }
     }
 
-    /// One thing of what there is to do.
+    /// Runs one available action.
     pub(super) fn turn(&mut self, clock: &Arc<ManualClock>, dice: &mut dyn FnMut(usize) -> usize) {
         let Some(running) = &mut self.running else { return };
         let stores = Arc::new(SimStores::of(&self.disk, running.process.clone()));
@@ -158,12 +159,12 @@ impl Host {
         }
     }
 
-    /// Whether the process died in the middle of something.
+    /// Whether the process died during an action.
     pub(super) fn is_dead(&self) -> bool {
         self.running.as_ref().is_some_and(|running| running.process.is_dead())
     }
 
-    /// Errors that a person must look at, with stage and partition.
+    /// Errors that need an operator, with stage and partition.
     pub(super) fn failures(&self) -> Vec<String> {
         let stages = self.running.iter().flat_map(|running| &running.stages);
         let failed =
@@ -190,7 +191,7 @@ impl Slot {
         }
     }
 
-    /// Opens the task when it is due, or lets it work.
+    /// Opens the task when it is due, or runs one step of it.
     fn step(&mut self) {
         let now = self.parts.clock.elapsed();
         if self.failed.is_some() || now < self.due {
@@ -217,7 +218,7 @@ impl Slot {
     }
 
     fn open(&mut self) -> Result<(), TaskError> {
-        let task = OpenTask::open(&self.parts, &self.metrics, &Unwatched, self.state, self.retry.care())?;
+        let task = OpenTask::open(&self.parts, &self.metrics, &Unwatched, self.state, self.retry.failures())?;
         self.committed = task.commit_seq();
         self.task = Some(task);
         Ok(())
@@ -225,7 +226,7 @@ impl Slot {
 
     fn close(self) {
         if let Some(task) = self.task {
-            // Whatever goes wrong: the next owner goes on from the log.
+            // Errors are ignored: the next owner continues from the log.
             let _ = task.close(&self.metrics);
         }
     }

@@ -1,8 +1,10 @@
-//! A seeded simulation of machines that run stages on a [`SimLog`]: one thread, a clock of its own, and faults at every step.
+//! A seeded simulation of machines that run stages on a [`SimLog`]: one thread, its own clock, and faults at every
+//! step.
 //!
-//! Machines take turns. At each step of each process ([`Step`]) one of three things may happen first: what a test has ordered
-//! ([`Simulation::at_next`], [`Simulation::meanwhile`]), a random fault, or a pause, in which all others go on: that is how a
-//! zombie is made that wakes after others took over. Everything follows from the seed.
+//! Machines take turns. At each step of each process ([`Step`]) one of three things may happen first: an event that a
+//! test has scheduled ([`Simulation::at_next`], [`Simulation::meanwhile`]), a random fault, or a pause in which all
+//! other machines continue. A pause can produce a zombie: a process that wakes up after others have taken over. The
+//! seed determines everything.
 
 mod chaos;
 mod dice;
@@ -27,35 +29,35 @@ use crate::{
     task::TaskOptions,
 };
 
-/// When a simulation begins, in milliseconds since the epoch.
+/// Start time of a simulation, in milliseconds since the epoch.
 const BEGIN_MS: i64 = 1_700_000_000_000;
 
-/// How a simulation is set up.
+/// Parameters of a simulation.
 pub struct Setup {
-    /// Everything follows from it.
+    /// The seed, which determines everything.
     pub seed: u64,
     /// The topics.
     pub topics: Vec<TopicSpec>,
-    /// What runs on each machine.
+    /// The program of each machine.
     pub machines: Vec<Program>,
-    /// How tasks run.
+    /// Options of the tasks.
     pub task: TaskOptions,
-    /// What goes wrong at random, and how often.
+    /// Rates of random faults.
     pub rates: Rates,
-    /// What is wrong with the cluster, to see whether it is noticed.
+    /// A defect of the cluster, to test that the simulation detects it.
     pub flaw: Flaw,
 }
 
-/// What a test does while a process stands at a step.
+/// An action of a test while a process is at a step.
 type Act = Box<dyn FnOnce(&Simulation) + Send>;
 
-/// What happens to a process when it next comes to a step.
+/// A scheduled event at the next time that a process reaches a step.
 enum Order {
     Fate(Fate),
     Meanwhile(Act),
 }
 
-/// A running simulation. Clones are the same.
+/// A running simulation. Clones share it.
 #[derive(Clone)]
 pub struct Simulation(Arc<Inner>);
 
@@ -67,11 +69,11 @@ struct Inner {
     rates: Rates,
 }
 
-/// What is looked at while a host is in the middle of something.
+/// State that is accessed while a host is in the middle of an action.
 struct Shared {
     dice: Dice,
     orders: Vec<(usize, Step, Order)>,
-    /// Memberships of each machine's process, also of one that has died without the group knowing.
+    /// Memberships of each machine's process, including one that died without the group knowing.
     members: Vec<Vec<Arc<dyn Membership>>>,
     cut: Vec<bool>,
     paused: Vec<bool>,
@@ -80,7 +82,7 @@ struct Shared {
     happened: BTreeMap<(Step, &'static str), u64>,
 }
 
-/// Brings steps of processes here.
+/// Forwards the steps of processes to the simulation.
 #[derive(Clone)]
 pub(crate) struct Hook(Weak<Inner>);
 
@@ -94,7 +96,7 @@ impl World for Hook {
 }
 
 impl Simulation {
-    /// Sets everything up and starts all machines.
+    /// Creates the topics and starts all machines.
     ///
     /// # Panics
     /// If the topics cannot be created.
@@ -123,7 +125,7 @@ impl Simulation {
         simulation
     }
 
-    /// The log, as somebody sees it to whom nothing happens.
+    /// The log without faults.
     pub fn log(&self) -> &SimLog {
         &self.0.log
     }
@@ -133,32 +135,34 @@ impl Simulation {
         self.0.clock.now_ms()
     }
 
-    /// Lets time pass.
+    /// Advances the clock.
     pub fn pass(&self, time: Duration) {
         self.0.clock.advance(time);
     }
 
-    /// Throws the dice.
+    /// Uses the random generator.
     pub fn dice<T>(&self, throw: impl FnOnce(&mut Dice) -> T) -> T {
         throw(&mut self.shared().dice)
     }
 
-    /// The next time the process of `machine` comes to `step`, this happens to it. Orders for one step happen one after another.
+    /// Schedules `fate` for the next time that the process of `machine` reaches `step`. Several events for one step
+    /// happen one after another.
     pub fn at_next(&self, machine: usize, step: Step, fate: Fate) {
         self.shared().orders.push((machine, step, Order::Fate(fate)));
     }
 
-    /// The next time the process of `machine` comes to `step`, it stands still while this happens.
+    /// Runs `act` the next time that the process of `machine` reaches `step`, while the process is paused.
     pub fn meanwhile(&self, machine: usize, step: Step, act: impl FnOnce(&Self) + Send + 'static) {
         self.shared().orders.push((machine, step, Order::Meanwhile(Box::new(act))));
     }
 
-    /// Whether everything that was ordered has happened.
+    /// Whether all scheduled events have happened.
     pub fn orders_are_done(&self) -> bool {
         self.shared().orders.is_empty()
     }
 
-    /// Starts the process of a machine that has none. Within the session timeout of the one before it gets its partitions.
+    /// Starts the process of a machine that has none. Within the session timeout of the previous process, the new one
+    /// gets its partitions.
     pub fn start(&self, machine: usize) {
         let Some(mut host) = self.host(machine).filter(|host| !host.is_up()) else { return };
         let ghosts = std::mem::take(&mut self.shared().members[machine]);
@@ -166,7 +170,7 @@ impl Simulation {
         self.shared().members[machine] = members;
     }
 
-    /// Kills the process of a machine (`kill -9`). The group learns of it when its session times out: [`Self::expel`].
+    /// Kills the process of a machine (`kill -9`). The group notices when its session times out: [`Self::expel`].
     pub fn crash(&self, machine: usize) {
         if let Some(mut host) = self.host(machine) {
             let mut shared = self.shared();
@@ -174,7 +178,7 @@ impl Simulation {
         }
     }
 
-    /// Stops the process of a machine as SIGTERM does.
+    /// Stops the process of a machine, like SIGTERM.
     pub fn stop(&self, machine: usize) {
         if let Some(mut host) = self.host(machine) {
             host.stop();
@@ -183,12 +187,12 @@ impl Simulation {
         }
     }
 
-    /// The process of a machine stands still (SIGSTOP), or goes on.
+    /// Pauses the process of a machine (SIGSTOP), or continues it.
     pub fn pause(&self, machine: usize, paused: bool) {
         self.shared().paused[machine] = paused;
     }
 
-    /// The session of a machine's process times out: its partitions go to others at once.
+    /// Lets the session of a machine's process time out. Its partitions are reassigned at once.
     pub fn expel(&self, machine: usize) {
         let members = self.shared().members[machine].clone();
         for member in members {
@@ -199,20 +203,20 @@ impl Simulation {
         }
     }
 
-    /// The network between a machine and the log is cut, or mended.
+    /// Cuts or repairs the network between a machine and the log.
     pub fn cut(&self, machine: usize, cut: bool) {
         self.shared().cut[machine] = cut;
     }
 
-    /// The disk of a machine, to look at, to lose and to damage.
+    /// The disk of a machine, for inspection and damage.
     ///
     /// # Panics
-    /// While the machine is in the middle of something.
+    /// If the machine is in the middle of an action.
     pub fn disk(&self, machine: usize) -> SimDisk {
-        self.host(machine).expect("nobody has it").disk.clone()
+        self.host(machine).expect("the machine is not in the middle of an action").disk.clone()
     }
 
-    /// Gives a machine so many turns. One in the middle of something, or paused, does not move.
+    /// Runs `turns` turns of a machine. A machine that is paused or in the middle of an action does not move.
     pub fn turns(&self, machine: usize, turns: usize) {
         for _ in 0..turns {
             if self.shared().paused[machine] {
@@ -228,7 +232,7 @@ impl Simulation {
         }
     }
 
-    /// Gives all machines turns until `done` holds. An error if it does not after a long while.
+    /// Gives all machines turns until `done` returns true. Fails after many turns.
     pub fn settle(&self, what: &str, mut done: impl FnMut(&Self) -> bool) -> Result<(), String> {
         for _ in 0..20_000 {
             if done(self) {
@@ -240,12 +244,12 @@ impl Simulation {
         Err(format!("never: {what}; failures: {:?}", self.failures()))
     }
 
-    /// Errors that a person must look at.
+    /// Errors that need an operator.
     pub fn failures(&self) -> Vec<String> {
         self.0.hosts.iter().filter_map(|host| host.try_lock().ok()).flat_map(|host| host.failures()).collect()
     }
 
-    /// What happened at random, by step, and how often.
+    /// The random faults that have happened, by step, with their counts.
     pub fn happened(&self) -> BTreeMap<(Step, &'static str), u64> {
         self.shared().happened.clone()
     }
@@ -254,7 +258,7 @@ impl Simulation {
         lock(&self.0.shared)
     }
 
-    /// A machine, unless it is in the middle of something.
+    /// A machine, unless it is in the middle of an action.
     fn host(&self, machine: usize) -> Option<MutexGuard<'_, Host>> {
         match self.0.hosts.get(machine)?.try_lock() {
             Ok(host) => Some(host),
@@ -266,7 +270,7 @@ impl Simulation {
     fn at(&self, machine: usize, step: Step) -> Fate {
         let order = {
             let mut shared = self.shared();
-            let found = shared.orders.iter().position(|(who, at, _)| (*who, *at) == (machine, step));
+            let found = shared.orders.iter().position(|(target, at, _)| (*target, *at) == (machine, step));
             found.map(|index| shared.orders.remove(index).2)
         };
         match order {
@@ -275,7 +279,7 @@ impl Simulation {
             None => {}
         }
         if self.shared().cut.get(machine) == Some(&true) && !chaos::is_local(step) {
-            // A reader says that nobody answers; everybody else waits in vain.
+            // A reader gets an error; all other requests time out.
             return if step == Step::Fetch { Fate::Refused } else { Fate::Lost };
         }
         self.chance(machine, step)

@@ -1,17 +1,17 @@
-//! Runs many seeds, and says in one line how to run the one that failed.
+//! Runs many seeds, and prints a command that reproduces the failing one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs one seed only.
+/// Environment variable: run only this seed.
 const SEED: &str = "SERIN_SIM_SEED";
-/// Runs so many seeds instead of the usual number.
+/// Environment variable: run this many seeds instead of the default.
 const SEEDS: &str = "SERIN_SIM_SEEDS";
 
-/// Runs `play` with the seeds `0..count`, or with what the environment says. `test` is what follows `cargo test` to run this
-/// test alone.
+/// Runs `play` with the seeds `0..count`, or with those from the environment. `test` contains the arguments of
+/// `cargo test` that run this test alone.
 ///
 /// # Panics
-/// At the first seed that fails, with the line that runs it again.
+/// At the first seed that fails, with the command that reproduces it.
 pub fn each_seed(test: &str, count: u64, play: impl Fn(u64) -> Result<(), String>) {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let seeds = match number(SEED) {

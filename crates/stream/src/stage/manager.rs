@@ -1,4 +1,4 @@
-//! The loop of a stage: does what the group says.
+//! The loop of a stage: applies the group's assignments.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,12 +17,13 @@ use crate::{
     task::{TaskHandle, TaskParts, TaskStatus},
 };
 
-/// How long the loop waits for news of the group: the longest delay of a stop and of the published health.
+/// How long the loop waits for a change of the assignment. It is the longest delay of a stop and of the published
+/// health.
 const POLL: Duration = Duration::from_millis(50);
-/// Pause before a lost membership is tried again.
+/// Pause before rejoining after a lost membership.
 const REJOIN_PAUSE: Duration = Duration::from_secs(1);
 
-/// Owns the tasks.
+/// Runs the tasks of a stage.
 pub(super) struct Manager {
     log: Arc<dyn Log>,
     stores: Arc<dyn Stores>,
@@ -30,9 +31,9 @@ pub(super) struct Manager {
     options: StageOptions,
     health: Arc<Mutex<StageHealth>>,
     tasks: BTreeMap<i32, TaskHandle>,
-    /// Tasks that were given up and have not ended.
+    /// Tasks that were asked to end and have not ended yet.
     ending: BTreeMap<i32, TaskHandle>,
-    /// Ours, but the task before has not ended.
+    /// Assigned partitions whose previous task has not ended yet.
     waiting: BTreeSet<i32>,
     assigned: bool,
     turns: Arc<Mutex<()>>,
@@ -60,22 +61,22 @@ impl Manager {
         }
     }
 
-    /// Until asked to stop.
+    /// Runs until asked to stop.
     pub(super) fn run(&mut self, membership: Box<dyn Membership>, stopped: &Receiver<()>) {
         let mut membership: Option<Arc<dyn Membership>> = Some(Arc::from(membership));
         while stopped.is_empty() {
             let result = match &membership {
                 Some(member) => self.follow(member),
                 None => self.join().map(|member| {
-                    tracing::info!(stage = self.factory.stage(), "joins the group again");
+                    tracing::info!(stage = self.factory.stage(), "rejoined the group");
                     membership = Some(member);
                 }),
             };
             if let Err(error) = &result {
-                tracing::error!(stage = self.factory.stage(), %error, "membership lost");
+                tracing::error!(stage = self.factory.stage(), %error, "group membership lost");
                 self.give_up(&self.owned(), Duration::ZERO, TaskHandle::abandon);
                 membership = None;
-                // What the group gave to the member before says nothing about the next one.
+                // The previous member's assignment is no longer valid.
                 self.assigned = false;
             }
             self.publish(result.as_ref().err());
@@ -95,11 +96,11 @@ impl Manager {
         self.tasks.keys().chain(&self.waiting).copied().collect()
     }
 
-    /// One piece of news from the group.
+    /// Handles the next change of the assignment.
     fn follow(&mut self, membership: &Arc<dyn Membership>) -> Result<(), LogError> {
         let news = membership.poll(POLL)?;
         if let Some(news) = &news {
-            tracing::debug!(stage = self.factory.stage(), ?news, "news of the group");
+            tracing::debug!(stage = self.factory.stage(), ?news, "assignment changed");
         }
         match news {
             Some(Assignment::Assigned(partitions)) => {
@@ -120,7 +121,7 @@ impl Manager {
         Ok(())
     }
 
-    /// Starts the tasks of partitions that nobody here works on any more.
+    /// Starts the tasks of assigned partitions whose previous task has ended.
     fn start_waiting(&mut self, membership: &Arc<dyn Membership>) {
         self.ending.retain(|_, task| !task.wait(Duration::ZERO));
         for partition in std::mem::take(&mut self.waiting) {
@@ -143,14 +144,14 @@ impl Manager {
                     self.tasks.insert(partition, task);
                 }
                 Err(error) => {
-                    tracing::error!(stage = self.factory.stage(), partition, %error, "no thread for a task");
+                    tracing::error!(stage = self.factory.stage(), partition, %error, "the thread of a task could not be started");
                     self.waiting.insert(partition);
                 }
             }
         }
     }
 
-    /// Ends tasks, all at once, and waits for them.
+    /// Asks tasks to end, all at once, and waits for them.
     fn give_up(&mut self, partitions: &[i32], within: Duration, ask: fn(&TaskHandle)) {
         let deadline = Instant::now() + within;
         let mut ending = Vec::new();
@@ -170,7 +171,7 @@ impl Manager {
     }
 
     fn publish(&self, error: Option<&LogError>) {
-        // What waits for the task before is not running either.
+        // Partitions that wait for their previous task are not running either.
         let opening = |partition: &i32| (*partition, TaskStatus { partition: *partition, ..TaskStatus::default() });
         let running = self.tasks.iter().map(|(partition, task)| (*partition, task.status()));
         let tasks = self.waiting.iter().map(opening).chain(running).collect();

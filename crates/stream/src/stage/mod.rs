@@ -1,7 +1,8 @@
-//! A stage: membership in a group, and one task for each partition that the group gives us.
+//! A stage: membership in a group, and one task for each assigned partition.
 //!
-//! Invariant: at most one thread of this process works on a partition. A task that does not end in time keeps its partition
-//! until its thread has ended; the group may move on, since the next owner fences it on the log.
+//! Invariant: at most one thread of this process works on a partition. A task that does not end in time keeps its
+//! partition until its thread has ended. The group may still reassign the partition, because the next owner fences
+//! the task on the log.
 
 mod manager;
 mod preflight;
@@ -26,12 +27,12 @@ use crate::{
     task::{TaskOptions, TaskState, TaskStatus},
 };
 
-/// How a stage runs.
+/// Options of a stage.
 #[derive(Clone)]
 pub struct StageOptions {
     /// Options of its tasks.
     pub task: TaskOptions,
-    /// Longest time for the last commits when partitions are given up. Below the group's rebalance timeout.
+    /// Longest time for the last commits when partitions are revoked. It must be below the group's rebalance timeout.
     pub drain_within: Duration,
     /// The clock.
     pub clock: Arc<dyn Clock>,
@@ -50,7 +51,7 @@ impl Default for StageOptions {
 /// A stage could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The topics are not as the stage needs them.
+    /// The topics do not match the stage's requirements.
     #[error(transparent)]
     Topology(#[from] TopologyError),
     /// The log could not be used.
@@ -61,53 +62,53 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
-/// Tasks did not end in time; what they had not committed is done again by the next owner.
+/// The tasks did not end in time. The next owner repeats their uncommitted work.
 #[derive(Debug, thiserror::Error)]
-#[error("{stage}: not ended in time; uncommitted work is repeated by the next owner")]
+#[error("{stage}: did not stop in time; the next owner will repeat uncommitted work")]
 pub struct StopError {
     /// The stage.
     pub stage: &'static str,
 }
 
-/// How a stage is doing.
+/// The health of a stage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StageHealth {
     /// Its tasks, by partition.
     pub tasks: BTreeMap<i32, TaskStatus>,
-    /// What is wrong with its membership in the group.
+    /// The error of its group membership.
     pub error: Option<String>,
-    /// Whether the group has given it partitions at least once since it joined.
+    /// Whether the group has assigned partitions to it at least once since it joined.
     pub assigned: bool,
 }
 
 impl StageHealth {
-    /// Whether every task of this stage works.
+    /// Whether every task of this stage is running.
     pub fn is_ready(&self) -> bool {
-        let works = |task: &TaskStatus| task.state == TaskState::Running && task.stands_at.is_none();
+        let works = |task: &TaskStatus| task.state == TaskState::Running && task.stuck_at.is_none();
         self.assigned && self.error.is_none() && self.tasks.values().all(works)
     }
 
-    /// The first error that a person must look at: a failed task's, as `partition: error`.
+    /// The first error that needs an operator: that of a failed task, as `partition: error`.
     pub fn failure(&self) -> Option<String> {
         let failed = self.tasks.values().find(|task| task.state == TaskState::Failed)?;
-        let at = failed.stands_at.as_ref().map_or_else(String::new, |at| format!(" at {at}"));
+        let at = failed.stuck_at.as_ref().map_or_else(String::new, |at| format!(" at {at}"));
         Some(format!("partition {}{at}: {}", failed.partition, failed.error.as_deref().unwrap_or("no reason given")))
     }
 
-    /// The first task that has an error: where it stands, and why.
+    /// The error of the first task that has one, with its position.
     pub fn trouble(&self) -> Option<String> {
-        let works = |task: &&TaskStatus| task.state == TaskState::Running && task.stands_at.is_none();
+        let works = |task: &&TaskStatus| task.state == TaskState::Running && task.stuck_at.is_none();
         let task = self.tasks.values().find(|task| !works(task) && task.error.is_some())?;
-        let at = task.stands_at.as_ref().map_or_else(String::new, |at| format!(" makes no progress at {at}"));
+        let at = task.stuck_at.as_ref().map_or_else(String::new, |at| format!(" makes no progress at {at}"));
         Some(format!("partition {}{at}: {}", task.partition, task.error.as_deref().unwrap_or_default()))
     }
 }
 
-/// Starts stages.
+/// Entry point for starting stages.
 pub struct Stage;
 
 impl Stage {
-    /// Checks the topics, joins the group and runs a task for each partition it gives.
+    /// Checks the topics, joins the group and runs one task for each assigned partition.
     pub fn start(
         log: Arc<dyn Log>,
         stores: Arc<dyn Stores>,
@@ -122,7 +123,7 @@ impl Stage {
         let (end, ended) = bounded::<()>(0);
         let mut manager = Manager::new(log, stores, factory, options, Arc::clone(&health));
         let thread = Builder::new().name(format!("{stage}-stage")).spawn(move || {
-            // Disconnects when the thread ends, however it ends.
+            // The channel disconnects when the thread ends, however it ends.
             let _end = end;
             manager.run(membership, &stopped);
         })?;
@@ -145,12 +146,12 @@ impl StageHandle {
         self.stage
     }
 
-    /// How it is doing; at most a moment old.
+    /// The health of the stage, updated continuously.
     pub fn health(&self) -> StageHealth {
         lock(&self.health).clone()
     }
 
-    /// A function that tells how it is doing, for whoever answers `/readyz`.
+    /// A function that returns the health of the stage, for `/readyz`.
     pub fn watch(&self) -> impl Fn() -> StageHealth + Clone + Send + Sync + 'static {
         let health = Arc::clone(&self.health);
         move || lock(&health).clone()
@@ -158,7 +159,7 @@ impl StageHandle {
 
     /// Asks the stage to stop: its tasks make their last commits, then it leaves the group.
     pub fn ask_to_stop(&self) {
-        // A full channel holds the request already; a closed one belongs to a stage that has ended.
+        // A full channel already contains the request, and a closed one belongs to a stage that has ended.
         let _ = self.stop.try_send(());
     }
 

@@ -1,5 +1,5 @@
-//! A stage refuses to start on topics that it cannot work with: the tasks of one stage read the same-numbered partitions of
-//! all its topics, and its state needs a compacted changelog.
+//! Checks the topics of a stage before it starts: the tasks of a stage read the same-numbered partitions of all its
+//! topics, and its state needs a compacted changelog.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use crate::{
     task::{TaskOptions, changelog_of},
 };
 
-/// Topics are missing or not as a stage needs them.
+/// Topics are missing or do not match a stage's requirements.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
-    /// All that is wrong.
-    #[error("{stage} cannot start on these topics:\n  {}\n`serin topology ensure` creates what is missing; `serin topology check` shows all", .problems.join("\n  "))]
+    /// At least one topic does not match.
+    #[error("{stage} cannot start on these topics:\n  {}\n`serin topology ensure` creates missing topics; `serin topology check` lists all differences", .problems.join("\n  "))]
     Wrong {
         /// The stage.
         stage: &'static str,
-        /// One sentence each.
+        /// The problems, each as a sentence.
         problems: Vec<String>,
     },
-    /// The topics could not be looked at.
-    #[error("looking at the topics: {0}")]
+    /// The topics could not be read.
+    #[error("checking the topics: {0}")]
     Log(#[from] LogError),
 }
 
-/// Looks at the topics of a stage and names each problem.
+/// Checks the topics of a stage and reports each problem.
 pub(super) fn check(log: &dyn Log, factory: &dyn FoldFactory, options: &TaskOptions) -> Result<(), TopologyError> {
     let (stage, inputs) = (factory.stage(), factory.inputs());
     let changelog = changelog_of(stage);
@@ -55,20 +55,21 @@ pub(super) fn check(log: &dyn Log, factory: &dyn FoldFactory, options: &TaskOpti
             && let Some(stamps) = stamps.filter(|stamps| *stamps != APPEND_TIME.1)
         {
             problems.push(format!(
-                "topic {full:?} has {}={stamps}; it must be {}, or a producer's wrong clock decides who is waited for: set it with \
-                 `kafka-configs --alter --topic {full} --add-config {}={}`",
+                "topic {full:?} has {}={stamps}; it must be {}, otherwise a producer's wrong clock would decide \
+                 which writers are waited for; set it with `kafka-configs --alter --topic {full} --add-config {}={}`",
                 APPEND_TIME.0, APPEND_TIME.1, APPEND_TIME.0, APPEND_TIME.1
             ));
         }
         if name == changelog && spec.cleanup != Cleanup::Compact {
-            problems.push(format!("topic {full:?} must have cleanup.policy=compact, or state is lost with time"));
+            problems
+                .push(format!("topic {full:?} must have cleanup.policy=compact, otherwise state is lost over time"));
         }
         let kept = spec.settings.iter().find(|(setting, _)| setting == "delete.retention.ms");
         let kept = kept.and_then(|(_, ms)| ms.parse().ok()).map(Duration::from_millis);
         if name == changelog && kept.is_some_and(|kept| kept < options.tombstones_kept) {
             let least = options.tombstones_kept.as_millis();
             problems.push(format!(
-                "topic {full:?} must have delete.retention.ms of at least {least}, or rows that were deleted come back"
+                "topic {full:?} must have delete.retention.ms of at least {least}, otherwise deleted rows can reappear"
             ));
         }
     }

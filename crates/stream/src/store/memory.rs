@@ -1,4 +1,4 @@
-//! Rows in memory: for tests, and for stages whose state is small enough to restore at each start.
+//! Rows in memory, for tests and for stages whose state is small enough to restore at each start.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -55,7 +55,7 @@ impl Store for MemoryStore {
     }
 }
 
-/// Stores in memory that outlive their tasks, not the process.
+/// In-memory stores that outlive their tasks but not the process.
 #[derive(Debug, Default)]
 pub struct MemoryStores(Mutex<HashMap<(String, i32), MemoryStore>>);
 

@@ -1,4 +1,5 @@
-//! Where a task keeps its committed rows. A cache: the changelog is the truth, so losing a store costs time, not data.
+//! Stores for the committed rows of tasks. A store is a cache: the changelog is the source of truth, so losing a
+//! store costs time but no data.
 //!
 //! Invariant: nothing is written here before the transaction that contains it has committed.
 
@@ -20,17 +21,17 @@ pub(crate) use self::rocks_error::in_use_or;
 #[cfg(feature = "store")]
 pub(crate) use self::rocks_error::is_in_use;
 
-/// A store failed: the disk is full, a file is damaged.
+/// A store error, such as a full disk or a damaged file.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{doing}: {cause}")]
 pub struct StoreError {
-    /// What was being done, as a fragment: `reading a row`.
+    /// The action that failed, as a fragment such as `reading a row`.
     pub doing: &'static str,
-    /// What the implementation said.
+    /// The cause reported by the implementation.
     pub cause: String,
 }
 
-/// New values of rows; `None` removes one.
+/// New values of rows. `None` removes a row.
 pub type Changes = Vec<(Bytes, Option<Bytes>)>;
 
 /// The rows of one task.
@@ -38,7 +39,7 @@ pub trait Store: Send {
     /// The row at `key`.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
-    /// Hands over each row whose key starts with `prefix`, in key order, until `row` returns false.
+    /// Passes each row whose key starts with `prefix` to `row`, in key order, until it returns false.
     fn visit(&self, prefix: &[u8], row: &mut dyn FnMut(Bytes, Bytes) -> bool) -> Result<(), StoreError>;
 
     /// All rows whose key starts with `prefix`, in key order.
@@ -51,19 +52,19 @@ pub trait Store: Send {
         Ok(rows)
     }
 
-    /// Makes all changes, or none. They may be lost when the process dies: then all later ones are lost too.
+    /// Makes all changes or none. If the process dies, they may be lost; in that case all later changes are lost too.
     fn write(&mut self, changes: Changes) -> Result<(), StoreError>;
 
     /// Removes all rows.
     fn clear(&mut self) -> Result<(), StoreError>;
 
-    /// Makes what was written survive the process.
+    /// Makes all written rows survive the process.
     fn flush(&mut self) -> Result<(), StoreError>;
 }
 
 /// Opens the stores of a process.
 pub trait Stores: Send + Sync + 'static {
-    /// The store of one task: the same rows each time, as far as they survived.
+    /// Opens the store of one task. It contains the same rows each time, as far as they have survived.
     fn open(&self, stage: &str, partition: i32) -> Result<Box<dyn Store>, StoreError>;
 }
 

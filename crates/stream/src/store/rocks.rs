@@ -1,7 +1,7 @@
 //! Rows on disk: one `RocksDB` per process, one column family per task.
 //!
-//! There is no write-ahead log: the changelog on the log is one. What the process had not flushed when it died is read again
-//! from there. All column families share one cache and one bound for their write buffers.
+//! There is no write-ahead log, because the changelog serves as one: rows that were not flushed when the process died
+//! are restored from it. All column families share one cache and one limit for their write buffers.
 
 use std::{
     path::Path,
@@ -19,29 +19,29 @@ use rocksdb::{
 use super::{Changes, Store, StoreError, Stores, in_use_or, is_in_use};
 use crate::native::Open;
 
-/// Room that a new column family needs at least: the file of options is written anew.
+/// Free space that a new column family needs: the options file is rewritten.
 const ROOM_BYTES: usize = 1 << 20;
 
 type Db = DBWithThreadMode<MultiThreaded>;
 
-/// How long a folder that another process holds is waited for: a process that ends lets go of it within seconds.
+/// How long to wait for a folder that another process has locked. An exiting process unlocks it within seconds.
 const IN_USE: Duration = Duration::from_secs(5);
-/// Between two looks at such a folder.
+/// Pause between two attempts to open such a folder.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Bounds of the memory of all stores of a process together.
+/// Memory limits of all stores of a process together.
 #[derive(Clone, Copy, Debug)]
 pub struct RocksLimits {
-    /// Block cache, with index and filter blocks, in bytes. Write buffers are charged to it.
+    /// Size of the block cache in bytes, including index and filter blocks. Write buffers are charged to it.
     pub cache_bytes: usize,
-    /// Write buffers of all tasks, in bytes.
+    /// Size of the write buffers of all tasks, in bytes.
     pub write_buffer_bytes: usize,
-    /// Files that are kept open.
+    /// Maximum number of open files.
     pub max_open_files: i32,
 }
 
 impl Default for RocksLimits {
-    /// A stage's state is megabytes; this holds it whole on a laptop and is no burden there.
+    /// A stage's state is megabytes. These limits hold all of it and are modest even for a laptop.
     fn default() -> Self {
         Self { cache_bytes: 64 << 20, write_buffer_bytes: 32 << 20, max_open_files: 512 }
     }
@@ -56,19 +56,19 @@ pub struct RocksStores {
 }
 
 impl RocksStores {
-    /// Opens the stores in `folder`, which is created if need be. A damaged folder is emptied: the changelog has everything.
-    /// One that another process still holds is waited for, as when that one is just ending.
+    /// Opens the stores in `folder`, which is created if it does not exist. A damaged folder is emptied, because the
+    /// changelog contains everything. Waits for a folder that an exiting process has still locked.
     pub fn open(folder: &Path, limits: RocksLimits) -> Result<Self, StoreError> {
         Self::open_within(folder, limits, IN_USE)
     }
 
-    fn open_within(folder: &Path, limits: RocksLimits, patience: Duration) -> Result<Self, StoreError> {
+    fn open_within(folder: &Path, limits: RocksLimits, timeout: Duration) -> Result<Self, StoreError> {
         let cache = Cache::new_lru_cache(limits.cache_bytes);
         let buffers =
             WriteBufferManager::new_write_buffer_manager_with_cache(limits.write_buffer_bytes, false, cache.clone());
         crate::metrics::observe_store(cache.clone(), buffers.clone());
         let options = options(limits, &cache, &buffers);
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         let mut emptied = false;
         let db = loop {
             match open(&options, folder) {
@@ -76,8 +76,8 @@ impl RocksStores {
                 Err(error) if is_in_use(&error) && Instant::now() < deadline => thread::sleep(LOOK_AGAIN),
                 Err(error) if !is_in_use(&error) && !std::mem::replace(&mut emptied, true) => {
                     let place = folder.display();
-                    tracing::warn!(folder = %place, %error, "state is damaged; it is restored from the changelog");
-                    // The error of the next attempt says more than one of this.
+                    tracing::warn!(folder = %place, %error, "the state is damaged; restoring it from the changelog");
+                    // The error of the next attempt is more useful than an error of this call.
                     let _ = Db::destroy(&options, folder);
                 }
                 Err(error) => return Err(in_use_or(folder, "opening the state directory", &error)),
@@ -108,7 +108,7 @@ fn options(limits: RocksLimits, cache: &Cache, buffers: &WriteBufferManager) -> 
     options.set_max_open_files(limits.max_open_files);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1 << 20);
-    // Scans of a prefix stay cheap where windows were deleted: files with many tombstones are compacted.
+    // Keeps prefix scans fast after windows were deleted: files with many tombstones are compacted.
     options.add_compact_on_deletion_collector_factory(10_000, 5_000, 0.5);
     options
 }
@@ -152,14 +152,14 @@ impl RocksStore {
     }
 }
 
-/// Whether there is room for a column family. One that runs out of it half-way exists and cannot be reached until the process
-/// is started again, so that it is better not begun.
+/// Checks whether there is enough space for a column family. If the space runs out while one is created, the family
+/// exists but is inaccessible until the process restarts, so it is better not to start.
 fn probe(file: &Path) -> Result<(), StoreError> {
     let written = std::fs::write(file, vec![0; ROOM_BYTES]);
-    // Half of it may be there.
+    // The file may have been written partially.
     let removed = std::fs::remove_file(file);
     written.and(removed).map_err(|error| StoreError {
-        doing: "looking for room for a column family",
+        doing: "checking the free space for a column family",
         cause: format!("{}: {error}", file.display()),
     })
 }
@@ -204,7 +204,8 @@ impl Store for RocksStore {
     }
 
     fn clear(&mut self) -> Result<(), StoreError> {
-        // One that is dropped without room for the next cannot be reached until the process is started again.
+        // If a family is dropped without space for its replacement, the store is inaccessible until the process
+        // restarts.
         self.probe()?;
         self.db.drop_cf(&self.family).map_err(failed("dropping a column family"))?;
         self.create()
@@ -215,7 +216,7 @@ impl Store for RocksStore {
     }
 }
 
-/// The first key after all that begin with `prefix`; `None` if there is none.
+/// The first key after all keys that start with `prefix`. `None` if there is none.
 fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
     let mut end = prefix[..=last].to_vec();
@@ -256,10 +257,10 @@ mod tests {
     }
 
     #[test]
-    fn a_store_for_which_there_was_no_room_opens_once_there_is() {
+    fn a_store_without_disk_space_opens_once_there_is_space() {
         let folder = tempfile::tempdir().unwrap();
         let stores = RocksStores::open(folder.path(), RocksLimits::default()).unwrap();
-        // Whoever writes there finds the disk full.
+        // Writes to this path fail with a full disk.
         std::os::unix::fs::symlink("/dev/full", folder.path().join("s-0001.room")).unwrap();
         let error = Stores::open(&stores, "s", 1).err().unwrap();
         assert!(error.to_string().contains("No space left"), "{error}");
@@ -290,7 +291,8 @@ mod tests {
         assert!(second.join().unwrap());
     }
 
-    /// Whatever file is missing, cut off or overwritten: the stores open, and hold all rows or an error says that they do not.
+    /// Whichever file is missing, truncated or overwritten, the stores open, and they either contain all rows or
+    /// return an error.
     #[test]
     fn torn_files_cost_a_restore_and_no_more() {
         type Tear = fn(&Path) -> std::io::Result<()>;
@@ -319,14 +321,14 @@ mod tests {
         for (number, tear) in tears.into_iter().enumerate() {
             for name in &all {
                 let folder = filled();
-                // Some names count on from run to run.
+                // Some file names contain counters that differ from run to run.
                 let Ok(()) = tear(&folder.path().join(name)) else { continue };
                 let stores = RocksStores::open(folder.path(), RocksLimits::default());
                 let stores = stores.unwrap_or_else(|error| panic!("tear {number} of {name:?}: {error}"));
                 let mut store = Stores::open(&stores, "s", 1).unwrap();
                 match store.scan(b"") {
                     Ok(rows) => assert!([0, 1000].contains(&rows.len()), "tear {number} of {name:?}: {}", rows.len()),
-                    // The task opens again on an empty store.
+                    // The task reopens with an empty store.
                     Err(_) => store.clear().unwrap(),
                 }
                 store.write(vec![("k".into(), Some("v".into()))]).unwrap();
@@ -335,7 +337,7 @@ mod tests {
         }
     }
 
-    /// Many tasks of one process share their bound of memory.
+    /// Many tasks of one process share one memory limit.
     #[test]
     fn write_buffers_of_all_tasks_have_one_bound() {
         let folder = tempfile::tempdir().unwrap();
@@ -353,9 +355,10 @@ mod tests {
             let family = stores.db.cf_handle(&format!("s-{partition:04}")).unwrap();
             stores.db.property_int_value_cf(&family, "rocksdb.cur-size-all-mem-tables").unwrap().unwrap()
         };
-        // 51 MB went through, 6.4 for each of the eight: without a common bound all of it would stay, since each alone may keep
-        // 64 MiB. Memory is taken in blocks of 1 MiB, and a write that finds the bound passed has something flushed in the
-        // background, so the bound is not sharp: it holds once writes come slower than flushes.
+        // 51 MB were written, 6.4 MB to each of the eight stores. Without a common limit all of it would stay in
+        // memory, since each store alone may keep 64 MiB. Memory is allocated in blocks of 1 MiB, and a write over
+        // the limit triggers a flush in the background, so the limit is not strict: it holds once writes are slower
+        // than flushes.
         let deadline = Instant::now() + Duration::from_mins(1);
         while (0..8).map(used).sum::<u64>() > 24 << 20 {
             for store in &mut tasks {

@@ -1,21 +1,21 @@
-//! `RocksDB`'s errors in the user's words.
+//! Readable messages for `RocksDB` errors.
 
 use std::path::Path;
 
 use super::StoreError;
 
-/// Whether another process has the folder.
+/// Whether another process has locked the folder.
 pub(crate) fn is_in_use(error: &rocksdb::Error) -> bool {
     error.as_ref().contains("/LOCK")
 }
 
-/// An error that says so when another process has the folder.
+/// Converts an error, with a clear message if another process has locked the folder.
 pub(crate) fn in_use_or(folder: &Path, doing: &'static str, error: &rocksdb::Error) -> StoreError {
     let text = error.to_string();
     let folder = folder.display();
     let cause = if is_in_use(error) {
         format!(
-            "{folder} is in use by another process; stop that one, or give this one a directory of its own ({text})"
+            "{folder} is in use by another process; stop that process, or configure a different directory for this one ({text})"
         )
     } else {
         format!("{folder}: {text}")

@@ -1,14 +1,15 @@
-//! One task: a fold on one partition, from opening to close, on a thread of its own.
+//! One task: a fold on one partition, from opening to close, on its own thread.
 //!
-//! `Opening -> Restoring -> Running -> Draining -> Closed`. Crash-only: any error that may pass drops everything and goes
-//! back to `Opening` after a pause, through the same code as a restart. Errors that a repetition cannot heal (a fold that
-//! cannot read its state, a hole in the input, another number of partitions, a changelog that is gone or another one, a
-//! checkpoint of another format, too many unusable records) end in `Failed` and wait for a person.
+//! `Opening -> Restoring -> Running -> Draining -> Closed`. Tasks are crash-only: any transient error drops
+//! everything and goes back to `Opening` after a pause, through the same code as a restart. Errors that a retry
+//! cannot fix (a fold that cannot read its state, a gap in the input, a different number of partitions, a changelog
+//! that was deleted or replaced, a checkpoint of another format, too many unusable records) end in `Failed` and wait
+//! for an operator.
 //!
-//! Invariant: rows, outputs and positions change together, in one transaction of the log. The store gets the rows only
-//! after it, so it never knows more than the log.
+//! Invariant: rows, outputs and positions change together, in one transaction of the log. The store is updated only
+//! after that, so it is never ahead of the log.
 
-mod care;
+mod failures;
 mod open;
 mod poison;
 mod retry;
@@ -32,45 +33,46 @@ use crate::{
 
 #[cfg(feature = "conformance")]
 pub(crate) use self::open::Watch;
+pub use self::{
+    failures::Place,
+    poison::PoisonLimit,
+    thread::{TaskHandle, TaskState, TaskStatus},
+};
 pub(crate) use self::{
-    care::Care,
+    failures::RecordFailures,
     open::State,
     retry::{Next, Retry},
     run::{OpenTask, Pace},
-};
-pub use self::{
-    care::Place,
-    poison::PoisonLimit,
-    thread::{TaskHandle, TaskState, TaskStatus},
 };
 
 /// When a task commits, waits and gives up.
 #[derive(Clone, Debug)]
 pub struct TaskOptions {
-    /// Longest time between a change and its commit, but for a tenth of a second in which other tasks commit.
+    /// Longest time between a change and its commit, plus at most a tenth of a second in which other tasks commit.
     pub commit_every: Duration,
-    /// Commit when the changed rows reach this many bytes, those that the fold has not written yet included.
+    /// Commit when the changed rows reach this many bytes, including those that the fold has not written yet.
     pub max_dirty_bytes: usize,
-    /// Commit when the output records that wait reach this many bytes.
+    /// Commit when the pending output records reach this many bytes.
     pub max_output_bytes: usize,
-    /// Commit when this many output records wait.
+    /// Commit when this many output records are pending.
     pub max_outputs: usize,
-    /// Most records taken from the log at once.
+    /// Maximum number of records read from the log at once.
     pub batch: usize,
-    /// How many unusable records are too many.
+    /// When to stop because of too many unusable records.
     pub poison: PoisonLimit,
-    /// First pause before an attempt to re-open; doubles with each failure in a row.
+    /// First pause before reopening. It doubles with each consecutive failure.
     pub min_backoff: Duration,
-    /// Longest pause before an attempt to re-open.
+    /// Longest pause before reopening.
     pub max_backoff: Duration,
-    /// Pause after being fenced: long enough for the group to tell whether the partition is still ours.
+    /// Pause after being fenced. It is long enough for the group to report whether the partition is still assigned.
     pub fenced_backoff: Duration,
-    /// A store whose checkpoint is older than this is restored from the beginning: the changelog may have dropped
-    /// tombstones that it never saw. At most `delete.retention.ms` of the changelog.
+    /// A store whose checkpoint is older than this is restored from scratch, because the changelog may have dropped
+    /// tombstones that the store has not seen. At most `delete.retention.ms` of the changelog.
     pub tombstones_kept: Duration,
-    /// How often the distance to the end of the inputs is measured, and the number of their partitions looked at.
+    /// How often the lag is measured and the number of input partitions is checked.
     pub lag_every: Duration,
-    /// A topic that is missing for longer than this is gone: clusters may forget one for a moment while they restart.
+    /// A topic that is missing for longer than this counts as deleted. A restarting cluster may not know a topic for
+    /// a moment.
     pub missing_topic: Duration,
 }
 
@@ -86,7 +88,8 @@ impl Default for TaskOptions {
             min_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(10),
             fenced_backoff: Duration::from_secs(5),
-            // Kafka's default for `delete.retention.ms` is 24 h; half of it leaves room for clocks and late cleaning.
+            // Kafka's default of `delete.retention.ms` is 24 h. Half of it leaves room for clock differences and late
+            // cleaning.
             tombstones_kept: Duration::from_hours(12),
             lag_every: Duration::from_secs(10),
             missing_topic: Duration::from_mins(1),
@@ -94,29 +97,29 @@ impl Default for TaskOptions {
     }
 }
 
-/// Everything a task is made of.
+/// The components of a task.
 #[derive(Clone)]
 pub struct TaskParts {
     /// The partition.
     pub partition: i32,
-    /// Where input, output and changelog are.
+    /// The log with input, output and changelog.
     pub log: Arc<dyn Log>,
-    /// Where committed rows are cached.
+    /// The stores that cache committed rows.
     pub stores: Arc<dyn Stores>,
-    /// Makes the fold.
+    /// Creates the fold.
     pub factory: Arc<dyn FoldFactory>,
-    /// The group whose positions the commits move.
+    /// The group whose positions the commits update.
     pub membership: Option<Arc<dyn Membership>>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// When it commits, waits and gives up.
+    /// The options.
     pub options: TaskOptions,
-    /// Shared by the tasks of a stage in this process: they commit one after the other.
+    /// Shared by the tasks of a stage in this process, so that they commit one after the other.
     pub turns: Arc<Mutex<()>>,
 }
 
 impl TaskParts {
-    /// The changelog's topic, without prefix.
+    /// The changelog topic, without prefix.
     fn changelog(&self) -> &'static str {
         changelog_of(self.factory.stage())
     }
@@ -125,7 +128,7 @@ impl TaskParts {
         TopicPartition { topic: self.log.full_name(topic), partition: self.partition }
     }
 
-    /// One owner per stage and partition: taking over this id fences the one before.
+    /// The transactional id. There is one per stage and partition, so taking it over fences the previous owner.
     fn transactional_id(&self) -> String {
         format!("{}-{}", self.factory.stage(), self.partition)
     }
@@ -133,7 +136,7 @@ impl TaskParts {
 
 /// Name of a stage's changelog: `<stage>-changelog`.
 ///
-/// Records name their topic by a static text. There are a handful of stages, so one leaked name for each is bounded.
+/// Records refer to topics by static names. There are only a few stages, so one leaked name for each is bounded.
 pub fn changelog_of(stage: &'static str) -> &'static str {
     use std::{
         collections::HashMap,
@@ -144,7 +147,7 @@ pub fn changelog_of(stage: &'static str) -> &'static str {
     names.entry(stage).or_insert_with(|| Box::leak(format!("{stage}-changelog").into_boxed_str()))
 }
 
-/// Why a task stopped working.
+/// The reason why a task stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
     /// The log could not be used.
@@ -156,123 +159,125 @@ pub enum TaskError {
     /// The store could not be used.
     #[error("the state store failed while {0}")]
     Store(#[from] StoreError),
-    /// The fold cannot go on.
+    /// The fold cannot continue.
     #[error("the {stage} cannot use its state: {cause}")]
     Fold {
         /// The stage.
         stage: &'static str,
-        /// What it said.
+        /// The error of the fold.
         cause: FoldError,
     },
     /// The checkpoint cannot be read.
     #[error("{place}: {cause}")]
     Format {
-        /// Where it is.
+        /// The location of the checkpoint.
         place: String,
-        /// What is wrong with it.
+        /// The problem with the checkpoint.
         cause: FormatError,
     },
-    /// The input does not reach back to where the task stands, or forward to it.
+    /// The input no longer contains the task's position, or does not reach it.
     #[error(
-        "{cause}: the input no longer holds what comes next. What is missing cannot be counted; \
-         to go on without it, delete the changelog, the consumer group and the state of this stage"
+        "{cause}: the input does not contain the next record. The number of missing records is unknown; \
+         to continue without them, delete the changelog, the consumer group and the state of this stage"
     )]
-    Hole {
-        /// The position and the bounds.
+    Gap {
+        /// The error with the position and the bounds.
         cause: LogError,
     },
-    /// The inputs have another number of partitions than before: keys are elsewhere now, and their rows are not.
+    /// The inputs have a different number of partitions than before, so keys map to other partitions than their rows.
     #[error(
-        "{topic} has {found} partitions, the state was made with {before}: keys go to other partitions now, and their state \
-         stays behind. Give the topic {before} partitions again; or, to begin anew without the state, create the topics anew \
-         and delete the consumer group and the state directory"
+        "{topic} has {found} partitions, but the state was built with {before}: keys now map to other \
+         partitions than their state. Restore the topic with {before} partitions; or, to start without state, recreate \
+         the topics and delete the consumer group and the state directory"
     )]
     OtherPartitions {
         /// Full name of the input.
         topic: String,
-        /// How many it has.
+        /// The current number of partitions.
         found: i32,
-        /// How many it had.
+        /// The previous number of partitions.
         before: i32,
     },
     /// A topic has been missing for too long.
-    #[error("{cause}, although this stage works on it: it was deleted. Restore it, then start this stage again")]
+    #[error("{cause}; it was deleted while this stage was using it. Restore it, then start this stage again")]
     TopicGone {
-        /// Which one.
+        /// The error that names the topic.
         cause: LogError,
     },
-    /// The changelog is not the one that was written before: it ends earlier, is empty, or tells another story.
+    /// The changelog is not the one that this stage wrote: it ends earlier, is empty, or contains other commits.
     #[error(
-        "{topic}[{partition}] is not the changelog that this stage wrote: {evidence}. It was deleted or restored from a \
-         backup. Restore it; or, to begin anew knowing that outputs repeat, delete the consumer group and the state directory"
+        "{topic}[{partition}] is not the changelog that this stage wrote: {evidence}. It was deleted or restored \
+         from a backup. Restore it; or, to start from scratch with repeated outputs, delete the consumer group and the \
+         state directory"
     )]
     OtherChangelog {
         /// Full name of the changelog.
         topic: String,
         /// Partition.
         partition: i32,
-        /// What shows it.
+        /// What shows that it is a different changelog.
         evidence: String,
     },
     /// Too many unusable records.
     #[error(
-        "{bad} of the last {last} records of {place} were unusable (the newest: {code}: {message}). This looks like a bad deploy, \
-         not like bad data, so nothing more is put aside; fix the writer or upgrade this stage, then start it again"
+        "{bad} of the last {last} records of {place} were unusable (the newest: {code}: {message}). This looks \
+         like a bad deploy, not like bad data, so no further records are dead-lettered; fix the writer or upgrade this \
+         stage, then start it again"
     )]
     TooMuchPoison {
-        /// Unusable records.
+        /// Number of unusable records.
         bad: usize,
-        /// Among this many.
+        /// Number of records examined.
         last: usize,
         /// Topic and partition.
         place: String,
-        /// Code of the newest.
+        /// Code of the newest unusable record.
         code: Code,
-        /// What is wrong with the newest.
+        /// Error of the newest unusable record.
         message: String,
     },
-    /// What came of some records cannot be committed, for the records' own sake.
-    #[error("{}: {}{}", where_it_stands(next.as_ref()), .poison.message, if alone.is_some() { "; it is put aside" } else { "" })]
+    /// The output of some records can never be committed.
+    #[error("{}: {}{}", position_text(next.as_ref()), .poison.message, if alone.is_some() { "; the record is dead-lettered" } else { "" })]
     Unfit {
-        /// The record whose fault it is, if that is known.
+        /// The record at fault, if it is known.
         alone: Option<Place>,
-        /// How many records there were.
+        /// Number of records in the commit.
         records: usize,
         /// The first record that is not committed.
         next: Option<Place>,
-        /// Why.
+        /// The reason.
         poison: Poison,
     },
     /// The fold panicked: a bug.
-    #[error("a bug: the task panicked: {0}")]
+    #[error("bug: the task panicked: {0}")]
     Panicked(String),
-    /// Asked to stop.
+    /// The task was asked to stop.
     #[error("stopped")]
     Stopped,
 }
 
-fn where_it_stands(next: Option<&Place>) -> String {
+fn position_text(next: Option<&Place>) -> String {
     next.map_or_else(|| "between two records".to_owned(), Place::to_string)
 }
 
 impl TaskError {
-    /// Why a fold stopped: a log or a store that it needs may be back the next time.
+    /// Converts a fold's error. A log or store that the fold needs may recover.
     fn of_fold(stage: &'static str, cause: FoldError) -> Self {
         match cause {
             FoldError::Store(error) => Self::Store(error),
             FoldError::Log(error) => Self::Log(error),
-            // While a record is applied, this is handled there.
+            // While a record is applied, the caller handles these errors.
             FoldError::State(_) | FoldError::Unwritable(_) => Self::Fold { stage, cause },
         }
     }
 
-    /// Whether opening again cannot help.
+    /// Whether reopening cannot help.
     fn is_final(&self) -> bool {
         match self {
             Self::Log(_) | Self::Commit(_) | Self::Store(_) | Self::Unfit { .. } => false,
             Self::Fold { .. }
             | Self::Format { .. }
-            | Self::Hole { .. }
+            | Self::Gap { .. }
             | Self::OtherPartitions { .. }
             | Self::TopicGone { .. }
             | Self::OtherChangelog { .. }

@@ -1,10 +1,10 @@
-//! Opening a task: take over, restore the rows from the changelog, go on reading where the checkpoint says.
+//! Opens a task: takes over its id, restores the rows from the changelog, and starts reading at the checkpoint.
 
 use std::time::Duration;
 
 use serin_schemas::ids::NextOffset;
 
-use super::{Care, OpenTask, TaskError, TaskParts, TaskState};
+use super::{OpenTask, RecordFailures, TaskError, TaskParts, TaskState};
 use crate::{
     checkpoint::{self, Checkpoint, FormatError, StoredCheckpoint},
     log::{LogError, Polled, Reader, Start},
@@ -14,53 +14,54 @@ use crate::{
     store::{Changes, Store},
 };
 
-/// Changelog records per write to the store: large enough that the write does not count.
+/// Changelog records per write to the store: large enough that the cost of a write is negligible.
 const RESTORE_BATCH: usize = 5000;
-/// How long a restore waits in one poll.
+/// Longest wait of one poll during a restore.
 const RESTORE_WAIT: Duration = Duration::from_millis(200);
-/// A restore that makes no progress for this long is given up and begun again.
-const RESTORE_PATIENCE: Duration = Duration::from_mins(1);
+/// A restore without progress for this long is aborted and started again.
+const RESTORE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Tells what an opening task does, and whether it should go on.
+/// Observes an opening task and decides whether it should continue.
 pub(crate) trait Watch {
-    /// The task is in this state now.
+    /// Called when the task enters a state.
     fn entered(&self, state: TaskState);
 
     /// Whether the task was asked to stop.
     fn stopping(&self) -> bool;
 }
 
-/// What to make of the local rows.
+/// What to do with the local rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Build upon them.
+    /// Use them.
     #[default]
     Kept,
-    /// Throw them away: the store has failed.
-    Distrusted,
+    /// Discard them, because the store has failed.
+    Discarded,
 }
 
 impl OpenTask {
-    /// Opens. Each step is safe to repeat:
+    /// Opens the task. Each step is safe to repeat:
     ///
-    /// - R0 the store;
-    /// - R1 take over the transactional id, which fences the owner before and ends its transaction;
-    /// - R2 the local checkpoint, and whether it can be built upon;
-    /// - R3 the changelog from there to its end;
-    /// - R4 the newest checkpoint is the one that was committed last, whatever the owner before believed;
-    /// - R5 the inputs from there.
+    /// - R0 open the store;
+    /// - R1 take over the transactional id, which fences the previous owner and ends its transaction;
+    /// - R2 read the local checkpoint, and check whether it is usable;
+    /// - R3 read the changelog from there to its end;
+    /// - R4 use the newest checkpoint, which is the one that was committed last, whatever the previous owner believed;
+    /// - R5 read the inputs from there.
     pub(crate) fn open(
         parts: &TaskParts,
         metrics: &TaskMetrics,
         watch: &dyn Watch,
         state: State,
-        care: &Care,
+        failures: &RecordFailures,
     ) -> Result<Self, TaskError> {
         let mut store = parts.stores.open(parts.factory.stage(), parts.partition)?;
-        if state == State::Distrusted {
+        if state == State::Discarded {
             store.clear()?;
         }
-        // First: the previous owner's transaction is ended by this, so the end of the changelog stands still after it.
+        // This comes first: it ends the previous owner's transaction, so the end of the changelog does not move
+        // afterwards.
         let transaction = parts.log.transactional(&parts.transactional_id())?;
         watch.entered(TaskState::Restoring);
         let stored = restore(parts, metrics, watch, store.as_mut())?;
@@ -73,11 +74,11 @@ impl OpenTask {
         let mut rows = Overlay::new(store);
         let mut fold = parts.factory.fold(parts.partition);
         fold.open(&mut rows).map_err(|cause| TaskError::of_fold(parts.factory.stage(), cause))?;
-        Ok(Self::new(parts, fold, rows, transaction, reader, &checkpoint, care))
+        Ok(Self::new(parts, fold, rows, transaction, reader, &checkpoint, failures))
     }
 }
 
-/// Where a task begins that has never committed; an error if its group says that it has.
+/// The start of a task that has never committed. Fails if its group has committed positions.
 fn first_checkpoint(parts: &TaskParts) -> Result<Checkpoint, TaskError> {
     for input in parts.factory.inputs().iter().filter(|_| parts.membership.is_some()) {
         if let Some(next) = parts.log.committed(parts.factory.stage(), &parts.on(input))? {
@@ -88,8 +89,8 @@ fn first_checkpoint(parts: &TaskParts) -> Result<Checkpoint, TaskError> {
     Ok(Checkpoint::default())
 }
 
-/// Compares the partitions with those before, and gives an input without a position one: what comes there now must not be
-/// lost if it expires before its first record is committed.
+/// Compares the number of partitions with the checkpoint's. Gives an input without a position its current start:
+/// records that arrive now must not be lost silently if they expire before the first commit.
 fn check_inputs(parts: &TaskParts, mut checkpoint: Checkpoint) -> Result<Checkpoint, TaskError> {
     let before = checkpoint.partitions;
     for &input in parts.factory.inputs() {
@@ -110,7 +111,7 @@ fn read_inputs(parts: &TaskParts, checkpoint: &Checkpoint) -> Result<Box<dyn Rea
     let start = |input: &str| checkpoint.next(input).map_or(Start::Beginning, Start::At);
     let from: Vec<_> = parts.factory.inputs().iter().map(|input| (parts.on(input), start(input))).collect();
     parts.log.reader(&from).map_err(|error| match error {
-        cause @ LogError::OutOfRange { .. } => TaskError::Hole { cause },
+        cause @ LogError::OutOfRange { .. } => TaskError::Gap { cause },
         other => TaskError::Log(other),
     })
 }
@@ -144,22 +145,22 @@ fn restore(
         if polled == Polled::AtEnd || reader.at_end(&changelog) {
             return Ok(stored);
         }
-        if parts.clock.elapsed().saturating_sub(progress) > RESTORE_PATIENCE {
+        if parts.clock.elapsed().saturating_sub(progress) > RESTORE_TIMEOUT {
             let (doing, cause) = (format!("restoring from {}", changelog.topic), "no answer from the log".to_owned());
             return Err(LogError::Failed { doing, cause }.into());
         }
     }
 }
 
-/// What the store holds already; it is emptied if that cannot be built upon.
+/// The usable contents of the store. Clears the store if they are not usable.
 fn usable(parts: &TaskParts, changelog: &TopicPartition, store: &mut dyn Store) -> Result<StoredCheckpoint, TaskError> {
-    // Asks the cluster: it is missed here if it was deleted.
+    // Asks the cluster, so a deleted topic is noticed here.
     parts.log.partitions(parts.changelog())?;
     let (start, end) = parts.log.bounds(changelog)?;
     let stored = match store.get(checkpoint::KEY)?.map(|bytes| StoredCheckpoint::decode(&bytes)) {
         Some(Err(cause @ FormatError::Unknown(_))) => return Err(unreadable("the state store", cause)),
         Some(Ok(stored)) => Some(stored),
-        // A damaged cache is thrown away: the changelog has everything.
+        // A damaged cache is discarded, because the changelog contains everything.
         Some(Err(FormatError::Damaged)) | None => None,
     };
     if let Some(stored) = stored {
@@ -175,7 +176,7 @@ fn usable(parts: &TaskParts, changelog: &TopicPartition, store: &mut dyn Store) 
     Ok(StoredCheckpoint { changelog_next: start, checkpoint: None })
 }
 
-/// Whether the changelog still holds every tombstone that the store has not seen.
+/// Whether the changelog still contains every tombstone that the store has not seen.
 fn is_fresh(parts: &TaskParts, stored: &StoredCheckpoint) -> bool {
     let age = |checkpoint: &Checkpoint| parts.clock.now_ms().saturating_sub(checkpoint.written_at_ms);
     let kept = i64::try_from(parts.options.tombstones_kept.as_millis()).unwrap_or(i64::MAX);
@@ -198,7 +199,7 @@ fn replay(
             let next = Checkpoint::decode(bytes).map_err(|cause| unreadable(&place(), cause))?;
             let seen = stored.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.commit_seq);
             if next.commit_seq <= seen {
-                let evidence = format!("commit {} stands after commit {seen} at {}", next.commit_seq, place());
+                let evidence = format!("commit {} follows commit {seen} at {}", next.commit_seq, place());
                 return Err(other_changelog(changelog, evidence));
             }
             stored.checkpoint = Some(next);

@@ -1,4 +1,4 @@
-//! Records that a fold cannot use: kept in `dead-letters`, and a circuit breaker against a bad deploy.
+//! Dead letters for records that a fold cannot use, and a circuit breaker against a bad deploy.
 
 use std::collections::VecDeque;
 
@@ -10,31 +10,32 @@ use crate::{
     record::{Outgoing, Record, Target},
 };
 
-/// Longest original value that is kept, as `DeadLetter::value` says: 1 MiB.
+/// Longest original value that is kept, as documented for `DeadLetter::value`: 1 MiB.
 const MAX_VALUE: usize = 1 << 20;
-/// Longest original key that is kept. Keys of ours have some dozen bytes.
+/// Longest original key that is kept. Keys of Serin have a few dozen bytes.
 const MAX_KEY: usize = 4 << 10;
 /// Longest message that is kept.
 const MAX_MESSAGE: usize = 4 << 10;
 
-/// How many unusable records are too many: more than `most` among the `last`.
+/// The limit of unusable records: at most `most` among the `last` ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoisonLimit {
-    /// Length of the look back, in records.
+    /// Number of records examined.
     pub last: usize,
-    /// Most unusable records among them.
+    /// Maximum number of unusable records among them.
     pub most: usize,
 }
 
 impl Default for PoisonLimit {
-    /// Half of a thousand: a broken writer among many healthy ones does not stop a stage, an incompatible deploy does. Only
-    /// codes of which [`is_bad_deploy`](crate::fold::FoldFactory::is_bad_deploy) says so are counted.
+    /// Half of a thousand: a broken writer among many healthy ones does not stop a stage, but an incompatible deploy
+    /// does. Only codes for which [`is_bad_deploy`](crate::fold::FoldFactory::is_bad_deploy) returns true are
+    /// counted.
     fn default() -> Self {
         Self { last: 1000, most: 500 }
     }
 }
 
-/// Counts unusable records among the last ones.
+/// Counts the unusable records among the last ones.
 #[derive(Debug)]
 pub(super) struct Breaker {
     limit: PoisonLimit,
@@ -47,7 +48,7 @@ impl Breaker {
         Self { limit, seen: VecDeque::with_capacity(limit.last), bad: 0 }
     }
 
-    /// Takes note of a record. Returns the number of bad ones once there are too many.
+    /// Adds a record. Returns the number of unusable records if there are too many.
     pub(super) fn note(&mut self, bad: bool) -> Option<usize> {
         if self.seen.len() >= self.limit.last && self.seen.pop_front() == Some(true) {
             self.bad -= 1;
@@ -58,7 +59,7 @@ impl Breaker {
     }
 }
 
-/// The dead letter of `record`; `bare`: without its bytes.
+/// Creates the dead letter of `record`, without its bytes if `bare` is set.
 pub(super) fn dead_letter(stage: &str, record: &Record, poison: &Poison, bare: bool) -> Result<Outgoing, EncodeError> {
     let cut = |bytes: &[u8], limit: usize| bytes[..bytes.len().min(if bare { 0 } else { limit })].to_vec();
     let mut message = poison.message.clone();
@@ -91,13 +92,13 @@ mod tests {
     use crate::record::{Headers, TopicPartition};
 
     #[test]
-    fn the_breaker_looks_at_the_last_records_only() {
+    fn the_breaker_examines_only_the_last_records() {
         let mut breaker = Breaker::new(PoisonLimit { last: 10, most: 2 });
         assert_eq!(breaker.note(true), None);
         for _ in 0..9 {
             assert_eq!(breaker.note(false), None);
         }
-        assert_eq!(breaker.note(true), None, "the first has left the look back");
+        assert_eq!(breaker.note(true), None, "the first one is no longer among the last records");
         assert_eq!(breaker.note(true), None);
         assert_eq!(breaker.note(true), Some(3));
     }

@@ -1,65 +1,65 @@
-//! What comes after an error: another attempt, or a person.
+//! Decides what to do after an error: retry, or wait for an operator.
 
 use std::time::Duration;
 
 use super::{
     State, TaskError, TaskOptions,
-    care::{Care, Handled},
+    failures::{Handled, RecordFailures},
 };
 use crate::log::{CommitError, LogError};
 
 /// What to do after an error.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// Open again after this pause, with what is known of the store.
+    /// Reopen after this pause, with the given use of the store.
     Open(Duration, State),
-    /// Stop: a repetition cannot heal this.
+    /// Stop, because a retry cannot fix this error.
     Fail(TaskError),
 }
 
-/// Counts the errors in a row: pauses double up to a bound, and a topic that stays away is gone.
+/// Counts consecutive errors. Pauses double up to a limit, and a topic that stays missing counts as deleted.
 #[derive(Debug)]
 pub(crate) struct Retry {
     options: TaskOptions,
     pause: Duration,
     missing_since: Option<Duration>,
-    care: Care,
-    /// Errors since all was well.
+    failures: RecordFailures,
+    /// Number of errors since the last success.
     in_a_row: u32,
 }
 
 impl Retry {
     pub(crate) fn new(options: &TaskOptions) -> Self {
-        let care = Care::default();
-        Self { pause: options.min_backoff, options: options.clone(), missing_since: None, care, in_a_row: 0 }
+        let failures = RecordFailures::default();
+        Self { pause: options.min_backoff, options: options.clone(), missing_since: None, failures, in_a_row: 0 }
     }
 
-    /// What is known of records that cannot be worked off.
-    pub(crate) fn care(&self) -> &Care {
-        &self.care
+    /// The records that failed.
+    pub(crate) fn failures(&self) -> &RecordFailures {
+        &self.failures
     }
 
-    /// Errors since all was well.
+    /// Number of errors since the last success.
     pub(crate) fn in_a_row(&self) -> u32 {
         self.in_a_row
     }
 
-    /// All is well again.
+    /// Resets the counters after a success.
     pub(crate) fn reset(&mut self) {
         self.pause = self.options.min_backoff;
         self.missing_since = None;
         self.in_a_row = 0;
     }
 
-    /// An error at `now`.
+    /// Handles an error at the time `now`.
     pub(crate) fn after(&mut self, error: TaskError, now: Duration) -> Next {
         self.in_a_row = self.in_a_row.saturating_add(1);
         if error.is_final() {
             return Next::Fail(error);
         }
         if let TaskError::Unfit { alone, records, poison, .. } = &error {
-            return match self.care.failed(alone.as_ref(), *records, poison) {
-                Handled::OpenAgain => Next::Open(self.options.min_backoff, State::Kept),
+            return match self.failures.failed(alone.as_ref(), *records, poison) {
+                Handled::Reopen => Next::Open(self.options.min_backoff, State::Kept),
                 Handled::GiveUp => Next::Fail(error),
             };
         }
@@ -72,7 +72,7 @@ impl Retry {
                 Next::Open(self.next_pause(), State::Kept)
             }
             TaskError::Commit(CommitError::Fenced) => Next::Open(self.options.fenced_backoff, State::Kept),
-            TaskError::Store(_) => Next::Open(self.next_pause(), State::Distrusted),
+            TaskError::Store(_) => Next::Open(self.next_pause(), State::Discarded),
             _ => Next::Open(self.next_pause(), State::Kept),
         }
     }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_topic_is_waited_for_and_then_gone() {
+    fn a_missing_topic_is_waited_for_and_then_counts_as_deleted() {
         let mut retry = retry();
         let mut missing = |second| {
             let error = LogError::UnknownTopic { topic: "x.counter-changelog".into() };
@@ -123,17 +123,20 @@ mod tests {
         };
         assert!(matches!(missing(10), Next::Open(..)));
         assert!(matches!(missing(69), Next::Open(..)));
-        let Next::Fail(error) = missing(70) else { panic!("it goes on") };
+        let Next::Fail(error) = missing(70) else { panic!("the task retries") };
         assert!(error.to_string().contains("counter-changelog"), "{error}");
         retry.reset();
         let error = LogError::UnknownTopic { topic: "t".into() };
-        assert!(matches!(retry.after(error.into(), Duration::from_secs(80)), Next::Open(..)), "it had been back");
+        assert!(
+            matches!(retry.after(error.into(), Duration::from_secs(80)), Next::Open(..)),
+            "the topic was available in between"
+        );
     }
 
     #[test]
-    fn a_store_that_failed_is_not_built_upon() {
+    fn a_store_that_failed_is_discarded() {
         let broken = StoreError { doing: "writing rows", cause: "no space".into() };
-        assert!(matches!(retry().after(broken.into(), Duration::ZERO), Next::Open(_, State::Distrusted)));
+        assert!(matches!(retry().after(broken.into(), Duration::ZERO), Next::Open(_, State::Discarded)));
         let away = LogError::Failed { doing: "reading".into(), cause: "away".into() };
         assert!(matches!(retry().after(away.into(), Duration::ZERO), Next::Open(_, State::Kept)));
     }

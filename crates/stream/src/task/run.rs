@@ -1,4 +1,4 @@
-//! A running task: apply records, commit.
+//! A running task: applies records and commits.
 
 use serin_schemas::Code;
 use std::{
@@ -11,28 +11,29 @@ use serin_schemas::ids::NextOffset;
 
 use super::{
     TaskError, TaskParts,
-    care::{Aside, Care, Place},
+    failures::{DeadLettered, Place, RecordFailures},
     poison,
 };
 use crate::{
     checkpoint::{self, Checkpoint, StoredCheckpoint},
     fold::{Context, Fold, FoldError, Poison},
     log::{CommitError, LogError, Reader, Transactional},
+    log_limit::LogLimit,
     metrics::TaskMetrics,
     record::{Headers, Outgoing, Record, Target, TopicPartition},
     rows::Overlay,
-    seldom::Seldom,
     task::thread::panic_text,
 };
 
-/// Longest wait for records when nothing else is due: how stale the lag may get on a silent input.
+/// Longest wait for records when nothing else is due. It bounds how old the lag metric may get on a silent input.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a commit that is due lets those of other tasks go first. All windows of a stage close at the same moment; four tasks
-/// that then commit at once stand in the same queues of the broker, and each stands still for as long as all of them need.
-const TURN_PATIENCE: Duration = Duration::from_millis(100);
+/// How long a due commit lets the commits of other tasks go first. All windows of a stage close at the same moment.
+/// Four tasks that commit at once wait in the same queues of the broker, and each is blocked for as long as all of
+/// them together need.
+const TURN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Between two looks whether it is this task's turn, when there is nothing else to do.
+/// Pause between two checks whether it is this task's turn, when there is nothing else to do.
 const TURN_LOOK: Duration = Duration::from_millis(1);
 
 /// How long a step may wait for records.
@@ -40,7 +41,7 @@ const TURN_LOOK: Duration = Duration::from_millis(1);
 pub(crate) enum Pace {
     /// Until something is due.
     Due,
-    /// This long: tests drive the task.
+    /// At most this long, for tests that drive the task.
     #[cfg(feature = "conformance")]
     AtMost(Duration),
 }
@@ -50,36 +51,37 @@ struct Input {
     name: &'static str,
     at: TopicPartition,
     next: Option<NextOffset>,
-    /// Position of the last commit.
+    /// The position of the last commit.
     committed: Option<NextOffset>,
 }
 
-/// A task that is open: it owns the transactional id and its rows are at the end of the changelog.
+/// An open task: it owns the transactional id, and its rows are at the end of the changelog.
 pub(crate) struct OpenTask {
     parts: TaskParts,
     changelog: TopicPartition,
     fold: Box<dyn Fold>,
     rows: Overlay,
     out: Vec<Outgoing>,
-    /// Of the outputs that wait.
+    /// Bytes of the pending outputs.
     out_bytes: usize,
     transaction: Box<dyn Transactional>,
     reader: Box<dyn Reader>,
     inputs: Vec<Input>,
     commit_seq: u64,
-    /// Of each input, when this was opened.
+    /// Number of partitions of each input when the task was opened.
     partitions: i32,
-    /// When the oldest uncommitted change was made.
+    /// Time of the oldest uncommitted change.
     dirty_since: Option<Duration>,
-    /// Since when a commit waits for its turn.
+    /// Since when a commit has been waiting for its turn.
     waits_since: Option<Duration>,
     next_tick: Option<Duration>,
     next_lag: Duration,
     breaker: poison::Breaker,
     batch: Vec<Record>,
-    care: Care,
-    put_aside: Seldom,
-    /// Records since the last commit: how many, and how many of them were put aside for their own sake.
+    failures: RecordFailures,
+    dead_letter_log: LogLimit,
+    /// Number of records since the last commit, and how many of them were dead-lettered because they cannot be
+    /// processed.
     applied: (usize, usize),
     last: Option<Place>,
 }
@@ -92,7 +94,7 @@ impl OpenTask {
         transaction: Box<dyn Transactional>,
         reader: Box<dyn Reader>,
         checkpoint: &Checkpoint,
-        care: &Care,
+        failures: &RecordFailures,
     ) -> Self {
         let inputs = parts.factory.inputs().iter();
         let inputs = inputs.map(|name| {
@@ -117,8 +119,8 @@ impl OpenTask {
             next_lag: now,
             breaker: poison::Breaker::new(parts.options.poison),
             batch: Vec::new(),
-            care: care.clone(),
-            put_aside: Seldom::default(),
+            failures: failures.clone(),
+            dead_letter_log: LogLimit::default(),
             applied: (0, 0),
             last: None,
             parts: parts.clone(),
@@ -130,27 +132,27 @@ impl OpenTask {
         self.reader.waker()
     }
 
-    /// Number of the last commit.
+    /// The number of the last commit.
     pub(crate) fn commit_seq(&self) -> u64 {
         self.commit_seq
     }
 
-    /// Takes what the inputs have, applies it, and commits what is due. Returns how many records there were.
+    /// Reads records from the inputs, applies them, and commits if a commit is due. Returns the number of records.
     pub(crate) fn step(&mut self, pace: Pace, metrics: &TaskMetrics) -> Result<usize, TaskError> {
         let wait = match pace {
-            Pace::Due => self.patience(),
+            Pace::Due => self.longest_wait(),
             #[cfg(feature = "conformance")]
             Pace::AtMost(wait) => wait,
         };
         let mut batch = std::mem::take(&mut self.batch);
         self.reader.poll(self.parts.options.batch, wait, &mut batch).map_err(|error| match error {
-            cause @ LogError::OutOfRange { .. } => TaskError::Hole { cause },
+            cause @ LogError::OutOfRange { .. } => TaskError::Gap { cause },
             other => TaskError::Log(other),
         })?;
         metrics.consumed(batch.len());
         for record in &batch {
             let asked = self.apply(record, metrics)?;
-            if self.is_full() || self.care.is_one_by_one() {
+            if self.is_full() || self.failures.is_one_by_one() {
                 self.commit(metrics)?;
             } else if asked || self.waits_since.is_some() {
                 self.commit_in_turn(metrics)?;
@@ -169,7 +171,7 @@ impl OpenTask {
         Ok(count)
     }
 
-    fn patience(&self) -> Duration {
+    fn longest_wait(&self) -> Duration {
         if self.waits_since.is_some() {
             return TURN_LOOK;
         }
@@ -186,19 +188,19 @@ impl OpenTask {
             || self.out_bytes >= options.max_output_bytes
     }
 
-    /// Counts the bytes of the outputs from `first` on.
+    /// Adds the bytes of the outputs from `first` on.
     fn count_outputs(&mut self, first: usize) {
         self.out_bytes += self.out[first..].iter().map(Outgoing::size).sum::<usize>();
     }
 
-    /// Applies one record; says whether the fold wants a commit now.
+    /// Applies one record. Returns whether the fold asks for a commit.
     fn apply(&mut self, record: &Record, metrics: &TaskMetrics) -> Result<bool, TaskError> {
         let stage = self.parts.factory.stage();
         let first = self.out.len();
         let place = Place { at: record.at.clone(), offset: record.offset };
-        let aside = self.care.aside(&place);
-        let (applied, commit_now) = self.apply_to_fold(record, &place, aside.as_ref())?;
-        self.applied = (self.applied.0 + 1, self.applied.1 + usize::from(aside.is_some()));
+        let dead_lettered = self.failures.dead_lettered(&place);
+        let (applied, commit_now) = self.apply_to_fold(record, &place, dead_lettered.as_ref())?;
+        self.applied = (self.applied.0 + 1, self.applied.1 + usize::from(dead_lettered.is_some()));
         self.last = Some(place);
         let is_bad_deploy = applied.as_ref().is_err_and(|poison| self.parts.factory.is_bad_deploy(poison.code));
         let too_many = self.breaker.note(is_bad_deploy);
@@ -206,16 +208,16 @@ impl OpenTask {
         if let Err(poison) = applied {
             metrics.dead_letter(poison.code);
             let place = format!("{}[{}]", record.at.topic, record.at.partition);
-            if let Some(count) = self.put_aside.happened(1) {
+            if let Some(count) = self.dead_letter_log.happened(1) {
                 let (offset, code) = (record.offset, poison.code);
-                tracing::warn!(stage, %place, offset, %code, why = poison.message, count, "records put aside");
+                tracing::warn!(stage, %place, offset, %code, why = poison.message, count, "records were dead-lettered");
             }
-            let bare = aside.is_some_and(|aside| aside.bare);
+            let bare = dead_lettered.is_some_and(|dead_lettered| dead_lettered.bare);
             let letter = poison::dead_letter(stage, record, &poison, bare);
             let letter =
                 letter.map_err(|error| TaskError::Fold { stage, cause: FoldError::State(error.to_string()) })?;
             self.out.push(letter);
-            // A good record among the last ones changes nothing: the breaker speaks when a bad one comes.
+            // Only a bad record can trip the breaker, not a good one among the last records.
             failure = too_many.filter(|_| is_bad_deploy).map(|bad| {
                 let (last, code, message) = (self.parts.options.poison.last, poison.code, poison.message);
                 TaskError::TooMuchPoison { bad, last, place, code, message }
@@ -227,22 +229,23 @@ impl OpenTask {
         }
         self.dirty_since.get_or_insert_with(|| self.parts.clock.elapsed());
         if let Some(failure) = failure {
-            // What was put aside stays aside: whoever starts this task again goes on behind it.
+            // The dead letters are committed, so a restarted task continues after them.
             self.commit(metrics)?;
             return Err(failure);
         }
         Ok(commit_now)
     }
 
-    /// What the fold makes of a record, and whether it wants a commit now. One that is put aside does not get to the fold.
+    /// Applies a record to the fold. Returns its result, and whether it asks for a commit. A dead-lettered record is
+    /// not passed to the fold.
     fn apply_to_fold(
         &mut self,
         record: &Record,
         place: &Place,
-        aside: Option<&Aside>,
+        dead_lettered: Option<&DeadLettered>,
     ) -> Result<(Result<(), Poison>, bool), TaskError> {
-        if let Some(aside) = aside {
-            return Ok((Err(aside.poison.clone()), false));
+        if let Some(dead_lettered) = dead_lettered {
+            return Ok((Err(dead_lettered.poison.clone()), false));
         }
         let mut context = Context { rows: &mut self.rows, out: &mut self.out, commit_now: false };
         let applied = catch_unwind(AssertUnwindSafe(|| self.fold.apply(record, &mut context)));
@@ -251,16 +254,16 @@ impl OpenTask {
             Ok(Err(FoldError::Unwritable(message))) => Poison { code: Code::Unwritable, message },
             Ok(Err(cause)) => return Err(TaskError::of_fold(self.parts.factory.stage(), cause)),
             Err(panic) => {
-                let message = format!("a bug: the fold panicked: {}", panic_text(panic.as_ref()));
+                let message = format!("bug: the fold panicked: {}", panic_text(panic.as_ref()));
                 Poison { code: Code::Panicked, message }
             }
         };
-        // The fold may be half changed: the task opens again, without this record.
+        // The fold may be in an inconsistent state, so the task reopens without this record.
         Err(TaskError::Unfit { alone: Some(place.clone()), records: 1, next: Some(place.clone()), poison })
     }
 
-    /// What comes next in each input, for people.
-    pub(crate) fn stands_at(&self) -> String {
+    /// The position of the last commit in each input, in a readable form.
+    pub(crate) fn position(&self) -> String {
         let inputs = self.inputs.iter().filter_map(|input| {
             let committed = input.committed?;
             Some(Place { at: input.at.clone(), offset: committed.0 }.to_string())
@@ -268,7 +271,7 @@ impl OpenTask {
         inputs.collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether there is nothing to do and nothing to commit.
+    /// Whether there is nothing to read and nothing to commit.
     pub(crate) fn is_idle(&self) -> bool {
         self.dirty_since.is_none() && self.inputs.iter().all(|input| self.reader.at_end(&input.at))
     }
@@ -290,15 +293,16 @@ impl OpenTask {
         Ok(commit_now)
     }
 
-    /// Commits, unless another task of the stage does: then this one goes on with its work and tries again, but not for long.
+    /// Commits, unless another task of the stage is committing. In that case the task continues and tries again, but
+    /// not for long.
     fn commit_in_turn(&mut self, metrics: &TaskMetrics) -> Result<(), TaskError> {
         let turns = Arc::clone(&self.parts.turns);
-        // Whoever panicked in its turn has none any more.
+        // A task that panicked during its turn has given it up.
         let turn = turns.try_lock();
         if matches!(turn, Err(TryLockError::WouldBlock)) {
             let now = self.parts.clock.elapsed();
             let since = *self.waits_since.get_or_insert(now);
-            if now < since + TURN_PATIENCE {
+            if now < since + TURN_TIMEOUT {
                 return Ok(());
             }
         }
@@ -307,12 +311,13 @@ impl OpenTask {
 
     /// Commits outputs, rows and positions in one transaction, then writes the rows to the store.
     ///
-    /// S0 is what the fold did until now. S1 to S4 are one call of the log: begin, write, move the group's positions, commit.
-    /// S5 is the store, S6 forgets what is committed. Nothing that is not committed gets into the store.
+    /// S0 is the work of the fold so far. S1 to S4 are one call of the log: begin, write, update the group's
+    /// positions, commit. S5 is the store, and S6 clears the committed changes. Nothing uncommitted is ever written
+    /// to the store.
     pub(crate) fn commit(&mut self, metrics: &TaskMetrics) -> Result<(), TaskError> {
         let stage = self.parts.factory.stage();
         let fold_error = |cause| TaskError::of_fold(stage, cause);
-        let begun = self.parts.clock.elapsed();
+        let started = self.parts.clock.elapsed();
         self.waits_since = None;
         if self.dirty_since.is_none() {
             return Ok(());
@@ -335,25 +340,25 @@ impl OpenTask {
         self.rows.committed();
         self.commit_seq += 1;
         self.dirty_since = None;
-        let (records, aside) = std::mem::take(&mut self.applied);
-        self.care.committed(records, self.last.as_ref(), aside == 0);
+        let (records, dead_lettered) = std::mem::take(&mut self.applied);
+        self.failures.committed(records, self.last.as_ref(), dead_lettered == 0);
         self.inputs.iter_mut().for_each(|input| input.committed = input.next);
         self.fold.committed();
-        metrics.committed(self.parts.clock.elapsed().saturating_sub(begun));
+        metrics.committed(self.parts.clock.elapsed().saturating_sub(started));
         Ok(())
     }
 
-    /// What a failed commit means. Only in a commit of its own a record is known to be at fault.
+    /// Classifies a failed commit. A record is known to be at fault only if it was committed on its own.
     fn refused(&self, error: CommitError) -> TaskError {
         let CommitError::Unwritable(_) = &error else { return error.into() };
         let (records, _) = self.applied;
-        let alone = self.last.clone().filter(|_| records == 1 && self.care.is_one_by_one());
+        let alone = self.last.clone().filter(|_| records == 1 && self.failures.is_one_by_one());
         let committed = |input: &Input| Some(Place { at: input.at.clone(), offset: input.committed?.0 });
         let next = alone.clone().or_else(|| self.inputs.iter().find_map(committed));
         TaskError::Unfit { alone, records, next, poison: Poison { code: Code::Unwritable, message: error.to_string() } }
     }
 
-    /// Commits what is left and makes the store survive: the next owner on this machine restores nothing.
+    /// Commits remaining changes and flushes the store, so that the next owner on this machine restores nothing.
     pub(crate) fn close(mut self, metrics: &TaskMetrics) -> Result<(), TaskError> {
         self.commit(metrics)?;
         Ok(self.rows.store().flush()?)
@@ -384,7 +389,7 @@ impl OpenTask {
         }
     }
 
-    /// Measures the lag, and stops if an input has another number of partitions than before.
+    /// Measures the lag, and stops the task if the number of partitions of an input has changed.
     fn look_at_inputs(&mut self, now: Duration, metrics: &TaskMetrics) -> Result<(), TaskError> {
         if now < self.next_lag {
             return Ok(());
@@ -394,7 +399,7 @@ impl OpenTask {
         metrics.memory(&[("uncommitted_rows", rows), ("uncommitted_outputs", outputs)]);
         metrics.memory(&self.fold.memory());
         for input in &self.inputs {
-            // A log that cannot answer is noticed by the reader.
+            // If the log does not respond, the reader reports it.
             let Ok((start, end)) = self.parts.log.bounds(&input.at) else { continue };
             let at_end = self.reader.at_end(&input.at);
             metrics.lag(input.name, if at_end { 0 } else { end.0 - input.next.unwrap_or(start).0 });

@@ -1,4 +1,4 @@
-//! The thread of a task: opens, runs, re-opens, stops.
+//! The thread of a task: opens, runs, reopens and stops it.
 
 use std::{
     any::Any,
@@ -16,31 +16,31 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::{Next, OpenTask, Pace, Retry, State, TaskError, TaskParts, open::Watch};
 use crate::{local::lock, metrics::TaskMetrics};
 
-/// A task that has failed so often without any progress stands still: it is not ready, even while it tries again.
-const STANDS_AFTER: u32 = 3;
+/// A task that has failed this many times without progress is stuck: it is not ready, even while it retries.
+const STUCK_AFTER: u32 = 3;
 
-/// Where a task is in its life.
+/// The lifecycle state of a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TaskState {
-    /// Takes over from the previous owner.
+    /// The task takes over from the previous owner.
     #[default]
     Opening,
-    /// Reads the changelog.
+    /// The task reads the changelog.
     Restoring,
-    /// Reads its inputs.
+    /// The task reads its inputs.
     Running,
-    /// Makes its last commit.
+    /// The task makes its last commit.
     Draining,
-    /// Has ended as asked.
+    /// The task has ended as requested.
     Closed,
-    /// Waits before it opens again.
+    /// The task waits before it reopens.
     Waiting,
-    /// Has ended with an error that a person must look at.
+    /// The task has ended with an error that needs an operator.
     Failed,
 }
 
 impl TaskState {
-    /// Number of the state in metrics.
+    /// The number of the state in metrics.
     fn code(self) -> u64 {
         match self {
             Self::Opening => 1,
@@ -54,32 +54,33 @@ impl TaskState {
     }
 }
 
-/// How a task is doing.
+/// The status of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskStatus {
     /// The partition.
     pub partition: i32,
-    /// Where it is in its life.
+    /// The lifecycle state.
     pub state: TaskState,
-    /// How often it was opened again after an error.
+    /// How often it was reopened after an error.
     pub reopened: u64,
-    /// Number of its last commit.
+    /// The number of its last commit.
     pub commit_seq: u64,
-    /// What went wrong last; stays until all is well again.
+    /// The last error. It is cleared by the next success.
     pub error: Option<String>,
-    /// It goes wrong again and again: where it stands, `topic[partition]@offset` of what comes next in each input.
-    pub stands_at: Option<String>,
+    /// Set while the task fails repeatedly: its position in each input, as `topic[partition]@offset` of the next
+    /// record.
+    pub stuck_at: Option<String>,
 }
 
-/// How a task is asked to end.
+/// How a task was asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Stop {
-    /// Go on.
+    /// Keep running.
     No = 0,
-    /// Commit what is done, then end.
+    /// Commit completed work, then end.
     Drain = 1,
-    /// End without a commit: the partition has another owner.
+    /// End without a commit, because the partition has another owner.
     Drop = 2,
 }
 
@@ -90,7 +91,7 @@ pub struct TaskHandle {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What thread and handle share.
+/// State shared by thread and handle.
 struct Shared {
     stop: AtomicU8,
     /// Interrupts a pause between attempts.
@@ -115,19 +116,19 @@ impl TaskHandle {
         let name = format!("{}-{}", parts.factory.stage(), parts.partition);
         let runner = Runner { parts, shared: Arc::clone(&shared), interrupted };
         let thread = Builder::new().name(name).spawn(move || {
-            // Disconnects when the thread ends, however it ends.
+            // The channel disconnects when the thread ends, however it ends.
             let _end = end;
             runner.run();
         })?;
         Ok(Self { shared, ended, thread: Some(thread) })
     }
 
-    /// How it is doing.
+    /// The status of the task.
     pub fn status(&self) -> TaskStatus {
         lock(&self.shared.status).clone()
     }
 
-    /// Asks the task to commit what is done and to end.
+    /// Asks the task to commit completed work and end.
     pub fn drain(&self) {
         self.shared.ask(Stop::Drain);
     }
@@ -137,14 +138,14 @@ impl TaskHandle {
         self.shared.ask(Stop::Drop);
     }
 
-    /// Waits for the end of the thread; false if it has not ended in time.
+    /// Waits until the thread has ended. Returns false on a timeout.
     pub fn wait(&mut self, deadline: Duration) -> bool {
         use crossbeam_channel::RecvTimeoutError::Disconnected;
         if self.ended.recv_timeout(deadline) != Err(Disconnected) {
             return false;
         }
         if let Some(thread) = self.thread.take() {
-            // A panic was caught inside and is in the status.
+            // A panic was caught in the thread and is in the status.
             let _ = thread.join();
         }
         true
@@ -160,7 +161,7 @@ impl Drop for TaskHandle {
 impl Shared {
     fn ask(&self, stop: Stop) {
         self.stop.fetch_max(stop as u8, Ordering::SeqCst);
-        // A full channel holds an interruption already.
+        // A full channel already contains an interruption.
         let _ = self.interrupt.try_send(());
         if let Some(waker) = &*lock(&self.waker) {
             waker();
@@ -191,7 +192,7 @@ impl Watch for Shared {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
@@ -226,23 +227,23 @@ impl Runner {
                     pause
                 }
             };
-            if retry.in_a_row() < STANDS_AFTER {
-                self.shared.update(|status| status.stands_at = None);
+            if retry.in_a_row() < STUCK_AFTER {
+                self.shared.update(|status| status.stuck_at = None);
             }
             if self.shared.stopping() {
-                tracing::warn!(stage, partition, error = text, "task ended without its last commit");
+                tracing::warn!(stage, partition, error = text, "task ended without a final commit");
                 return self.shared.entered(TaskState::Closed);
             }
-            tracing::warn!(stage, partition, error = text, ?pause, "task opens again");
+            tracing::warn!(stage, partition, error = text, ?pause, "reopening the task");
             self.shared.entered(TaskState::Waiting);
-            // Either way the loop looks at what was asked.
+            // The loop checks for a stop request in both cases.
             let _ = self.interrupted.recv_timeout(pause);
             self.shared.metrics.reopened();
             self.shared.update(|status| status.reopened += 1);
         }
     }
 
-    /// From opening to the first error or to the end.
+    /// Runs one attempt, from opening to the first error or to the end.
     fn attempt(&self, retry: &mut Retry, state: State) -> Result<(), TaskError> {
         if self.shared.stopping() {
             return Ok(());
@@ -254,7 +255,7 @@ impl Runner {
     fn open_and_run(&self, retry: &mut Retry, state: State) -> Result<(), TaskError> {
         self.shared.entered(TaskState::Opening);
         let metrics = &self.shared.metrics;
-        let mut task = OpenTask::open(&self.parts, metrics, self.shared.as_ref(), state, retry.care())?;
+        let mut task = OpenTask::open(&self.parts, metrics, self.shared.as_ref(), state, retry.failures())?;
         let opened_at = task.commit_seq();
         *lock(&self.shared.waker) = Some(task.waker());
         self.shared.update(|status| status.commit_seq = opened_at);
@@ -269,7 +270,7 @@ impl Runner {
                 }
             }
             if let Err(error) = task.step(Pace::Due, metrics) {
-                self.shared.update(|status| status.stands_at = Some(task.stands_at()));
+                self.shared.update(|status| status.stuck_at = Some(task.position()));
                 return Err(error);
             }
             if task.commit_seq() > opened_at || task.is_idle() {
@@ -277,7 +278,7 @@ impl Runner {
                 let commit_seq = task.commit_seq();
                 self.shared.update(|status| {
                     status.commit_seq = commit_seq;
-                    (status.error, status.stands_at) = (None, None);
+                    (status.error, status.stuck_at) = (None, None);
                 });
             }
         }

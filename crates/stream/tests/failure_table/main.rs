@@ -1,7 +1,8 @@
-//! Every row of the failure table in docs/exactly-once.md: what breaks, and that what comes out is what an undisturbed run makes
-//! of the same inputs, each record once; or that the task stops and says why.
+//! Every row of the failure table in docs/exactly-once.md: after the failure, either the outputs equal those of an
+//! undisturbed run on the same inputs, each record exactly once, or the task stops with an error that explains the
+//! cause.
 #![cfg(feature = "conformance")]
-#![expect(clippy::unwrap_used, reason = "a test: it fails where it would panic")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod rig;
 
@@ -49,7 +50,7 @@ fn a_crash_within_the_transaction_is_never_seen() {
 
 #[test]
 fn a_commit_without_a_reply_is_settled_from_the_log() {
-    // It happened, it did not, or it arrives when the next owner is there.
+    // The commit happened, did not happen, or arrives when the next owner is there.
     for (fate, happened) in [(Fate::ReplyLost, true), (Fate::Lost, false), (Fate::Late(1), false)] {
         let mut rig = Rig::busy();
         let (before, rows) = (rig.outputs().len(), rig.rows(0));
@@ -57,10 +58,10 @@ fn a_commit_without_a_reply_is_settled_from_the_log() {
         rig.simulation.at_next(0, Step::Commit, fate);
         rig.until_it_happened();
         assert_eq!(rig.outputs().len(), if happened { before + 3 } else { before }, "{fate:?}");
-        assert!(rig.rows(0) >= rows, "{fate:?}: nothing is thrown away");
+        assert!(rig.rows(0) >= rows, "{fate:?}: nothing is discarded");
         rig.ends_well();
     }
-    // It arrives after the owner gave up, and before it opens again.
+    // The commit arrives after the owner gave up and before it reopens.
     let mut rig = Rig::busy();
     rig.feed(3);
     rig.simulation.at_next(0, Step::Commit, Fate::Late(1000));
@@ -95,7 +96,7 @@ fn unflushed_rows_come_back_from_the_changelog() {
 }
 
 #[test]
-fn a_torn_store_is_thrown_away() {
+fn a_torn_store_is_discarded() {
     let rig = Rig::busy();
     let rows = rig.rows(0);
     rig.simulation.crash(0);
@@ -106,7 +107,7 @@ fn a_torn_store_is_thrown_away() {
 }
 
 #[test]
-fn a_store_that_fails_while_it_works_is_thrown_away() {
+fn a_store_that_fails_while_it_works_is_discarded() {
     let mut rig = Rig::busy();
     rig.simulation.disk(0).tear();
     rig.feed(3);
@@ -158,8 +159,8 @@ fn a_zombie_is_fenced_wherever_it_slept() {
             simulation.turns(1, 100);
         });
         rig.until_it_happened();
-        assert_eq!(rig.outputs(), expected(&rig.fed), "{step:?}: the other has done all");
-        // It wakes in the middle of what it did, and goes on.
+        assert_eq!(rig.outputs(), expected(&rig.fed), "{step:?}: the other owner has processed everything");
+        // The zombie wakes up and continues where it was paused.
         rig.simulation.turns(0, 20);
         assert_eq!(rig.outputs(), expected(&rig.fed), "{step:?}");
         rig.ends_well();
@@ -232,7 +233,8 @@ fn a_cut_longer_than_the_transaction_timeout_aborts() {
     let mut rig = Rig::busy();
     let before = rig.outputs();
     rig.feed(5);
-    // The broker aborts meanwhile, and the owner is told that it is fenced; it opens again, being the owner still.
+    // The broker aborts the transaction meanwhile and reports to the owner that it is fenced. The owner reopens,
+    // because it still owns the partition.
     rig.simulation.meanwhile(0, Step::Commit, |simulation| simulation.pass(Duration::from_secs(31)));
     rig.until_it_happened();
     assert_eq!(rig.outputs(), before);
@@ -251,7 +253,7 @@ fn a_stale_generation_commits_nothing() {
 }
 
 #[test]
-fn poison_goes_aside_in_the_same_transaction() {
+fn poison_is_dead_lettered_in_the_same_transaction() {
     let mut rig = Rig::busy();
     rig.feed_values(["v", "!", "v", "!", "v"]);
     rig.simulation.at_next(0, Step::Commit, Fate::ReplyLost);
@@ -260,8 +262,8 @@ fn poison_goes_aside_in_the_same_transaction() {
 }
 
 #[test]
-fn what_the_log_does_not_take_goes_aside() {
-    // Beside good ones, with faults in between; two of them in a row.
+fn records_that_the_log_rejects_are_dead_lettered() {
+    // Between good records, with faults in between and two failing records in a row.
     let mut rig = Rig::busy();
     rig.feed_values(["v", "huge", "v", "huge row", "panic", "v"]);
     rig.simulation.at_next(0, Step::Commit, Fate::ReplyLost);
@@ -271,12 +273,12 @@ fn what_the_log_does_not_take_goes_aside() {
 }
 
 #[test]
-fn when_nothing_can_be_written_the_task_stops_and_says_where() {
+fn a_task_that_cannot_write_stops_and_reports_its_position() {
     let mut rig = Rig::busy();
     rig.feed_values(vec!["huge"; 40]);
     rig.simulation.settle("a failure", |simulation| !simulation.failures().is_empty()).unwrap();
     let failures = rig.simulation.failures();
-    let parts = ["counter-0: in[0]@40: ", "the log does not take what came of it", "max.message.bytes"];
+    let parts = ["counter-0: in[0]@40: ", "the log rejected a record of the transaction", "max.message.bytes"];
     assert!(parts.iter().all(|part| failures[0].contains(part)), "{failures:?}");
     assert_eq!(read_all(rig.log(), "dead-letters", 0).unwrap().len(), 20);
 }
@@ -285,7 +287,7 @@ fn when_nothing_can_be_written_the_task_stops_and_says_where() {
 fn too_much_poison_stops_the_task() {
     let mut rig = Rig::busy();
     rig.feed_values(vec!["!"; 600]);
-    // What was put aside before is not counted against it.
+    // Earlier dead letters do not count against the limit.
     let parts = ["501 of the last 1000 records of in[0]", "garbage: a bang", "fix the writer"];
     rig.stops(&parts);
 }
@@ -294,7 +296,7 @@ fn too_much_poison_stops_the_task() {
 fn a_rebalance_during_a_restore_is_clean() {
     let mut rig = Rig::busy();
     rig.feed(6);
-    // The second takes over and, while it restores, loses the partition to the first again.
+    // The second machine takes over and, while it restores, loses the partition to the first one again.
     rig.simulation.crash(0);
     rig.simulation.expel(0);
     rig.simulation.start(0);
@@ -320,12 +322,12 @@ fn a_partition_passes_on_and_back_without_a_crash() {
 }
 
 #[test]
-fn a_store_that_missed_a_tombstone_is_thrown_away() {
+fn a_store_that_missed_a_tombstone_is_discarded() {
     let mut rig = Rig::busy();
     rig.simulation.stop(0);
     rig.feed_values(["forget"; 5]);
     rig.settle();
-    // The other machine's removals are no longer on the changelog when the first one comes back with its store.
+    // The other machine's tombstones are no longer on the changelog when the first one returns with its store.
     rig.simulation.pass(Duration::from_hours(48));
     rig.log().compact();
     rig.simulation.start(0);
@@ -338,18 +340,18 @@ fn a_store_that_missed_a_tombstone_is_thrown_away() {
 }
 
 #[test]
-fn a_hole_in_the_input_stops_the_task() {
+fn a_gap_in_the_input_stops_the_task() {
     let mut rig = Rig::busy();
     rig.simulation.stop(0);
     rig.simulation.stop(1);
     rig.feed(10);
     rig.log().trim(&at(rig.log(), "in", 0), NextOffset(25)).unwrap();
     rig.simulation.start(0);
-    rig.stops(&["in[0]: offset 20 is outside of 25..30", "What is missing cannot be counted", "consumer group"]);
+    rig.stops(&["in[0]: offset 20 is outside of 25..30", "The number of missing records is unknown", "consumer group"]);
 }
 
 #[test]
-fn a_hole_that_opens_while_it_reads_stops_the_task() {
+fn a_gap_that_opens_while_it_reads_stops_the_task() {
     let mut rig = Rig::busy();
     rig.simulation.pause(0, true);
     rig.feed(10);
@@ -365,7 +367,7 @@ fn an_input_without_a_record_yet_has_a_position_too() {
     rig.settle();
     rig.simulation.stop(0);
     rig.simulation.stop(1);
-    // What comes while nobody is there expires before it is read.
+    // Records that arrive while no machine runs expire before they are read.
     write(rig.log(), (0..10).map(|_| outgoing("more", Target::ByKey, "k", "v"))).unwrap();
     rig.log().trim(&at(rig.log(), "more", 0), NextOffset(5)).unwrap();
     rig.simulation.start(0);
@@ -374,11 +376,11 @@ fn an_input_without_a_record_yet_has_a_position_too() {
 
 #[test]
 fn another_number_of_partitions_stops_the_task() {
-    // While it runs.
+    // While the task runs.
     let rig = Rig::busy();
     rig.log().grow("in", 2).unwrap();
-    rig.stops(&["in has 2 partitions, the state was made with 1", "Give the topic 1 partitions again"]);
-    // While it is away; the changelog has grown too, so all looks well but the keys.
+    rig.stops(&["in has 2 partitions, but the state was built with 1", "Restore the topic with 1 partitions"]);
+    // While no task runs. The changelog has grown too, so only the keys reveal the change.
     let rig = Rig::busy();
     rig.simulation.stop(0);
     rig.simulation.stop(1);
@@ -401,7 +403,7 @@ fn a_deleted_changelog_stops_the_task() {
 }
 
 #[test]
-fn a_changelog_created_anew_stops_the_task() {
+fn a_recreated_changelog_stops_the_task() {
     let away = || {
         let rig = Rig::busy();
         rig.simulation.stop(0);
@@ -410,23 +412,23 @@ fn a_changelog_created_anew_stops_the_task() {
         rig.log().create(&[changelog()]).unwrap();
         rig
     };
-    // The local rows know more than it.
+    // The local rows are ahead of the changelog.
     let rig = away();
     rig.simulation.start(0);
     rig.stops(&["counter-changelog[0] is not the changelog", "it ends at 0, but was read up to"]);
-    // There are no local rows, but the group has been here.
+    // There are no local rows, but the group has committed positions.
     let rig = away();
     rig.simulation.disk(0).lose();
     rig.simulation.start(0);
     rig.stops(&["it is empty, but the consumer group has committed offset 20 of in"]);
-    // It is longer than before, and tells another story.
+    // The changelog is longer than before, but contains other commits.
     let rig = away();
     let first = Checkpoint { commit_seq: 1, partitions: 1, ..Checkpoint::default() };
     let key = std::str::from_utf8(checkpoint::KEY).unwrap();
     let record = || Outgoing { value: Some(first.encode()), ..outgoing("counter-changelog", Target::ByKey, key, "") };
     write(rig.log(), (0..1000).map(|_| record())).unwrap();
     rig.simulation.start(0);
-    rig.stops(&["commit 1 stands after commit"]);
+    rig.stops(&["commit 1 follows commit"]);
 }
 
 #[test]
@@ -434,7 +436,7 @@ fn a_checkpoint_of_another_format_is_refused() {
     // In the store.
     let rig = Rig::busy();
     rig.simulation.crash(0);
-    let newer = bytes::Bytes::from_static(b"\x09what it says");
+    let newer = bytes::Bytes::from_static(b"\x09a newer format");
     rig.simulation.disk(0).put("counter", 0, &vec![(checkpoint::KEY.into(), Some(newer.clone()))]);
     rig.simulation.start(0);
     rig.stops(&["the state store: the checkpoint has format 9"]);
@@ -449,7 +451,7 @@ fn a_checkpoint_of_another_format_is_refused() {
 }
 
 #[test]
-fn what_is_not_committed_is_bounded() {
+fn uncommitted_state_is_bounded() {
     let long = Duration::from_hours(10);
     for options in [
         TaskOptions { max_dirty_bytes: 40, ..TaskOptions::default() },
@@ -458,7 +460,7 @@ fn what_is_not_committed_is_bounded() {
         let mut rig = Rig::with(TaskOptions { commit_every: long, ..options });
         rig.feed(103);
         rig.simulation.turns(0, 60);
-        let said = rig.outputs().len();
-        assert!((95..=103).contains(&said), "{said} are committed, long before the time");
+        let found = rig.outputs().len();
+        assert!((95..=103).contains(&found), "{found} are committed, long before the commit interval");
     }
 }

@@ -1,4 +1,4 @@
-//! What the rows are tried on.
+//! The simulated machines of the failure table.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use serin_stream::{
 };
 use serin_topology::Cleanup;
 
-/// Two machines, of which the first has the only partition.
+/// Two machines. The first one has the only partition.
 pub(crate) struct Rig {
     pub(crate) simulation: Simulation,
     pub(crate) fed: Vec<(String, String)>,
@@ -42,7 +42,7 @@ impl Rig {
         Self { simulation: Simulation::new(setup), fed: Vec::new() }
     }
 
-    /// A rig that has worked for a while.
+    /// A rig that has processed some records.
     pub(crate) fn busy() -> Self {
         let mut rig = Self::new();
         rig.feed(20);
@@ -74,7 +74,7 @@ impl Rig {
         self.simulation.disk(machine).rows("counter", 0).len()
     }
 
-    /// Lets the first machine work until all that was ordered has happened.
+    /// Runs the first machine until all scheduled events have happened.
     pub(crate) fn until_it_happened(&self) {
         for _ in 0..1000 {
             if self.simulation.orders_are_done() {
@@ -85,7 +85,7 @@ impl Rig {
         panic!("it did not happen");
     }
 
-    /// Until everything is consumed and committed.
+    /// Runs until everything is consumed and committed.
     pub(crate) fn settle(&self) {
         let done = |simulation: &Simulation| {
             let place = at(simulation.log(), "in", 0);
@@ -95,7 +95,7 @@ impl Rig {
         self.simulation.settle("everything is consumed", done).unwrap();
     }
 
-    /// All goes on, and what comes out is right.
+    /// Checks that all machines continue and the outputs are correct.
     pub(crate) fn ends_well(mut self) {
         assert!(self.simulation.orders_are_done());
         self.simulation.calm();
@@ -106,7 +106,7 @@ impl Rig {
         assert_eq!(read_all(self.log(), "dead-letters", 0).unwrap().len(), bad);
     }
 
-    /// The task stops with an error that says all of `parts`, and writes nothing more.
+    /// Checks that the task stops with an error that contains all of `parts`, and writes nothing more.
     pub(crate) fn stops(self, parts: &[&str]) {
         let before = self.outputs();
         self.simulation.settle("a failure", |simulation| !simulation.failures().is_empty()).unwrap();

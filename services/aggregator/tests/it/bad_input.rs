@@ -1,4 +1,4 @@
-//! Bad input: each kind has its code, and the fold goes on.
+//! Bad input is dead-lettered with its code, and the fold continues.
 
 use bytes::Bytes;
 use serin_schemas::{
@@ -10,7 +10,7 @@ use serin_schemas::{
 use crate::common::*;
 
 #[test]
-fn what_cannot_be_read_is_poison() {
+fn unreadable_records_are_poison() {
     let mut bench = Bench::new();
     let (headers, body) = wire(&P(prediction(1, Arm::Canary, 1.0)));
     let code = |applied: serin_stream::driver::Applied| applied.poison.map(|poison| poison.code.as_str());
@@ -24,7 +24,7 @@ fn what_cannot_be_read_is_poison() {
 }
 
 #[test]
-fn what_makes_no_sense_is_poison_and_changes_nothing() {
+fn invalid_records_are_poison_and_change_nothing() {
     let mut bench = Bench::new();
     bench.feed([baking(&spec()), beat(0, 0.0)]);
     let good = || prediction(1, Arm::Canary, 1.0);
@@ -51,7 +51,7 @@ fn what_makes_no_sense_is_poison_and_changes_nothing() {
 }
 
 #[test]
-fn nan_is_data() {
+fn nan_is_counted_as_invalid_output() {
     let mut bench = Bench::new();
     let nan = [("score".to_owned(), f64::NAN)].into();
     bench.feed([
@@ -66,7 +66,7 @@ fn nan_is_data() {
 }
 
 #[test]
-fn a_replaced_process_is_refused_and_a_dead_router_comes_back() {
+fn a_replaced_process_is_refused_and_a_dead_router_can_return() {
     let mut bench = Bench::new();
     let of = |incarnation, seq| serin_schemas::records::Writer { incarnation, ..writer("router-7", seq) };
     let low = |at| match beat(0, at) {
@@ -80,14 +80,14 @@ fn a_replaced_process_is_refused_and_a_dead_router_comes_back() {
     ]);
     let old = P(Prediction { writer: of(5, 2), ..prediction(3, Arm::Canary, 1.0) });
     assert_eq!(bench.code(&old), Some("old_incarnation"));
-    // Its heartbeats are ignored; they hold nothing back.
+    // Its heartbeats are ignored and do not hold the watermark back.
     bench.feed([
         Heartbeat(serin_schemas::records::Heartbeat { writer: of(5, 9), ..low(-500.0) }),
         Heartbeat(serin_schemas::records::Heartbeat { writer: of(6, 1), ..low(1.0) }),
     ]);
     bench.feed((1..=60).map(|at| beat(0, f64::from(at))));
-    assert_eq!(bench.windows().len(), 1, "router-7 is dead after 30 s");
-    // It comes back, late for what is closed, in time for the rest.
+    assert_eq!(bench.windows().len(), 1, "router-7 has expired after 30 s");
+    // It returns: late for closed windows, in time for the others.
     bench.feed([
         Heartbeat(serin_schemas::records::Heartbeat { writer: of(6, 1), ..low(55.0) }),
         P(Prediction { writer: of(6, 2), ..prediction(4, Arm::Canary, 5.0) }),
@@ -101,7 +101,7 @@ fn a_replaced_process_is_refused_and_a_dead_router_comes_back() {
 }
 
 #[test]
-fn what_waits_under_one_id_is_what_a_rollout_reads() {
+fn only_values_that_a_rollout_reads_wait_under_an_id() {
     let class = serde_json::json!({"name": "class", "kind": "rate", "source": {"wrong_class": {"output": "kind", "label": "truth"}},
         "margin": {"absolute": 0.05}, "maturity": "60s"});
     let mut bench = Bench::new();
@@ -121,7 +121,7 @@ fn what_waits_under_one_id_is_what_a_rollout_reads() {
     };
     let names = |from: i32, to: i32| (from..to).map(|n| format!("name-{n}")).collect::<Vec<_>>();
     assert_eq!(bench.code(&report(1, names(0, 64), "")), None);
-    assert_eq!(waiting(&mut bench), 0, "no rollout reads any of it");
+    assert_eq!(waiting(&mut bench), 0, "no rollout reads any of these values");
     assert_eq!(bench.code(&report(2, vec!["score".into()], "good")), None);
     let one = waiting(&mut bench);
     assert!(one > 0);
@@ -131,17 +131,17 @@ fn what_waits_under_one_id_is_what_a_rollout_reads() {
     for n in 0..100 {
         assert_eq!(bench.code(&label(5 + n, &format!("label-{n}{}", "x".repeat(n as usize * 5)))), None);
     }
-    assert_eq!(waiting(&mut bench), one, "what is not read takes no room");
+    assert_eq!(waiting(&mut bench), one, "unread values take no space");
     let bare = Prediction { outputs: [].into(), ..prediction(1, Arm::Canary, 1.0) };
     let Heartbeat(other) = beat(1, 10.0) else { unreachable!() };
     let other = serin_schemas::records::Heartbeat { writer: writer("intake-0", 104), ..other };
     bench.feed([P(bare), Heartbeat(other), beat(1, 10.0)]);
     let score = cell(&bench.windows()[0], Arm::Canary, "score", &serin_schemas::records::Segment::all());
-    assert_eq!(score, (0, 1), "what was kept is used");
+    assert_eq!(score, (0, 1), "the kept values are used");
 }
 
 #[test]
-fn endless_ids_are_dead_letters() {
+fn ids_that_are_too_long_are_dead_lettered() {
     let mut bench = Bench::new();
     bench.feed([baking(&spec())]);
     let id = |bytes: usize| "i".repeat(bytes);

@@ -1,4 +1,4 @@
-//! Events by hand, and a look at what the fold made of them.
+//! Helpers that create events and read the output of the fold.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use serin_stream::{
     record::{Headers, Outgoing},
 };
 
-/// A spec with 10-second windows, the built-in rates, latency, an output, and whatever `more` metrics.
+/// A spec with 10-second windows, the built-in rates, latency, an output, and the metrics in `more`.
 pub(crate) fn spec_with(more: &[Value], change: impl FnOnce(&mut Value)) -> RolloutSpec {
     let mut metrics = vec![
         json!({"name": "error_rate", "kind": "rate", "source": "error", "margin": {"absolute": 0.01}, "segments": ["origin"]}),
@@ -45,13 +45,13 @@ pub(crate) fn spec() -> RolloutSpec {
     spec_with(&[], |_| {})
 }
 
-/// `wrong`: the output against a label that matures after 60 s.
+/// `wrong`: compares the output with a label that matures after 60 s.
 pub(crate) fn wrong_metric() -> Value {
     json!({"name": "wrong", "kind": "rate", "source": {"wrong": {"output": "score", "label": "late"}},
            "margin": {"absolute": 0.05}, "maturity": "60s", "segments": ["origin"]})
 }
 
-/// `click`: a label that counts as 0 when it does not come within 20 s.
+/// `click`: a label that counts as 0 if it does not arrive within 20 s.
 pub(crate) fn click_metric() -> Value {
     json!({"name": "click", "kind": "rate", "source": {"feedback": "click"}, "direction": "higher_is_better",
            "margin": {"absolute": 0.05}, "maturity": "20s", "whenMissing": "zero"})
@@ -134,7 +134,7 @@ pub(crate) fn feedback(request: i64, seq: i64, revision: i64, label: &str, value
     }
 }
 
-/// A heartbeat of the only router: it wrote `seq` records.
+/// A heartbeat of the only router after it has written `seq` records.
 pub(crate) fn beat(seq: i64, low: f64) -> EventRecord {
     EventRecord::Heartbeat(Heartbeat {
         writer: writer("router-0", seq),
@@ -185,7 +185,7 @@ impl Bench {
         self.raw(headers, Some(body))
     }
 
-    /// Feeds good records.
+    /// Feeds valid records.
     pub(crate) fn feed(&mut self, events: impl IntoIterator<Item = EventRecord>) {
         for event in events {
             assert_eq!(self.apply(&event).poison, None, "{event:?}");
@@ -196,7 +196,7 @@ impl Bench {
         self.apply(event).poison.map(|poison| poison.code.as_str())
     }
 
-    /// Commits, and the windows and promises that came of it.
+    /// Commits and returns the closed windows and promises.
     pub(crate) fn out(&mut self) -> (Vec<WindowClosed>, Vec<ClosedThrough>) {
         read(&self.harness.commit().unwrap())
     }
@@ -224,7 +224,7 @@ pub(crate) fn arm(window: &WindowClosed, arm: Arm) -> ArmCounts {
     window.arms.iter().find(|counts| counts.arm == arm).cloned().unwrap_or(none)
 }
 
-/// `k` of `n`, or the number of values, of a cell; 0 when there is none.
+/// `k` of `n` for rates, or the number of values of other cells. 0 if the cell does not exist.
 pub(crate) fn cell(window: &WindowClosed, arm: Arm, metric: &str, segment: &Segment) -> (u64, u64) {
     let found = window.cells.iter().find(|cell| cell.arm == arm && cell.metric == metric && cell.segment == *segment);
     match found.map(|cell| Summary::decode(&cell.summary).unwrap()) {

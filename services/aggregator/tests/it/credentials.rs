@@ -1,4 +1,4 @@
-//! Whose labels count: the stamp of the door against the model of the prediction.
+//! Which labels count: the credential of a label against the model of the prediction.
 
 use proptest::prelude::*;
 use serin_schemas::{
@@ -13,7 +13,7 @@ fn by(models: &[&str], of: Feedback) -> EventRecord {
     F(Feedback { credential: Some(Credential { writer: "w".to_owned(), models }), ..of })
 }
 
-/// What was joined of canary's labels: `wrong` of all.
+/// The joined labels of the canary, as the `wrong` count of all traffic.
 fn joined(events: Vec<EventRecord>, crash_after: usize) -> (u64, u64) {
     let mut bench = Bench::new();
     bench.feed([baking(&spec_with(&[wrong_metric()], |_| {}))]);
@@ -42,11 +42,11 @@ fn a_label_counts_only_if_its_writer_may_judge_the_model() {
         assert_eq!(joined(vec![call(), label(models)], 9), (0, 0), "{models:?}");
         assert_eq!(joined(vec![label(models), call()], 9), (0, 0), "{models:?}, before its prediction");
     }
-    assert_eq!(joined(vec![call(), F(feedback(1, 1, 0, "late", 0.0))], 9), (1, 1), "a door that asks for nothing");
+    assert_eq!(joined(vec![call(), F(feedback(1, 1, 0, "late", 0.0))], 9), (1, 1), "a door without credentials");
 }
 
 #[test]
-fn a_label_that_does_not_count_takes_nobodys_place() {
+fn a_label_that_does_not_count_replaces_no_other_label() {
     let call = || P(prediction(1, Arm::Canary, 1.0));
     let forged = |seq| by(&["team-a-*"], feedback(1, seq, 1_000_000, "late", 0.0));
     let rightful = |seq| by(&["flights"], feedback(1, seq, 0, "late", 1.0));
@@ -64,7 +64,7 @@ fn a_label_that_does_not_count_takes_nobodys_place() {
 }
 
 #[test]
-fn labels_of_writers_with_other_rights_wait_side_by_side_and_the_newest_counts() {
+fn labels_of_writers_with_different_rights_wait_separately_and_the_newest_counts() {
     let call = || P(prediction(1, Arm::Canary, 1.0));
     let one = by(&["flights"], feedback(1, 1, 1, "late", 0.0));
     let other = by(&["fl*"], feedback(1, 2, 2, "late", 1.0));
@@ -86,7 +86,7 @@ fn a_label_that_no_rollout_may_use_does_not_wait() {
 }
 
 proptest! {
-    /// What a writer without the right sends changes nothing, wherever it comes.
+    /// Labels of a writer without the right change nothing, whenever they arrive.
     #[test]
     fn forged_labels_change_nothing(
         honest in prop::collection::vec((0_i64..4, 0_u8..2), 0..4),

@@ -1,4 +1,4 @@
-//! When labels come: the delay of those that came within the maturity.
+//! The delay of labels that arrive within the maturity.
 
 use serde_json::{Value, json};
 use serin_schemas::{
@@ -10,18 +10,18 @@ use serin_sketches::{LogHist, Summary};
 
 use crate::common::*;
 
-/// `delay`: how long label `name` takes, of those that come within 60 s.
+/// `delay`: the delay of label `name`, for labels that arrive within 60 s.
 fn delay_of(name: &str) -> Value {
     json!({"name": "delay", "kind": "distribution", "source": {"label_delay": name}, "maturity": "60s",
            "segments": ["origin"], "role": "watch"})
 }
 
-/// Label `late` of a request, observed so many seconds after the beginning.
+/// Label `late` of a request, observed `seconds` after the start.
 fn at(request: i64, seq: i64, revision: i64, seconds: f64) -> EventRecord {
     F(Feedback { observed_at: secs(seconds), ..feedback(request, seq, revision, "late", 1.0) })
 }
 
-/// The delays in seconds of an arm's answers in the only label window, as their histogram keeps them.
+/// The delays in seconds of an arm's answers in the only label window, as a histogram.
 #[track_caller]
 fn delays(windows: &[WindowClosed], arm: Arm, segment: &Segment) -> LogHist {
     let [window] = windows.iter().filter(|window| window.maturity == minute()).collect::<Vec<_>>()[..] else {
@@ -46,7 +46,7 @@ fn hist(seconds: &[f64]) -> LogHist {
 }
 
 #[test]
-fn the_delay_of_each_label_that_came_in_time_is_there_by_arm_and_segment() {
+fn delays_of_timely_labels_are_counted_by_arm_and_segment() {
     let spec = spec_with(&[wrong_metric(), delay_of("late")], |_| {});
     let mut bench = Bench::new();
     bench.feed([
@@ -66,7 +66,7 @@ fn the_delay_of_each_label_that_came_in_time_is_there_by_arm_and_segment() {
         at(4, 4, 0, 33.25),
         at(6, 5, 0, 8.0),
         beat(6, 70.0),
-        // Too late: its window has closed.
+        // Too late: the window has closed.
         at(5, 6, 0, 69.0),
         beat(6, 200.0),
     ]);
@@ -76,17 +76,21 @@ fn the_delay_of_each_label_that_came_in_time_is_there_by_arm_and_segment() {
     assert_eq!(delays(&windows, Arm::Control, &Segment::of("origin", "JFK")), hist(&[30.25]));
     assert_eq!(delays(&windows, Arm::Stable, &Segment::all()), hist(&[]), "stable is only counted");
     let window = windows.iter().find(|window| window.maturity == minute()).unwrap();
-    // The late one is missing in the share of answers with a label.
+    // The late label is missing in the share of labelled answers.
     assert_eq!((arm(window, Arm::Control).predictions, arm(window, Arm::Control).labelled), (3, 2));
-    assert_eq!(cell(window, Arm::Canary, "wrong", &Segment::all()), (0, 2), "what the label says is judged as before");
+    assert_eq!(
+        cell(window, Arm::Canary, "wrong", &Segment::all()),
+        (0, 2),
+        "the value of the label is judged as before"
+    );
 }
 
 #[test]
-fn the_revision_that_counts_has_the_delay_whatever_the_order() {
+fn the_delay_is_that_of_the_newest_revision_in_any_order() {
     let spec = spec_with(&[wrong_metric(), delay_of("late")], |_| {});
     let events = [at(1, 1, 0, 11.0), at(1, 2, 2, 41.0), at(1, 3, 1, 21.0)];
     for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
-        // Before its prediction, around it and after it; a crash loses nothing.
+        // Labels before, around and after the prediction. A crash loses nothing.
         for before in 0..=3 {
             let mut bench = Bench::new();
             bench.feed([baking(&spec)]);
@@ -109,7 +113,7 @@ fn the_revision_that_counts_has_the_delay_whatever_the_order() {
 }
 
 #[test]
-fn labels_that_name_classes_have_a_delay_and_a_clock_behind_makes_it_zero() {
+fn class_labels_have_a_delay_and_a_clock_behind_makes_it_zero() {
     let spec = spec_with(&[delay_of("truth")], |_| {});
     let named = |request, seq, seconds| {
         F(Feedback {
@@ -133,7 +137,7 @@ fn labels_that_name_classes_have_a_delay_and_a_clock_behind_makes_it_zero() {
 }
 
 #[test]
-fn nobody_saw_the_answer_of_a_mirror() {
+fn labels_are_no_evidence_about_a_mirror() {
     let spec = spec_with(&[wrong_metric(), delay_of("late")], |_| {});
     let mirror = Prediction { request_id: "request-1".into(), version: "v2".into(), ..prediction(2, Arm::Shadow, 1.0) };
     let mut bench = Bench::new();
@@ -144,7 +148,7 @@ fn nobody_saw_the_answer_of_a_mirror() {
 }
 
 #[test]
-fn no_event_can_pretend_to_be_a_time() {
+fn no_event_can_set_a_pseudo_label() {
     let spec = spec_with(&[wrong_metric(), delay_of("late")], |_| {});
     let mut bench = Bench::new();
     let forged = Prediction { outputs: [("\0answered".to_owned(), 0.0)].into(), ..prediction(1, Arm::Canary, 1.0) };

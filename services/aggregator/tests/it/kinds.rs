@@ -75,7 +75,7 @@ fn classes_are_counted_by_name() {
 }
 
 #[test]
-fn events_per_answer_come_whole_and_capped_means_stop_at_the_cap() {
+fn counts_are_whole_numbers_and_capped_means_stop_at_the_cap() {
     let output = |name: &str| json!({"output": name});
     let spec = spec_with(
         &[
@@ -117,9 +117,9 @@ fn events_per_answer_come_whole_and_capped_means_stop_at_the_cap() {
     let Some(Summary::Capped(calls)) = summary(&windows[0], Arm::Canary, "tool_calls", &Segment::all()) else {
         panic!("{windows:?}")
     };
-    // Of each answer its number, to the width of a bin.
+    // The number of each answer, to the width of a bin.
     let numbers: Vec<f64> = calls.iter().map(|(place, _)| (place * calls.cap()).round()).collect();
-    assert_eq!((numbers, calls.total()), (vec![0.0, 3.0], 2), "a part of an event is none");
+    assert_eq!((numbers, calls.total()), (vec![0.0, 3.0], 2), "fractions of an event are not counted");
     let Some(Summary::Capped(tokens)) = summary(&windows[0], Arm::Canary, "tokens", &Segment::all()) else {
         panic!("{windows:?}")
     };
@@ -132,12 +132,12 @@ fn events_per_answer_come_whole_and_capped_means_stop_at_the_cap() {
         panic!("{windows:?}")
     };
     let numbers: Vec<_> = bought.iter().map(|(place, count)| ((place * bought.cap()).round(), count)).collect();
-    assert_eq!(numbers, [(0.0, 4), (4.0, 1)], "the later revision counts, and no feedback is no purchase");
+    assert_eq!(numbers, [(0.0, 4), (4.0, 1)], "the later revision counts, and missing feedback counts as no purchase");
 }
 
-/// A version that answers far beyond the range must not look like one that answers less often.
+/// A version whose answers are far beyond the range must not look like one that answers less often.
 #[test]
-fn values_beyond_the_range_of_a_mean_count_as_its_end() {
+fn values_beyond_the_range_of_a_mean_count_as_its_limit() {
     let spec = spec_with(&[], |_| {});
     let with = |n, score: f64| {
         P(Prediction { outputs: [("score".to_owned(), score)].into(), ..prediction(n, Arm::Canary, 1.0) })
@@ -150,11 +150,11 @@ fn values_beyond_the_range_of_a_mean_count_as_its_end() {
     };
     let cells = f64::from(serin_sketches::LIN_CELLS);
     let places: Vec<_> = scores.iter().map(|(point, count)| (f64::from(point) / cells * 2.0, count)).collect();
-    assert_eq!(places, [(0.0, 1), (0.5, 1), (2.0, 2)], "what is no number is no value");
+    assert_eq!(places, [(0.0, 1), (0.5, 1), (2.0, 2)], "NaN is not a value");
 }
 
 #[test]
-fn classes_are_held_against_the_class_that_feedback_names() {
+fn classes_are_compared_with_the_class_in_feedback() {
     let more = [("margin", json!({"absolute": 0.02})), ("maturity", json!("60s")), ("segments", json!(["origin"]))];
     let source = json!({"wrong_class": {"output": "label", "label": "truth"}});
     let spec = spec_with(&[metric("wrong_class", json!("rate"), source, &more)], |_| {});
@@ -237,7 +237,7 @@ fn disagreements() -> serin_spec::RolloutSpec {
     )
 }
 
-/// One answer to call `call` with a score and a class.
+/// An answer to call `call` with a score and a class.
 fn answer(seq: i64, call: i64, arm: Arm, at: f64, score: f64, class: &str) -> Prediction {
     Prediction {
         request_id: format!("call-{call}").into(),
@@ -261,33 +261,33 @@ fn a_mirror_is_paired_with_the_live_answer_to_the_same_call() {
     let mut bench = Bench::new();
     bench.feed([
         baking(&disagreements()),
-        // The same within the tolerance, another class; the mirror first.
+        // Equal within the tolerance but with different classes; the mirror arrives first.
         P(answer(1, 1, Arm::Shadow, 1.0, 0.5, "cat")),
         P(answer(2, 1, Arm::Control, 2.0, 0.55, "dog")),
-        // Another score; stable's answers count as well as control's.
+        // Different scores. Stable's answers count as well as control's.
         P(answer(3, 2, Arm::Stable, 3.0, 0.5, "dog")),
         P(answer(4, 2, Arm::Shadow, 4.0, 0.9, "dog")),
-        // One of each without the other.
+        // One answer of each without its counterpart.
         P(answer(5, 3, Arm::Shadow, 4.0, 0.9, "dog")),
         P(answer(6, 4, Arm::Stable, 4.0, 0.9, "dog")),
-        // The canary's own answers are no measure for a mirror of it.
+        // The canary's own answers are not compared with a mirror of it.
         P(answer(7, 5, Arm::Canary, 4.0, 0.1, "dog")),
         P(answer(8, 5, Arm::Shadow, 4.0, 0.9, "dog")),
-        // A further shadow, which is not on trial.
+        // A mirror to a version that is not part of the comparison.
         P(answer(9, 6, Arm::Stable, 4.0, 0.1, "dog")),
         P(Prediction { version: "v3".into(), ..answer(10, 6, Arm::Shadow, 4.0, 0.9, "dog") }),
-        // The mirror is slow and comes in the next window.
+        // The mirror is slow and arrives in the next window.
         P(answer(11, 7, Arm::Control, 9.0, 0.5, "dog")),
         beat(11, 10.0),
         P(Prediction { status: Some(503), ..answer(12, 7, Arm::Shadow, 12.0, 0.5, "dog") }),
-        // It does not count again.
+        // A pinned mirror does not count.
         P(answer(13, 8, Arm::Control, 12.0, 0.5, "dog")),
         P(Prediction { assignment: Assignment::Pinned, ..answer(14, 8, Arm::Shadow, 12.0, 0.5, "dog") }),
         beat(14, 19.0),
     ]);
     let at_once = bench.windows();
     assert!(at_once.iter().all(|window| window.maturity == Span(0)), "{at_once:?}");
-    assert_eq!(arm(&at_once[0], Arm::Shadow).predictions, 4, "the further shadow is nobody's");
+    assert_eq!(arm(&at_once[0], Arm::Shadow).predictions, 4, "the other shadow version is not counted");
     assert!(summary(&at_once[0], Arm::Shadow, "error_rate", &Segment::all()).is_some());
     bench.harness.crash().unwrap();
     bench.feed([beat(14, 20.0), beat(14, 40.0)]);
@@ -303,11 +303,11 @@ fn a_mirror_is_paired_with_the_live_answer_to_the_same_call() {
     // Differences in units of the output's range: -0.05, 0.4 and 0 of 2.
     assert!((scores.differences().sum() - 0.175).abs() < 1e-6, "{:?}", scores.differences());
     assert!(first.cells.iter().all(|cell| cell.arm == Arm::Shadow), "{:?}", first.cells);
-    assert!(bench.harness.rows().keys().all(|key| key[0] != 10), "nothing waits any more");
+    assert!(bench.harness.rows().keys().all(|key| key[0] != 10), "nothing is waiting any more");
 }
 
 #[test]
-fn what_a_model_server_reports_of_a_mirror_is_the_mirrors() {
+fn reports_of_a_model_server_about_a_mirror_belong_to_the_mirror() {
     let report = |n, shadow, score: f64| Prediction {
         origin: Origin::Intake,
         rollout: None,
@@ -331,7 +331,7 @@ fn what_a_model_server_reports_of_a_mirror_is_the_mirrors() {
 }
 
 #[test]
-fn where_units_are_assigned_sums_per_bucket_come_along() {
+fn assigned_units_have_sums_per_bucket() {
     let sticky = |spec: &mut Value| spec["assignment"] = json!({"sticky": {"header": "x-user"}});
     let spec = spec_with(&[wrong_metric()], sticky);
     let user = |n, user: i64, score: f64| {
@@ -361,10 +361,10 @@ fn where_units_are_assigned_sums_per_bucket_come_along() {
         filled.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         filled
     };
-    // Scores are from 0 to 2; a request that was split by chance is a unit of its own.
+    // Scores are between 0 and 2. A request that was split at random is its own unit.
     assert_eq!(sums(&windows[0], "score"), [(1.0, 2), (0.4, 1), (0.5, 1)]);
     assert_eq!(sums(&windows[0], "error_rate"), [(0.0, 2), (0.0, 1), (0.0, 1)]);
-    // In each segment by group of units; of latencies each group has its own summary.
+    // Each segment has sums by group of units. For latencies each group has its own summary.
     let of_units = |metric: &str, segment: Segment| {
         let own = windows[0].cells.iter().filter(|cell| cell.metric == metric && cell.segment == segment);
         own.map(|cell| Summary::decode(&cell.summary).unwrap()).find_map(|summary| match summary {
@@ -378,7 +378,7 @@ fn where_units_are_assigned_sums_per_bucket_come_along() {
     assert_eq!(by_unit.map(|cell| Summary::decode(&cell.summary).unwrap().n()), Some(4));
     assert_eq!(cell(&windows[0], Arm::Canary, "error_rate", &Segment::of("origin", "LGA")), (0, 4));
     let labels = windows.iter().find(|window| window.maturity == minute()).unwrap();
-    // A score of 0.5 says yes, and so does the label.
+    // A score of 0.5 means yes, and so does the label.
     assert_eq!(sums(labels, "wrong"), [(0.0, 1)]);
 }
 

@@ -46,15 +46,15 @@ fn labels_join_by_request_id_within_their_maturity() {
     assert_eq!((control.predictions, control.labelled), (2, 1));
     assert_eq!(cell(window, Arm::Canary, "wrong", &Segment::all()), (1, 2));
     assert_eq!(cell(window, Arm::Canary, "wrong", &Segment::of("origin", "LGA")), (1, 2));
-    assert_eq!(cell(window, Arm::Control, "wrong", &Segment::all()), (0, 1), "a missing label is left out");
-    // A label that comes after the heartbeat that closed its maturity is too late for ever.
+    assert_eq!(cell(window, Arm::Control, "wrong", &Segment::all()), (0, 1), "a missing label is not counted");
+    // A label that arrives after the heartbeat that closed its maturity is permanently too late.
     bench.feed([F(feedback(4, 5, 0, "late", 1.0)), beat(6, 200.0)]);
     assert_eq!(bench.windows(), []);
-    assert!(bench.harness.rows().keys().all(|key| key[0] != 10), "nothing waits any more");
+    assert!(bench.harness.rows().keys().all(|key| key[0] != 10), "nothing is waiting any more");
 }
 
 #[test]
-fn what_came_of_a_call_that_stable_answered_says_nothing_about_the_canary() {
+fn labels_of_calls_that_stable_answered_are_no_evidence_about_the_canary() {
     let clicked = serde_json::json!({"name": "clicked", "kind": "rate", "source": {"feedback": "click"},
         "margin": {"absolute": 0.1}, "direction": "higher_is_better", "maturity": "60s"});
     let spec = spec_with(&[clicked], |_| {});
@@ -87,7 +87,7 @@ fn what_came_of_a_call_that_stable_answered_says_nothing_about_the_canary() {
 }
 
 #[test]
-fn a_later_revision_replaces_an_earlier_one_and_twice_is_once() {
+fn a_later_revision_replaces_an_earlier_one_and_repetitions_count_once() {
     let spec = spec_with(&[wrong_metric()], |_| {});
     let mut bench = Bench::new();
     bench.feed([
@@ -108,7 +108,7 @@ fn a_later_revision_replaces_an_earlier_one_and_twice_is_once() {
 }
 
 #[test]
-fn feedback_may_come_before_its_prediction() {
+fn feedback_may_arrive_before_its_prediction() {
     let spec = spec_with(&[wrong_metric()], |_| {});
     let mut bench = Bench::new();
     bench.feed([
@@ -123,12 +123,12 @@ fn feedback_may_come_before_its_prediction() {
     bench.feed([P(prediction(1, Arm::Canary, 1.0)), beat(1, 61.0), beat(1, 70.0)]);
     let windows = bench.windows();
     assert_eq!(cell(of(&windows, minute())[0], Arm::Canary, "wrong", &Segment::all()), (1, 1));
-    // Feedback for an unknown id is given up after the maturity.
+    // Feedback for an unknown id expires after the maturity.
     assert_eq!(bench.harness.rows().keys().filter(|key| key[0] == 9).count(), 0);
 }
 
 #[test]
-fn each_maturity_is_a_stream_of_its_own() {
+fn each_maturity_has_its_own_stream() {
     let spec = spec_with(&[wrong_metric(), click_metric()], |_| {});
     let twenty = Span::from_secs(20);
     let mut bench = Bench::new();
@@ -144,7 +144,7 @@ fn each_maturity_is_a_stream_of_its_own() {
     ]);
     let windows = bench.windows();
     let click = of(&windows, twenty)[0];
-    assert_eq!(cell(click, Arm::Canary, "click", &Segment::all()), (1, 2), "a click that never came is a 0");
+    assert_eq!(cell(click, Arm::Canary, "click", &Segment::all()), (1, 2), "a missing click counts as 0");
     assert_eq!(arm(click, Arm::Canary).labelled, 1);
     assert_eq!(cell(of(&windows, minute())[0], Arm::Canary, "wrong", &Segment::all()), (0, 1));
     let order: Vec<i64> = windows.iter().map(|window| window.maturity.0 / 1_000_000).collect();
@@ -217,7 +217,7 @@ fn beyond_the_bound_both_arms_are_sampled_alike() {
 }
 
 #[test]
-fn labels_that_are_not_numbers_are_not_taken() {
+fn labels_that_are_not_numbers_are_ignored() {
     let spec = spec_with(&[wrong_metric()], |_| {});
     let mut bench = Bench::new();
     let nan = Feedback { values: [("late".to_owned(), f64::NAN)].into(), ..feedback(1, 1, 5, "late", 0.0) };
@@ -236,7 +236,7 @@ fn labels_that_are_not_numbers_are_not_taken() {
 }
 
 #[test]
-fn feedback_for_unknown_calls_is_bounded_and_costs_no_label() {
+fn feedback_for_unknown_calls_is_bounded_and_displaces_no_label() {
     let spec = spec_with(&[wrong_metric()], |_| {});
     let mut bench = Bench::with(Config { max_join_rows: Some(100), ..Config::default() }, 0, 1);
     bench.feed([baking(&spec)]);

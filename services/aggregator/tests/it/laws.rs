@@ -1,4 +1,4 @@
-//! Laws: restarts change nothing, the order within a window and the partitioning change nothing, nothing is lost.
+//! Laws: restarts, the order within a window, and partitioning change nothing, and no event is lost.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use serin_sketches::Summary;
 
 use crate::common::*;
 
-/// What may happen, before it gets its place in a writer's sequence.
+/// An event before it gets its place in a writer's sequence.
 #[derive(Clone, Debug)]
 enum Step {
     Predict { id: u8, arm: usize, at: u8, score: Option<u8>, origin: u8, assignment: u8, intake: bool },
@@ -47,7 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Label metrics, classes, and both answers to mirrored calls.
+/// Label metrics, classes, and metrics of both answers to mirrored calls.
 fn more_metrics() -> Vec<serde_json::Value> {
     let classes = serde_json::json!({"name": "errors", "kind": "classes", "source": "error", "margin": {"absolute": 0.1},
         "segments": ["origin"]});
@@ -58,7 +58,7 @@ fn more_metrics() -> Vec<serde_json::Value> {
     vec![wrong_metric(), click_metric(), classes, pairs, delay]
 }
 
-/// Plays steps into records, as two routers and an intake would write them.
+/// Converts steps into the records that two routers and an intake would write.
 fn play(steps: &[Step], external: bool) -> Vec<EventRecord> {
     const ARMS: [Arm; 4] = [Arm::Stable, Arm::Control, Arm::Canary, Arm::Shadow];
     let spec = spec_with(&more_metrics(), |spec| {
@@ -165,7 +165,7 @@ proptest! {
             cut.feed(events[from..at].iter().cloned());
             found.extend(cut.harness.commit().unwrap());
             if crash {
-                // What is applied after the commit and then forgotten leaves no trace.
+                // Records applied after the commit are lost in the crash and leave no trace.
                 cut.feed(events[at..(at + 5).min(events.len())].iter().cloned());
             }
             cut.harness.crash().unwrap();
@@ -178,8 +178,9 @@ proptest! {
     }
 
     #[test]
-    fn every_event_is_somewhere(steps in prop::collection::vec(step(), 1..250)) {
-        // Without an end of the rollout and without intake, all is in windows: counted, excluded or late, and once.
+    fn every_event_is_counted_once(steps in prop::collection::vec(step(), 1..250)) {
+        // Without an end of the rollout and without intake, every event is in exactly one window: counted, excluded
+        // or late.
         let steps: Vec<Step> = steps.into_iter().filter(|step| !matches!(step, Step::EndAndBegin | Step::Predict { intake: true, .. })).collect();
         let events = play(&steps, false);
         let mut bench = Bench::with(config(), 0, 1);
@@ -213,7 +214,7 @@ proptest! {
             .iter()
             .enumerate()
             .map(|(n, (score, arm, at, origin))| Prediction {
-                // A mirror, if it is one, is of the call two before.
+                // A mirror belongs to the call two before it.
                 request_id: format!("request-{}", if *arm == 3 { n as i64 - 1 } else { n as i64 + 1 }).into(),
                 version: if *arm > 1 { "v2".into() } else { "v1".into() },
                 unit: Some(i64::from(*score) / 10),
@@ -231,7 +232,7 @@ proptest! {
             }
             for prediction in predictions {
                 let label = prediction.writer.seq;
-                // All of one request is in one partition.
+                // All events of one request are in one partition.
                 let at = prediction.request_id.as_str().bytes().map(usize::from).sum::<usize>() % partitions;
                 seqs[at] += 1;
                 let event = P(Prediction { writer: writer("router-0", seqs[at]), ..prediction.clone() });
@@ -258,7 +259,7 @@ proptest! {
 type Merged =
     (BTreeMap<(EventTime, i64, String, String, Segment, u8), Summary>, BTreeMap<(EventTime, i64, String), ArmCounts>);
 
-/// All windows of all partitions, merged as an analyzer does.
+/// Merges all windows of all partitions like the analyzer.
 fn merged(windows: &[WindowClosed]) -> Merged {
     let (mut cells, mut arms): Merged = Default::default();
     for window in windows {

@@ -1,4 +1,4 @@
-//! The aggregator from records in to records out.
+//! Tests of the aggregator from input records to output records.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bad_input;

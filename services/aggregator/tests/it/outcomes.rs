@@ -1,4 +1,5 @@
-//! What each outcome of a call counts for, and that rollouts which began under older rules are counted as they were.
+//! How each outcome of a call is counted, and that rollouts that started under older rules are still counted by
+//! these.
 
 use serde_json::json;
 use serin_schemas::{
@@ -23,7 +24,7 @@ fn spec() -> RolloutSpec {
     spec_with(&more, |_| {})
 }
 
-/// One answer of each outcome, as a router states it.
+/// One answer of each outcome, as stated by a router.
 fn one_of_each() -> Vec<Prediction> {
     let answer = |seq, outcome| Prediction { outcome: Some(outcome), ..prediction(seq, Arm::Canary, 1.0) };
     let error = |text: &str| Some(text.to_owned());
@@ -38,10 +39,11 @@ fn one_of_each() -> Vec<Prediction> {
     ]
 }
 
-/// The same without a statement, where the outcome can be told: from a router of the version before.
+/// The answers of a router of the previous version: without a stated outcome, and only those whose outcome can be
+/// derived.
 fn as_version_1(answers: Vec<Prediction>) -> Vec<Prediction> {
-    let told = |one: &Prediction| one.outcome != Some(Outcome::Unread);
-    answers.into_iter().filter(told).map(|one| Prediction { outcome: None, ..one }).collect()
+    let is_derivable = |one: &Prediction| one.outcome != Some(Outcome::Unread);
+    answers.into_iter().filter(is_derivable).map(|one| Prediction { outcome: None, ..one }).collect()
 }
 
 fn windows(rules: i32, answers: &[Prediction]) -> Vec<WindowClosed> {
@@ -84,22 +86,22 @@ fn every_call_has_one_outcome_and_counts_once() {
     assert_eq!(counts, expected);
     let window = &windows[0];
     assert_eq!([of(window, "error_rate"), of(window, "refused")], [(1, 6), (2, 6)]);
-    assert_eq!(of(window, "invalid_output"), (1, 5), "an answer that was not looked into is neither");
+    assert_eq!(of(window, "invalid_output"), (1, 5), "an unread answer counts for neither");
     assert_eq!([of(window, "cancelled").0, of(window, "cancelled").1], [1, 7]);
-    assert_eq!(of(window, "latency_p99"), (0, 6), "how long a caller waited before he left is no latency");
-    assert_eq!(of(window, "score"), (0, 2), "values are taken from answers that are not known to be bad");
+    assert_eq!(of(window, "latency_p99"), (0, 6), "the wait of a caller that left is not a latency");
+    assert_eq!(of(window, "score"), (0, 2), "values are read only from answers that are not known to be bad");
     let all: u64 = classes(window, "outcomes").iter().map(|(_, count)| count).sum();
     assert_eq!((classes(window, "outcomes").len(), all), (7, 7));
     let refusals = classes(window, "refusals");
     assert_eq!(refusals, [("ok".to_owned(), 4), ("status_302".to_owned(), 1), ("status_422".to_owned(), 1)]);
-    // Who left has no label.
+    // A call whose caller left has no label.
     let labels = windows.iter().find(|window| window.maturity == Span::from_secs(20)).unwrap();
     let counts = arm(labels, Arm::Canary);
     assert_eq!((counts.predictions, counts.labelled, of(labels, "click")), (6, 6, (6, 6)));
 }
 
 #[test]
-fn what_a_router_does_not_state_is_derived() {
+fn outcomes_that_a_router_does_not_state_are_derived() {
     let stated: Vec<Prediction> =
         one_of_each().into_iter().filter(|one| one.outcome != Some(Outcome::Unread)).collect();
     assert_eq!(windows(2, &as_version_1(one_of_each())), windows(2, &stated));
@@ -109,18 +111,18 @@ fn what_a_router_does_not_state_is_derived() {
     let none = ArmCounts::none(Arm::Canary);
     let one = ArmCounts { predictions: 1, ..none };
     let silent = alone(|one| Prediction { status: None, ..one });
-    assert_eq!(silent, ArmCounts { errors: 1, ..one }, "a router that has no status has no answer");
+    assert_eq!(silent, ArmCounts { errors: 1, ..one }, "without a status the router got no answer");
     let slow = alone(|one| Prediction { status: Some(504), invalid_output: Some("empty".into()), ..one });
     assert_eq!(slow, ArmCounts { errors: 1, ..one });
     let wrong = alone(|one| Prediction { status: Some(404), error: Some("status_404".into()), ..one });
     assert_eq!(wrong, ArmCounts { refused: 1, ..one });
-    // What is pinned is not compared, whatever came of it.
+    // A pinned call is not compared, whatever its outcome.
     let pinned = alone(|one| Prediction { assignment: Assignment::Pinned, error: Some("client_closed".into()), ..one });
     assert_eq!(pinned, ArmCounts { excluded: 1, ..none });
 }
 
 #[test]
-fn a_foreign_writer_need_not_know_a_status() {
+fn an_external_writer_need_not_report_a_status() {
     let mut bench = Bench::new();
     let external = spec_with(&[], |spec| spec["traffic"] = json!("external"));
     bench.feed([baking(&external)]);
@@ -137,10 +139,10 @@ fn a_foreign_writer_need_not_know_a_status() {
     assert_eq!((counts.predictions, counts.errors, counts.invalid, counts.refused), (4, 1, 1, 1));
 }
 
-/// Somebody else's splitter may name an arm and a version that do not belong together: which of the two holds is not known, so the
-/// answer is evidence on neither.
+/// Another system may report an arm and a version that do not match. It is unknown which of the two is right, so the
+/// answer is not evidence about either.
 #[test]
-fn an_answer_of_another_version_than_its_arm_is_no_evidence() {
+fn an_answer_whose_version_does_not_match_its_arm_is_no_evidence() {
     let windows = |rules: i32| {
         let mut bench = Bench::new();
         let external = spec_with(&[], |spec| spec["traffic"] = json!("external"));
@@ -154,7 +156,7 @@ fn an_answer_of_another_version_than_its_arm_is_no_evidence() {
         let failed = |one| Prediction { error: Some("oom".into()), ..one };
         bench.feed([
             P(from(1, Arm::Canary, "v2")),
-            // Stable's failures under the canary's name, and the other way round; a third version.
+            // Stable's failures under the canary's arm and the other way round, and a third version.
             P(failed(from(2, Arm::Canary, "v1"))),
             P(from(3, Arm::Control, "v1")),
             P(failed(from(4, Arm::Control, "v2"))),
@@ -169,7 +171,7 @@ fn an_answer_of_another_version_than_its_arm_is_no_evidence() {
         })
     };
     assert_eq!(windows(2), [(1, 0, 2, (0, 1)), (1, 0, 2, (0, 1))]);
-    assert_eq!(windows(1), [(3, 2, 0, (2, 3)), (3, 2, 0, (2, 3))], "under rules 1 the arm alone counted");
+    assert_eq!(windows(1), [(3, 2, 0, (2, 3)), (3, 2, 0, (2, 3))], "under rules 1 only the arm counted");
 }
 
 #[test]
@@ -177,7 +179,7 @@ fn a_rollout_of_the_first_rules_counts_as_it_did() {
     let windows = windows(1, &one_of_each());
     let counts = arm(&windows[0], Arm::Canary);
     let expected = ArmCounts { predictions: 7, errors: 2, invalid: 1, ..ArmCounts::none(Arm::Canary) };
-    assert_eq!(counts, expected, "who left counts as an error, and refusals count for nothing");
+    assert_eq!(counts, expected, "a caller that left counts as an error, and refusals are not counted");
     let window = &windows[0];
     assert_eq!([of(window, "error_rate"), of(window, "invalid_output")], [(2, 7), (1, 7)]);
     assert_eq!([of(window, "latency_p99"), of(window, "score")], [(0, 7), (0, 7)]);
@@ -186,7 +188,7 @@ fn a_rollout_of_the_first_rules_counts_as_it_did() {
 }
 
 #[test]
-fn a_model_server_reports_what_its_router_could_not_read() {
+fn reports_of_a_model_server_do_not_revive_bad_answers() {
     let mut bench = Bench::new();
     bench.feed([baking(&spec())]);
     let bare = |one: Prediction| Prediction { outputs: [].into(), ..one };
@@ -203,6 +205,6 @@ fn a_model_server_reports_what_its_router_could_not_read() {
     bench.feed((1..8).map(|call| P(report(call))));
     bench.feed([beat(40, 10.0)]);
     let windows = bench.windows();
-    // What was refused, failed, unusable or left has no answer for the comparison, whatever its server says of it.
+    // Refused, failed, unusable and cancelled answers are not compared, whatever their model server reports.
     assert_eq!(of(&windows[0], "score"), (0, 2));
 }

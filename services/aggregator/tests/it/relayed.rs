@@ -1,4 +1,4 @@
-//! What the intake relays, as the aggregator counts it.
+//! How the aggregator counts relayed events.
 
 use bytes::Bytes;
 use serin_intake::{IntakeConfig, IntakeFold};
@@ -21,7 +21,7 @@ fn decode(out: &[Outgoing]) -> Vec<EventRecord> {
 }
 
 #[test]
-fn what_is_relayed_counts_in_the_aggregator() {
+fn relayed_events_count_in_the_aggregator() {
     let mut relay = FoldDriver::new(|| Box::new(IntakeFold::new(IntakeConfig::default(), 2, 4))).unwrap();
     for n in 0..8 {
         let version = if n % 2 == 0 { "v2" } else { "v1" };
@@ -45,11 +45,11 @@ fn what_is_relayed_counts_in_the_aggregator() {
                 bench.feed([event]);
             }
         }
-        // There is no router for some seconds: the relay's heartbeat drives event time.
+        // No router is heard for some seconds, so the relay's heartbeat drives event time.
         let beat = decode(&out).into_iter().rev().find(|event| matches!(event, EventRecord::Heartbeat(_))).unwrap();
         for second in 1..=4 {
             bench.stamp_ms = 1_000_000 + second * 1000;
-            let EventRecord::Heartbeat(beat) = beat.clone() else { unreachable!("it was looked for") };
+            let EventRecord::Heartbeat(beat) = beat.clone() else { unreachable!("only heartbeats were selected") };
             let writer = serin_schemas::records::Writer { seq: 0, ..beat.writer.clone() };
             bench.feed([EventRecord::Heartbeat(serin_schemas::records::Heartbeat { writer, ..beat })]);
         }

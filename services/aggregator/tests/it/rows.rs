@@ -1,4 +1,4 @@
-//! Rows as bytes: what one build wrote, the next must read.
+//! Rows as bytes: the next build must read what an older one wrote.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use serin_schemas::{
 
 use crate::common::*;
 
-/// First byte of the rows that are written.
+/// First byte of the rows that this build writes.
 const GOLDEN_FORMAT: u8 = 4;
 /// One line per row: key, space, value, in hex.
 const GOLDEN: &str = include_str!("rows.v4.hex");
 
-/// As text, so that the rows do not change when specs get new members.
+/// The spec is a text so that the rows do not change when specs get new members.
 const SPEC: &str = r#"{"apiVersion":"serin.dev/v1","kind":"Rollout","model":"flights","stable":{"version":"v1"},
 "canary":{"version":"v2"},"steps":[{"weight":"5%"}],"segments":[{"name":"origin","source":{"header":"x-origin"}}],
 "metrics":[{"name":"score","kind":{"mean":{"min":0,"max":2}},"source":{"output":"score"},"margin":{"absolute":0.1},
@@ -25,12 +25,12 @@ const SPEC: &str = r#"{"apiVersion":"serin.dev/v1","kind":"Rollout","model":"fli
 "source":{"output":"score"},"limit":{"fail":0.1}},{"name":"class","kind":"rate","source":{"wrong_class":{"output":"kind",
 "label":"truth"}},"margin":{"absolute":0.05},"maturity":"60s"}],"assignment":{"sticky":{"header":"x-user"}}}"#;
 
-/// Something in every table.
+/// A bench with rows in every table.
 fn bench() -> Bench {
     bench_under(RULES)
 }
 
-/// The same under the rules that the rollout began with.
+/// A bench with rows in every table, for a rollout that started under these rules.
 fn bench_under(rules: i32) -> Bench {
     let control = |generation, phase, step| {
         Control(serin_schemas::records::Control {
@@ -81,10 +81,10 @@ fn read(golden: &str) -> BTreeMap<Bytes, Bytes> {
 }
 
 #[test]
-fn rows_are_written_as_they_always_were() {
+fn the_bytes_of_rows_do_not_change() {
     let rows = bench().harness.rows();
     let tables: std::collections::BTreeSet<u8> = rows.keys().map(|key| key[0]).collect();
-    // Table 8 is of format 2.
+    // Table 8 belongs to format 2.
     assert_eq!(tables, (1..=10).filter(|&table| table != 8).collect());
     let found: String = rows.iter().map(|(key, value)| hex(key) + " " + &hex(value) + "\n").collect();
     if found != GOLDEN {
@@ -94,11 +94,11 @@ fn rows_are_written_as_they_always_were() {
     }
 }
 
-/// A task that opens with these rows writes the same windows as one that went on.
-fn goes_on_from(golden: &str, rules: i32) {
+/// Checks that a task that opens with these rows writes the same windows as one without a restart.
+fn continues_from(golden: &str, rules: i32) {
     let mut restored = Bench::new();
     restored.harness.reset(read(golden)).unwrap();
-    // What was read is written again.
+    // Restored rows are written again.
     restored.harness.commit().unwrap();
     restored.harness.reset(restored.harness.rows()).unwrap();
     let mut original = bench_under(rules);
@@ -106,7 +106,7 @@ fn goes_on_from(golden: &str, rules: i32) {
         bench.feed([P(prediction(99, Arm::Canary, 3.0)), beat(99, 100.0)]);
     }
     let (windows, mut expected) = (restored.windows(), original.windows());
-    // Rows of older formats are of the first rules, and stay so.
+    // Rows of older formats belong to the first rules and keep them.
     for window in &mut expected {
         window.rules = rules;
     }
@@ -116,35 +116,35 @@ fn goes_on_from(golden: &str, rules: i32) {
 
 #[test]
 fn rows_of_format_4_are_read() {
-    goes_on_from(GOLDEN, RULES);
+    continues_from(GOLDEN, RULES);
 }
 
 #[test]
 fn rows_of_format_3_are_read() {
-    goes_on_from(include_str!("rows.v3.hex"), 1);
+    continues_from(include_str!("rows.v3.hex"), 1);
 }
 
 #[test]
-fn rows_of_format_2_are_read_and_written_anew() {
-    goes_on_from(include_str!("rows.v2.hex"), 1);
+fn rows_of_format_2_are_read_and_rewritten() {
+    continues_from(include_str!("rows.v2.hex"), 1);
 }
 
-/// Rows are a cache: with those of a build that this one does not follow, it begins again instead of stopping.
+/// Rows are a cache: with rows of an unknown format, the fold starts over instead of stopping.
 #[test]
-fn rows_of_an_unknown_format_are_left_behind() {
+fn rows_of_an_unknown_format_are_discarded() {
     let newer = |(key, value): (Bytes, Bytes)| (key, Bytes::from([&[99], &value[1..]].concat()));
     for rows in [read(include_str!("rows.v1.hex")), read(GOLDEN).into_iter().map(newer).collect()] {
         let mut bench = Bench::new();
         bench.harness.reset(rows).unwrap();
         bench.harness.commit().unwrap();
         assert!(bench.harness.rows().values().all(|value| value[0] == GOLDEN_FORMAT));
-        // The controller repeats the Control record of a rollout that brings no verdicts.
+        // The controller repeats the Control record of a rollout without verdicts.
         bench.feed([Control(control(2, Phase::Baking, 0, &spec())), P(prediction(1, Arm::Canary, 1.0)), beat(1, 10.0)]);
         assert_eq!(bench.windows().len(), 1);
     }
 }
 
-/// What was folded under other rules than this build folds a rollout under is not mixed with what comes.
+/// Rows that were folded under other rules are not mixed with new events.
 #[test]
 fn rows_of_other_rules_start_over() {
     let bench = || {
@@ -163,7 +163,7 @@ fn rows_of_other_rules_start_over() {
     let mut rows = bench.harness.rows();
     let (key, value) =
         rows.iter().find(|(key, _)| key[0] == 3).map(|(key, value)| (key.clone(), value.clone())).unwrap();
-    // The last byte is the number of the rules that it was folded under; `postcard` writes 2 as 4.
+    // The last byte is the number of the rules under which the row was folded; `postcard` encodes 2 as 4.
     assert_eq!(value.last(), Some(&4));
     rows.insert(key, Bytes::from([&value[..value.len() - 1], &[18]].concat()));
     bench.harness.reset(rows).unwrap();
@@ -176,9 +176,9 @@ fn rows_of_other_rules_start_over() {
     assert_eq!((arm(window, Arm::Canary).predictions, window.rules), (1, RULES));
 }
 
-/// A Control record of other rules begins the rollout again under them.
+/// A Control record with other rules restarts the rollout under them.
 #[test]
-fn a_rollout_under_other_rules_is_another_one() {
+fn a_rollout_under_other_rules_starts_over() {
     let under = |generation, rules| {
         Control(serin_schemas::records::Control { rules, ..control(generation, Phase::Baking, 0, &spec()) })
     };
@@ -188,11 +188,11 @@ fn a_rollout_under_other_rules_is_another_one() {
     assert_eq!(
         windows.iter().map(|window| window.rules).collect::<Vec<_>>(),
         [1],
-        "what was open is written as it was"
+        "open windows are written as they are"
     );
     bench.feed([
         P(Prediction { generation: Generation(3), ..prediction(2, Arm::Canary, 2.0) }),
-        // Rules that this build does not know are folded under its own.
+        // Rules that this build does not know are folded under its own rules.
         under(4, 77),
         P(Prediction { generation: Generation(4), ..prediction(3, Arm::Canary, 3.0) }),
         beat(3, 10.0),
@@ -203,9 +203,10 @@ fn a_rollout_under_other_rules_is_another_one() {
 }
 
 #[test]
-fn a_chunk_that_is_cut_off_stops_the_task_with_a_clear_error() {
+fn a_truncated_chunk_stops_the_task_with_a_clear_error() {
     for (key, value) in read(GOLDEN).into_iter().filter(|(key, _)| key[0] == 10) {
-        // Within the first entry and within the last; the log's own checksums guard what is between entries.
+        // Truncated within the first entry and within the last. The log's checksums protect the boundaries between
+        // entries.
         for length in [2, value.len() / 3, value.len() - 1] {
             let mut rows = read(GOLDEN);
             rows.insert(key.clone(), value.slice(..length));
@@ -215,8 +216,8 @@ fn a_chunk_that_is_cut_off_stops_the_task_with_a_clear_error() {
     }
 }
 
-/// The summaries of one metric can be larger than a record of the changelog: they are split, come back after a restart, and go
-/// with their window.
+/// The summaries of one metric can be larger than a changelog record. They are split, restored after a restart, and
+/// removed with their window.
 #[test]
 fn cells_that_do_not_fit_into_a_row_are_split() {
     let spec = spec_with(&[], |spec| {
@@ -243,10 +244,10 @@ fn cells_that_do_not_fit_into_a_row_are_split() {
     cut.harness.commit().unwrap();
     let rows = cut.harness.rows();
     let cells = rows.iter().filter(|(key, _)| key[0] == 7);
-    assert!(cells.clone().count() > 1, "they fit into one row");
+    assert!(cells.clone().count() > 1, "the cells fit into one row");
     assert!(cells.clone().all(|(_, value)| value.len() < 300 << 10));
     cut.harness.crash().unwrap();
     cut.feed([beat(6000, 100.0)]);
     assert_eq!(cut.windows(), expected);
-    assert!(cut.harness.rows().keys().all(|key| key[0] != 7), "the rows go with the window");
+    assert!(cut.harness.rows().keys().all(|key| key[0] != 7), "the rows are removed with the window");
 }

@@ -1,4 +1,4 @@
-//! Windows: what is counted where, and when it is written.
+//! Windows: which events they count, and when they are written.
 
 use serin_schemas::{
     event::EventRecord::{self, Control, Heartbeat, Prediction as P},
@@ -29,7 +29,7 @@ fn a_window_holds_both_arms_and_counts_stable() {
         P(Prediction { status: Some(404), error: Some("status_404".into()), ..prediction(10, Arm::Control, 10.0) }),
     ]);
     bench.feed([beat(10, 9.8)]);
-    assert_eq!(bench.out().1.len(), 1, "the first promise says where the partition stands");
+    assert_eq!(bench.out().1.len(), 1, "the first promise reports the partition's progress");
     assert!(!bench.apply(&beat(10, 9.9)).commit_now);
     assert!(bench.apply(&beat(10, 10.0)).commit_now);
     let (windows, promises) = bench.out();
@@ -51,7 +51,7 @@ fn a_window_holds_both_arms_and_counts_stable() {
     assert_eq!(
         cell(window, Arm::Canary, "score", &all),
         (0, 1),
-        "of the failed and the unusable answer nothing is taken"
+        "no value is read from the failed and the unusable answer"
     );
     assert_eq!(cell(window, Arm::Canary, "latency_p99", &all), (0, 3));
     assert_eq!(cell(window, Arm::Canary, "latency_p99", &lga), (0, 0), "latency is not judged by origin");
@@ -76,7 +76,7 @@ fn warming_sketches_stable_and_keeps_a_bounded_number_of_values() {
 }
 
 #[test]
-fn generations_are_windows_of_their_own() {
+fn generations_have_their_own_windows() {
     let mut bench = Bench::new();
     let next = control(3, Phase::Baking, 1, &spec());
     bench.feed([
@@ -90,7 +90,7 @@ fn generations_are_windows_of_their_own() {
     ]);
     let counts: Vec<(i64, i64)> =
         bench.windows().iter().map(|window| (window.generation.0, arm(window, Arm::Canary).predictions)).collect();
-    assert_eq!(counts, [(2, 2), (3, 1)], "a generation without its Control is nobody's");
+    assert_eq!(counts, [(2, 2), (3, 1)], "a generation without its Control record is not counted");
 }
 
 #[test]
@@ -157,11 +157,11 @@ fn grace_waits_and_promises_follow_it() {
     let spec = spec_with(&[], |spec| spec["grace"] = "5s".into());
     bench.feed([baking(&spec), P(prediction(1, Arm::Canary, 1.0)), beat(1, 14.0), P(prediction(2, Arm::Canary, 9.0))]);
     let (windows, promises) = bench.out();
-    assert_eq!((windows.len(), promises.len()), (0, 1), "the first promise says where the partition stands");
+    assert_eq!((windows.len(), promises.len()), (0, 1), "the first promise reports the partition's progress");
     bench.feed([beat(2, 15.0)]);
     let (windows, promises) = bench.out();
     assert_eq!(arm(&windows[0], Arm::Canary).predictions, 2);
-    assert_eq!(promises[0].through, secs(15.0), "whose grace is how long is for the analyzer to know");
+    assert_eq!(promises[0].through, secs(15.0), "the analyzer applies each rollout's grace");
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn an_ended_rollout_writes_what_is_open_and_leaves_no_rows() {
     assert_eq!(windows.len(), 1);
     assert_eq!(arm(&windows[0], Arm::Canary).predictions, 1);
     assert_eq!(tables(&bench), [1, 2, 4], "state, the model's generation and writers stay");
-    // Older and repeated Controls do nothing; a new rollout begins.
+    // Older and repeated Control records have no effect. A new rollout starts.
     bench.feed([baking(&spec), ended(3), P(prediction(3, Arm::Canary, 2.0)), beat(3, 10.0)]);
     assert_eq!(bench.out(), (Vec::new(), Vec::new()));
     let next = serin_schemas::records::Control { rollout: "rollout-2".into(), ..control(4, Phase::Baking, 0, &spec) };
@@ -226,7 +226,7 @@ fn an_ended_rollout_writes_what_is_open_and_leaves_no_rows() {
 }
 
 #[test]
-fn a_supersession_without_a_word_ends_the_old_rollout() {
+fn a_new_rollout_ends_the_old_one() {
     let mut bench = Bench::new();
     let next =
         serin_schemas::records::Control { rollout: "rollout-2".into(), ..control(3, Phase::Warming, -1, &spec()) };
@@ -235,7 +235,7 @@ fn a_supersession_without_a_word_ends_the_old_rollout() {
 }
 
 #[test]
-fn a_model_servers_event_adds_outputs_and_never_counts() {
+fn an_event_of_a_model_server_adds_outputs_and_is_never_counted() {
     let report = |n, seq, score: f64| {
         let writer = writer("intake-0", seq);
         P(Prediction {
@@ -305,12 +305,12 @@ fn external_traffic_counts_itself_and_the_first_report_wins() {
     let windows = bench.windows();
     let window = &windows[0];
     let counted = |of| (arm(window, of).predictions, arm(window, of).excluded);
-    // A third version is on neither side, and says so.
+    // A third version belongs to neither arm and is excluded.
     assert_eq!((counted(Arm::Canary), counted(Arm::Control), counted(Arm::Stable)), ((1, 0), (1, 0), (0, 1)));
 }
 
 #[test]
-fn an_answer_that_others_report_counts_for_the_arm_whose_version_it_names() {
+fn an_external_answer_counts_only_if_its_version_matches_its_arm() {
     let counts = |rules: i32| {
         let reported = |n: i64, arm, version: &str| {
             P(Prediction {
@@ -333,7 +333,7 @@ fn an_answer_that_others_report_counts_for_the_arm_whose_version_it_names() {
             EventRecord::Control(control),
             reported(1, Arm::Canary, "v2"),
             reported(2, Arm::Control, "v1"),
-            // Each of these names an arm and another arm's version, or a third one.
+            // Each of these reports an arm with the version of another arm, or a third version.
             reported(3, Arm::Canary, "v1"),
             reported(4, Arm::Control, "v2"),
             reported(5, Arm::Canary, "v7"),
@@ -349,7 +349,7 @@ fn an_answer_that_others_report_counts_for_the_arm_whose_version_it_names() {
 }
 
 #[test]
-fn two_models_do_not_meet() {
+fn two_models_do_not_affect_each_other() {
     let mut bench = Bench::new();
     let theirs = |n| P(Prediction { model: "fraud".into(), ..prediction(n, Arm::Canary, 1.0) });
     bench.feed([baking(&spec()), theirs(1), P(prediction(2, Arm::Canary, 1.0)), beat(2, 10.0)]);
@@ -358,7 +358,7 @@ fn two_models_do_not_meet() {
 }
 
 #[test]
-fn promises_come_at_window_ends_only() {
+fn promises_are_written_only_at_window_ends() {
     let mut bench = Bench::new();
     let spec = spec_with(&[wrong_metric(), click_metric()], |_| {});
     bench.feed([baking(&spec)]);
@@ -368,7 +368,7 @@ fn promises_come_at_window_ends_only() {
 }
 
 #[test]
-fn a_writer_that_joins_does_not_open_what_is_closed() {
+fn a_writer_that_joins_does_not_reopen_closed_windows() {
     let mut bench = Bench::new();
     let second = |seq, at| {
         let writer = writer("router-9", seq);

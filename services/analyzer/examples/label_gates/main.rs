@@ -1,4 +1,4 @@
-//! Simulates whole rollouts through the analyzer's fold, for a promise that the statistics alone do not keep:
+//! Simulates whole rollouts through the analyzer's fold, for a property that the statistics alone do not ensure:
 //! `label_gates [--short] [--output json] [--only WORD]`. Exits with 1 on a miss.
 
 #[path = "../../../../crates/statistics/examples/gates/suite/lab.rs"]

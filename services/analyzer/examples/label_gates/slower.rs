@@ -1,6 +1,6 @@
-//! A canary that is equal in what comes of its answers, and whose labels come later: what has not come by the maturity counts as 0,
-//! so it looks worse. With a metric on the delay it is held and not rolled back; where that is told not to matter it is rolled back, or
-//! the scenario would prove nothing.
+//! The canary's answers lead to the same results as stable's, but its labels arrive later. A label that has not arrived by the maturity
+//! counts as 0, so the canary looks worse. With a metric on the delay, the rollout is held and not rolled back. If the file says to ignore
+//! the delay, the rollout must be rolled back, or the scenario would prove nothing.
 
 use serin_schemas::records::Decision;
 
@@ -13,7 +13,7 @@ use crate::{
 /// The probability that the file asks for.
 const FALSE_ROLLBACK: f64 = 0.01;
 
-/// The metric on clicks with a margin of a fifth, the one on their delay with this margin.
+/// A spec with a margin of a fifth for clicks, and with this margin for their delay.
 fn file(delay: &str, margin: &str) -> String {
     spec(delay, margin).replacen("{\"relative\": 0.5}", "{\"relative\": 0.2}", 1)
 }
@@ -24,7 +24,7 @@ struct End {
     seconds: f64,
 }
 
-/// Rollouts whose canary's labels take so many times as long, and are so many times as frequent.
+/// Rollouts in which the canary's labels take `times` times as long, and are `often` times as frequent.
 fn rollouts(lab: Lab, name: &str, file: &str, times: f64, often: f64) -> Vec<End> {
     lab.each(name, lab.runs(200, 6), |run| {
         let world = play(1000 + run, file, times, often);
@@ -33,7 +33,7 @@ fn rollouts(lab: Lab, name: &str, file: &str, times: f64, often: f64) -> Vec<End
     })
 }
 
-/// The share that is rolled back.
+/// The share of rollouts that are rolled back.
 fn rolled_back(lab: Lab, words: &str, file: &str, times: f64, often: f64) -> Row {
     let ends = rollouts(lab, words, file, times, often);
     let of = |decision| share(ends.iter().map(|end| end.decision == decision));
@@ -41,7 +41,7 @@ fn rolled_back(lab: Lab, words: &str, file: &str, times: f64, often: f64) -> Row
     Row::new("late", words, Unit::Share, of(Decision::Rollback)).note(format!("{held} held"))
 }
 
-/// Shares of canaries that are rolled back, and how soon the delay is known.
+/// Shares of rollouts that are rolled back, and the time until the delay is known.
 pub(crate) fn rows(lab: Lab) -> Vec<Row> {
     let mut rows = Vec::new();
     for (times, margin) in [(1.0, 0.1), (1.5, 0.1), (2.0, 0.9), (2.5, 0.1), (2.5, 0.9), (3.0, 0.1), (3.0, 0.9)] {
@@ -55,13 +55,13 @@ pub(crate) fn rows(lab: Lab) -> Vec<Row> {
         rows.push(rolled_back(lab, &words, &median, times, 1.0).at_most(FALSE_ROLLBACK));
     }
     let narrow = file("\"distribution\"", "{\"absolute\": 0.1}");
-    // Hardly any of its labels come in time, and those that do tell little of a delay.
+    // Hardly any labels arrive in time, and those that do show little of a delay.
     rows.push(rolled_back(lab, "rolled back, labels 5 times as late", &narrow, 5.0, 1.0));
     let seconds: Vec<f64> = rollouts(lab, "until the hold", &narrow, 2.5, 1.0).iter().map(|end| end.seconds).collect();
     let words = "until the hold, labels 2.5 times as late, median";
     rows.push(Row::new("late", words, Unit::Seconds, quantile(&seconds, 0.5)));
     let off = narrow.replacen("\"window\"", "\"noData\": {\"labelDelay\": \"proceed\"}, \"window\"", 1);
-    let words = "rolled back, labels 3 times as late, where the file says that it does not matter";
+    let words = "rolled back, labels 3 times as late, if the file says to ignore it";
     rows.push(rolled_back(lab, words, &off, 3.0, 1.0).at_least(0.9));
     for times in [1.0, 1.02] {
         let words = format!("rolled back, half of the clicks, labels {times} times as late");

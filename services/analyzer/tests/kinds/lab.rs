@@ -1,4 +1,4 @@
-//! A rollout whose windows are drawn summary by summary.
+//! A rollout whose windows are drawn as summaries.
 
 use serin_kinds::Metric as _;
 use serin_schemas::{
@@ -12,26 +12,26 @@ use serin_spec::RolloutSpec;
 
 use crate::support::{self, Dice, WINDOW, World};
 
-/// How the version on trial behaves, from 0 (like control) to 1.
+/// Draws a summary. `harm` is how the version on trial behaves, from 0 (like control) to 1.
 pub(crate) type Draw = fn(&mut Dice, metric: &str, n: u64, harm: f64) -> Summary;
 
-/// What an arm brings of a metric: its summary, and what its units add.
+/// An arm's data of a metric: its summary, and what its units add.
 pub(crate) type People = fn(metric: &str, arm: Arm, seed: u64) -> (Summary, Vec<Summary>);
 
-/// A rollout with any metrics, its windows drawn summary by summary.
+/// A rollout with any metrics, whose windows are drawn as summaries.
 pub(crate) struct Lab {
     pub(crate) world: World,
     pub(crate) spec: RolloutSpec,
     pub(crate) draw: Draw,
     pub(crate) harm: f64,
-    /// Answers per window of the canary; ten times as many of control.
+    /// The canary's answers per window. Control has ten times as many.
     pub(crate) n: u64,
     /// Answers by segment value: canary, control.
     pub(crate) population: Vec<(&'static str, i64, i64)>,
     pub(crate) mirror: bool,
-    /// Instead of `draw`, the same people in every window, by this seed.
+    /// Used instead of `draw`: the same users in every window, with this seed.
     pub(crate) people: Option<(People, u64)>,
-    /// Windows of metrics that settle later.
+    /// Windows of metrics that mature later.
     pub(crate) later: Vec<WindowClosed>,
 }
 
@@ -155,7 +155,7 @@ impl Lab {
         self.world.commit();
     }
 
-    /// Runs until the metric's result, for at most so many windows.
+    /// Runs until the metric has this result, for at most `most` windows.
     pub(crate) fn until(&mut self, metric: &str, result: MetricResult, most: usize) -> &MetricVerdict {
         for _ in 0..most {
             self.window();
@@ -171,7 +171,7 @@ impl Lab {
     }
 }
 
-/// Users that bring ten answers each, all of them alike.
+/// Users with ten answers each, all of them alike.
 pub(crate) fn buckets(dice: &mut Dice, summary: &Summary) -> Summary {
     let mut sums = Buckets::new();
     match summary {
@@ -229,7 +229,7 @@ pub(crate) fn classes(dice: &mut Dice, n: u64, timeouts: f64, fresh: f64) -> Sum
     Summary::Classes(counts)
 }
 
-/// Numbers of events with this mean, each a burst of `burst` or of none.
+/// Numbers of events with this mean. Events come in bursts of `burst`.
 pub(crate) fn events(dice: &mut Dice, n: u64, mean: f64, burst: u32) -> Summary {
     let mut hist = CappedHist::new(serin_kinds::MOST_EVENTS).unwrap();
     for _ in 0..n {

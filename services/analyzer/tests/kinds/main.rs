@@ -1,7 +1,7 @@
-//! Every kind of metric, from summaries to verdicts: a canary that is equal passes, one that is worse fails, and the sentence
-//! says what was seen.
+//! Every kind of metric, from summaries to verdicts: an equal canary passes, a worse one fails, and the sentence describes
+//! what was seen.
 
-#![expect(clippy::unwrap_used, reason = "a test may stop here")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod lab;
 mod returning;
@@ -44,8 +44,8 @@ fn both(metric: &str, draw: Draw) -> (String, String) {
 fn a_rate_against_limits() {
     let metric = r#"{"name": "m", "kind": "rate", "source": "error", "limit": {"pass": 0.03, "fail": 0.05}}"#;
     let (pass, fail) = both(metric, |dice, _, n, harm| rate(dice, n, 0.01 + 0.09 * harm));
-    insta::assert_snapshot!(pass, @"canary's error rate is 0.6 % (control's 1.0 %), below the limit of 3.0 % with 95 % confidence");
-    insta::assert_snapshot!(fail, @"canary's error rate is 9.6 % (control's 1.0 %), above the limit of 5.0 % with 99 % confidence at every look");
+    insta::assert_snapshot!(pass, @"the canary's error rate is 0.6 % (control's 1.0 %), below the limit of 3.0 % with 95 % confidence");
+    insta::assert_snapshot!(fail, @"the canary's error rate is 9.6 % (control's 1.0 %), above the limit of 5.0 % with 99 % confidence at every look");
 }
 
 #[test]
@@ -53,27 +53,27 @@ fn a_mean_and_a_mean_against_a_limit() {
     let metric = r#"{"name": "m", "kind": {"mean": {"min": 0, "max": 1}}, "source": {"output": "p"},
         "direction": "higher_is_better", "margin": {"relative": 0.05}}"#;
     let (pass, fail) = both(metric, |dice, _, n, harm| lin(dice, n, 0.6 - 0.1 * harm));
-    insta::assert_snapshot!(pass, @"canary's mean p is 0.604 against 0.602, at most 0.03 worse with 95 % confidence");
-    insta::assert_snapshot!(fail, @"canary's mean p is 0.495 against 0.601, at least 0.03 worse with 99 % confidence at every look");
+    insta::assert_snapshot!(pass, @"the canary's mean p is 0.604 against 0.602, at most 0.03 worse with 95 % confidence");
+    insta::assert_snapshot!(fail, @"the canary's mean p is 0.495 against 0.601, at least 0.03 worse with 99 % confidence at every look");
     let metric = metric.replace(r#""margin": {"relative": 0.05}"#, r#""limit": {"fail": 0.55}"#);
     let (pass, fail) = both(&metric, |dice, _, n, harm| lin(dice, n, 0.6 - 0.1 * harm));
-    insta::assert_snapshot!(pass, @"canary's mean p is 0.604 (control's 0.602), above the limit of 0.55 with 95 % confidence");
-    insta::assert_snapshot!(fail, @"canary's mean p is 0.495 (control's 0.601), below the limit of 0.55 with 99 % confidence at every look");
+    insta::assert_snapshot!(pass, @"the canary's mean p is 0.604 (control's 0.602), above the limit of 0.55 with 95 % confidence");
+    insta::assert_snapshot!(fail, @"the canary's mean p is 0.495 (control's 0.601), below the limit of 0.55 with 99 % confidence at every look");
 }
 
 #[test]
-fn a_capped_mean_tells_how_much_it_does_not_see() {
+fn a_capped_mean_reports_how_much_it_does_not_see() {
     let metric = r#"{"name": "m", "kind": {"capped_mean": {"cap": 400}}, "source": {"output": "tokens"},
         "margin": {"relative": 0.1}}"#;
     let (pass, fail) = both(metric, |dice, _, n, harm| capped(dice, n, 1.0 + 0.5 * harm));
-    insta::assert_snapshot!(pass, @"canary's capped mean tokens is 136 against 133, at most 13 worse with 95 % confidence");
-    insta::assert_snapshot!(fail, @"canary's capped mean tokens is 175 against 131, at least 13 worse with 99 % confidence at every look");
+    insta::assert_snapshot!(pass, @"the canary's capped mean tokens is 136 against 133, at most 13 worse with 95 % confidence");
+    insta::assert_snapshot!(fail, @"the canary's capped mean tokens is 175 against 131, at least 13 worse with 99 % confidence at every look");
     let mut lab = Lab::new(3, metric, "", |dice, _, n, harm| capped(dice, n, 1.0 + harm));
     lab.bake();
     lab.window();
     let found = lab.of("m");
     assert!(found.at_cap.is_some_and(|share| (0.01..0.1).contains(&share)), "{found:#?}");
-    // Another cap is no summary of this metric.
+    // A summary with another cap is not a summary of this metric.
     let mut other = CappedHist::new(500.0).unwrap();
     other.insert(1.0, 1).unwrap();
     let cell = Cell {
@@ -103,42 +103,42 @@ fn a_quantile_against_control_and_against_limits() {
     let metric =
         r#"{"name": "m", "kind": {"quantile": {"level": 0.95}}, "source": "latency", "margin": {"relative": 0.2}}"#;
     let (pass, fail) = both(metric, |dice, _, n, harm| log(dice, n, 50.0 * (1.0 + 0.8 * harm)));
-    insta::assert_snapshot!(pass, @"canary's p95 latency is 83.9 ms against 82.3 ms, at most 16 ms worse with 95 % confidence");
-    insta::assert_snapshot!(fail, @"canary's p95 latency is 144 ms against 82.3 ms, at least 16 ms worse with 99 % confidence at every look");
+    insta::assert_snapshot!(pass, @"the canary's p95 latency is 83.9 ms against 82.3 ms, at most 16 ms worse with 95 % confidence");
+    insta::assert_snapshot!(fail, @"the canary's p95 latency is 144 ms against 82.3 ms, at least 16 ms worse with 99 % confidence at every look");
     let metric = metric.replace(r#""margin": {"relative": 0.2}"#, r#""limit": {"pass": 120, "fail": 150}"#);
     let (pass, fail) = both(&metric, |dice, _, n, harm| log(dice, n, 50.0 * (1.0 + 3.0 * harm)));
-    insta::assert_snapshot!(pass, @"canary's p95 latency is 83.9 ms (control's 82.3 ms), below the limit of 120 ms with 95 % confidence");
-    insta::assert_snapshot!(fail, @"canary's p95 latency is 321 ms (control's 82.3 ms), above the limit of 150 ms with 99 % confidence at every look");
+    insta::assert_snapshot!(pass, @"the canary's p95 latency is 83.9 ms (control's 82.3 ms), below the limit of 120 ms with 95 % confidence");
+    insta::assert_snapshot!(fail, @"the canary's p95 latency is 321 ms (control's 82.3 ms), above the limit of 150 ms with 99 % confidence at every look");
 }
 
 #[test]
-fn a_distribution_tells_where_it_differs() {
+fn a_distribution_reports_where_it_differs() {
     let metric = r#"{"name": "m", "kind": "distribution", "source": {"output": "p"}}"#;
     let (pass, fail) = both(metric, |dice, _, n, harm| log(dice, n, 1.0 + 0.5 * harm));
-    insta::assert_snapshot!(pass, @"canary's distribution of p is up to 2.5 points away from control's, at most 10 points away with 95 % confidence");
-    insta::assert_snapshot!(fail, @"canary's distribution of p is up to 50 points away from control's, most so near p80, at least 10 points away with 99 % confidence at every look");
+    insta::assert_snapshot!(pass, @"the canary's distribution of p is up to 2.5 points away from control's, at most 10 points away with 95 % confidence");
+    insta::assert_snapshot!(fail, @"the canary's distribution of p is up to 50 points away from control's, most so near p80, at least 10 points away with 99 % confidence at every look");
 }
 
 #[test]
-fn a_class_that_grows_is_named_and_a_new_one_is_tested_alone() {
+fn a_class_that_grows_is_named_and_a_new_one_is_tested_separately() {
     let metric = r#"{"name": "m", "kind": "classes", "source": "error"}"#;
     let (pass, fail) = both(metric, |dice, _, n, harm| classes(dice, n, 0.02 + 0.08 * harm, 0.0));
-    insta::assert_snapshot!(pass, @"canary's mix of errors is up to 0.03 points away from control's, at most 2 points away with 95 % confidence");
-    insta::assert_snapshot!(fail, @"canary's mix of errors: timeout is 9.0 % against 2.1 %, at least 2 points away with 99 % confidence at every look");
-    // One in a hundred answers: well within the margin of two points, but control never showed it.
+    insta::assert_snapshot!(pass, @"the canary's mix of errors is up to 0.03 points away from control's, at most 2 points away with 95 % confidence");
+    insta::assert_snapshot!(fail, @"the canary's mix of errors: timeout is 9.0 % against 2.1 %, at least 2 points away with 99 % confidence at every look");
+    // One in a hundred answers is well within the margin of two points, but control never had that class.
     let mut lab = Lab::new(4, metric, "", |dice, _, n, harm| classes(dice, n, 0.02, 0.01 * harm));
     lab.bake();
     lab.harm = 1.0;
     let found = lab.until("m", MetricResult::Fail, 60).clone();
     assert_eq!((found.culprit.as_deref(), found.culprit_is_new), (Some("gpu_lost"), true));
-    insta::assert_snapshot!(found.sentence, @"canary's mix of errors: gpu_lost (never seen in control) is 1.0 % against 0.0 %, more than none with 99 % confidence at every look");
+    insta::assert_snapshot!(found.sentence, @"the canary's mix of errors: gpu_lost (never seen in control) is 1.0 % against 0.0 %, more than zero with 99 % confidence at every look");
 }
 
 #[test]
-fn events_that_come_in_bursts_are_no_evidence() {
+fn events_that_come_in_bursts_are_not_evidence() {
     let metric = r#"{"name": "m", "kind": "count", "source": {"output": "tokens"}, "margin": {"relative": 0.05}}"#;
     for (seed, direction) in [(20, "lower_is_better"), (21, "higher_is_better"), (22, "lower_is_better")] {
-        // Mean 2, variance 36: by their sum, as if they came one by one, each window's counts lie far apart.
+        // Mean 2, variance 36: judged by sums, as if events came one by one, the counts of windows would differ too much.
         let metric = metric.replace(r#""source""#, &format!(r#""direction": "{direction}", "source""#));
         let mut lab = Lab::new(seed, &metric, "", |dice, _, n, _| events(dice, n, 2.0, 20));
         lab.bake();
@@ -151,7 +151,7 @@ fn events_that_come_in_bursts_are_no_evidence() {
 }
 
 #[test]
-fn a_margin_wider_than_what_is_left_of_the_range_passes() {
+fn a_margin_wider_than_the_rest_of_the_range_passes() {
     let rate_of = |margin: &str| {
         format!(r#"{{"name": "m", "kind": "rate", "source": {{"class": {{"output": "label", "is": "x"}}}}, {margin}}}"#)
     };
@@ -181,16 +181,16 @@ fn a_margin_wider_than_what_is_left_of_the_range_passes() {
 fn events_per_answer_by_their_ratio() {
     let metric = r#"{"name": "m", "kind": "count", "source": {"output": "tool_calls"}, "margin": {"relative": 0.1}}"#;
     let (pass, fail) = both(metric, |dice, _, n, harm| events(dice, n, 2.0 + 0.6 * harm, 1));
-    insta::assert_snapshot!(pass, @"canary's number of tool_calls is 1.97 against 2.01, at most 0.2 worse with 95 % confidence");
-    insta::assert_snapshot!(fail, @"canary's number of tool_calls is 2.6 against 1.97, at least 0.2 worse with 99 % confidence at every look");
+    insta::assert_snapshot!(pass, @"the canary's number of tool_calls is 1.97 against 2.01, at most 0.2 worse with 95 % confidence");
+    insta::assert_snapshot!(fail, @"the canary's number of tool_calls is 2.6 against 1.97, at least 0.2 worse with 99 % confidence at every look");
     let metric = metric.replace(r#""margin": {"relative": 0.1}"#, r#""limit": {"pass": 2.2, "fail": 2.4}"#);
     let (pass, fail) = both(&metric, |dice, _, n, harm| events(dice, n, 2.0 + 0.6 * harm, 1));
-    insta::assert_snapshot!(pass, @"canary's number of tool_calls is 1.97 (control's 2.01), below the limit of 2.2 with 95 % confidence");
-    insta::assert_snapshot!(fail, @"canary's number of tool_calls is 2.6 (control's 1.97), above the limit of 2.4 with 99 % confidence at every look");
+    insta::assert_snapshot!(pass, @"the canary's number of tool_calls is 1.97 (control's 2.01), below the limit of 2.2 with 95 % confidence");
+    insta::assert_snapshot!(fail, @"the canary's number of tool_calls is 2.6 (control's 1.97), above the limit of 2.4 with 99 % confidence at every look");
 }
 
 #[test]
-fn mirrored_calls_are_judged_before_the_canary_serves_anybody() {
+fn mirrored_calls_are_judged_before_the_canary_serves_calls() {
     let metrics = r#"{"name": "m", "kind": "disagreement", "source": {"class": {"output": "label"}}, "limit": {"pass": 0.05, "fail": 0.08}},
         {"name": "errors", "kind": "rate", "source": "error", "margin": {"absolute": 0.012}}"#;
     let draw: Draw = |dice, metric, n, harm| match metric {
@@ -214,15 +214,18 @@ fn mirrored_calls_are_judged_before_the_canary_serves_anybody() {
     assert_eq!(good.of("m").no_data, Some(NoDataReason::NoShadowTraffic), "pairs come one window later");
     assert_eq!(
         good.of("m").sentence,
-        "canary's disagreement on label is not judged: no mirrored call has both answers"
+        "the canary's disagreement on label is not judged: no mirrored call has both answers"
     );
     good.until("m", MetricResult::Pass, 40);
     insta::assert_snapshot!(good.of("m").sentence, @"disagreement on label is 1.8 % of mirrored calls, below the limit of 5.0 % with 95 % confidence");
     good.until("errors", MetricResult::Pass, 40);
     assert_eq!(good.world.last().decision, Decision::Promote);
     let canary = &good.world.last().arms[0];
-    assert!(canary.arm == Arm::Canary && canary.predictions >= 500, "its mirrored answers are its own: {canary:?}");
-    // What mirrors have shown holds in the next step, which has none; what can be shown anew must be.
+    assert!(
+        canary.arm == Arm::Canary && canary.predictions >= 500,
+        "mirrored answers count as the canary's: {canary:?}"
+    );
+    // What mirrored calls have shown holds in the next step, which has none. The other metrics must pass again.
     good.mirror = false;
     good.step(1);
     good.window();
@@ -250,7 +253,7 @@ fn a_better_canary_is_called_better_and_stable_out_of_date() {
     let better = ["errors", "slow", "score"].map(|name| lab.of(name).better);
     assert_eq!(better, [true, true, false]);
     assert!(lab.world.last().stable_is_out_of_date);
-    insta::assert_snapshot!(lab.of("errors").sentence, @"canary's error rate is 1.3 % against 5.1 %, at most 1 point worse with 95 % confidence: it is better");
+    insta::assert_snapshot!(lab.of("errors").sentence, @"the canary's error rate is 1.3 % against 5.1 %, at most 1 point worse with 95 % confidence: it is better");
     insta::assert_snapshot!(lab.world.last().sentence, @"the step's evidence is complete: all 2 gates pass, score 100 to 100; stable is out of date: the canary is better in errors, slow");
 }
 
@@ -304,10 +307,10 @@ fn a_group_counts_once_and_fails_by_its_joint_evidence() {
 }
 
 #[test]
-fn users_who_come_back_count_for_less() {
+fn users_who_return_count_for_less() {
     let metrics = r#"{"name": "m", "kind": "rate", "source": "error", "margin": {"absolute": 0.01}}"#;
     let draw: Draw = |dice, _, n, harm| {
-        // Ten answers of one user are all bad or none is.
+        // The ten answers of one user are either all bad or all good.
         let bad = (0..n / 10).filter(|_| dice.chance(0.05 + 0.1 * harm)).count() as u64;
         Summary::Rate(Rate::new(n, 10 * bad).unwrap())
     };
@@ -339,19 +342,19 @@ fn one_segment_with_a_wrong_split_holds() {
     lab.population = vec![("a", 250, 2500), ("b", 250, 2500)];
     lab.window();
     assert_eq!(lab.world.last().decision, Decision::Continue);
-    // In all the split is right; site a gets more of the canary, site b less.
+    // The split is right overall, but site a gets more of the canary and site b less.
     lab.population = vec![("a", 300, 2500), ("b", 200, 2500)];
     while lab.world.last().decision != Decision::Hold {
         lab.window();
     }
-    // Both checks say so, sooner or later.
+    // Both checks report it sooner or later.
     (0..20).for_each(|_| lab.window());
     let health = &lab.world.last().health;
     let split = health.iter().find(|issue| issue.reason == NoDataReason::SampleRatio).unwrap();
     assert!(split.sentence.contains("of the compared answers for site="), "{}", split.sentence);
     let mix = lab.world.last().health.iter().find(|issue| issue.reason == NoDataReason::SegmentMix).unwrap();
-    insta::assert_snapshot!(mix.sentence.split(" of canary").next().unwrap(), @"site=a is 60.0 %");
-    // A new step is judged anew.
+    insta::assert_snapshot!(mix.sentence.split(" of the canary").next().unwrap(), @"site=a is 60.0 %");
+    // A new step is judged from scratch.
     lab.population = vec![("a", 250, 2500), ("b", 250, 2500)];
     lab.step(1);
     lab.window();
@@ -359,7 +362,7 @@ fn one_segment_with_a_wrong_split_holds() {
 }
 
 #[test]
-fn a_mix_that_is_the_same_is_never_held() {
+fn an_equal_mix_is_never_held() {
     let more = format!(r#""traffic": "external", "noData": {{"segmentMix": "rollback"}}, {SITES}"#);
     let mut lab = Lab::new(12, BY_SITE, &more, |dice, _, n, _| rate(dice, n, 0.01));
     lab.bake();
@@ -368,7 +371,7 @@ fn a_mix_that_is_the_same_is_never_held() {
         lab.window();
         assert!(lab.world.last().health.is_empty(), "{:?}", lab.world.last().health);
     }
-    // Somebody else's split gives the canary other people: the spec asks for a rollback.
+    // An external split gives the canary another population, and the spec asks for a rollback.
     lab.population = vec![("a", 350, 2500), ("b", 150, 2500)];
     while lab.world.last().decision != Decision::Rollback {
         lab.window();

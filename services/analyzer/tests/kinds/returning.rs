@@ -1,5 +1,5 @@
-//! Users who come back in every window and always answer alike: however much they say, each says one thing. Equal versions are not
-//! found different by it, whatever the kind of metric; where their answers are taken for those of as many strangers, they are.
+//! Users who return in every window and always answer alike: all answers of a user count as one. Equal versions are not found to
+//! differ, for any kind of metric; they would be if the answers were treated as independent.
 
 use serin_schemas::records::{Arm, MetricVerdict, Segment};
 use serin_sketches::{
@@ -14,7 +14,7 @@ use crate::{
 
 /// Answers of each user in a window.
 const ANSWERS: u64 = 20;
-/// Evidence that fails a metric which is alone.
+/// Evidence that is enough to fail a single metric.
 const ENOUGH: f64 = 4.7;
 
 const METRICS: &str = r#"
@@ -28,7 +28,7 @@ const METRICS: &str = r#"
     {"name": "own", "kind": "classes", "source": {"class": {"output": "e"}}, "margin": {"absolute": 0.5}}"#;
 const STICKY: &str = r#""assignment": {"sticky": {"header": "x-user"}},"#;
 
-/// The users of an arm. Warm-up has not seen those who get the canary.
+/// The users of an arm. Warm-up has not seen the users of the canary.
 fn users(arm: Arm) -> std::ops::Range<u64> {
     if arm == Arm::Canary { 0..50 } else { 50..550 }
 }
@@ -98,7 +98,7 @@ fn people(metric: &str, arm: Arm, seed: u64) -> (Summary, Vec<Summary>) {
 
 fn rollout(seed: u64, assignment: &str) -> Lab {
     let mut lab = Lab::new(seed, METRICS, assignment, |_, _, _, _| unreachable!("there are people"));
-    // As many answers as the people give.
+    // As many answers as the users give.
     (lab.n, lab.people) = (50 * ANSWERS, Some((people as People, hash64(b"rollout", &seed.to_le_bytes()))));
     lab.bake();
     lab
@@ -109,8 +109,8 @@ fn metrics(lab: &Lab) -> impl Iterator<Item = &MetricVerdict> {
 }
 
 #[test]
-fn no_kind_fails_by_users_who_always_answer_alike() {
-    let mut strangers = std::collections::BTreeMap::<String, u32>::new();
+fn no_kind_fails_because_users_always_answer_alike() {
+    let mut independent = std::collections::BTreeMap::<String, u32>::new();
     for seed in 0..12 {
         let (mut sticky, mut plain) = (rollout(seed, STICKY), rollout(seed, ""));
         for window in 1..=12 {
@@ -118,7 +118,7 @@ fn no_kind_fails_by_users_who_always_answer_alike() {
             plain.window();
             for found in metrics(&sticky) {
                 assert!(found.ln_e_fail < ENOUGH, "{seed}, window {window}: {found:#?}");
-                // What came before the window, and in the first one warm-up, has shown how much an answer is worth.
+                // Earlier windows, or warm-up for the first one, have shown how much an answer is worth.
                 let least = 0.4 * (ANSWERS * (window - 1).max(1)) as f64;
                 assert!(
                     found.design_effect.is_some_and(|effect| effect > least),
@@ -127,14 +127,14 @@ fn no_kind_fails_by_users_who_always_answer_alike() {
             }
         }
         for found in metrics(&plain).filter(|found| found.p_anytime < 0.01) {
-            *strangers.entry(found.metric.clone()).or_default() += 1;
+            *independent.entry(found.metric.clone()).or_default() += 1;
         }
     }
-    assert_eq!(strangers.len(), 8, "each kind would be found different: {strangers:?}");
+    assert_eq!(independent.len(), 8, "each kind would be found to differ: {independent:?}");
 }
 
 #[test]
-fn a_step_begins_with_what_warm_up_says_of_its_users() {
+fn a_step_starts_with_what_warm_up_showed_of_its_users() {
     let mut lab = rollout(20, STICKY);
     (0..12).for_each(|_| lab.window());
     let before: Vec<f64> = metrics(&lab).filter_map(|found| found.design_effect).collect();

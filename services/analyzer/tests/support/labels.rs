@@ -1,4 +1,4 @@
-//! Rollouts whose labels come later for one version than for the other.
+//! Rollouts whose labels arrive later for one version than for the other.
 
 use serin_schemas::{
     ids::Generation,
@@ -8,7 +8,7 @@ use serin_sketches::{LogHist, Rate, Summary};
 
 use super::{HEALTHY, MATURITY, SPEC, Version, World};
 
-/// `clicked`: no click within the maturity is a 0. And the delay of the clicks that came.
+/// Metrics on clicks: `clicked` counts 0 without a click within the maturity, and `click_delay` is the delay of the clicks that came.
 pub(crate) fn spec(kind: &str, margin: &str) -> String {
     let wrong = SPEC.find("{\"name\": \"wrong\"").unwrap_or_default();
     let end = SPEC[wrong..].find("{\"name\": \"slow_watch\"").unwrap_or_default();
@@ -21,12 +21,12 @@ pub(crate) fn spec(kind: &str, margin: &str) -> String {
     [&SPEC[..wrong], &labels, &SPEC[wrong + end..]].concat()
 }
 
-/// Plays windows in which the canary's clicks take `times` as long as control's 20 s or so, and are `often` as frequent.
+/// Plays windows in which the canary's clicks take `times` as long as control's (about 20 s), and are `often` as frequent.
 pub(crate) fn play(seed: u64, spec: &str, times: f64, often: f64) -> World {
     play_with(seed, spec, times, often, HEALTHY)
 }
 
-/// The same with a canary that is otherwise like this.
+/// The same with this behavior of the canary.
 pub(crate) fn play_with(seed: u64, spec: &str, times: f64, often: f64, canary: Version) -> World {
     let mut world = World::with_spec(seed, spec);
     world.canary = canary;

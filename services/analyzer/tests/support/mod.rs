@@ -1,7 +1,7 @@
-//! A small aggregator in memory: synthetic answers become partial windows, and the analyzer's fold judges them.
+//! A small aggregator in memory: synthetic answers become partial windows, which the analyzer's fold judges.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
-#![expect(clippy::unwrap_used, reason = "a test may stop here")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 pub(crate) mod labels;
 mod traffic;
@@ -46,7 +46,7 @@ impl Dice {
         self.unit() < p
     }
 
-    /// About normal: the sum of twelve uniforms.
+    /// Approximately normal: the sum of twelve uniforms.
     pub(crate) fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }
@@ -110,7 +110,7 @@ pub(crate) struct World {
     pub(crate) control: Control,
     /// End of the last window.
     pub(crate) now: EventTime,
-    /// Label windows that wait: (when they close, parts).
+    /// Label windows that are still open: (when they close, parts).
     labels: Vec<(EventTime, Vec<WindowClosed>)>,
     /// Everything that was fed, for replays.
     pub(crate) tape: Vec<Record>,
@@ -118,31 +118,31 @@ pub(crate) struct World {
     pub(crate) commit_each: bool,
     /// Share of answers that get a label: canary, others.
     pub(crate) labelled: [f64; 2],
-    /// Where there are users: each of them labels all answers, or none.
+    /// With users: each of them labels either all answers or none.
     pub(crate) own_labels: bool,
-    /// Share of calls that the caller leaves: canary, others. So the next two.
+    /// Share of calls that their callers cancel: canary, others.
     pub(crate) cancelled: [f64; 2],
-    /// Callers who leave do so in the middle of the answer.
+    /// Whether callers cancel in the middle of the answer.
     pub(crate) leave_midway: bool,
     /// Share of calls that are refused: canary, others.
     pub(crate) refused: [f64; 2],
-    /// Share of answers that are not looked into.
+    /// Share of answers that are not read: canary, others.
     pub(crate) unread: [f64; 2],
-    /// Share of answers without a score.
+    /// Share of answers without a score: canary, others.
     pub(crate) scoreless: [f64; 2],
-    /// Share of canary answers that are lost before the count.
+    /// Share of canary answers that are lost before they are counted.
     pub(crate) leak: f64,
     /// Late events per arm (canary, control) in each window.
     pub(crate) late: [i64; 2],
-    /// Where a key assigns the arm: how many users there are.
+    /// The number of users, where a key assigns the arm.
     pub(crate) users: Option<u64>,
     /// Share of all canary answers that come from `LGA` instead of `JFK`.
     pub(crate) skew: f64,
-    /// So many users of the canary send so many calls each in every window that fail, slowly, on both versions.
+    /// Number of users of the canary who make calls that fail slowly on both versions, and their calls per window.
     pub(crate) attack: (u64, u64),
-    /// Somebody else splits the traffic: answers of users whose number is below this name no unit.
+    /// With external traffic: answers of users whose number is below this name no unit.
     pub(crate) nameless: u64,
-    /// The same for this share of the canary's answers alone.
+    /// Share of the canary's answers that name no unit.
     pub(crate) nameless_canary: f64,
 }
 
@@ -220,7 +220,7 @@ impl World {
         self.verdicts.extend(out.iter().map(verdict));
     }
 
-    /// Writes the present control record as a new generation.
+    /// Writes the current control record as a new generation.
     pub(crate) fn turn(&mut self, phase: Phase, step: i32, canary: i32, control: i32) {
         self.control = Control {
             generation: if self.tape.is_empty() { Generation(1) } else { self.control.generation.next() },
@@ -262,7 +262,7 @@ impl World {
         found.unwrap()
     }
 
-    /// Runs whole windows until the decision comes or `most` windows have passed.
+    /// Runs whole windows until the decision is made or `most` windows have passed.
     pub(crate) fn until(&mut self, decision: Decision, most: usize) -> Option<usize> {
         (1..=most).find(|_| {
             self.window();
@@ -279,7 +279,7 @@ impl World {
         self.close(self.now);
     }
 
-    /// One window of traffic, after which a writer has not been heard.
+    /// One window of traffic that a writer has not reported on.
     pub(crate) fn window_without(&mut self, writer: &str) {
         for part in self.draw() {
             assert_eq!(self.send(&part).poison, None);

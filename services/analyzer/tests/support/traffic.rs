@@ -1,4 +1,4 @@
-//! The answers of a window, drawn one by one, and the partial windows that they become.
+//! The answers of a window, drawn one by one, and the partial windows made from them.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use super::{Dice, MATURITY, PARTITIONS, WINDOW, World};
 
 type CellKey = (Arm, Segment, &'static str);
 
-/// One partition's part of one stream's window in the making.
+/// One partition's part of one stream's window.
 #[derive(Default)]
 struct Part {
     cells: BTreeMap<CellKey, Summary>,
     arms: BTreeMap<Arm, ArmCounts>,
     population: BTreeMap<(Arm, Segment), i64>,
-    /// What users add: sums, and of ranks their own summaries.
+    /// What users add: sums, and for ranks their summaries.
     units: BTreeMap<CellKey, Summary>,
 }
 
@@ -66,7 +66,7 @@ impl Part {
 }
 
 impl World {
-    /// Moves time and draws the partial windows of stream 0; those of the labels are kept until they close.
+    /// Advances time and draws the partial windows of stream 0. Those of the labels are kept until they close.
     pub(crate) fn draw(&mut self) -> Vec<WindowClosed> {
         self.now = self.now.plus(WINDOW);
         let n = PARTITIONS as usize;
@@ -123,7 +123,7 @@ impl World {
         }
     }
 
-    /// One answer; that of an attacker fails.
+    /// One answer. An attacker's answer fails.
     fn answer(&mut self, fast: &mut [Part], slow: &mut [Part], attacker: Option<u64>) {
         let dice = &mut self.dice;
         let number = attacker.or_else(|| self.users.map(|users| dice.bits() % users));
@@ -136,7 +136,7 @@ impl World {
             _ => Arm::Stable,
         };
         let version = if arm == Arm::Canary { self.canary } else { self.stable };
-        // What is lost is lost for a user as a whole, where there are users.
+        // With users, all answers of a user are lost or none.
         let lost = |dice: &mut Dice| match user {
             Some(user) => ((user >> 20) % 1000) as f64 / 1000.0 < self.leak,
             None => dice.chance(self.leak),
@@ -165,7 +165,7 @@ impl World {
         };
         let wrong = dice.chance(version.wrong);
         let partition = (dice.bits() % PARTITIONS as u64) as usize;
-        // All of a user's calls go the same way, where there are users.
+        // With users, all calls of a user have the same fate.
         let mut falls = |shares: [f64; 2], salt: u64| {
             let share = shares[usize::from(arm != Arm::Canary)];
             share > 0.0 && user.map_or_else(|| dice.unit(), |user| unit_of(user ^ salt)) < share
@@ -176,7 +176,7 @@ impl World {
             fast[partition].counts(arm).cancelled += 1;
             fast[partition].counts(arm).left += i64::from(self.leave_midway);
             if self.control.frozen.is_some() && arm != Arm::Stable {
-                // Who was served does not depend on who waited for the answer.
+                // The population does not depend on which callers waited for the answer.
                 *fast[partition].population.entry((arm, self.segment(origin))).or_default() += 1;
             }
             return;
@@ -237,7 +237,7 @@ impl World {
     }
 }
 
-/// A number from 0 to 1 that belongs to a user.
+/// A number from 0 to 1 that is fixed for a user.
 fn unit_of(user: u64) -> f64 {
     Dice(user).unit()
 }

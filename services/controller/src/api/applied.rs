@@ -1,4 +1,4 @@
-//! Whether calls go as it was decided: a table counts when routers use it.
+//! Whether calls follow a decision: a table counts once routers use it.
 
 use std::time::Instant;
 
@@ -12,20 +12,20 @@ use serin_spec::{Mode, TrafficSource};
 use super::state::ApiState;
 use crate::view::{Live, Reporters, View};
 
-/// Whether an act is done only when routers use its table. A pause or a resume moves no call.
+/// Whether an action is done only when routers use its table. A pause or a resume moves no calls.
 pub(super) fn moves_calls(action: Action) -> bool {
     matches!(action, Action::Apply | Action::Promote | Action::PromoteFull | Action::Abort | Action::StopAll)
 }
 
 impl ApiState {
-    /// Who uses a generation of a rollout's table; `None` while it waits for another rollout.
+    /// Which routers use a generation of a rollout's table; `None` while the rollout waits for another one.
     pub(super) fn applied(&self, view: &View, rollout: &RolloutState, generation: Generation) -> Option<Applied> {
         if generation == Generation(0) {
             return None;
         }
         let not = |waits_for: String| Applied { generation, waits_for, ..Applied::default() };
         if rollout.spec.mode == Mode::Observe {
-            return Some(not("it is only observed (mode: observe), so no call moves".to_owned()));
+            return Some(not("it is only observed (mode: observe), so no calls move".to_owned()));
         }
         let external = rollout.spec.traffic == TrafficSource::External;
         let reporters = if external { Reporters::Actuators } else { Reporters::Routers };
@@ -40,11 +40,11 @@ impl ApiState {
         Some(applied)
     }
 
-    /// The same after an act, as soon as it is done or cannot be soon, and at the latest at `deadline`.
+    /// The same after an action: waits until the table is in use, or cannot be soon, and at most until `deadline`.
     pub(super) async fn applied_by(&self, event: &RolloutEvent, deadline: Instant) -> Option<Applied> {
         let id = event.rollout.as_ref()?;
         let of = |view: &View| {
-            // What is only observed has no table.
+            // An observed rollout has no table.
             let state = view.rollout(id.as_str())?.state.clone().filter(|state| state.spec.mode == Mode::Act)?;
             self.applied(view, &state, event.generation.min(state.generation))
         };

@@ -1,7 +1,7 @@
-//! Who may do what.
+//! Authentication and authorization.
 //!
-//! With tokens, each request carries one. Without, only loopback is listened on, and requests that a web page of another
-//! origin could have made are refused: a browser sends them from the operator's machine too.
+//! With tokens, each request must carry one. Without tokens, the API listens on loopback only and refuses requests that a web page
+//! of another origin could have made, because a browser on the operator's machine can send them too.
 
 use axum::{
     extract::{Request, State},
@@ -14,7 +14,7 @@ use serin_access::{Refused, bearer, check_local, check_origin};
 use super::state::{ApiState, Failure};
 use crate::config::Role;
 
-/// Who makes a request, for the audit.
+/// The user or program that makes a request, for the audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Caller(pub(super) String);
 
@@ -35,7 +35,7 @@ pub(super) async fn check(
         let given = bearer(headers).ok_or_else(|| {
             Failure::new(StatusCode::UNAUTHORIZED, "a bearer token is needed: `Authorization: Bearer <token>`")
         })?;
-        // All are compared, so that the time tells nothing.
+        // All tokens are compared, so that the response time reveals nothing.
         let mut known = None;
         for (name, token) in tokens {
             if token.token.is(given) {
@@ -46,7 +46,7 @@ pub(super) async fn check(
         if role < needed {
             return Err(Failure::new(
                 StatusCode::FORBIDDEN,
-                format!("{name} may look but not act; this needs the role operator"),
+                format!("{name} may read but not act; this request needs the role operator"),
             ));
         }
         Caller(name.clone())

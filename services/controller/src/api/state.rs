@@ -1,4 +1,4 @@
-//! What the handlers share, and how they answer when something went wrong.
+//! The state that handlers share, and their error responses.
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::{config::Config, examples::Examples, policies::Policies, progress::ProgressBoard, view::View};
 
-/// What the handlers share.
+/// The state that handlers share.
 #[derive(Clone)]
 pub struct ApiState(pub(super) Arc<Shared>);
 
@@ -43,10 +43,10 @@ impl ApiState {
         Self(Arc::new(Shared { config, policies, writer, view, clock, progress, examples }))
     }
 
-    /// The same with examples from this log.
+    /// The same API, with examples from this log.
     #[must_use]
     pub(crate) fn with_examples(self, log: Arc<dyn Log>) -> Self {
-        // Only the first log counts; there is one.
+        // Only the first log counts, and there is only one.
         let _ = self.0.examples.set(Examples::new(log));
         self
     }
@@ -64,7 +64,7 @@ impl ApiState {
         Arc::clone(&self.0.view.borrow())
     }
 
-    /// Where the folds of this process post how far they have planned.
+    /// The board on which the folds of this process post how far they have planned.
     pub fn progress(&self) -> ProgressBoard {
         self.0.progress.clone()
     }
@@ -74,7 +74,7 @@ impl ApiState {
     }
 }
 
-/// An answer that says what went wrong: `{"error": "..."}`.
+/// An error response: `{"error": "..."}`.
 pub(crate) struct Failure(StatusCode, serde_json::Value);
 
 impl Failure {
@@ -82,13 +82,13 @@ impl Failure {
         Self(status, json!({"error": error.into()}))
     }
 
-    /// Whether asking again may help.
+    /// Whether a retry may help.
     pub(crate) fn is_of_server(&self) -> bool {
         self.0.is_server_error()
     }
 
-    /// What it says.
-    pub(crate) fn told(&self) -> &str {
+    /// The error message.
+    pub(crate) fn message(&self) -> &str {
         self.1["error"].as_str().unwrap_or_default()
     }
 

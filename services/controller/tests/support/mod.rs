@@ -1,4 +1,4 @@
-//! What the tests of the controller share.
+//! Helpers of the controller's tests.
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
 use bytes::Bytes;

@@ -22,12 +22,12 @@ use serin_stream::{
 use serin_topology::Topology;
 use tower::ServiceExt as _;
 
-/// When the golden delivery was made, and a little more.
+/// Shortly after the time of the golden delivery.
 pub(crate) const NOW_MS: i64 = 1_795_245_449_000;
-/// How long anything here may take before the test gives up.
+/// How long a step of a test may take before the test fails.
 pub(crate) const WAIT_MS: u64 = 20_000;
 
-/// API, fold and log.
+/// The API, the fold and the log.
 pub(crate) struct World {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) routes: Router,

@@ -1,4 +1,4 @@
-//! Bodies on their way through.
+//! Streaming of bodies.
 
 pub(crate) mod request;
 
@@ -12,7 +12,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio::time::Sleep;
 
-/// Pieces in memory; a single one is not copied.
+/// Chunks in memory. A single chunk is not copied.
 #[derive(Default)]
 pub(crate) struct Pieces {
     one: Option<Bytes>,
@@ -40,8 +40,8 @@ impl Pieces {
     }
 }
 
-/// Waits for something, but for no longer than `span`: then `None`. The timer is made only when there is something to wait for:
-/// most bodies come together with their heads.
+/// Waits for a future for at most `span`, then returns `None`. The timer is created only if the future is not ready immediately: most
+/// bodies arrive together with their heads.
 pub(crate) async fn within<F: Future>(span: Duration, what: F) -> Option<F::Output> {
     let (mut what, mut timer) = (pin!(what), pin!(None));
     poll_fn(|cx| {
@@ -56,7 +56,7 @@ pub(crate) async fn within<F: Future>(span: Duration, what: F) -> Option<F::Outp
     .await
 }
 
-/// A deadline that each piece of a body pushes on, up to a last one. The timer is made only when a piece lets one wait.
+/// A deadline that each chunk of a body extends, up to a final one. The timer is created only when a chunk is not ready immediately.
 pub(crate) struct Pause {
     span: Duration,
     last: Option<Instant>,
@@ -69,7 +69,7 @@ impl Pause {
         Self { span, last: None, timer: None, running: false }
     }
 
-    /// The same, but all pieces together within `most` from now.
+    /// Additionally limits all chunks together to `most` from now.
     pub(crate) fn within(self, most: Option<Duration>) -> Self {
         Self { last: most.map(|most| Instant::now() + most), ..self }
     }
@@ -78,7 +78,7 @@ impl Pause {
         self.running = false;
     }
 
-    /// Ready once the wait has lasted too long.
+    /// Ready once the wait exceeds the timeout.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.span)));
         if !self.running {

@@ -1,7 +1,7 @@
-//! A request's body: looked into, held while something is decided from it, kept if it is small, else streamed within a limit.
+//! A request's body: searched, held while a decision is made from it, kept if it is small, otherwise streamed within a limit.
 //!
-//! All bodies that somebody waits for in memory share one budget in bytes ([`Budget`]). When it is used up they are read no further,
-//! until another one has gone on its way.
+//! All bodies that are held in memory share one budget in bytes ([`Budget`]). When it is used up, no further bytes are read until another
+//! body has been sent on.
 
 use std::{
     collections::VecDeque,
@@ -24,10 +24,10 @@ use crate::{
     protocol::{Scan, refusal::Refusal},
 };
 
-/// A request's body as it comes from its caller.
+/// A request's body as received from the caller.
 pub(crate) type CallerBody = Lent<Incoming>;
 
-/// Bytes that bodies may hold in memory together.
+/// Memory budget in bytes shared by all held bodies.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     left: Arc<Semaphore>,
@@ -40,18 +40,18 @@ impl Budget {
         Self { left: Arc::new(Semaphore::new(all)), all }
     }
 
-    /// Bytes that are held now.
+    /// Bytes in use.
     pub(crate) fn used(&self) -> usize {
         self.all.saturating_sub(self.left.available_permits())
     }
 }
 
-/// Smaller pieces are put together: each one by itself costs more than its bytes.
+/// Smaller chunks are combined, because the overhead of a small chunk exceeds its size.
 const SMALL: usize = 4 << 10;
-/// Room for small pieces.
+/// Buffer size for small chunks.
 const ROOM: usize = 16 << 10;
 
-/// What is in memory of a body.
+/// The part of a body that is in memory.
 #[derive(Default)]
 struct Held {
     pieces: VecDeque<Bytes>,
@@ -81,7 +81,7 @@ impl Held {
         }
     }
 
-    /// All of it in one piece.
+    /// Joins all of it into one chunk.
     fn joined(&mut self) -> &Bytes {
         self.close();
         if self.pieces.len() != 1 {
@@ -92,14 +92,15 @@ impl Held {
         &self.pieces[0]
     }
 
-    /// Takes the budget's bytes for what is not paid for yet, as soon as they are there. What can never be paid for is not.
+    /// Acquires budget for bytes that are not paid for yet, as soon as it is available. A body that exceeds the whole budget is not paid
+    /// for.
     async fn pay(&mut self, budget: &Budget) {
         if self.length > budget.all {
             return;
         }
         let paid = self.paid.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let due = u32::try_from(self.length.saturating_sub(paid)).unwrap_or(u32::MAX);
-        // It is never closed.
+        // The semaphore is never closed.
         if due > 0
             && let Ok(permit) = Arc::clone(&budget.left).acquire_many_owned(due).await
         {
@@ -111,7 +112,7 @@ impl Held {
     }
 }
 
-/// How far the upload of a streamed request is.
+/// Progress of the upload of a streamed request.
 #[derive(Debug, Default)]
 pub(crate) struct Upload {
     ended: OnceLock<Instant>,
@@ -119,12 +120,12 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    /// When its last byte went through, if it has.
+    /// When the last byte was sent on, if it was.
     pub(crate) fn ended(&self) -> Option<Instant> {
         self.ended.get().copied()
     }
 
-    /// Why it was cut, if it was: then the upstream is not to blame for what it answers.
+    /// Why the upload was cut, if it was. In this case the upstream is not to blame for its answer.
     pub(crate) fn fault(&self) -> Option<BodyError> {
         self.fault.get().copied()
     }
@@ -132,83 +133,83 @@ impl Upload {
 
 /// The body of a request to an upstream.
 pub(crate) enum RequestBody {
-    /// All of it, in memory.
+    /// The whole body in memory.
     Kept(Option<Bytes>),
-    /// All of it, in pieces, with their part of the budget.
+    /// The whole body in chunks, with their part of the budget.
     Held(Box<(VecDeque<Bytes>, Option<OwnedSemaphorePermit>)>),
-    /// What was read already, then the rest as it comes.
+    /// The bytes already read, followed by the rest as it arrives.
     Streamed(Box<Streamed>),
 }
 
-/// A request body that passes through.
+/// A request body that is passed through.
 pub(crate) struct Streamed {
     head: VecDeque<Bytes>,
-    /// The head's part of the budget.
+    /// The part of the budget used by the head.
     paid: Option<OwnedSemaphorePermit>,
     rest: CallerBody,
-    /// Bytes that may still come; beyond the limit, that are still thrown away.
+    /// Bytes that may still arrive; beyond the limit, bytes that are still discarded.
     left: u64,
     limit: u64,
     upload: Arc<Upload>,
     pause: Pause,
 }
 
-/// Why a request's body was not taken.
+/// Why a request's body was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyError {
     TooLarge,
     Slow,
     Broken,
-    /// There was no room for it in memory for too long.
+    /// It waited too long for memory.
     NoRoom,
 }
 
-/// A request body, taken.
+/// An accepted request body.
 pub(crate) struct Taken {
     pub(crate) body: RequestBody,
-    /// The whole body, if it was small enough to keep.
+    /// The whole body, if it was small enough to be kept.
     pub(crate) kept: Option<Bytes>,
     /// The progress of a body that was not kept.
     pub(crate) upload: Option<Arc<Upload>>,
 }
 
-/// How a request's body is taken.
+/// How a request's body is accepted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Taking {
-    /// Largest body.
+    /// Maximum size of a body.
     pub(crate) limit: u64,
-    /// Largest body that is kept.
+    /// Maximum size of a body that is kept.
     pub(crate) keep: usize,
-    /// Whether a body of unknown length is worth reading ahead for.
+    /// Whether to read ahead a body of unknown length.
     pub(crate) wanted: bool,
     /// Longest wait for a body that is kept.
     pub(crate) whole: Duration,
-    /// Longest wait for a piece of another one,
+    /// Longest wait for a chunk of a body that is not kept.
     pub(crate) pause: Duration,
-    /// and for all of it.
+    /// Longest wait for all of a body that is not kept.
     pub(crate) upload: Option<Duration>,
-    /// Whether the caller waits for `100 Continue` before it sends.
+    /// Whether the caller waits for `100 Continue` before it sends the body.
     pub(crate) asks_first: bool,
 }
 
-/// A request's body, as far as it has come.
+/// A request's body while it arrives.
 pub(crate) struct Arriving {
     head: Held,
     rest: CallerBody,
     ended: bool,
     budget: Budget,
-    /// Whether it waits for room in memory.
+    /// Whether it waits for memory.
     starved: bool,
 }
 
-/// Longest wait for a piece that is thrown away.
+/// Longest wait for a chunk that is discarded.
 const DISCARD_PAUSE: Duration = Duration::from_secs(2);
 
-/// At least this much is thrown away, so that whoever sends a body that is a bit too large sees why.
+/// Minimum number of bytes to discard, so that a caller whose body is slightly too large receives the answer.
 const DISCARD_AT_LEAST: u64 = 16 << 20;
 
-/// Throws away about `most` bytes of what a caller still sends. Closing a connection with unread bytes resets it, and the caller
-/// would never see why.
+/// Discards about `most` bytes that a caller still sends. Closing a connection with unread bytes resets it, and the caller would not
+/// receive the answer.
 async fn discard(rest: &mut CallerBody, most: u64) {
     let mut left = most.max(DISCARD_AT_LEAST);
     while let Ok(Some(Ok(frame))) = tokio::time::timeout(DISCARD_PAUSE, rest.frame()).await {
@@ -220,17 +221,17 @@ async fn discard(rest: &mut CallerBody, most: u64) {
 }
 
 impl Arriving {
-    /// A body of which nothing was read yet.
+    /// A body of which nothing has been read.
     pub(crate) fn new(rest: CallerBody, budget: Budget) -> Self {
         Self { head: Held::default(), ended: rest.is_end_stream(), rest, budget, starved: false }
     }
 
-    /// Length of the whole body, if the caller told it.
+    /// Length of the whole body, if the caller declared it.
     fn exact(&self) -> Option<u64> {
         Some(self.rest.size_hint().exact()? + self.head.length as u64)
     }
 
-    /// One piece more, within `patience`; what must wait for more is paid for.
+    /// Reads one more chunk within `patience`. Budget is acquired for bytes that must wait for more.
     async fn read(&mut self, patience: Duration) -> Result<(), BodyError> {
         match within(patience, self.rest.frame()).await.ok_or(BodyError::Slow)? {
             // Trailers of a request are not passed on.
@@ -240,7 +241,7 @@ impl Arriving {
         }
         self.ended |= self.rest.is_end_stream();
         if self.ended && self.head.paid.is_none() {
-            // It came at once and goes on at once.
+            // The whole body arrived at once and is sent on immediately.
             return Ok(());
         }
         self.starved = true;
@@ -249,12 +250,12 @@ impl Arriving {
         Ok(())
     }
 
-    /// Why it did not come in time.
+    /// Why the body did not arrive in time.
     fn late(&self) -> BodyError {
         if self.starved { BodyError::NoRoom } else { BodyError::Slow }
     }
 
-    /// Looks for something in the beginning of the body, within `most` bytes and as long as `patience` lets it.
+    /// Searches the start of the body within `most` bytes and for at most `patience`.
     pub(crate) async fn look<T>(
         &mut self,
         most: usize,
@@ -274,9 +275,9 @@ impl Arriving {
         found.unwrap_or_else(|| Err(self.late()))
     }
 
-    /// Holds the whole body, or the first `want` bytes of it. False if that is more than the budget can ever give.
+    /// Holds the whole body, or its first `want` bytes. Returns false if that exceeds the whole budget.
     pub(crate) async fn hold(&mut self, hold: Hold, want: u64) -> Result<bool, BodyError> {
-        let begun = Instant::now();
+        let started = Instant::now();
         while !self.ended && (self.head.length as u64) < want {
             let size = self.exact().unwrap_or(0).max(self.head.length as u64);
             if size > hold.limit {
@@ -286,7 +287,7 @@ impl Arriving {
             if size.min(want) > self.budget.all as u64 {
                 return Ok(false);
             }
-            if begun.elapsed() > hold.all {
+            if started.elapsed() > hold.all {
                 return Err(BodyError::Slow);
             }
             match self.read(hold.pause).await {
@@ -301,33 +302,33 @@ impl Arriving {
         Ok(true)
     }
 
-    /// Throws away what has come and what still comes, so that its sender sees the answer.
+    /// Discards the received bytes and those that still arrive, so that the caller receives the answer.
     pub(crate) async fn throw_away(&mut self, hold: Hold) {
-        let untold = hold.asks_first && self.head.length == 0;
+        let unsent = hold.asks_first && self.head.length == 0;
         self.head = Held::default();
-        // A caller that waits for 100 Continue has sent nothing yet.
-        if !untold {
+        // A caller that waits for 100 Continue has not sent anything yet.
+        if !unsent {
             Box::pin(discard(&mut self.rest, hold.limit)).await;
         }
     }
 
-    /// Bytes that have come so far.
+    /// Number of bytes received so far.
     pub(crate) fn len(&self) -> usize {
         self.head.length
     }
 
-    /// What has come so far, in one piece.
+    /// The bytes received so far, in one chunk.
     pub(crate) fn head(&mut self) -> &Bytes {
         self.head.joined()
     }
 
-    /// What has come so far.
+    /// The chunks received so far.
     pub(crate) fn pieces(&mut self) -> impl Iterator<Item = &Bytes> {
         self.head.close();
         self.head.pieces.iter()
     }
 
-    /// Takes the body: whole if it is small, else as a stream.
+    /// Accepts the body: as a whole if it is small, otherwise as a stream.
     pub(crate) async fn take(mut self, taking: Taking) -> Result<Taken, BodyError> {
         let exact = self.exact();
         if exact.is_some_and(|size| size > taking.limit) {
@@ -372,13 +373,13 @@ impl Arriving {
 /// How a body is held.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hold {
-    /// Largest body.
+    /// Maximum size of a body.
     pub(crate) limit: u64,
-    /// Longest wait for a piece, and for room for it,
+    /// Longest wait for a chunk, and for memory for it.
     pub(crate) pause: Duration,
-    /// and for all of it.
+    /// Longest wait for all of it.
     pub(crate) all: Duration,
-    /// Whether the caller waits for `100 Continue` before it sends.
+    /// Whether the caller waits for `100 Continue` before it sends the body.
     pub(crate) asks_first: bool,
 }
 
@@ -402,7 +403,7 @@ pub(crate) async fn collect(
 }
 
 impl RequestBody {
-    /// Changes the part of it that is in memory; the rest goes on behind it.
+    /// Changes the part of the body that is in memory; the rest follows unchanged.
     pub(crate) fn change(self, change: impl FnOnce(Bytes) -> Bytes) -> Self {
         match self {
             Self::Kept(kept) => Self::Kept(kept.map(change)),
@@ -489,7 +490,7 @@ impl Streamed {
                     self.end();
                     return Poll::Ready(None);
                 }
-                _ => return self.broken(BodyError::Broken, "the request's body broke off or is too large"),
+                _ => return self.broken(BodyError::Broken, "the request body ended early or is too large"),
             };
             match (self.left.checked_sub(data.len() as u64), self.is_too_large()) {
                 (Some(left), false) => {
@@ -500,13 +501,13 @@ impl Streamed {
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 (None, false) => {
-                    // The rest is thrown away first, as in `discard`.
+                    // The rest is discarded first, as in `discard`.
                     let _ = self.upload.fault.set(BodyError::TooLarge);
                     self.left = self.limit.max(DISCARD_AT_LEAST);
                     self.pause = Pause::new(DISCARD_PAUSE);
                 }
                 (Some(left), true) => self.left = left,
-                (None, true) => return self.broken(BodyError::TooLarge, "the request's body is too large"),
+                (None, true) => return self.broken(BodyError::TooLarge, "the request body is too large"),
             }
         }
     }
@@ -515,7 +516,7 @@ impl Streamed {
         self.upload.fault() == Some(BodyError::TooLarge)
     }
 
-    /// The upload failed. The first fault is the one that counts.
+    /// The upload failed. Only the first fault counts.
     fn broken(&self, fault: BodyError, text: &'static str) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let _ = self.upload.fault.set(fault);
         Poll::Ready(Some(Err(io::Error::other(text))))
@@ -528,7 +529,7 @@ impl Streamed {
 
 impl Drop for Streamed {
     fn drop(&mut self) {
-        // A body that nobody reads to its end has no later end than this.
+        // A body that is not read to its end ends here.
         self.end();
     }
 }

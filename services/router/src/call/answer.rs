@@ -1,5 +1,5 @@
-//! Answers that the router gives itself: each error names what is wrong and the way out, as the caller's protocol writes errors:
-//! JSON with a text `error` like the Open Inference Protocol's, an object `error` like `OpenAI`'s, or a gRPC status.
+//! Answers that the router itself gives. Each error states the problem and the fix in the format of the caller's protocol: JSON with a
+//! string `error` like the Open Inference Protocol, an object `error` like `OpenAI`, or a gRPC status.
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
@@ -44,7 +44,7 @@ pub(crate) fn json(status: StatusCode, value: &Value) -> Response<AnswerBody> {
     response
 }
 
-/// A model as `OpenAI`'s protocol has it.
+/// A model in the format of `OpenAI`'s protocol.
 pub(crate) fn model(name: &str) -> Value {
     json!({"id": name, "object": "model", "created": 0, "owned_by": "serin"})
 }
@@ -54,7 +54,7 @@ pub(crate) fn error(status: StatusCode, text: &str) -> Response<AnswerBody> {
     json(status, &json!({ "error": text }))
 }
 
-/// An error in a protocol, with what else there is to say about it.
+/// An error in the format of a protocol, with additional details.
 fn refused(
     wire: Wire,
     status: StatusCode,
@@ -74,7 +74,7 @@ fn refused(
     json(status, &Value::Object(details))
 }
 
-/// An answer that is nothing but a gRPC status.
+/// An answer that consists of a gRPC status only.
 fn grpc_status(code: u16, text: &str) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::Whole(None));
     let headers = response.headers_mut();
@@ -84,7 +84,7 @@ fn grpc_status(code: u16, text: &str) -> Response<AnswerBody> {
     response
 }
 
-/// A good gRPC answer with one message.
+/// A successful gRPC answer with one message.
 pub(crate) fn grpc_message(message: &[u8]) -> Response<AnswerBody> {
     let trailers = HeaderMap::from_iter([(grpc::STATUS, HeaderValue::from_static("0"))]);
     let mut response = Response::new(AnswerBody::WithTrailers(Some(grpc::framed(message)), Some(Box::new(trailers))));
@@ -92,7 +92,7 @@ pub(crate) fn grpc_message(message: &[u8]) -> Response<AnswerBody> {
     response
 }
 
-/// No version could answer: 504 for a timeout, 503 when it was not called, else 502.
+/// The answer if the version failed: 504 for a timeout, 503 if it was not called, otherwise 502.
 pub(crate) fn upstream_failed(
     wire: Wire,
     table: &Table,
@@ -111,14 +111,14 @@ pub(crate) fn upstream_failed(
     };
     let (model, version) = (&table.record.model, &route.version);
     let mut details = Map::new();
-    let mut tell = |name: &str, value: Value| drop(details.insert(name.to_owned(), value));
-    tell("model", json!(model));
-    tell("cause", json!(cause));
-    tell("prediction_id", json!(id));
+    let mut detail = |name: &str, value: Value| drop(details.insert(name.to_owned(), value));
+    detail("model", json!(model));
+    detail("cause", json!(cause));
+    detail("prediction_id", json!(id));
     let mut text = format!("model {model}: {sentence}");
     if answers.arm_header {
-        tell("version", json!(version));
-        tell("arm", json!(route.part));
+        detail("version", json!(version));
+        detail("arm", json!(route.part));
         text = format!("{} of {text}", version.in_words());
     }
     let mut response = refused(wire, status, &cause, &text, details);
@@ -126,7 +126,8 @@ pub(crate) fn upstream_failed(
     response
 }
 
-/// Says who answered, unless that is not to be told: then not in a server's words either.
+/// Adds the headers that name the version, arm and prediction id. If the configuration hides the version and arm, it also removes such
+/// headers of the server.
 pub(crate) fn mark(headers: &mut HeaderMap, route: &Route, id: Option<HeaderValue>, answers: &Answers) {
     if answers.arm_header {
         if let Some(version) = &route.header {

@@ -1,4 +1,4 @@
-//! Which version answers a call: what decides it is read from the request, and counted where it cannot be read.
+//! Chooses the version that answers a call. It reads what decides from the request, and counts values that cannot be read.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Call<'_> {
-    /// Chooses the version; with it comes the key of the chain of responses that the call belongs to. `segment` says why the value of a
+    /// Chooses the version. Also returns the key of the chain of responses to which the call belongs. `segment` is why the value of a
     /// segment could not be read.
     pub(crate) fn choose(
         &self,
@@ -63,7 +63,7 @@ impl Call<'_> {
         Ok((choice, chain))
     }
 
-    /// The key of a call of `/v1/responses`: that of its session, else that of its chain. A chain begins with a key of its own.
+    /// The key of a call of `/v1/responses`: the key of its session, otherwise that of its chain. A new chain gets a new key.
     fn chain(&self, seen: Seen<'_>, chance: u64) -> Result<Key, Unread> {
         let session = seen.sticky_key(&StickyKey::Session)?;
         let previous = seen.previous()?;
@@ -87,12 +87,12 @@ impl Call<'_> {
     }
 }
 
-/// What a call is split by.
+/// The key by which a call is split.
 #[derive(Default)]
 struct Key {
     text: Option<Arc<str>>,
-    /// The version that keeps what the call goes on from.
+    /// The version that keeps the previous response of the call.
     keeper: Option<Version>,
-    /// Whether its answer is one of a chain.
+    /// Whether the answer is a response of a chain.
     is_chain: bool,
 }

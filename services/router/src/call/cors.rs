@@ -1,33 +1,33 @@
-//! Browsers that ask whether a page may call (the Fetch standard's CORS). Where the path names the model its servers say; where only
-//! the body of the request to come will name it, and for what is the router's own, the router says.
+//! Preflight requests of browsers (CORS in the Fetch standard). Where the path names the model, the model's servers answer them. For the
+//! router's own paths, and where only the body will name the model, the router answers.
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::{config::CorsConfig, report::passing::AnswerBody};
 
-/// How long a browser need not ask again, in seconds.
+/// How long a browser may cache the answer, in seconds.
 const MAX_AGE: &str = "600";
 
-/// What a browser says of a call.
+/// CORS data of a request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cors {
     origin: Option<HeaderValue>,
 }
 
 impl Cors {
-    /// What the headers of a request say.
+    /// Reads the headers of a request.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         Self { origin: headers.get(header::ORIGIN).cloned() }
     }
 
-    /// Whether a request only asks whether another one may be made.
+    /// Whether a request is a CORS preflight request.
     pub(crate) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
         *method == Method::OPTIONS
             && headers.contains_key(header::ORIGIN)
             && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
     }
 
-    /// Lets the page of the caller read an answer, if it may.
+    /// Allows the page of the caller to read an answer, if its origin is configured.
     pub(crate) fn allow(&self, config: &CorsConfig, answer: &mut HeaderMap) {
         let Some(origin) = &self.origin else { return };
         if config.origins.iter().any(|allowed| allowed == "*") {

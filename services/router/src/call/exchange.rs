@@ -1,4 +1,4 @@
-//! The exchange of one call with one version: what its servers are sent, and how their answer comes back.
+//! The exchange of one call with one version: sending the request to its servers and receiving the answer.
 
 use std::{mem, pin::pin, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
         called::Called,
         example::Example,
         guard::{Guard, is_last_resort},
-        listening::{Listening, Said},
+        listening::{Received, Recorder},
         passing::AnswerBody,
     },
     tables::{route::Route, split::Choice},
@@ -34,7 +34,7 @@ use crate::{
 };
 
 impl Call<'_> {
-    /// Calls one version and reports it.
+    /// Calls one version and reports the call.
     pub(crate) async fn attempt(
         &mut self,
         called: &Arc<Called>,
@@ -44,7 +44,7 @@ impl Call<'_> {
         spare: bool,
     ) -> Result<Attempt, Refusal> {
         let route = &*choice.route;
-        // Without a bound there is always room.
+        // There is no bound, so this always succeeds.
         let flight = route.flights.enter(usize::MAX).ok_or(Refusal::Overloaded)?;
         let mut cutter = Cutter::of(&flight, route.drains());
         let mut guard = Guard::new(self.shared, &self.table, called, choice, event.suffix, flight);
@@ -71,7 +71,7 @@ impl Call<'_> {
             Err(cause) => {
                 if let Some(fault) = taken.upload.and_then(|upload| upload.fault()) {
                     match fault {
-                        // The router turned the call away: it is not one of the version.
+                        // The router refused the call, so it does not count for the version.
                         BodyError::TooLarge => guard.abandon(),
                         BodyError::Slow | BodyError::Broken | BodyError::NoRoom => guard.fail(cause),
                     }
@@ -83,7 +83,7 @@ impl Call<'_> {
         };
         guard.head(response.status(), response.headers());
         if spare && response.status().is_server_error() {
-            guard.complete(response.headers(), Said::Unread(Unread::NotAsked));
+            guard.complete(response.headers(), Received::Unread(Unread::NotAsked));
             return Ok(Attempt::Failed(Failed::Status(response.status())));
         }
         self.receive(response, guard, route, cutter).await
@@ -102,14 +102,14 @@ impl Call<'_> {
         loop {
             match within(patience, &mut response).await {
                 Some(sent) => return sent,
-                // The caller still sends, within its own limits of time.
+                // The caller is still sending; its own timeouts apply.
                 None if upload.is_some_and(|upload| upload.ended().is_none()) && !self.target.both_stream => {}
                 None => return Err(Cause::Timeout),
             }
         }
     }
 
-    /// The answer: whole if it is small, else passing through.
+    /// Receives the answer: as a whole if it is small, otherwise as a stream that is passed through.
     pub(crate) async fn receive(
         &self,
         response: Response<Delivery>,
@@ -120,18 +120,15 @@ impl Call<'_> {
         let (head, mut incoming) = response.into_parts();
         let pause = self.pause();
         let keep = self.config.limits.keep_body;
-        let listens = guard.is_told() || self.target.may_chat();
-        let listening = if listens {
-            Listening::new(head.status, &head.headers, guard.called(), keep)
-        } else {
-            Listening::default()
-        };
-        // gRPC has its status behind the body, and the pieces of a stream go on as they come.
-        let passes = self.target.wire == Wire::Grpc || listening.is_stream();
+        let records = guard.is_read() || self.target.may_chat();
+        let recorder =
+            if records { Recorder::new(head.status, &head.headers, guard.called(), keep) } else { Recorder::default() };
+        // gRPC sends its status after the body, and the chunks of a stream are passed on as they arrive.
+        let passes = self.target.wire == Wire::Grpc || recorder.is_stream();
         let whole = if passes { None } else { incoming.size_hint().exact() };
         let Some(size) = whole.filter(|&size| size <= keep as u64) else {
-            let headers = if listens { head.headers.clone() } else { HeaderMap::new() };
-            let body = AnswerBody::passing(incoming, Some(guard), (listening, headers), pause, cutter.0);
+            let headers = if records { head.headers.clone() } else { HeaderMap::new() };
+            let body = AnswerBody::passing(incoming, Some(guard), (recorder, headers), pause, cutter.0);
             return Ok(Attempt::Answered(self.finish(head, route, body)));
         };
         let mut whole = Pieces::default();
@@ -151,11 +148,11 @@ impl Call<'_> {
         }
         let whole = whole.join();
         guard.passed(&whole);
-        guard.complete(&head.headers, listening.end(Some(&whole)));
+        guard.complete(&head.headers, recorder.end(Some(&whole)));
         Ok(Attempt::Answered(self.finish(head, route, AnswerBody::whole(whole))))
     }
 
-    /// The answer's head as the caller gets it.
+    /// Prepares the head of the answer for the caller.
     pub(crate) fn finish(&self, mut head: Parts, route: &Route, body: AnswerBody) -> Response<AnswerBody> {
         strip_hop_by_hop(&mut head.headers);
         head.version = Version::HTTP_11;
@@ -168,13 +165,13 @@ impl Call<'_> {
         response
     }
 
-    /// The answer when a version gave none.
+    /// The answer for a version that gave none.
     pub(crate) fn failed(&self, route: &Route, failed: Failed) -> Response<AnswerBody> {
         answer::upstream_failed(self.target.wire, &self.table, route, &self.id, failed, &self.config.answers)
     }
 }
 
-/// The event of a call: what makes its id unique behind that of the call, and the examples that its answer may become a part of.
+/// The event of a call: the suffix that makes its id unique, and the examples to which its answer belongs.
 pub(crate) struct Event {
     pub(crate) suffix: String,
     pub(crate) examples: Vec<Arc<Example>>,

@@ -1,4 +1,4 @@
-//! Copies of calls for shadows: sent beside the live call, never waited for, bounded by number and by time.
+//! Copies of calls for shadows. They are sent in addition to the live call, which never waits for them, and are bounded in number and time.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
         called::Called,
         example::Example,
         guard::Guard,
-        listening::{Listening, Said},
+        listening::{Received, Recorder},
     },
     tables::{
         split::Choice,
@@ -24,7 +24,7 @@ use crate::{
     upstream::{cause::Cause, flights::Flight, outgoing::Outgoing, pool::Delivery},
 };
 
-/// Sends copies of a call to the shadows that take one. Returns the examples that the live answer is a part of.
+/// Sends copies of a call to the shadows that take one. Returns the examples to which the live answer belongs.
 pub(crate) fn send(
     worker: &Arc<Worker>,
     table: &Arc<Table>,
@@ -35,7 +35,7 @@ pub(crate) fn send(
 ) -> Vec<Arc<Example>> {
     let shared = &worker.shared;
     let mut examples = Vec::new();
-    // Who answers a pinned or targeted call is nobody's lot, and a comparison with it says nothing.
+    // The version of a pinned or targeted call was not chosen at random, so a comparison with it would be biased.
     if table.shadows.is_empty() || !live.assignment.is_compared() {
         return examples;
     }
@@ -44,16 +44,16 @@ pub(crate) fn send(
         if !shadow.takes(called.request_id.as_str()) {
             continue;
         }
-        let told = |outcome| shared.metrics.mirrored(&shadow.route, outcome);
+        let count = |outcome| shared.metrics.mirrored(&shadow.route, outcome);
         let Some(kept) = kept else {
-            told("too_large");
+            count("too_large");
             continue;
         };
         let Some(flight) = shadow.route.flights.enter(shadow.most) else {
-            told("capped");
+            count("capped");
             continue;
         };
-        told("sent");
+        count("sent");
         let example = table.policy.capture.as_ref().map(|_| Arc::new(Example::new(shared, table, called, kept)));
         examples.extend(example.clone());
         let outgoing = request(shadow, RequestBody::Kept(Some(kept.clone())));
@@ -65,18 +65,18 @@ pub(crate) fn send(
             choice: Choice { route: Arc::clone(&shadow.route), ..live.clone() },
             index,
         };
-        worker.beside(copy.run(outgoing, flight, example));
+        worker.spawn_copy(copy.run(outgoing, flight, example));
     }
     examples
 }
 
-/// One copy on its way.
+/// One copy in flight.
 struct Copied {
     worker: Arc<Worker>,
     table: Arc<Table>,
     called: Arc<Called>,
     choice: Choice,
-    /// Place of its shadow in the table.
+    /// Index of its shadow in the table.
     index: usize,
 }
 
@@ -96,13 +96,13 @@ impl Copied {
             () = cut => Err(Cause::Cut),
         };
         match ended {
-            Ok((headers, said)) => guard.complete(&headers, said),
+            Ok((headers, received)) => guard.complete(&headers, received),
             Err(cause) => guard.fail(cause),
         }
     }
 
     /// Sends the copy and reads the answer to its end.
-    async fn exchange(&self, outgoing: Outgoing, guard: &mut Guard) -> Result<(HeaderMap, Said), Cause> {
+    async fn exchange(&self, outgoing: Outgoing, guard: &mut Guard) -> Result<(HeaderMap, Received), Cause> {
         let shared = &self.worker.shared;
         let rules = shared.server_rules(false);
         let place = self.choice.route.servers.pick(&rules, shared.clock.source())?;
@@ -112,16 +112,16 @@ impl Copied {
     }
 }
 
-/// Reads an answer to its end, and listens to it.
-async fn read(response: Response<Delivery>, guard: &mut Guard, keep: usize) -> Result<(HeaderMap, Said), Cause> {
+/// Reads an answer to its end and analyzes it.
+async fn read(response: Response<Delivery>, guard: &mut Guard, keep: usize) -> Result<(HeaderMap, Received), Cause> {
     let (head, mut incoming) = response.into_parts();
-    let mut listening = Listening::new(head.status, &head.headers, guard.called(), keep);
+    let mut recorder = Recorder::new(head.status, &head.headers, guard.called(), keep);
     while !incoming.is_end_stream() {
         let Some(frame) = incoming.frame().await else { break };
         match frame.map_err(|_| Cause::Truncated)?.into_data() {
             Ok(data) => {
                 guard.passed(&data);
-                listening.hear(&data, || guard.elapsed());
+                recorder.record(&data, || guard.elapsed());
             }
             Err(frame) => {
                 if let Some(code) = frame.trailers_ref().and_then(grpc::status) {
@@ -130,5 +130,5 @@ async fn read(response: Response<Delivery>, guard: &mut Guard, keep: usize) -> R
             }
         }
     }
-    Ok((head.headers, listening.end(None)))
+    Ok((head.headers, recorder.end(None)))
 }

@@ -1,8 +1,9 @@
 //! One call: from a request to the answer of a version.
 //!
-//! In the order in which a request meets them: this file finds the model, the table and the version that a request asks for (`read` for what
-//! stands in its body), `choose` decides which version answers, `mirror` sends copies to shadows, `exchange` calls the version, and `answer`
-//! writes the answer. `request` is the request itself, `worker` the thread that serves it. What is reported of it is in [`report`](crate::report).
+//! In the order in which a request passes through them: this file finds the model, the table and the version that the request asks for
+//! (`read` finds those that are in its body), `choose` decides which version answers, `mirror` sends copies to shadows, `exchange` calls
+//! the version, and `answer` writes the answer. `request` is the request itself, `worker` the thread that serves it. The report of a call
+//! is in [`report`](crate::report).
 
 pub(crate) mod answer;
 mod choose;
@@ -39,7 +40,7 @@ use crate::{
         openai,
         refusal::Refusal,
     },
-    report::{called::Called, listening::Listening, passing::AnswerBody},
+    report::{called::Called, listening::Recorder, passing::AnswerBody},
     state::Shared,
     tables::{
         split::{self, Choice},
@@ -60,7 +61,7 @@ pub(crate) async fn call(
     let (config, paths) = (shared.config(), shared.paths.load_full());
     let target = Target::parse(uri.path(), &headers, &paths);
     let mut body = Arriving::new(body, shared.held.clone());
-    // What few calls need is in boxes: a call is moved about while it is made, and should be small.
+    // Data that few calls need is boxed: a call is moved several times while it is built and should be small.
     let in_header = target.wire != Wire::Grpc && headers.contains_key(&MODEL);
     let kept = if in_header { None } else { openai::response(uri.path()) }.and_then(|id| shared.responses.find(id));
     let asks_body = target.wire == Wire::Grpc || method == Method::POST && !in_header && kept.is_none();
@@ -69,7 +70,7 @@ pub(crate) async fn call(
     } else {
         (None, None)
     };
-    // Not only ASCII: a name that is there and is not known is refused, not passed over.
+    // Also non-ASCII values: a name that is present but unknown must be refused, not ignored.
     let text = |name: &HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let in_path = |target: &Target<'_>| matches!(target.wire, Wire::V1 | Wire::V2) && target.model.is_some();
     let mut target = target;
@@ -98,7 +99,7 @@ pub(crate) async fn call(
     if pin.is_some() {
         may_pin(&config.pin, &headers)?;
     }
-    // What a version keeps, it alone can give, as long as it is there.
+    // Only the version that keeps a response can return it, as long as the version exists.
     let keeper = kept.map(|kept| kept.version.0).filter(|version| table.find(version).is_some());
     let pin = pin.or(keeper);
     let id = prediction_id(shared, &headers)?;
@@ -106,7 +107,7 @@ pub(crate) async fn call(
     if let Some(authority) = uri.authority()
         && let Ok(host) = authority.as_str().parse()
     {
-        // HTTP/2 has no such header.
+        // HTTP/2 has the authority instead of a `host` header.
         headers.entry(http::header::HOST).or_insert(host);
     }
     let mut call = Call {
@@ -145,7 +146,7 @@ fn may_pin(pinning: &Pinning, headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// The prediction id: the caller's own if it sends one, else a new one.
+/// The prediction id: the caller's own if it sends one, otherwise a new one.
 fn prediction_id(shared: &Shared, headers: &HeaderMap) -> Result<RequestId, Refusal> {
     let Some(value) = headers.get(&PREDICTION_ID) else {
         return Ok(RequestId(shared.events.new_id()));
@@ -154,7 +155,7 @@ fn prediction_id(shared: &Shared, headers: &HeaderMap) -> Result<RequestId, Refu
     value.to_str().ok().filter(usable).map(RequestId::from).ok_or(Refusal::BadId)
 }
 
-/// The event time that a replay states; other clocks ignore it.
+/// The event time that a replay states. It is ignored unless the clock is a replay clock.
 fn stated_time(shared: &Shared, headers: &HeaderMap) -> Result<Option<EventTime>, Refusal> {
     let Some(value) = headers.get(&EVENT_TIME).filter(|_| shared.clock.is_replay()) else { return Ok(None) };
     let micros = value.to_str().ok().and_then(|text| text.trim().parse().ok()).ok_or(Refusal::BadTime)?;
@@ -162,7 +163,7 @@ fn stated_time(shared: &Shared, headers: &HeaderMap) -> Result<Option<EventTime>
 }
 
 impl Call<'_> {
-    /// A prediction: split, called, reported.
+    /// Handles a prediction: it is split, sent and reported.
     async fn infer(
         &mut self,
         body: Arriving,
@@ -174,7 +175,7 @@ impl Call<'_> {
         let mut body = body;
         let read = if self.table.asks.is_empty() { Ok(None) } else { Box::pin(self.read(&mut body)).await? };
         let taken = self.take(body, wanted).await?;
-        // Only now: a caller who is slow to send must not take the place of one who is not.
+        // Only now, so that a caller that sends slowly does not take a slot from a caller that does not.
         let slot = Arc::new(arrival.enter().ok_or(Refusal::Overloaded)?);
         let seen = Seen { headers: &self.headers, body: read.as_ref().map(Option::as_ref).map_err(|why| *why) };
         let (segments, unread) = seen.segments(&self.table.segments);
@@ -209,7 +210,7 @@ impl Call<'_> {
         Box::pin(self.fall_back(&called, kept)).await
     }
 
-    /// Stable answers in the canary's place.
+    /// Calls stable after the canary failed.
     async fn fall_back(&mut self, called: &Arc<Called>, kept: Bytes) -> Result<Response<AnswerBody>, Refusal> {
         let choice = Choice { route: Arc::clone(&self.table.stable), assignment: Assignment::Fallback, unit: None };
         let taken = Taken { body: RequestBody::Kept(Some(kept)), kept: None, upload: None };
@@ -220,7 +221,7 @@ impl Call<'_> {
         }
     }
 
-    /// Anything else about a model: to stable, or the version asked for; nothing is reported.
+    /// Handles any other request about a model: it goes to stable or to the version asked for, and is not reported.
     async fn pass(&mut self, body: Arriving) -> Result<Response<AnswerBody>, Refusal> {
         let route = match &self.pin {
             Some(pin) => self.table.find(pin).ok_or_else(|| self.unknown(pin))?.clone(),
@@ -241,14 +242,14 @@ impl Call<'_> {
         let is_model =
             self.target.is_model() && self.pin.is_none() && matches!(self.method, Method::GET | Method::HEAD);
         match answered {
-            // Servers need not know the model under the name that callers have for it, or this path at all.
+            // Servers may know the model under a different name, or not support this path at all.
             Ok(response) if is_model && matches!(response.status().as_u16(), 404 | 405 | 501) => {
                 Ok(answer::json(StatusCode::OK, &answer::model(self.table.record.model.as_str())))
             }
             Ok(response) => {
                 let (head, incoming) = response.into_parts();
                 let body =
-                    AnswerBody::passing(incoming, None, (Listening::default(), HeaderMap::new()), self.pause(), None);
+                    AnswerBody::passing(incoming, None, (Recorder::default(), HeaderMap::new()), self.pause(), None);
                 Ok(self.finish(head, &route, body))
             }
             Err(cause) => match upload.and_then(|upload| upload.fault()) {

@@ -1,4 +1,4 @@
-//! What is read of a request's body before its version is chosen, and how the body is held meanwhile.
+//! Reads the parts of a request's body that are needed before its version is chosen, and holds the body meanwhile.
 
 use http::HeaderMap;
 use serde_json::Value;
@@ -17,10 +17,10 @@ use crate::{
     },
 };
 
-/// The model's name must stand within so many bytes of a body that names it, or within what is kept of bodies.
+/// The model's name must be within this many bytes of a gRPC body, or within the part of the body that is kept.
 const MODEL_WITHIN: usize = 16 << 10;
 
-/// What a body says about its model, if that is where its protocol has it.
+/// Reads the model from the body, for protocols that have it there.
 pub(crate) async fn in_body(
     worker: &Worker,
     config: &Config,
@@ -39,7 +39,7 @@ pub(crate) async fn in_body(
         }
         return Ok((named.as_ref().map(|named| named.model.clone()), named));
     }
-    // All of it: of two names the servers take the last one.
+    // The whole body is read, because servers use the last of two names.
     let how = hold(config, headers);
     if !body.hold(how, u64::MAX).await? {
         body.throw_away(how).await;
@@ -53,7 +53,7 @@ pub(crate) async fn in_body(
     }
 }
 
-/// What a first message of gRPC says about its model that is compressed.
+/// Reads the model from a compressed first message of gRPC.
 async fn in_compressed(
     config: &Config,
     headers: &HeaderMap,
@@ -69,7 +69,7 @@ async fn in_compressed(
     }))
 }
 
-/// How a body is held until something is decided from it.
+/// How a body is held until a decision is made from it.
 fn hold(config: &Config, headers: &HeaderMap) -> Hold {
     let timeouts = &config.timeouts;
     Hold {
@@ -80,10 +80,10 @@ fn hold(config: &Config, headers: &HeaderMap) -> Hold {
     }
 }
 
-/// Bodies from here on are read one at a time, and in parts.
+/// Bodies of at least this size are read one at a time, and in parts.
 const LARGE: usize = 256 << 10;
 
-/// Reads of a held body what is asked for.
+/// Reads the requested values from a held body.
 async fn scan(
     worker: &Worker,
     headers: &HeaderMap,
@@ -102,7 +102,7 @@ async fn scan(
             }
             read += part.len();
             if alone && read >= LARGE {
-                // Other calls of this thread go on meanwhile.
+                // Lets other calls of this thread proceed.
                 read = 0;
                 tokio::task::yield_now().await;
             }
@@ -112,7 +112,7 @@ async fn scan(
 }
 
 impl Call<'_> {
-    /// Reads what rules ask for of the body, which is held meanwhile.
+    /// Reads the values that the rules need from the body, which is held meanwhile.
     pub(crate) async fn read(&self, body: &mut Arriving) -> Result<Result<Option<Value>, Unread>, Refusal> {
         let hold = hold(&self.config, &self.headers);
         if self.target.wire != Wire::Grpc {
@@ -121,7 +121,7 @@ impl Call<'_> {
             }
             return Ok(scan(self.worker, &self.headers, body, &self.table.asks, self.config.limits.body).await);
         }
-        // Of a gRPC stream, the first message decides.
+        // The first message of a gRPC stream decides.
         let length = |head: &[u8]| grpc::first_message(head).map_or(Scan::More, Scan::Found);
         let Some(length) = body.look(grpc::PREFIX, hold.pause, length).await? else { return Ok(Ok(None)) };
         if !body.hold(hold, length as u64).await? {
@@ -131,7 +131,7 @@ impl Call<'_> {
         Ok(reader::message(&self.headers, body.head()))
     }
 
-    /// Takes the body, to be sent on; what is kept of it is for copies and for a fallback.
+    /// Takes the body for sending. A kept part of it is used for copies and for a fallback.
     pub(crate) async fn take(&self, body: Arriving, wanted: bool) -> Result<Taken, Refusal> {
         let (limits, timeouts) = (&self.config.limits, &self.config.timeouts);
         let streams = self.target.both_stream;

@@ -1,4 +1,4 @@
-//! A request on its way to a model: what it asks for, and how the servers of a version get it.
+//! A request on its way to a model: what it asks for, and how it is sent to the servers of a version.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,27 +30,27 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 pub(crate) struct Call<'a> {
     pub(crate) worker: &'a Arc<Worker>,
     pub(crate) shared: &'a Arc<Shared>,
-    /// The configuration as it was when the call began.
+    /// The configuration at the start of the call.
     pub(crate) config: Arc<Config>,
     pub(crate) table: Arc<Table>,
     pub(crate) peer: &'a Peer,
     pub(crate) method: Method,
     pub(crate) uri: &'a Uri,
     pub(crate) target: Target<'a>,
-    /// The caller's; from [`prepare`](Self::prepare) on as an upstream gets them, and gone with the last attempt.
+    /// The caller's headers. After [`prepare`](Self::prepare) they are those for the upstream; the last attempt takes them.
     pub(crate) headers: HeaderMap,
-    /// What the first message of a gRPC request says about its model.
+    /// What the first message of a gRPC request states about its model.
     pub(crate) named: Option<grpc::Named>,
     pub(crate) pin: Option<String>,
     pub(crate) id: RequestId,
-    /// The same as headers have it, once they are [prepared](Self::prepare).
+    /// The prediction id as a header value, after [`prepare`](Self::prepare).
     pub(crate) prediction_id: Option<HeaderValue>,
     /// The caller's own id of the request, or the prediction id.
     pub(crate) request_id: Option<HeaderValue>,
 }
 
 impl Call<'_> {
-    /// The request's headers as an upstream gets them.
+    /// Converts the caller's headers to those for the upstream.
     pub(crate) fn prepare(&mut self) {
         let (headers, is_grpc) = (&mut self.headers, self.target.wire == Wire::Grpc);
         strip_hop_by_hop(headers);
@@ -77,7 +77,7 @@ impl Call<'_> {
         }
     }
 
-    /// The request as servers of a version get it.
+    /// The request to the servers of a version.
     pub(crate) fn outgoing(&self, route: &Route, body: RequestBody, headers: HeaderMap) -> Outgoing {
         let is_grpc = self.target.wire == Wire::Grpc;
         let path_version = route.path_version.as_deref();
@@ -88,7 +88,7 @@ impl Call<'_> {
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = headers;
         if is_grpc {
-            // The first message may have another length now, and gRPC needs none.
+            // The length of the first message may have changed, and gRPC does not need the header.
             request.headers_mut().remove(header::CONTENT_LENGTH);
         }
         if let Some(version) = &route.header {
@@ -98,13 +98,13 @@ impl Call<'_> {
         Outgoing { request, path: self.target.upstream(path_version, self.uri), grpc, is_grpc }
     }
 
-    /// Longest wait for a piece of the answer.
+    /// Longest wait for a chunk of the answer.
     pub(crate) fn pause(&self) -> Duration {
         let timeouts = &self.config.timeouts;
         span(if self.target.both_stream { timeouts.stream } else { timeouts.idle })
     }
 
-    /// The answer when the caller asks for a version that is not here.
+    /// The refusal if the caller asks for an unknown version.
     pub(crate) fn unknown(&self, version: &str) -> Refusal {
         Refusal::UnknownVersion {
             model: self.table.record.model.0.clone(),

@@ -22,7 +22,7 @@ impl Base {
         Self::new(Address::parse(url).map_err(|error| error.to_string())?)
     }
 
-    /// The base URLs of a version: one, or several with commas between them.
+    /// Parses the base URLs of a version: one URL, or several separated by commas.
     pub(crate) fn parse_list(urls: &str) -> Result<Vec<Self>, String> {
         let list = Address::parse_list(urls).map_err(|error| error.to_string())?;
         list.into_iter().map(Self::new).collect()
@@ -35,12 +35,12 @@ impl Base {
         Ok(Self { address, host })
     }
 
-    /// Whether its servers are spoken to in HTTP/2 without asking first.
+    /// Whether its servers use HTTP/2 without TLS (prior knowledge).
     pub(crate) fn is_h2c(&self) -> bool {
         self.address.scheme() == Scheme::H2c
     }
 
-    /// Whether its servers are spoken to over TLS.
+    /// Whether its servers use TLS.
     pub(crate) fn is_tls(&self) -> bool {
         self.address.scheme() == Scheme::Https
     }
@@ -62,7 +62,7 @@ impl Base {
         Uri::builder().scheme(scheme).authority(self.authority().clone()).path_and_query(path).build()
     }
 
-    /// The path of such a URL alone.
+    /// The path and query of that URL, without scheme and authority.
     pub(crate) fn path(&self, path: PathAndQuery) -> Result<Uri, http::Error> {
         Ok(self.below(path)?.into())
     }

@@ -1,40 +1,40 @@
-//! Limits and times of the router's configuration.
+//! Limits and timeouts of the router's configuration.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_spec::units::Duration;
 
-/// Limits of what is taken and kept.
+/// Limits on what the router accepts and keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Largest request body; a larger one is answered 413.
+    /// Maximum size of a request body. A larger body is answered with 413.
     pub body: u64,
-    /// Bodies up to this size are kept in memory for segments, sticky keys, output rules and fallback; larger ones only
-    /// pass through.
+    /// Bodies up to this size are kept in memory for segments, sticky keys, output rules and fallback. Larger bodies are only passed
+    /// through.
     pub keep_body: usize,
-    /// Bytes of request bodies that wait in memory, together. When they are used up bodies are read no further; one that waits for
-    /// longer than `timeouts.request` is answered 503.
+    /// Total bytes of request bodies held in memory. When they are used up, the router reads no further; a body that waits longer than
+    /// `timeouts.request` is answered with 503.
     pub held: u64,
-    /// Bytes for the ids of responses (`/v1/responses`) and the versions that keep them; the oldest are forgotten first.
+    /// Bytes for the ids of responses (`/v1/responses`) and the versions that keep them. The oldest are evicted first.
     pub responses: usize,
-    /// Largest head of a request; a larger one is answered 431.
+    /// Maximum size of a request's head. A larger head is answered with 431.
     pub head: usize,
-    /// Most headers of a request.
+    /// Maximum number of headers in a request.
     pub headers: usize,
-    /// Connections of callers at a time; more wait.
+    /// Maximum number of concurrent connections from callers. Further connections wait.
     pub connections: usize,
-    /// Requests at a time of one HTTP/2 connection.
+    /// Maximum number of concurrent requests on one HTTP/2 connection.
     pub streams: u32,
-    /// Inference calls at a time; more are answered 503.
+    /// Maximum number of concurrent inference calls. Further calls are answered with 503.
     pub in_flight: usize,
-    /// Calls at a time per server of a version, mirrored ones among them; more are failures of the version (`full`).
+    /// Maximum number of concurrent calls per server of a version, including mirrored calls. Further calls fail with the cause `full`.
     pub per_server: u32,
-    /// Idle connections kept per upstream.
+    /// Maximum number of idle connections kept per upstream.
     pub idle_per_upstream: usize,
-    /// Largest body of `POST /v1/feedback` and `POST /v1/events`.
+    /// Maximum body size of `POST /v1/feedback` and `POST /v1/events`.
     pub intake_body: usize,
-    /// Most entries in one such body.
+    /// Maximum number of entries in one body of `POST /v1/feedback` or `POST /v1/events`.
     pub intake_batch: usize,
 }
 
@@ -58,16 +58,16 @@ impl Default for Limits {
     }
 }
 
-/// When a server gets nothing for a while, because it failed: no connection, no answer in time, a broken connection, or 502,
-/// 503, 504.
+/// When a failing server stops receiving calls for a while. Failures are: no connection, no answer in time, a broken connection, and the
+/// statuses 502, 503 and 504.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ejection {
-    /// After so many failures in a row; 0: never.
+    /// Number of consecutive failures after which a server is ejected. 0: servers are never ejected.
     pub failures: u32,
-    /// For so long the first time, and twice as long after each failed try.
+    /// How long a server is ejected the first time. The time doubles after each failed attempt.
     pub base: Duration,
-    /// But never longer than this.
+    /// Maximum time for which a server is ejected.
     pub max: Duration,
 }
 
@@ -77,37 +77,37 @@ impl Default for Ejection {
     }
 }
 
-/// How long things may take.
+/// Timeouts of the router.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
-    /// Until a connection to an upstream stands.
+    /// Timeout for establishing a connection to an upstream.
     pub connect: Duration,
-    /// From the end of the request to the head of the answer.
+    /// Timeout from the end of a request to the head of its answer.
     pub first_byte: Duration,
-    /// Between two pieces of an answer.
+    /// Timeout between two chunks of an answer.
     pub idle: Duration,
-    /// Until the head of a request has arrived; until a TLS connection stands.
+    /// Timeout for receiving the head of a request, and for the TLS handshake.
     pub header: Duration,
-    /// Until a request's body that is kept has arrived, and between two pieces of a larger one.
+    /// Timeout for receiving a request body that is kept in memory, and between two chunks of a larger body.
     pub request: Duration,
-    /// Until all of a larger body has arrived. Not for gRPC streams.
+    /// Timeout for receiving all of a larger body. It does not apply to gRPC streams.
     pub upload: Duration,
-    /// Between two messages of a gRPC stream, in either direction.
+    /// Timeout between two messages of a gRPC stream, in either direction.
     pub stream: Duration,
-    /// How long a caller may leave an answer unread; then its connection is cut.
+    /// How long a caller may leave an answer unread before its connection is closed.
     pub send: Duration,
-    /// How long a caller's connection is kept with nothing to do.
+    /// How long an idle connection of a caller is kept open.
     pub keep_alive: Duration,
-    /// How long an idle connection to an upstream is kept. Less than the upstream keeps it (uvicorn: 5 s), so that it is never
-    /// used while it is being closed.
+    /// How long an idle connection to an upstream is kept open. It must be shorter than the upstream's own keep-alive (uvicorn: 5 s), so
+    /// that a connection is never used while the upstream closes it.
     pub pool_idle: Duration,
-    /// Until feedback is on the log.
+    /// Timeout for writing feedback to the log.
     pub flush: Duration,
     /// How long a replay clock waits for calls in flight that belong before the new time.
     pub settle: Duration,
-    /// How long a router that shuts down still takes requests while its readiness is already gone; less when nobody is
-    /// connected any more.
+    /// How long a router that shuts down still accepts requests after it has reported itself as not ready. It waits less when no callers
+    /// are connected any more.
     pub lame_duck: Duration,
 }
 

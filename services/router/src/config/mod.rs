@@ -16,65 +16,65 @@ pub use limits::{Ejection, Limits, Timeouts};
 
 use crate::config::base::Base;
 
-/// What can be set. Spans are written `30s`, sizes are bytes.
+/// Settings of the router. Durations are written like `30s`, sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where callers connect.
+    /// Address and port that callers connect to.
     #[schemars(extend("format" = "ip:port"))]
     pub listen: SocketAddr,
-    /// The same over TLS. Left out: not at all.
+    /// TLS listener for callers. Left out: callers cannot connect over TLS.
     pub tls: Option<TlsConfig>,
-    /// PEM file with the certificates that upstreams' (`https://`) are checked against. Left out: those the system trusts.
+    /// PEM file with the CA certificates that `https://` upstreams are verified against. Left out: the system's trust store.
     pub upstream_ca: Option<PathBuf>,
-    /// PEM file with the certificate that the router shows to upstreams that ask for one. Left out: none.
+    /// PEM file with the client certificate that the router presents to upstreams that request one. Left out: none.
     pub upstream_certificate: Option<PathBuf>,
-    /// PEM file with its key.
+    /// PEM file with the key of `upstream_certificate`.
     pub upstream_key: Option<PathBuf>,
-    /// Where operators connect. Beyond loopback it needs `admin_token`.
+    /// Address and port of the admin API. An address other than loopback requires `admin_token`.
     #[schemars(extend("format" = "ip:port"))]
     pub admin_listen: SocketAddr,
-    /// The certificate of that address. Left out: it speaks plain HTTP.
+    /// Certificate of the admin API. Left out: the admin API uses plain HTTP.
     pub admin_tls: Option<TlsFiles>,
-    /// Bearer token that changes on the admin port must carry. Empty: none is asked for.
+    /// Bearer token that requests to the admin API must carry if they change something. Empty: no token is required.
     pub admin_token: Secret,
-    /// Name of this router, the same after a restart, unlike that of any other router. Empty: made from the name of the pod or
-    /// container, or else chosen once and kept in `data_dir`.
+    /// Name of this router. It must be unique and must not change across restarts. Empty: derived from the name of the pod or container, or
+    /// otherwise generated once and stored in `data_dir`.
     pub name: String,
-    /// Folder for the last routing tables and the local switch.
+    /// Folder in which the router stores its latest routing tables and the local switch.
     pub data_dir: PathBuf,
-    /// Where event time comes from.
+    /// Source of event time.
     pub clock: ClockKind,
-    /// Seed of the random split: with it, the arm of a request is decided by its prediction id, so that a replay is
-    /// repeatable. Left out: by chance.
+    /// Seed of the random split. With a seed, the prediction id of a request decides its arm, so that a replay is repeatable. Left out: the
+    /// arm is random.
     pub random_seed: Option<u64>,
-    /// Threads that serve calls, each with its connections to the model servers. 0: one for each processor.
+    /// Number of threads that serve calls. Each thread has its own connections to the model servers. 0: one thread per processor.
     pub workers: usize,
     /// Which calls are reported as events.
     pub report: Report,
-    /// Who may ask for a version.
+    /// Which callers may ask for a version.
     pub pin: Pinning,
-    /// Which web pages may call where the router answers browsers itself.
+    /// Which web pages may call the paths that the router itself answers to browsers.
     pub cors: CorsConfig,
-    /// What answers say about themselves.
+    /// Headers that the router adds to answers.
     pub answers: Answers,
-    /// Who may send feedback and events. Set under `writers` of the whole configuration. None: whoever runs on this machine,
-    /// where the router listens on loopback; else nobody.
+    /// Which writers may send feedback and events. Set under `writers` of the whole configuration. If there are none, processes on this
+    /// machine may send where the router listens on loopback; everywhere else feedback and events are refused.
     #[serde(skip)]
     pub writers: WriterList,
-    /// What is known of models before, and besides, any routing table.
+    /// What is known about each model independently of its routing table.
     pub models: BTreeMap<String, ModelConfig>,
-    /// Limits of what is taken and kept.
+    /// Limits on what the router accepts and keeps.
     pub limits: Limits,
-    /// How long things may take.
+    /// Timeouts of the router.
     pub timeouts: Timeouts,
-    /// When a server gets nothing for a while, because it failed.
+    /// When a failing server stops receiving calls for a while.
     pub ejection: Ejection,
-    /// Events that may wait for the log. When there are more, events are dropped and counted, never requests.
+    /// Maximum number of events queued for the log. When the queue is full, events are dropped and counted; requests are never dropped.
     pub event_queue: usize,
-    /// How often a heartbeat goes to every partition of `events` (wall clock only).
+    /// How often the router writes a heartbeat to every partition of `events` (wall clock only).
     pub heartbeat_every: Duration,
-    /// How often the applied tables are reported.
+    /// How often the router reports which tables it has applied.
     pub status_every: Duration,
 }
 
@@ -110,14 +110,14 @@ impl Default for Config {
     }
 }
 
-/// Where event time comes from.
+/// Source of event time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockKind {
     /// The machine's clock.
     #[default]
     Wall,
-    /// Whoever replays recorded traffic: `PUT /replay/clock` on the admin port, `x-serin-event-time` on a request.
+    /// The client that replays recorded traffic: with `PUT /replay/clock` on the admin port, or `x-serin-event-time` on a request.
     Replay,
 }
 
@@ -128,16 +128,16 @@ pub enum Report {
     /// Every call of a model.
     #[default]
     All,
-    /// Those of models that are in a rollout: of the others nothing is judged.
+    /// Only calls of models that are in a rollout. Other models are not judged.
     Rollouts,
 }
 
-/// What answers say about themselves.
+/// Headers that the router adds to answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Answers {
-    /// Whether they name the arm and the version (`x-model-arm`, `x-model-version`; gRPC metadata and the router's own errors
-    /// too). Who does not know the arm cannot act against one of them alone.
+    /// Whether answers name the arm and the version (`x-model-arm`, `x-model-version`; also in gRPC metadata and in the router's own
+    /// errors). A caller that does not know the arm cannot act against one arm only.
     pub arm_header: bool,
 }
 
@@ -147,22 +147,23 @@ impl Default for Answers {
     }
 }
 
-/// Who may ask for a version, by `x-model-version`, in the path or in a gRPC message.
+/// Which callers may ask for a version, with `x-model-version`, in the path or in a gRPC message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pinning {
-    /// Who may.
+    /// Which callers may ask for a version.
     pub allow: MayPin,
-    /// What `x-serin-pin-token` must say, for `allow: token`.
+    /// Token that `x-serin-pin-token` must contain with `allow: token`.
     pub token: Secret,
 }
 
-/// What the router says to browsers that ask before a page calls: at its own paths, and at those where the body names the model. At
-/// the paths of a model its servers say.
+/// How the router answers preflight requests of browsers: at its own paths, and at paths where the body names the model. At the paths of a
+/// model, the model's servers answer them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CorsConfig {
-    /// Origins of pages that may call, such as `https://app.example`; `*` for all. The servers' own headers on their answers stay.
+    /// Origins of pages that may call, such as `https://app.example`; `*` allows all. CORS headers that the servers set on their answers
+    /// are kept.
     pub origins: Vec<String>,
 }
 
@@ -172,67 +173,67 @@ impl Default for CorsConfig {
     }
 }
 
-/// Who may ask for a version.
+/// Which callers may ask for a version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MayPin {
-    /// Everybody.
+    /// Every caller.
     #[default]
     Always,
-    /// Nobody.
+    /// No caller.
     Never,
-    /// Who sends the token.
+    /// Callers that send the token.
     Token,
 }
 
-/// What is known of one model before, and besides, any routing table.
+/// What is known about one model independently of its routing table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// The version that serves while there is no routing table.
+    /// Version that serves the model while there is no routing table.
     #[schemars(with = "String")]
     pub stable: Version,
-    /// Where the servers of each version are: a base URL, or several with commas between them, or more about them. URLs in a
-    /// routing table go first.
+    /// Servers of each version: a base URL, several base URLs separated by commas, or an object with more settings. URLs in a routing table
+    /// take precedence.
     pub versions: BTreeMap<String, VersionServers>,
-    /// The zone of each server, by its `host:port`; predictions name it.
+    /// Zone of each server, by its `host:port`. Predictions report it.
     #[serde(default)]
     pub zones: BTreeMap<String, String>,
-    /// Whether the servers want `/versions/<v>` in the path, with the name that the version has here. `KServe`'s do not; Triton's
-    /// may. `path_version` of a version goes first.
+    /// Whether the servers expect `/versions/<v>` in the path, with the version's name as it is used here. `KServe`'s servers do not;
+    /// Triton's may. The `path_version` of a version takes precedence.
     #[serde(default)]
     pub versioned_paths: bool,
-    /// Plain HTTP paths that this model answers, with all below them. The longest path of all models that fits wins.
+    /// Plain HTTP paths of this model, each with all paths below it. If several paths of all models match, the longest one wins.
     #[serde(default)]
     pub paths: Vec<String>,
-    /// Where segments are found while there is no routing table.
+    /// Where segments are read from while there is no routing table.
     #[serde(default)]
     pub segments: Vec<SegmentSpec>,
-    /// How outputs are found while there is no routing table.
+    /// How outputs are read while there is no routing table.
     #[serde(default)]
     pub outputs: Vec<OutputRule>,
 }
 
-/// Where the servers of a version are.
+/// Servers of a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum VersionServers {
-    /// A base URL.
+    /// Base URL of the servers, or several separated by commas.
     Url(String),
-    /// More about them.
+    /// Base URL of the servers with more settings.
     Full(ServersConfig),
 }
 
-/// What can be said of the servers of a version.
+/// Settings of the servers of a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServersConfig {
-    /// Base URL: `http://`, `https://`, or `h2c://` for HTTP/2 without TLS.
+    /// Base URL of the servers: `http://`, `https://`, or `h2c://` for HTTP/2 without TLS.
     pub url: String,
-    /// Base URL for gRPC, if it has a port of its own.
+    /// Base URL for gRPC, if the servers use another port for it.
     #[serde(default)]
     pub grpc_url: Option<String>,
-    /// The name that the servers have for the version. Left out: they want none in the path.
+    /// Name that the servers have for the version. Left out: the servers expect no version in the path.
     #[serde(default)]
     pub path_version: Option<String>,
 }
@@ -246,17 +247,17 @@ impl VersionServers {
         }
     }
 
-    /// Whether all servers of one are servers of the other. What cannot be read is at no place.
-    fn is_at_place_of(&self, other: &Self) -> bool {
+    /// Whether all servers of one version are also servers of the other. URLs that cannot be parsed match no server.
+    fn shares_servers_with(&self, other: &Self) -> bool {
         let read = |servers: &Self| Address::parse_list(servers.url()).unwrap_or_default();
         let (one, other) = (read(self), read(other));
         let within = |few: &[Address], many: &[Address]| {
-            !few.is_empty() && few.iter().all(|server| many.iter().any(|known| known.is_at_place_of(server)))
+            !few.is_empty() && few.iter().all(|server| many.iter().any(|known| known.has_same_endpoint(server)))
         };
         within(&one, &other) || within(&other, &one)
     }
 
-    /// The base URL for gRPC, if it is another one.
+    /// The base URL for gRPC, if it differs from the base URL.
     pub fn grpc_url(&self) -> Option<&str> {
         match self {
             Self::Url(_) => None,
@@ -264,7 +265,7 @@ impl VersionServers {
         }
     }
 
-    /// The name that the servers have for the version, if they want it.
+    /// The name that the servers have for the version, if they expect one in the path.
     pub fn path_version(&self) -> Option<&str> {
         match self {
             Self::Url(_) => None,
@@ -279,27 +280,27 @@ impl From<&str> for VersionServers {
     }
 }
 
-/// The callers' port over TLS.
+/// TLS listener for callers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
-    /// Where callers connect over TLS.
+    /// Address and port that callers connect to over TLS.
     #[schemars(extend("format" = "ip:port"))]
     pub listen: SocketAddr,
-    /// PEM file with the certificate, and those between it and the root.
+    /// PEM file with the certificate and the intermediate certificates.
     pub certificate: PathBuf,
-    /// PEM file with its key.
+    /// PEM file with the key of the certificate.
     pub key: PathBuf,
-    /// PEM file with authorities. With it, only callers who show a certificate of one of them are let in.
+    /// PEM file with CA certificates. If set, callers must present a client certificate of one of these authorities.
     #[serde(default)]
     pub client_ca: Option<PathBuf>,
-    /// How often these files are looked at. When they changed, new connections get the new certificate.
+    /// How often the files are checked for changes. After a change, new connections get the new certificate.
     #[serde(default = "TlsFiles::reload_every")]
     pub reload_every: Duration,
 }
 
 impl TlsConfig {
-    /// Its files.
+    /// The certificate files of this listener.
     pub(crate) fn files(&self) -> TlsFiles {
         TlsFiles {
             certificate: self.certificate.clone(),
@@ -310,12 +311,12 @@ impl TlsConfig {
     }
 }
 
-/// A span of the configuration for the clock of the machine.
+/// A configured duration as a standard duration.
 pub(crate) fn span(duration: Duration) -> StdDuration {
     StdDuration::from_micros(duration.0.0.max(0).unsigned_abs())
 }
 
-/// The values of a configuration by their keys, down to the second level.
+/// The values of a configuration by key, down to the second level.
 fn keys(config: &Config) -> BTreeMap<String, serde_json::Value> {
     let mut keys = BTreeMap::new();
     let Ok(serde_json::Value::Object(sections)) = serde_json::to_value(config) else { return keys };
@@ -330,7 +331,7 @@ fn keys(config: &Config) -> BTreeMap<String, serde_json::Value> {
     keys
 }
 
-/// Every problem of a configuration.
+/// All problems of a configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the router's configuration cannot be used:\n  - {}", .0.join("\n  - "))]
 pub struct ConfigError(pub Vec<String>);
@@ -388,7 +389,7 @@ impl Config {
             problems.extend(short_token("admin_token", self.admin_token.expose()));
         }
         if self.upstream_certificate.is_some() != self.upstream_key.is_some() {
-            problems.push("upstream_certificate, upstream_key: one needs the other".to_owned());
+            problems.push("upstream_certificate, upstream_key: set both or neither".to_owned());
         }
         if self.pin.allow == MayPin::Token && self.pin.token.is_empty() {
             problems.push("pin.token: must be set for `allow: token`".to_owned());
@@ -413,7 +414,7 @@ impl Config {
         let mut paths = BTreeMap::new();
         for (model, path) in self.paths() {
             if let Some(other) = paths.insert(path.trim_end_matches('/'), model) {
-                problems.push(format!("models.{model}.paths: {path:?} belongs to {other} already"));
+                problems.push(format!("models.{model}.paths: {path:?} already belongs to {other}"));
             }
         }
         self.limits.check(&mut problems);
@@ -429,13 +430,13 @@ impl Config {
 }
 
 impl Config {
-    /// What may be meant, and is often a mistake: a router starts with it, and says so.
+    /// Settings that are valid but often a mistake. The router starts with them and logs them as warnings.
     pub fn doubts(&self) -> Vec<String> {
         self.models.iter().flat_map(|(model, known)| known.doubts(model)).collect()
     }
 
-    /// Writes them where a router writes.
-    pub(crate) fn say_doubts(&self) {
+    /// Logs the doubts as warnings.
+    pub(crate) fn log_doubts(&self) {
         for doubt in self.doubts() {
             tracing::warn!("{doubt}");
         }
@@ -450,7 +451,7 @@ impl Config {
 }
 
 impl ModelConfig {
-    /// Versions that the same servers answer for, though nothing tells these which one is meant. A rollout file that names no servers
+    /// Versions that share servers although no request shows these servers which version is meant. A rollout file that names no servers
     /// would compare such a version with itself.
     fn doubts(&self, model: &str) -> Vec<String> {
         if self.versioned_paths {
@@ -459,13 +460,13 @@ impl ModelConfig {
         let mut found = Vec::new();
         for (place, (one, of_one)) in self.versions.iter().enumerate() {
             for (other, of_other) in self.versions.iter().skip(place + 1) {
-                let told_apart = of_one.path_version() != of_other.path_version();
-                let url = of_one.is_at_place_of(of_other).then(|| of_other.url());
-                if let Some(url) = url.filter(|_| !told_apart) {
+                let differ_in_path = of_one.path_version() != of_other.path_version();
+                let url = of_one.shares_servers_with(of_other).then(|| of_other.url());
+                if let Some(url) = url.filter(|_| !differ_in_path) {
                     let url = without_credentials(url);
                     found.push(format!(
-                        "models.{model}.versions: {url} serves both {one} and {other}, and nothing tells its servers which one is meant, so \
-                         in a rollout from one to the other no check can fail; name each version's own servers, or give each a path_version"
+                        "models.{model}.versions: {url} serves both {one} and {other}, and requests do not show its servers which version \
+                         is meant, so in a rollout from one to the other no check can fail; set separate servers or a path_version for each version"
                     ));
                 }
             }
@@ -478,7 +479,7 @@ impl ModelConfig {
             let stable = self.stable.as_str();
             let other = self.versions.keys().find(|known| known.to_lowercase() == stable.to_lowercase());
             let other = other.map_or_else(String::new, |known| {
-                format!("; there is {known:?} (environment variables are read in lower case: name it in the file, or with --set)")
+                format!("; {known:?} exists (environment variables are read in lower case: set the name in the file or with --set)")
             });
             problems.push(format!("models.{model}.stable: version {stable:?} has no URL under versions{other}"));
         }
@@ -505,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_are_told_at_once() {
+    fn all_problems_are_reported_at_once() {
         let config: Config = serde_json::from_value(serde_json::json!({
             "admin_listen": "0.0.0.0:8001", "name": "x".repeat(201), "event_queue": 0, "heartbeat_every": "0",
             "models": {"flights": {"stable": "v9", "versions": {"v1": "ftp://nowhere"}}},
@@ -531,15 +532,15 @@ mod tests {
             "models": {"flights": {"stable": "V1", "versions": {"v1": "http://a:1"}}}
         }))
         .unwrap();
-        let told = config.check().unwrap_err().to_string();
+        let error = config.check().unwrap_err().to_string();
         assert!(
-            told.contains("\"V1\" has no URL under versions; there is \"v1\" (environment variables are read"),
-            "{told}"
+            error.contains("\"V1\" has no URL under versions; \"v1\" exists (environment variables are read"),
+            "{error}"
         );
     }
 
     #[test]
-    fn two_versions_at_one_place_are_named_unless_their_servers_are_told_which_one_is_meant() {
+    fn versions_that_share_servers_are_reported_unless_requests_show_which_one_is_meant() {
         let doubts = |more: serde_json::Value| {
             let mut model = serde_json::json!({"stable": "v1"});
             let (known, more) = (model.as_object_mut().unwrap(), more.as_object().unwrap());
@@ -558,20 +559,20 @@ mod tests {
             let found = doubts(serde_json::json!({"versions": {"v1": one, "v2": other, "v3": "http://c:1"}}));
             assert_eq!(found.len(), 1, "{one} {other}: {found:?}");
             let begin =
-                format!("models.flights.versions: {other} serves both v1 and v2, and nothing tells its servers");
+                format!("models.flights.versions: {other} serves both v1 and v2, and requests do not show its servers");
             assert!(found[0].starts_with(&begin), "{found:?}");
         }
-        let told = |name: &str| serde_json::json!({"url": "http://a:1", "path_version": name});
+        let named = |name: &str| serde_json::json!({"url": "http://a:1", "path_version": name});
         for versions in [
             serde_json::json!({"v1": "http://a:1", "v2": "http://a:2"}),
             serde_json::json!({"v1": "http://a/one", "v2": "http://a/two"}),
             serde_json::json!({"v1": "http://a:1,http://b:1", "v2": "http://b:1,http://c:1"}),
-            serde_json::json!({"v1": told("1"), "v2": told("2")}),
+            serde_json::json!({"v1": named("1"), "v2": named("2")}),
             serde_json::json!({"v1": "http://a:1"}),
         ] {
             assert_eq!(doubts(serde_json::json!({"versions": versions})), [""; 0]);
         }
-        let both = serde_json::json!({"v1": told("1"), "v2": told("1")});
+        let both = serde_json::json!({"v1": named("1"), "v2": named("1")});
         assert_eq!(doubts(serde_json::json!({"versions": both})).len(), 1);
         let both = serde_json::json!({"v1": "http://a:1", "v2": "http://a:1"});
         assert_eq!(doubts(serde_json::json!({"versions": both, "versioned_paths": true})), [""; 0]);

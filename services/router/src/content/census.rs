@@ -1,4 +1,4 @@
-//! What an answer says of itself without any rule: whether it is what its protocol promises, and how much of it is missing. Pure.
+//! Built-in analysis of an answer without any rule: whether it conforms to its protocol, and how many of its values are missing. Pure.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -13,26 +13,26 @@ use crate::{
     protocol::{Promise, json},
 };
 
-/// What was counted in an answer.
+/// The counts of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Census {
-    /// Scalars in it.
+    /// Number of scalars.
     pub(crate) values: u64,
-    /// Those of them that are null or no number.
+    /// Number of scalars that are null or not a number (NaN or infinite).
     pub(crate) missing: u64,
-    /// Those of them that are null.
+    /// Number of scalars that are null.
     nulls: u64,
-    /// Whether the answer says that it is an error.
+    /// Whether the answer reports an error.
     error: bool,
-    /// How it breaks the promises of its protocol: `missing` (a required field), `empty` (a list or an object with nothing in it),
-    /// `schema` (a value that is not of its type, or more or fewer values than its shape says).
+    /// How the answer violates its protocol: `missing` (a required field), `empty` (an empty list or object), `schema` (a value of the
+    /// wrong type, or a number of values that does not match the shape).
     pub(crate) invalid: Option<&'static str>,
-    /// Whether an answer may be judged by its values alone.
+    /// Whether the answer may be judged by its values alone.
     of_values: bool,
 }
 
 impl Census {
-    /// Counts an answer, and holds it against what its protocol promises.
+    /// Counts the values of an answer and checks it against its protocol.
     pub(crate) fn of(answer: &Value, promise: Promise) -> Self {
         if is_error(answer) {
             return Self { error: true, ..Self::default() };
@@ -55,10 +55,9 @@ impl Census {
         }
     }
 
-    /// The same while the answer is read, of which nothing is kept. `None` if it is no JSON or anything is unusual about it: then
-    /// [`of`](Self::of) knows better.
+    /// The same without keeping the parsed answer. `None` if it is not JSON or unusual in any way: then [`of`](Self::of) must be used.
     pub(crate) fn of_json(body: &[u8], promise: Promise) -> Option<Self> {
-        // What is skipped is not looked into.
+        // serde does not validate the parts that it skips.
         let body = std::str::from_utf8(json::without_mark(body)).ok()?;
         match promise {
             Promise::Tensors => {
@@ -67,7 +66,7 @@ impl Census {
             }
             Promise::Predictions => {
                 let Object(Predictions { predictions, error: () }) = serde_json::from_str(body).ok()?;
-                // A single text may be an empty one.
+                // A single text may be empty.
                 let tally = predictions.filter(|tally| tally.values > tally.texts.min(1))?;
                 Some(Self::of_list(tally, false))
             }
@@ -79,12 +78,12 @@ impl Census {
         }
     }
 
-    /// Share of values that are missing; `None` when there are no values at all.
+    /// Share of missing values; `None` if there are no values.
     pub(crate) fn missing_share(self) -> Option<f64> {
         (self.values > 0).then(|| self.missing as f64 / self.values as f64)
     }
 
-    /// What the content of the answer is.
+    /// The content of the answer.
     pub(crate) fn content(self) -> Content {
         if self.error {
             return Content::Failed("error_object");
@@ -94,7 +93,7 @@ impl Census {
         self.invalid.or(nothing).map_or(Content::Good, Content::Unusable)
     }
 
-    /// Adds another answer to the same call.
+    /// Adds another answer of the same call.
     pub(crate) fn add(&mut self, other: &Self) {
         self.values += other.values;
         self.missing += other.missing;
@@ -112,7 +111,7 @@ impl Census {
         Self { of_values: true, invalid: is_empty.then_some("empty"), ..tally.into() }
     }
 
-    /// A whole answer with this list in it.
+    /// Counts a whole answer that must contain this list.
     fn of_whole(answer: &Value, list: &str) -> Self {
         let invalid = match answer.get(list) {
             None | Some(Value::Null) => Some("missing"),
@@ -121,7 +120,7 @@ impl Census {
         Self { invalid, ..Tally::of(answer).into() }
     }
 
-    /// Embeddings: only their numbers say whether they are of use.
+    /// Counts embeddings. Only their numbers show whether they are usable.
     fn of_embeddings(answer: &Value) -> Self {
         let whole = Self::of_whole(answer, "data");
         let mut numbers = Self::default();
@@ -137,7 +136,7 @@ impl Census {
         Self { invalid: whole.invalid.or(invalid), ..whole }
     }
 
-    /// The output tensors of the Open Inference Protocol.
+    /// Counts the output tensors of the Open Inference Protocol.
     fn of_tensors<'a>(tensors: impl Iterator<Item = Tensor<'a>>) -> Self {
         let mut census = Self { of_values: true, ..Self::default() };
         let mut any = false;
@@ -159,8 +158,8 @@ impl From<Tally> for Census {
     }
 }
 
-/// Whether a JSON answer says that it is an error: in the field `error`, or, as older versions of vLLM do, by being an `object` of
-/// that name. A number is no error: models estimate errors too. A list is one if all of its items are.
+/// Whether a JSON answer reports an error: in the field `error`, or, like older versions of vLLM, by an `object` of that name. A number in
+/// `error` does not count, because models estimate errors too. A list is an error if all of its items are.
 pub(crate) fn is_error(answer: &Value) -> bool {
     match answer {
         Value::Object(fields) => {
@@ -178,7 +177,7 @@ pub(crate) fn is_error(answer: &Value) -> bool {
     }
 }
 
-/// Whether there is nothing at all in a value.
+/// Whether a value is empty.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.is_empty(),
@@ -188,49 +187,49 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Number of values that a shape promises; `None` if they are too many.
+/// Number of values in a shape; `None` if it overflows.
 fn size(mut shape: impl Iterator<Item = Option<u64>>) -> Option<u64> {
     shape.try_fold(1_u64, |size, side| size.checked_mul(side?))
 }
 
-/// Scalars by what they are, wherever they stand in lists within lists.
+/// Scalars by type, in arbitrarily nested lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Tally {
-    /// All of them, and those within objects.
+    /// All scalars, including those within objects.
     values: u64,
-    /// Those that are null or no number, and those within objects.
+    /// Scalars that are null or not a number, including those within objects.
     missing: u64,
     nulls: u64,
     texts: u64,
-    /// Texts that are whole numbers: JSON made of Protocol Buffers has integers of 64 bits this way.
+    /// Strings that are whole numbers: Protocol Buffers write 64-bit integers this way in JSON.
     digits: u64,
-    /// The same below 0.
+    /// Strings that are whole numbers below 0.
     negative_digits: u64,
     booleans: u64,
-    /// 0 and 1.
+    /// The numbers 0 and 1.
     bits: u64,
-    /// From 2.
+    /// Whole numbers from 2 on.
     naturals: u64,
     negatives: u64,
-    /// Other numbers.
+    /// Numbers with a fraction.
     reals: u64,
     objects: u64,
 }
 
 impl Tally {
     fn of(value: &Value) -> Self {
-        // What is in memory can be read.
+        // A value in memory can always be read.
         Self::deserialize(value).unwrap_or_default()
     }
 
-    /// One value of the kind that `count` chooses.
+    /// A tally of one value of the type that `count` selects.
     fn one(count: impl FnOnce(&mut Self) -> &mut u64) -> Self {
         let mut tally = Self { values: 1, ..Self::default() };
         *count(&mut tally) += 1;
         tally
     }
 
-    /// Whether all that is not missing is of a datatype.
+    /// Whether all values that are not missing match a datatype.
     fn fits(&self, datatype: &str) -> bool {
         let others = match datatype {
             "BYTES" => self.booleans + self.whole() + self.reals,
@@ -240,7 +239,7 @@ impl Tally {
             _ if datatype.starts_with("INT") => self.any_texts() + self.booleans + self.reals,
             _ if datatype.starts_with("UINT") => self.any_texts() + self.booleans + self.negatives + self.reals,
             _ if datatype.starts_with("FP") || datatype == "BF16" => self.any_texts() + self.booleans,
-            // A server may have types of its own.
+            // Servers may have their own types.
             _ => return true,
         };
         others + self.objects == 0
@@ -344,7 +343,7 @@ impl<'de> Visitor<'de> for Counting {
     }
 }
 
-/// A tally of a whole answer. Reading it fails where the answer may be an error.
+/// A tally of a whole answer. Parsing fails if the answer may be an error.
 struct Top(Tally);
 
 impl<'de> Deserialize<'de> for Top {
@@ -381,7 +380,7 @@ impl<'de> Deserialize<'de> for Top {
                 Ok(sum)
             }
         }
-        // Scalars are rare.
+        // Scalar answers are rare, so they are not handled here.
         any.deserialize_any(Whole).map(Self)
     }
 }
@@ -390,21 +389,21 @@ impl<'de> Deserialize<'de> for Top {
 #[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// What is looked at in an output tensor of the Open Inference Protocol.
+/// The fields of an output tensor of the Open Inference Protocol that are checked.
 struct Tensor<'a> {
     has_name: bool,
-    /// Number of values that its shape promises, if it is a shape of numbers.
+    /// Number of values in its shape, if the shape is valid.
     size: Option<u64>,
     datatype: Option<&'a str>,
     data: Option<Tally>,
-    /// Whether the data is somewhere else: behind the JSON, or in memory that caller and server share.
+    /// Whether the data is stored elsewhere: after the JSON, or in shared memory.
     elsewhere: bool,
 }
 
 impl<'a> Tensor<'a> {
     fn of(tensor: &'a Value) -> Self {
         let shape = tensor.get("shape").and_then(Value::as_array);
-        // JSON made of Protocol Buffers has integers of 64 bits as texts.
+        // Protocol Buffers write 64-bit integers as strings in JSON.
         let side = |side: &Value| side.as_u64().or_else(|| side.as_str()?.parse().ok());
         let has = |name| tensor.get("parameters").is_some_and(|parameters| parameters.get(name).is_some());
         Self {
@@ -429,7 +428,7 @@ impl<'a> Tensor<'a> {
     }
 }
 
-/// An object with these fields. serde alone would take a list of their values too.
+/// An object with these fields. serde alone would also accept a list of the values.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -450,7 +449,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// An answer of V2 as it usually is.
+/// A typical answer of V2.
 #[derive(Deserialize)]
 struct Outputs<'a> {
     #[serde(borrow)]
@@ -459,7 +458,7 @@ struct Outputs<'a> {
     error: (),
 }
 
-/// A tensor with all that one usually has.
+/// A typical tensor.
 #[derive(Deserialize)]
 struct Named<'a> {
     #[serde(borrow, rename = "name")]
@@ -477,7 +476,7 @@ impl Named<'_> {
     }
 }
 
-/// An answer of V1 as it usually is.
+/// A typical answer of V1.
 #[derive(Deserialize)]
 struct Predictions {
     predictions: Option<Tally>,
@@ -485,7 +484,7 @@ struct Predictions {
     error: (),
 }
 
-/// A field that an answer usually does not have.
+/// A field that a typical answer does not have.
 fn unusual<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
     Err(D::Error::custom("it may be an error"))
 }
@@ -505,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_values_are_a_share() {
+    fn missing_values_are_counted_as_a_share() {
         let census = tensor(json!([2, 2]), "FP32", json!([[0.5, null], ["NaN", 1]]));
         assert_eq!((census.values, census.missing, census.nulls, census.invalid), (4, 2, 1, None));
         assert_eq!(census.missing_share(), Some(0.5));
@@ -514,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_promises_have_a_name() {
+    fn protocol_violations_are_named() {
         let invalid = |answer: Value, promise| Census::of(&answer, promise).invalid;
         assert_eq!(invalid(json!({"predictions": [1]}), Promise::Tensors), Some("missing"));
         assert_eq!(invalid(json!([1]), Promise::Predictions), Some("missing"));
@@ -541,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn usual_answers_need_not_be_kept() {
+    fn typical_answers_are_counted_without_being_kept() {
         let usual = r#"{"model_name":"m","outputs":[{"name":"p","shape":[2],"datatype":"FP64","data":[0.5,null]}]}"#;
         let census = Census { values: 2, missing: 1, nulls: 1, of_values: true, ..Census::default() };
         assert_eq!(Census::of_json(usual.as_bytes(), Promise::Tensors), Some(census));
@@ -568,7 +567,7 @@ mod tests {
         }
     }
 
-    /// Some JSON: lists in lists, objects, texts, numbers.
+    /// Random JSON: nested lists, objects, strings, numbers.
     fn any_json() -> impl Strategy<Value = Value> {
         let scalar = prop_oneof![
             Just(Value::Null),
@@ -590,7 +589,8 @@ mod tests {
     const DATATYPES: [&str; 7] = ["FP64", "INT8", "UINT8", "BOOL", "BYTES", "BF16", "OWN"];
 
     proptest! {
-        /// Whatever an answer holds, no more is missing than there is; and reading it without keeping it says the same, or nothing.
+        /// The number of missing values never exceeds the number of values. Counting without keeping the answer gives the same result or
+        /// none.
         #[test]
         fn any_answer_can_be_counted(value in any_json(), text in r#"[\[\]{}",:0-9a-z]{0,60}"#) {
             let other: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
@@ -604,9 +604,9 @@ mod tests {
             }
         }
 
-        /// The same for tensors that are nearly right.
+        /// The same for tensors that are almost valid.
         #[test]
-        fn tensors_are_judged_alike(data in any_json(), shape in prop::collection::vec(0_u64..4, 0..3), datatype in prop::sample::select(DATATYPES.to_vec())) {
+        fn both_ways_of_counting_agree_on_tensors(data in any_json(), shape in prop::collection::vec(0_u64..4, 0..3), datatype in prop::sample::select(DATATYPES.to_vec())) {
             let answer = json!({"outputs": [{"name": "p", "shape": shape, "datatype": datatype, "data": data}]});
             let census = Census::of(&answer, Promise::Tensors);
             prop_assert_eq!(Census::of_json(answer.to_string().as_bytes(), Promise::Tensors), Some(census));

@@ -1,23 +1,23 @@
-//! Pairs of a live and a mirrored answer that are worth keeping: how they differ, and what of them may be kept. Pure.
+//! Pairs of live and mirrored answers that are kept as examples: their differences, and which parts may be kept. Pure.
 
 use serde_json::Value;
 use serin_schemas::records::{CapturedAnswer, Prediction};
 
-/// What stands in the place of what must not be kept.
+/// Replaces values that must not be kept.
 const REDACTED: &str = "[redacted]";
 
 /// One answer with its body.
 #[derive(Clone, Debug)]
 pub(crate) struct Answered {
     pub(crate) prediction: Prediction,
-    /// The whole body; `None` when it was too large to keep.
+    /// The whole body; `None` if it was too large to keep.
     pub(crate) body: Option<Vec<u8>>,
-    /// Its length.
+    /// Length of the body.
     pub(crate) bytes: u64,
 }
 
 impl Answered {
-    /// As it is kept.
+    /// The answer as it is stored.
     pub(crate) fn captured(&self, redact: &[String], most: usize) -> CapturedAnswer {
         let Prediction { version, arm, status, error, latency_us, .. } = &self.prediction;
         CapturedAnswer {
@@ -32,7 +32,7 @@ impl Answered {
     }
 }
 
-/// How two answers to one call differ, a sentence each. Numbers that differ by at most `tolerance` agree.
+/// The differences between two answers to one call, one line each. Numbers that differ by at most `tolerance` are equal.
 pub(crate) fn differences(live: &Prediction, shadow: &Prediction, tolerance: f64) -> Vec<String> {
     let mut found = Vec::new();
     let or_ok = |text: &Option<String>| text.clone().unwrap_or_else(|| "ok".to_owned());
@@ -50,17 +50,23 @@ pub(crate) fn differences(live: &Prediction, shadow: &Prediction, tolerance: f64
     if live.unread != shadow.unread {
         found.push(format!("read: {} against {}", or_ok(&live.unread), or_ok(&shadow.unread)));
     }
-    let told = |name: &&String| !name.starts_with("response.");
-    for name in
-        live.outputs.keys().chain(shadow.outputs.keys().filter(|name| !live.outputs.contains_key(*name))).filter(told)
+    let of_rules = |name: &&String| !name.starts_with("response.");
+    for name in live
+        .outputs
+        .keys()
+        .chain(shadow.outputs.keys().filter(|name| !live.outputs.contains_key(*name)))
+        .filter(of_rules)
     {
         match (live.outputs.get(name), shadow.outputs.get(name)) {
             (Some(a), Some(b)) if (a - b).abs() <= tolerance => {}
             (a, b) => found.push(format!("{name}: {} against {}", shown(a), shown(b))),
         }
     }
-    for name in
-        live.classes.keys().chain(shadow.classes.keys().filter(|name| !live.classes.contains_key(*name))).filter(told)
+    for name in live
+        .classes
+        .keys()
+        .chain(shadow.classes.keys().filter(|name| !live.classes.contains_key(*name)))
+        .filter(of_rules)
     {
         if live.classes.get(name) != shadow.classes.get(name) {
             found.push(format!(
@@ -77,8 +83,7 @@ fn shown<T: ToString>(value: Option<&T>) -> String {
     value.map_or_else(|| "nothing".to_owned(), ToString::to_string)
 }
 
-/// What of a body is kept: without what must not be, and cut. `None` when something must not be kept and nobody can tell where it
-/// is.
+/// The part of a body that is kept: redacted and truncated. `None` if something must be redacted but the body is not JSON.
 pub(crate) fn keep(body: &[u8], redact: &[String], most: usize) -> Option<String> {
     let text = if redact.is_empty() {
         String::from_utf8_lossy(body).into_owned()
@@ -98,7 +103,7 @@ pub(crate) fn keep(body: &[u8], redact: &[String], most: usize) -> Option<String
     Some(cut(text, most))
 }
 
-/// Hides the values of a key, and the data of a tensor of that name, at any depth.
+/// Redacts the values of a key, and the data of a tensor of that name, at any depth.
 fn hide(value: &mut Value, name: &str) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| hide(item, name)),
@@ -125,7 +130,7 @@ fn cut(mut text: String, most: usize) -> String {
     text
 }
 
-/// Examples that may still be kept, per model: so many a minute.
+/// Number of examples kept in the current minute, per model.
 #[derive(Debug, Default)]
 pub(crate) struct Budget {
     minute: u64,
@@ -133,7 +138,7 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// Takes one example if there is room in this minute.
+    /// Takes one example if the limit of this minute is not reached.
     pub(crate) fn take(&mut self, minute: u64, most: u32) -> bool {
         if self.minute != minute {
             *self = Self { minute, kept: 0 };
@@ -157,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_differ_in_what_they_say() {
+    fn differences_between_answers() {
         let live = answer(&[("late", 0.18), ("response.bytes", 99.0)], &[("label", "no")]);
         assert_eq!(differences(&live, &live, 0.0), Vec::<String>::new());
         let other = answer(&[("late", 0.93), ("response.bytes", 12.0)], &[("label", "yes")]);
@@ -169,19 +174,19 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_be_kept_is_hidden() {
+    fn redacted_values_are_not_kept() {
         let body = json!({"user": {"email": "a@b.c", "id": 7}, "inputs": [{"name": "iban", "data": ["DE1"]}, {"name": "x", "data": [1]}]});
         let rules = ["email".to_owned(), "iban".to_owned(), "/user/id".to_owned()];
         let kept = keep(body.to_string().as_bytes(), &rules, 1000).unwrap();
         let kept: Value = serde_json::from_str(&kept).unwrap();
         assert_eq!(kept["user"], json!({"email": REDACTED, "id": REDACTED}));
         assert_eq!((&kept["inputs"][0]["data"], &kept["inputs"][1]["data"]), (&json!(REDACTED), &json!([1])));
-        assert_eq!(keep(b"plain text", &rules, 1000), None, "nobody can tell where an email is");
+        assert_eq!(keep(b"plain text", &rules, 1000), None, "an email cannot be located");
         assert_eq!(keep("äöü".as_bytes(), &[], 3).unwrap(), "ä…");
     }
 
     #[test]
-    fn a_minute_has_room_for_so_many() {
+    fn the_number_of_examples_per_minute_is_limited() {
         let mut budget = Budget::default();
         let kept: Vec<bool> = [5, 5, 5, 6].map(|minute| budget.take(minute, 2)).into();
         assert_eq!(kept, [true, true, false, true]);

@@ -1,8 +1,7 @@
-//! The messages of a gRPC answer of the Open Inference Protocol, read as they pass. Pure, and bounded.
+//! The messages of a gRPC answer of the Open Inference Protocol, read as they pass through. Pure, and bounded in memory.
 //!
-//! `ModelInfer` answers with one `ModelInferResponse`. `ModelStreamInfer` answers with any number of
-//! `ModelStreamInferResponse`: each holds an error (field 1) or a `ModelInferResponse` (field 2), while the status of the call
-//! stays OK.
+//! `ModelInfer` answers with one `ModelInferResponse`. `ModelStreamInfer` answers with any number of `ModelStreamInferResponse`: each
+//! contains an error (field 1) or a `ModelInferResponse` (field 2), while the status of the call stays OK.
 
 use serde_json::Value;
 
@@ -24,23 +23,23 @@ use crate::{
 pub(crate) struct Messages {
     /// Whether each message wraps an answer or an error.
     wrapped: bool,
-    /// How compressed messages are compressed, as `grpc-encoding` has it.
+    /// The compression of compressed messages, from `grpc-encoding`.
     encoding: Box<str>,
-    /// Longest message that is read.
+    /// Maximum size of a message that is read.
     keep: usize,
-    /// The message that is not whole yet, with its prefix.
+    /// The incomplete message, with its prefix.
     partial: Vec<u8>,
-    /// Bytes of a message that is too large to read, still to come.
+    /// Remaining bytes of a message that is too large to read.
     skip: usize,
-    heard: Heard,
+    result: ReadMessages,
 }
 
-/// What the messages said.
+/// The content of the messages.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Heard {
-    /// The first answer, as JSON: output rules read it.
+pub(crate) struct ReadMessages {
+    /// The first answer as JSON. Output rules read it.
     pub(crate) first: Option<Value>,
-    /// All answers, counted.
+    /// The counts of all answers.
     pub(crate) census: Census,
     /// The worst finding.
     pub(crate) content: Content,
@@ -48,24 +47,24 @@ pub(crate) struct Heard {
     any: bool,
 }
 
-impl Heard {
-    /// What the content of the whole answer is.
+impl ReadMessages {
+    /// The content of the whole answer.
     pub(crate) fn content(&self) -> Content {
         let any = if self.any { Content::Good } else { Content::Unusable("empty") };
         self.content.or_worse(self.census.content()).or_worse(any)
     }
 }
 
-/// Bytes that show whether a message that is too large is an error.
+/// Number of bytes that show whether a message that is too large is an error.
 const BEGINNING: usize = PREFIX + 1;
 
 impl Messages {
-    /// For the answer to a call; `wrapped` for `ModelStreamInfer`. `encoding` is how compressed messages are compressed.
+    /// A reader for the answer to a call; `wrapped` for `ModelStreamInfer`. `encoding` is the compression of compressed messages.
     pub(crate) fn new(wrapped: bool, encoding: &str, keep: usize) -> Self {
-        Self { wrapped, encoding: encoding.into(), keep, partial: Vec::new(), skip: 0, heard: Heard::default() }
+        Self { wrapped, encoding: encoding.into(), keep, partial: Vec::new(), skip: 0, result: ReadMessages::default() }
     }
 
-    /// A piece of the answer.
+    /// Takes a chunk of the answer.
     pub(crate) fn feed(&mut self, mut piece: &[u8]) {
         while !piece.is_empty() {
             let skipped = self.skip.min(piece.len());
@@ -98,23 +97,23 @@ impl Messages {
         }
     }
 
-    /// What was read.
-    pub(crate) fn into_heard(mut self) -> Heard {
+    /// The result for a complete answer.
+    pub(crate) fn finish(mut self) -> ReadMessages {
         if !self.partial.is_empty() || self.skip > 0 {
-            // The last message is not whole, and its caller cannot read it.
-            self.heard.content = self.heard.content.or_worse(Content::Failed("truncated"));
+            // The last message is incomplete, so the caller cannot read it.
+            self.result.content = self.result.content.or_worse(Content::Failed("truncated"));
         }
-        self.heard
+        self.result
     }
 
-    /// What was read of an answer that did not end.
-    pub(crate) fn into_part(self) -> Heard {
-        self.heard
+    /// The result for an answer that ended early.
+    pub(crate) fn finish_early(self) -> ReadMessages {
+        self.result
     }
 
     fn note(&mut self, content: Content) {
-        self.heard.any |= content != Content::Good;
-        self.heard.content = self.heard.content.or_worse(content);
+        self.result.any |= content != Content::Good;
+        self.result.content = self.result.content.or_worse(content);
     }
 
     fn read(&mut self, compressed: u8, message: &[u8]) -> Content {
@@ -132,7 +131,7 @@ impl Messages {
         Decoder::named(&self.encoding, self.keep as u64)?.whole(message)
     }
 
-    /// One message, not compressed.
+    /// Reads one decompressed message.
     fn answer(&mut self, message: &[u8]) -> Content {
         if !self.wrapped {
             return self.count(message);
@@ -152,21 +151,21 @@ impl Messages {
         content
     }
 
-    /// One `ModelInferResponse`.
+    /// Counts one `ModelInferResponse`.
     fn count(&mut self, answer: &[u8]) -> Content {
         let Some(value) = tensors::infer_message(answer) else { return Content::Unusable("unparsable") };
         // The last message of a decoupled model has no outputs.
         let is_last = self.wrapped && value["outputs"].as_array().is_some_and(Vec::is_empty);
         if !is_last {
-            self.heard.any = true;
-            self.heard.census.add(&Census::of(&value, Promise::Tensors));
+            self.result.any = true;
+            self.result.census.add(&Census::of(&value, Promise::Tensors));
         }
-        self.heard.first.get_or_insert(value);
+        self.result.first.get_or_insert(value);
         Content::Good
     }
 }
 
-/// The tag of field 1 as a text.
+/// The tag of field 1 with a length-delimited value.
 const ERROR: u8 = 1 << 3 | 2;
 
 #[cfg(test)]
@@ -195,10 +194,10 @@ mod tests {
         framed(&message).to_vec()
     }
 
-    fn hear(wrapped: bool, body: &[u8], size: usize) -> Heard {
+    fn read_all(wrapped: bool, body: &[u8], size: usize) -> ReadMessages {
         let mut messages = Messages::new(wrapped, "", KEEP);
         body.chunks(size).for_each(|piece| messages.feed(piece));
-        messages.into_heard()
+        messages.finish()
     }
 
     #[test]
@@ -207,44 +206,44 @@ mod tests {
         let large = wrapped(1, &[b'x'; 3 * KEEP]);
         for body in [error.clone(), [good.clone(), error].concat(), [large, good.clone()].concat()] {
             for size in [1, 7, body.len()] {
-                assert_eq!(hear(true, &body, size).content(), Content::Failed("error_message"));
+                assert_eq!(read_all(true, &body, size).content(), Content::Failed("error_message"));
             }
         }
         let no_error = [wrapped(1, b""), good].concat();
-        assert_eq!(hear(true, &no_error, 3).content(), Content::Good);
+        assert_eq!(read_all(true, &no_error, 3).content(), Content::Good);
     }
 
     #[test]
-    fn what_no_caller_can_use() {
+    fn unusable_answers() {
         let nan = answer(&[f64::NAN]);
-        assert_eq!(hear(false, &framed(&nan), 4).content(), Content::Unusable("nan"));
-        assert_eq!(hear(true, &wrapped(2, &nan), 4).content(), Content::Unusable("nan"));
-        assert_eq!(hear(false, b"", 4).content(), Content::Unusable("empty"));
-        assert_eq!(hear(false, b"\0\0\0\0\0", 4).content(), Content::Unusable("empty"));
-        assert_eq!(hear(true, &wrapped(2, b""), 4).content(), Content::Unusable("empty"));
-        assert_eq!(hear(false, b"\0\0\0\0\x02\xff\xff", 4).content(), Content::Unusable("unparsable"));
+        assert_eq!(read_all(false, &framed(&nan), 4).content(), Content::Unusable("nan"));
+        assert_eq!(read_all(true, &wrapped(2, &nan), 4).content(), Content::Unusable("nan"));
+        assert_eq!(read_all(false, b"", 4).content(), Content::Unusable("empty"));
+        assert_eq!(read_all(false, b"\0\0\0\0\0", 4).content(), Content::Unusable("empty"));
+        assert_eq!(read_all(true, &wrapped(2, b""), 4).content(), Content::Unusable("empty"));
+        assert_eq!(read_all(false, b"\0\0\0\0\x02\xff\xff", 4).content(), Content::Unusable("unparsable"));
         let half = [wrapped(2, &nan), wrapped(2, &answer(&[1.0])), wrapped(2, b"")].concat();
-        let heard = hear(true, &half, 9);
-        assert_eq!((heard.content(), heard.census.missing_share()), (Content::Good, Some(0.5)));
-        assert_eq!(heard.first.unwrap()["outputs"][0]["data"], json!(["NaN"]));
+        let result = read_all(true, &half, 9);
+        assert_eq!((result.content(), result.census.missing_share()), (Content::Good, Some(0.5)));
+        assert_eq!(result.first.unwrap()["outputs"][0]["data"], json!(["NaN"]));
     }
 
     #[test]
-    fn what_is_not_read() {
+    fn answers_that_cannot_be_read() {
         let large = framed(&[answer(&[0.5]), vec![0x1a; 2 * KEEP]].concat());
-        assert_eq!(hear(false, &large, 100).content(), Content::Unread(Unread::TooLarge));
+        assert_eq!(read_all(false, &large, 100).content(), Content::Unread(Unread::TooLarge));
         let mut packed = Messages::new(false, "snappy", KEEP);
         packed.feed(b"\x01\0\0\0\x01x");
-        assert_eq!(packed.into_heard().content(), Content::Unread(Unread::Encoding));
-        assert_eq!(hear(false, b"\0\0\0\0\x09x", 100).content(), Content::Failed("truncated"));
+        assert_eq!(packed.finish().content(), Content::Unread(Unread::Encoding));
+        assert_eq!(read_all(false, b"\0\0\0\0\x09x", 100).content(), Content::Failed("truncated"));
     }
 
     proptest! {
-        /// Any bytes can be read, in any pieces, with the same result.
+        /// Any bytes can be read, in chunks of any size, with the same result.
         #[test]
-        fn pieces_do_not_matter(bytes in prop::collection::vec(any::<u8>(), 0..120), wrap: bool, size in 1_usize..20) {
+        fn the_result_does_not_depend_on_the_chunks(bytes in prop::collection::vec(any::<u8>(), 0..120), wrap: bool, size in 1_usize..20) {
             let body = [framed(&bytes).to_vec(), bytes].concat();
-            prop_assert_eq!(hear(wrap, &body, size), hear(wrap, &body, body.len()));
+            prop_assert_eq!(read_all(wrap, &body, size), read_all(wrap, &body, body.len()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What requests and answers say: what rules read of them, and what an answer is worth. Pure.
+//! The contents of requests and answers: the values that rules read from them, and the outcome of an answer. Pure.
 
 pub(crate) mod census;
 pub(crate) mod examples;

@@ -1,30 +1,30 @@
-//! What became of a call. Every call gets exactly one outcome, whatever its protocol. Pure.
+//! The outcome of a call. Every call gets exactly one outcome, independent of its protocol. Pure.
 //!
-//! `docs/outcomes.md` is the same for users: it has the table of outcomes by protocol, and every cause.
+//! `docs/outcomes.md` documents it for users: the table of outcomes by protocol, and every cause.
 
 use serin_schemas::records::Outcome;
 
 use crate::protocol::decoder::DecodeError;
 
-/// Why the router did not look into an answer with a 2xx status.
+/// Why the router did not read an answer with a 2xx status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unread {
-    /// It is larger than `limits.keep_body`, or becomes so when it is decompressed.
+    /// It exceeds `limits.keep_body`, possibly only when it is decompressed.
     TooLarge,
-    /// It is compressed in a way that the router does not know.
+    /// Its compression is not supported.
     Encoding,
-    /// The router reads no bodies of its content type.
+    /// Bodies of its content type are not read.
     ContentType,
-    /// It belongs to a gRPC service whose messages the router does not know.
+    /// It belongs to a gRPC service whose messages are unknown.
     Service,
-    /// Its status says that it has no content, and its protocol promises none.
+    /// Its status allows an empty body, and its protocol does not require content.
     NoContent,
-    /// It gets no event, so there is no reason to read it.
+    /// No event is written for it, so it need not be read.
     NotAsked,
 }
 
 impl Unread {
-    /// The word for it in events and metrics.
+    /// The name in events and metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::TooLarge => "too_large",
@@ -37,7 +37,7 @@ impl Unread {
     }
 }
 
-/// What the content of an answer with a 2xx status is.
+/// The content of an answer with a 2xx status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Content {
     /// It was read and is good.
@@ -45,14 +45,14 @@ pub(crate) enum Content {
     Good,
     /// It could not be read.
     Unread(Unread),
-    /// A caller cannot use it, for this cause.
+    /// Callers cannot use it, for this cause.
     Unusable(&'static str),
     /// It reports an error, or ends too early.
     Failed(&'static str),
 }
 
 impl Content {
-    /// The worse of two findings about one answer. The first wins when both are equally bad.
+    /// The worse of two findings about one answer. If both are equally bad, the first one is returned.
     pub(crate) fn or_worse(self, other: Self) -> Self {
         if other.rank() > self.rank() { other } else { self }
     }
@@ -77,7 +77,7 @@ impl From<DecodeError> for Content {
     }
 }
 
-/// The outcome that a status decides alone; `None` for 2xx, where the content decides.
+/// The outcome that a status determines alone; `None` for 2xx, where the content decides.
 pub(crate) fn of_status(status: i32) -> Option<Outcome> {
     match status {
         200..=299 => None,

@@ -1,6 +1,6 @@
-//! What a prediction event says about an answer with a 2xx status: its outputs, and whether a caller can use it. Pure.
+//! The content of an answer with a 2xx status for its prediction event: its outputs, and whether a caller can use it. Pure.
 //!
-//! Bodies come from others: whatever they hold, this must not panic, and what it keeps is bounded.
+//! Bodies are untrusted: no body may cause a panic, and the memory is bounded.
 
 use std::collections::BTreeMap;
 
@@ -12,35 +12,35 @@ use crate::{
     content::{
         census::Census,
         llm::Reply,
-        messages::Heard,
+        messages::ReadMessages,
         outcome::{Content, Unread},
         values::{first, first_of_tensor, header_text, number, scalar_text},
     },
     protocol::{Promise, decode::Encoding, written::Written},
 };
 
-/// What was found in an answer.
+/// The result of reading an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Outputs {
-    /// What the output rules found.
+    /// Values found by the output rules.
     pub(crate) numbers: BTreeMap<String, f64>,
     pub(crate) classes: BTreeMap<String, String>,
-    /// What the content is: of several findings the worst, of equal ones the first in the order of the rules.
+    /// The content: the worst finding. Of equal findings it is the first in the order of the rules.
     pub(crate) content: Content,
-    /// Share of the answer's values that are missing, if it could be read and has any.
+    /// Share of the answer's missing values, if it could be read and has values.
     pub(crate) missing_share: Option<f64>,
-    /// What the answer of a language model says.
+    /// Data of a language model's answer.
     pub(crate) reply: Option<Reply>,
-    /// The names that it has, where a rule found nothing: somebody may look for one of them.
+    /// Names in the answer, if a rule found nothing: one of them may be the intended one.
     pub(crate) names: Vec<String>,
 }
 
-/// Names of one answer that are looked at,
+/// Maximum number of names that are collected from one answer.
 const NAMES: usize = crate::content::seen::MOST;
-/// and how deep in it.
+/// Maximum depth at which names are collected.
 const DEPTH: usize = 4;
 
-/// Reads a whole body and applies output rules to it. `ok` is whether its status is 200 or another one that comes with content.
+/// Reads a whole body and applies output rules to it. `ok` is whether its status is 200 or another one that requires content.
 pub(crate) fn read(
     rules: &[OutputRule],
     headers: &HeaderMap,
@@ -87,7 +87,7 @@ pub(crate) fn read(
     outputs
 }
 
-/// Applies output rules to an answer whose body is not read, and which is so far `content`.
+/// Applies output rules to an answer whose body is not read and whose content so far is `content`.
 pub(crate) fn of_headers(rules: &[OutputRule], headers: &HeaderMap, content: Content) -> Outputs {
     let mut outputs = Outputs::default();
     read_rules(&mut outputs, rules.iter().filter(|rule| in_header(rule)), headers, &Value::Null);
@@ -95,13 +95,13 @@ pub(crate) fn of_headers(rules: &[OutputRule], headers: &HeaderMap, content: Con
     outputs
 }
 
-/// Applies output rules to the messages of a gRPC answer: to the first answer in them.
-pub(crate) fn of_messages(rules: &[OutputRule], headers: &HeaderMap, heard: &Heard) -> Outputs {
-    let Some(first) = &heard.first else { return of_headers(rules, headers, heard.content()) };
+/// Applies output rules to the first answer in the messages of a gRPC answer.
+pub(crate) fn of_messages(rules: &[OutputRule], headers: &HeaderMap, messages: &ReadMessages) -> Outputs {
+    let Some(first) = &messages.first else { return of_headers(rules, headers, messages.content()) };
     let mut outputs = Outputs::default();
     read_rules(&mut outputs, rules.iter(), headers, first);
-    outputs.content = outputs.content.or_worse(heard.content());
-    outputs.missing_share = heard.census.missing_share();
+    outputs.content = outputs.content.or_worse(messages.content());
+    outputs.missing_share = messages.census.missing_share();
     outputs
 }
 
@@ -114,7 +114,7 @@ fn of_value(rules: &[OutputRule], headers: &HeaderMap, answer: &Value, promise: 
     outputs
 }
 
-/// What a body is that cannot be read although it may have been meant so; `expected` if somebody looks into it.
+/// The content of a body that cannot be parsed; `expected` if rules or the protocol require its content.
 fn unreadable(body: &[u8], written: Written, expected: bool) -> Content {
     match written {
         Written::Html => Content::Unusable("html"),
@@ -125,7 +125,7 @@ fn unreadable(body: &[u8], written: Written, expected: bool) -> Content {
     }
 }
 
-/// Whether a text begins as an HTML page does.
+/// Whether a text starts like an HTML page.
 fn is_page(body: &[u8]) -> bool {
     let text = body.trim_ascii_start();
     [&b"<!doctype html"[..], b"<html"]
@@ -162,7 +162,7 @@ fn read_rules<'a>(
     }
 }
 
-/// Names in an answer under which a rule of this kind could find something.
+/// Names in an answer under which a rule of this kind could find a value.
 fn names_in(answer: &Value, source: &OutputSource) -> Vec<String> {
     let mut names = Vec::new();
     match source {
@@ -177,7 +177,7 @@ fn names_in(answer: &Value, source: &OutputSource) -> Vec<String> {
     names
 }
 
-/// The pointers to the scalars in an answer, of lists the first.
+/// The pointers to the scalars of an answer, for lists only to the first item.
 fn pointers(value: &Value, at: &mut String, depth: usize, into: &mut Vec<String>) {
     let length = at.len();
     match value {
@@ -202,7 +202,7 @@ fn pointers(value: &Value, at: &mut String, depth: usize, into: &mut Vec<String>
     }
 }
 
-/// Keeps one output, or says why nobody can use it.
+/// Stores one output, or returns why it is unusable.
 fn keep(outputs: &mut Outputs, rule: &OutputRule, value: &Value) -> Result<(), &'static str> {
     let value = first(value);
     match value {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_caller_cannot_use_has_a_cause() {
+    fn unusable_outputs_have_a_cause() {
         let with = |data: &str| format!(r#"{{"outputs":[{{"name":"p","data":{data}}}]}}"#);
         for (body, cause) in [
             (with("[NaN]"), "nan"),
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_an_answer_are_told_where_a_rule_found_nothing() {
+    fn the_names_of_an_answer_are_returned_if_a_rule_found_nothing() {
         let names = |source: OutputSource, body: &str| {
             let rule = OutputRule { required: false, ..rule(OutputKind::Number, source) };
             read(&[rule], &HeaderMap::new(), body.as_bytes(), Promise::Nothing).names
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn every_protocol_has_answers_that_no_caller_can_use() {
+    fn unusable_answers_of_every_protocol() {
         use Content::{Failed, Good, Unread as Not, Unusable};
         use Promise as P;
         let empty = Unusable("empty");
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_answer_is_good_for_nobody_unless_its_status_says_so() {
+    fn an_empty_answer_is_unusable_unless_its_status_allows_it() {
         let empty = |promise, ok| super::read(&[], &HeaderMap::new(), b"", Written::Text, promise, ok).content;
         assert_eq!(empty(Promise::Nothing, true), Content::Unusable("empty"));
         assert_eq!(empty(Promise::Nothing, false), Content::Unread(Unread::NoContent));
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_for_headers_alone_leave_the_body_to_the_census() {
+    fn rules_that_read_only_headers_leave_the_body_to_the_census() {
         let tokens = OutputRule { max: None, ..rule(OutputKind::Number, OutputSource::Header("x-n".into())) };
         let mut headers = of_type("application/json");
         headers.insert("x-n", "12".parse().unwrap());
@@ -452,7 +452,7 @@ mod tests {
         let numbers = BTreeMap::from([("score".to_owned(), 12.0)]);
         for (body, missing_share, content) in [
             (&br#"{"predictions":[1,null]}"#[..], Some(0.5), Content::Good),
-            // No JSON in the strict sense, and read all the same.
+            // Not strictly valid JSON, but read anyway.
             (br#"{"predictions":[NaN,1]}"#, Some(0.5), Content::Good),
             (b"{}", None, Content::Unusable("missing")),
             (br#"{"predictions":[1"#, None, Content::Unusable("unparsable")),
@@ -465,7 +465,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a server answers, reading it neither panics nor keeps more than the bound, and numbers are finite.
+        /// Reading any answer neither panics nor exceeds the memory bound, and all numbers are finite.
         #[test]
         fn any_answer_can_be_read(body in proptest::collection::vec(any::<u8>(), 0..200), text in ".{0,200}") {
             for body in [body.as_slice(), text.as_bytes(), format!("{{\"outputs\":[{{\"name\":\"p\",\"data\":[{text}]}}]}}").as_bytes()] {
@@ -477,9 +477,9 @@ mod tests {
             }
         }
 
-        /// A body is judged the same whether or not its values are kept.
+        /// A body gets the same result whether or not its values are kept.
         #[test]
-        fn the_quick_way_says_the_same(text in r#"[\[\]{}",:0-9anul.-]{0,60}"#, value in ".{0,10}") {
+        fn the_fast_path_gives_the_same_result(text in r#"[\[\]{}",:0-9anul.-]{0,60}"#, value in ".{0,10}") {
             for body in [text.clone(), format!(r#"{{"predictions":[{text}]}}"#), format!(r#"{{"error":"{value}","predictions":[1]}}"#)] {
                 for promise in [Promise::Nothing, Promise::Json, Promise::Tensors, Promise::Predictions] {
                     let Some(quick) = Census::of_json(body.as_bytes(), promise) else { continue };

@@ -1,6 +1,6 @@
-//! What is read from a request: segments, the sticky key, targets, features. Pure.
+//! Values that are read from a request: segments, the sticky key, targets, features. Pure.
 //!
-//! Requests come from others: whatever they hold, this must not panic, and what it keeps is bounded.
+//! Requests are untrusted: no request may cause a panic, and the memory is bounded.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -17,15 +17,15 @@ use crate::{
     },
 };
 
-/// A request, as rules see it: its headers, and what was read of its body.
+/// The parts of a request that rules can read: its headers, and the requested values of its body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen<'a> {
     pub(crate) headers: &'a HeaderMap,
-    /// `None`: it has nothing that rules could read. An error: it may have it, and could not be read.
+    /// `None`: the body contains no values that rules could read. An error: it may contain them but could not be read.
     pub(crate) body: Result<Option<&'a Value>, Unread>,
 }
 
-/// What a rule finds: nothing, a text, or something that cannot be read.
+/// Result of a rule: nothing, a text, or an unreadable value.
 type Found = Result<Option<String>, Unread>;
 
 /// Features of a request.
@@ -35,10 +35,10 @@ pub(crate) struct Features {
     pub(crate) classes: BTreeMap<String, String>,
 }
 
-/// Headers that name a session, the first of them that is there.
+/// Headers that name a session, in order of precedence.
 const SESSION_HEADERS: [&str; 3] = ["x-session-id", "mcp-session-id", "x-conversation-id"];
 
-/// Places in a body that name a session or conversation, the first of them that is there.
+/// Positions in a body that name a session or conversation, in order of precedence.
 const SESSION_POINTERS: [&str; 7] = [
     "/conversation/id",
     "/conversation",
@@ -49,10 +49,10 @@ const SESSION_POINTERS: [&str; 7] = [
     "/parameters/session_id",
 ];
 
-/// Names the response that the next one of a chain goes on from.
+/// The previous response of a chain.
 const PREVIOUS: &str = "/previous_response_id";
 
-/// What of request bodies is asked for, to decide and to report.
+/// The values that are requested from bodies of requests, for decisions and for events.
 pub(crate) fn asks(
     sticky: Option<&StickyKey>,
     targets: &[TargetSpec],
@@ -98,7 +98,7 @@ fn parameter_at(name: &str) -> String {
     format!("/parameters/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
-/// A scalar as it is, however long.
+/// A scalar without truncation.
 fn whole(value: &Value) -> Found {
     match first(value) {
         Value::String(text) if text.len() >= LONGEST_TEXT - 16 => Err(Unread::TooLong),
@@ -108,7 +108,7 @@ fn whole(value: &Value) -> Found {
     }
 }
 
-/// A scalar, cut.
+/// A scalar, truncated.
 fn short(value: &Value) -> Found {
     match first(value) {
         Value::Object(_) => Err(Unread::NotScalar),
@@ -117,7 +117,7 @@ fn short(value: &Value) -> Found {
 }
 
 impl Seen<'_> {
-    /// The value of each segment dimension that the request has, and why one could not be read.
+    /// The value of each segment dimension in the request, and why a value could not be read.
     pub(crate) fn segments(self, specs: &[SegmentSpec]) -> (BTreeMap<String, String>, Option<Unread>) {
         let (mut found, mut unread) = (BTreeMap::new(), None);
         for spec in specs {
@@ -139,7 +139,7 @@ impl Seen<'_> {
     /// The sticky key.
     pub(crate) fn sticky_key(self, key: &StickyKey) -> Found {
         match key {
-            // Not cut: two keys that differ at their ends are two keys.
+            // Not truncated: keys that differ only at their ends are different keys.
             StickyKey::Header(name) => {
                 Ok(header_text(self.headers, name).map(Cow::into_owned).filter(|text| !text.is_empty()))
             }
@@ -147,7 +147,7 @@ impl Seen<'_> {
             StickyKey::Json(pointer) => self.at(pointer, whole),
             StickyKey::Parameter(name) => self.at(&parameter_at(name), whole),
             StickyKey::Session => self.session(),
-            // A sequence number of 0 says that there is no sequence.
+            // A sequence number of 0 means that there is no sequence.
             StickyKey::Sequence => Ok(self.at("/parameters/sequence_id", whole)?.filter(|sequence| sequence != "0")),
         }
     }
@@ -167,7 +167,7 @@ impl Seen<'_> {
         Ok(None)
     }
 
-    /// The response that the one that is asked for goes on from.
+    /// The response that the requested one continues.
     pub(crate) fn previous(self) -> Found {
         self.at(PREVIOUS, whole)
     }
@@ -184,7 +184,7 @@ impl Seen<'_> {
         Ok(None)
     }
 
-    /// Features and their ages when the request came.
+    /// The features of the request, and their ages at its arrival.
     pub(crate) fn features(self, specs: &[FeatureSpec], arrived: EventTime) -> Features {
         let mut features = Features::default();
         for spec in specs {
@@ -251,7 +251,7 @@ impl Seen<'_> {
     }
 }
 
-/// A point in time: RFC 3339, or a number of seconds, milliseconds or microseconds since 1970, told apart by its size.
+/// Parses a point in time: RFC 3339, or a number of seconds, milliseconds or microseconds since 1970, distinguished by its size.
 fn time(value: &Value) -> Option<EventTime> {
     if let Value::String(text) = value
         && let Some(time) = EventTime::from_rfc3339(text)
@@ -259,7 +259,7 @@ fn time(value: &Value) -> Option<EventTime> {
         return Some(time);
     }
     let number = number(value).ok().filter(|number| *number > 0.0)?;
-    // The year 5138 in seconds, 1973 in milliseconds; likewise for milliseconds and microseconds.
+    // 1e11 is the year 5138 in seconds and 1973 in milliseconds; the same holds for milliseconds and microseconds.
     let micros = if number < 1e11 {
         number * 1e6
     } else if number < 1e14 {
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn long_keys_that_differ_at_their_ends_are_two_keys() {
+    fn long_keys_that_differ_at_their_ends_are_different_keys() {
         let long = |end: &str| format!("{}{end}", "x".repeat(300));
         let key = |text: String| {
             Seen { headers: &HeaderMap::new(), body: Ok(Some(&json!({ "user": text }))) }
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_and_cannot_be_read_is_said() {
+    fn present_but_unreadable_values_are_reported() {
         let json = |pointer: &str| StickyKey::Json(pointer.to_owned());
         let headers = headers(&[("x-session-id", "s1"), ("cookie", "a=\u{e9}; user=u7")]);
         let body = json!({"user": {"id": 7}, "long": "x".repeat(LONGEST_TEXT), "none": null, "empty": ""});
@@ -346,11 +346,11 @@ mod tests {
         assert_eq!(
             seen.sticky_key(&StickyKey::Cookie("user".into())),
             Ok(Some("u7".into())),
-            "beside one that is not ASCII"
+            "next to a cookie that is not ASCII"
         );
         let seen = Seen { headers: &headers, body: Err(Unread::TooLarge) };
         assert_eq!(seen.sticky_key(&json("/user")), Err(Unread::TooLarge));
-        assert_eq!(seen.sticky_key(&StickyKey::Session), Ok(Some("s1".into())), "a header needs no body");
+        assert_eq!(seen.sticky_key(&StickyKey::Session), Ok(Some("s1".into())), "a header does not need the body");
         let segment = |source| [SegmentSpec { name: "s".into(), source, top: 10 }];
         assert_eq!(
             seen.segments(&segment(SegmentSource::Json("/a".into()))),
@@ -370,13 +370,13 @@ mod tests {
             is: is.iter().map(|&value| value.to_owned()).collect(),
             arm: TargetArm::Canary,
         };
-        let targets = [target("ml", &["ml", "fraud"]), target("anybody", &[])];
+        let targets = [target("ml", &["ml", "fraud"]), target("everyone", &[])];
         let found = |pairs: &[(&'static str, &str)]| {
             let headers = headers(pairs);
             Seen { headers: &headers, body: Ok(None) }.target(&targets).unwrap().map(|target| target.name.clone())
         };
         assert_eq!(found(&[("x-team", "fraud")]).as_deref(), Some("ml"));
-        assert_eq!(found(&[("x-team", "ads")]).as_deref(), Some("anybody"));
+        assert_eq!(found(&[("x-team", "ads")]).as_deref(), Some("everyone"));
         assert_eq!(found(&[]), None);
     }
 

@@ -1,6 +1,6 @@
-//! Names that come in answers and feedback, for whoever looks for a value under another name.
+//! Names seen in answers and feedback, for operators that look for a value under another name.
 //!
-//! Others choose these names, so what is kept has a bound.
+//! The names are untrusted, so their number and length are bounded.
 
 use std::{
     collections::BTreeSet,
@@ -10,12 +10,12 @@ use std::{
     },
 };
 
-/// Names that are kept,
+/// Maximum number of names that are kept.
 pub(crate) const MOST: usize = 32;
-/// and bytes of one.
+/// Maximum length of a name in bytes.
 const LONGEST: usize = 128;
 
-/// The first names that came.
+/// The first names that were seen.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     names: Mutex<BTreeSet<String>>,
@@ -23,7 +23,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Notes names.
+    /// Adds names.
     pub(crate) fn note<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         if self.full.load(Ordering::Relaxed) {
             return;
@@ -40,7 +40,7 @@ impl Names {
         }
     }
 
-    /// All of them, in order.
+    /// All names, sorted.
     pub(crate) fn all(&self) -> Vec<String> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }

@@ -1,14 +1,14 @@
-//! Scalars in JSON bodies and headers of others. Pure; what is kept is bounded.
+//! Scalars in untrusted JSON bodies and headers. Pure, and bounded in memory.
 
 use std::borrow::Cow;
 
 use http::HeaderMap;
 use serde_json::Value;
 
-/// Longest class, segment value or key that is kept, in bytes.
+/// Maximum length of a class, segment value or key in bytes.
 pub(crate) const LONGEST: usize = 128;
 
-/// The first scalar of nested arrays; an empty array stays one.
+/// The first scalar of nested arrays; an empty array is returned as it is.
 pub(crate) fn first(mut value: &Value) -> &Value {
     while let Value::Array(items) = value {
         match items.first() {
@@ -29,7 +29,7 @@ pub(crate) fn number(value: &Value) -> Result<f64, &'static str> {
     if number.is_finite() { Ok(number) } else { Err("nan") }
 }
 
-/// A scalar as text, cut at [`LONGEST`].
+/// A scalar as text, truncated to [`LONGEST`].
 pub(crate) fn scalar_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(cut(text).to_owned()),
@@ -39,7 +39,7 @@ pub(crate) fn scalar_text(value: &Value) -> Option<String> {
     }
 }
 
-/// A text cut at [`LONGEST`] bytes, between characters.
+/// A text truncated to [`LONGEST`] bytes at a character boundary.
 pub(crate) fn cut(text: &str) -> &str {
     if text.len() <= LONGEST {
         return text;
@@ -48,7 +48,7 @@ pub(crate) fn cut(text: &str) -> &str {
     &text[..end]
 }
 
-/// First value of a named tensor; an empty tensor is an empty array.
+/// The first value of a named tensor; an empty tensor is an empty array.
 pub(crate) fn first_of_tensor(body: &Value, list: &str, name: &str) -> Option<Value> {
     let tensors = body.get(list)?.as_array()?;
     let tensor = tensors.iter().find(|tensor| tensor.get("name").and_then(Value::as_str) == Some(name))?;

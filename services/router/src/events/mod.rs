@@ -1,13 +1,12 @@
-//! Events off the hot path, with promises that hold.
+//! Events, written off the hot path with ordering guarantees.
 //!
-//! For each partition of `events` there is a **lane**: the number of the last record sent there and the event time below
-//! which nothing may follow. A prediction gets its completion time and its number, and is queued, all under the lane's lock;
-//! a heartbeat raises the lane's floor under the same lock. So in every partition the order of `seq` is the order of sending,
-//! and no event after a heartbeat has an earlier event time than the heartbeat's low watermark, even if the wall clock
-//! steps back.
+//! Each partition of `events` has a **lane**: the number of the last record sent and a floor, the event time below which no event may
+//! follow. A prediction gets its completion time and number and is queued under the lane's lock; a heartbeat raises the floor under the
+//! same lock. In every partition the order of `seq` is therefore the order of sending, and no event after a heartbeat has an earlier event
+//! time than its low watermark, even if the wall clock steps back.
 //!
-//! The queue belongs to the log's writer and is bounded. When it is full the event is dropped, counted per arm, and reported
-//! in every heartbeat from then on; a number is used only for what was queued, so a gap means a loss after that.
+//! The queue belongs to the log's writer and is bounded. If it is full, the event is dropped, counted per arm, and reported in every later
+//! heartbeat. Numbers are used only for queued records, so a gap means that a record was lost after it was queued.
 
 pub(crate) mod incarnation;
 pub(crate) mod name;
@@ -44,11 +43,11 @@ use crate::{clock::Clock, metrics::Metrics};
 struct Lane {
     /// Number of the last record sent.
     seq: i64,
-    /// Nothing with an earlier event time may follow.
+    /// No event with an earlier event time may follow.
     floor: EventTime,
 }
 
-/// The connection to the log, once there is one.
+/// The connection to the log, once it is established.
 struct Attached {
     writer: Arc<dyn log::Writer>,
     lanes: Box<[Mutex<Lane>]>,
@@ -59,27 +58,27 @@ struct Attached {
 pub(crate) struct Events {
     name: String,
     incarnation: i64,
-    /// `ce_source` of everything this router writes.
+    /// The value of `ce_source` for everything this router writes.
     source: String,
     clock: Arc<Clock>,
     attached: OnceLock<Attached>,
     drops: Mutex<BTreeMap<(ModelName, Arm), i64>>,
-    /// A newer process writes under this name: what this one writes would be refused.
+    /// Whether a newer process writes under this name. Records of this process would be refused.
     name_lost: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
-/// Who an event is about, for its headers.
+/// Data of an event for its headers.
 pub(crate) struct About<'a> {
     /// Unique id of the event within this router.
     pub(crate) id: &'a str,
-    /// The model; empty when unknown.
+    /// The model; empty if it is unknown.
     pub(crate) subject: &'a str,
     /// When the request arrived.
     pub(crate) arrived: EventTime,
 }
 
-/// An event could not be written.
+/// Why an event could not be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SendError {
     #[error("the log is not connected yet")]
@@ -92,7 +91,7 @@ pub(crate) enum SendError {
     Write(#[from] WriteError),
 }
 
-/// Locks domain-free bookkeeping; a panic while holding it cannot leave it half changed.
+/// Locks a mutex. A panic while it is held cannot leave the data inconsistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -111,15 +110,15 @@ impl Events {
         }
     }
 
-    /// Connects to the log. Only the first time counts. `flush` bounds each wait for the log.
+    /// Connects to the log. Only the first call has an effect. `flush` bounds each wait for the log.
     pub(crate) fn attach(&self, writer: Arc<dyn log::Writer>, partitions: i32, flush: Duration) {
         let lanes = (0..partitions.max(1)).map(|_| Mutex::default()).collect();
         let flusher = flusher(Arc::clone(&writer), flush);
-        // A second attempt would be a bug of the caller, and changes nothing.
+        // A second call would be a bug of the caller and has no effect.
         let _ = self.attached.set(Attached { writer, lanes, flusher });
     }
 
-    /// Bytes that wait to be written.
+    /// Number of bytes that wait to be written.
     pub(crate) fn waiting(&self) -> usize {
         self.attached.get().map_or(0, |attached| attached.writer.waiting())
     }
@@ -128,7 +127,7 @@ impl Events {
         self.attached.get().is_some()
     }
 
-    /// The name that it writes under.
+    /// The name under which it writes.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -137,7 +136,7 @@ impl Events {
         WriterId { name: self.name.clone(), incarnation: self.incarnation, seq }
     }
 
-    /// Writes a prediction. `stated` is its event time as a replay stated it; else it completes now.
+    /// Writes a prediction. `stated` is the event time stated by a replay; otherwise the current time is used.
     pub(crate) fn prediction(&self, mut prediction: Prediction, stated: Option<EventTime>, about: &About<'_>) {
         let key = key(&prediction.request_id);
         let sent = self.send(&mut prediction, key, about, |prediction, writer, floor| {
@@ -153,13 +152,13 @@ impl Events {
         }
     }
 
-    /// Queues feedback; [`flush`](Self::flush) tells when it is on the log.
+    /// Queues feedback; [`flush`](Self::flush) waits until it is on the log.
     pub(crate) fn feedback(&self, mut feedback: Feedback, about: &About<'_>) -> Result<(), SendError> {
         let key = key(&feedback.request_id);
         self.send(&mut feedback, key, about, |feedback, writer, _| feedback.writer = writer)
     }
 
-    /// Queues somebody else's prediction for intake, on `predictions`.
+    /// Queues an external prediction for intake, on `predictions`.
     pub(crate) fn foreign(&self, prediction: &Prediction, about: &About<'_>) -> Result<(), SendError> {
         let attached = self.attached.get().ok_or(SendError::NotConnected)?;
         let key = key(&prediction.request_id);
@@ -177,12 +176,12 @@ impl Events {
         Ok(())
     }
 
-    /// A new id, sorted by the machine's time.
+    /// A new id. Ids sort by the machine's time.
     pub(crate) fn new_id(&self) -> String {
         new_uuid_v7(self.clock.source().wall().0 / 1000, rand::random())
     }
 
-    /// A newer process writes under this name. True the first time.
+    /// Records that a newer process writes under this name. Returns true the first time.
     pub(crate) fn lose_name(&self) -> bool {
         !self.name_lost.swap(true, Ordering::Relaxed)
     }
@@ -210,7 +209,7 @@ impl Events {
         Ok(())
     }
 
-    /// Queues a record in the lane of its key, once `sign` has put its writer and number into it; the lane's floor is told too.
+    /// Queues a record in the lane of its key after `sign` has set its writer and number. `sign` also gets the lane's floor.
     fn send<R: Record>(
         &self,
         record: &mut R,
@@ -233,7 +232,7 @@ impl Events {
         Ok(())
     }
 
-    /// A heartbeat to every partition: nothing before `low`, or before now, will follow.
+    /// Writes a heartbeat to every partition: no event before `low`, or before now, will follow.
     pub(crate) fn heartbeat(&self, low: Option<EventTime>, leaving: bool) -> Result<(), SendError> {
         let attached = self.attached.get().ok_or(SendError::NotConnected)?;
         if self.has_lost_name() {
@@ -253,7 +252,7 @@ impl Events {
             let record = Heartbeat { writer, low_watermark, drops, leaving, sent_at, relay: false };
             let target = Target::Partition(partition as i32);
             let key = Bytes::copy_from_slice(self.name.as_bytes());
-            // The floor rises first: a heartbeat that fails to be written must not have been a promise in vain.
+            // The floor is raised first, because a failed write may still have reached the log.
             lane.floor = low_watermark;
             let sent = self
                 .outgoing(EVENTS, target, key, &record, &about)
@@ -263,7 +262,7 @@ impl Events {
         first_error.map_or(Ok(()), Err)
     }
 
-    /// What had to be dropped so far.
+    /// Number of dropped events per model and arm.
     pub(crate) fn drops(&self) -> Vec<ArmDrops> {
         let drops = lock(&self.drops);
         drops.iter().map(|((model, arm), &dropped)| ArmDrops { model: model.clone(), arm: *arm, dropped }).collect()
@@ -285,13 +284,13 @@ impl Events {
             .map_err(|error| SendError::Encode(error.to_string()))
     }
 
-    /// How many records the log has lost after they were queued; ask before queueing, for [`flush`](Self::flush).
+    /// Number of records that were lost after they were queued. Read it before queueing, for [`flush`](Self::flush).
     pub(crate) fn lost(&self) -> u64 {
         self.attached.get().map_or(0, |attached| attached.writer.failed())
     }
 
-    /// Waits until all that was queued before is on the log. It fails if the log lost anything since `lost_before`: it might
-    /// have been the caller's.
+    /// Waits until everything that was queued before is on the log. Fails if any record was lost since `lost_before`, because it may have
+    /// been one of the caller's.
     pub(crate) async fn flush(&self, lost_before: u64) -> Result<(), String> {
         let attached = self.attached.get().ok_or_else(|| SendError::NotConnected.to_string())?;
         let (done, wait) = oneshot::channel();
@@ -304,7 +303,7 @@ impl Events {
     }
 }
 
-/// The key of what is about one call.
+/// The key of records about one call.
 fn key(id: &RequestId) -> Bytes {
     Bytes::copy_from_slice(id.as_str().as_bytes())
 }
@@ -314,10 +313,10 @@ fn encode<R: Record>(record: &R) -> Result<Option<Bytes>, SendError> {
     Ok(Some(bytes.into()))
 }
 
-/// Callers that may wait for the log at a time.
+/// Maximum number of callers that wait for the log at the same time.
 const WAITING: usize = 4096;
 
-/// A thread that flushes for all who wait at that moment, so that many callers cost one flush.
+/// Starts a thread that flushes for all current waiters at once, so that many callers cost one flush.
 fn flusher(writer: Arc<dyn log::Writer>, deadline: Duration) -> mpsc::SyncSender<oneshot::Sender<Result<(), String>>> {
     let (ask, asked) = mpsc::sync_channel::<oneshot::Sender<Result<(), String>>>(WAITING);
     let work = move || {
@@ -325,13 +324,13 @@ fn flusher(writer: Arc<dyn log::Writer>, deadline: Duration) -> mpsc::SyncSender
             let waiting: Vec<_> = std::iter::once(first).chain(asked.try_iter()).collect();
             let done = writer.flush(deadline).map_err(|error| error.to_string());
             for waiter in waiting {
-                // A caller that no longer waits is no problem.
+                // The caller may have stopped waiting.
                 let _ = waiter.send(done.clone());
             }
         }
     };
     if let Err(error) = std::thread::Builder::new().name("router-flush".to_owned()).spawn(work) {
-        tracing::error!(%error, "no thread for the router's flushes: feedback will be refused");
+        tracing::error!(%error, "the thread that flushes the log could not be started: feedback will be refused");
     }
     ask
 }

@@ -1,19 +1,19 @@
-//! The name of a router that was given none: unique, and the same after a restart.
+//! The default name of a router: unique, and the same after a restart.
 //!
-//! Two routers with one name are one writer to the fold, and only the newer process counts. So a default must not be shared: where the
-//! platform names a process (a pod, a container), that name is used, with a mark of the data folder, for two processes may share a
-//! container. Elsewhere a name is chosen once and kept in the data folder.
+//! The fold treats two routers with one name as one writer and accepts only the newer process, so default names must differ. If the
+//! platform names a process (a pod, a container), that name is used with a hash of the data folder, because two processes may share a
+//! container. Otherwise a name is generated once and stored in the data folder.
 
 use std::{fs, io, path::Path};
 
 use serin_sketches::hash::hash64;
 
-/// File in the data folder that keeps a chosen name.
+/// File in the data folder with a generated name.
 const FILE: &str = "name";
-/// Longest part of a platform's name that is used.
+/// Maximum length of the part of a platform's name that is used.
 const LONGEST: usize = 180;
 
-/// The name of a router with this data folder.
+/// Determines the name of a router with this data folder.
 pub(crate) fn choose(data_dir: &Path, chance: impl Fn() -> u64) -> io::Result<String> {
     match platform() {
         Some(host) => Ok(in_container(&host, &std::path::absolute(data_dir)?)),
@@ -21,7 +21,7 @@ pub(crate) fn choose(data_dir: &Path, chance: impl Fn() -> u64) -> io::Result<St
     }
 }
 
-/// The name that the platform gives to this pod or container, if it runs in one.
+/// The platform's name of this pod or container, if the process runs in one.
 fn platform() -> Option<String> {
     let marks = ["/.dockerenv", "/run/.containerenv"];
     let inside =
@@ -45,7 +45,7 @@ fn kept(data_dir: &Path, chance: impl Fn() -> u64) -> io::Result<String> {
         Err(error) => return Err(error),
     }
     let name = format!("router-{:08x}", chance() & 0xffff_ffff);
-    // Written aside and renamed: after a crash there is a whole name or none.
+    // Writes a temporary file and renames it: after a crash the file is complete or missing.
     let aside = data_dir.join("name.new");
     fs::write(&aside, &name)?;
     fs::rename(&aside, &file)?;
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kept_name_is_chosen_once() {
+    fn a_stored_name_is_generated_once() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(kept(folder.path(), || 0x1_0000_beef).unwrap(), "router-0000beef");
         assert_eq!(kept(folder.path(), || 7).unwrap(), "router-0000beef");
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn two_processes_in_one_container_have_two_names_that_stay() {
+    fn two_processes_in_one_container_have_different_stable_names() {
         let name = |host, folder| in_container(host, Path::new(folder));
         assert_eq!(name("pod-7", "/data/a"), name("pod-7", "/data/a"));
         assert_ne!(name("pod-7", "/data/a"), name("pod-7", "/data/b"));

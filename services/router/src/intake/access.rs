@@ -1,4 +1,4 @@
-//! Who may put evidence on the log.
+//! Access control of feedback and events over HTTP.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -7,38 +7,38 @@ use serin_access::{Door, Refused, Writer, Writers, bearer, check_local};
 
 use crate::{call::answer, report::passing::AnswerBody};
 
-/// Headers by which a proxy says that a request is somebody else's.
+/// Headers that proxies add to a forwarded request.
 const PROXIES: [&str; 6] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
 
-/// Leave to send.
+/// Permission to send.
 pub(super) struct Granted {
-    /// The writer; `None`: whoever runs on this machine, where no writers are configured.
+    /// The writer that sends; `None`: a process on this machine, where no writers are configured.
     pub(super) writer: Option<Arc<Writer>>,
 }
 
-/// Asks a request that came to the address `at` for its leave.
+/// Checks whether a request to the address `at` may send.
 pub(super) fn ask(writers: &Writers, head: &request::Parts, at: SocketAddr, door: Door) -> Result<Granted, Refused> {
     let refused = |status, error: String| Err(Refused { status, error });
     if writers.is_empty() {
-        let way_out = "the configuration names nobody who may send this (writers: see docs/trust.md)";
+        let cause = "the configuration has no writers that may send this (writers: see docs/trust.md)";
         if !at.ip().to_canonical().is_loopback() {
-            let error = format!("{way_out}, and {} can be reached from elsewhere", at.ip());
+            let error = format!("{cause}, and {} is reachable from other machines", at.ip());
             return refused(StatusCode::UNAUTHORIZED, error);
         }
         if let Some(name) = forwarded(&head.headers) {
-            let error = format!("{way_out}, and the request came through a proxy ({name})");
+            let error = format!("{cause}, and the request came through a proxy ({name})");
             return refused(StatusCode::UNAUTHORIZED, error);
         }
         check_local(&head.method, &head.uri, &head.headers, "writers")?;
         return Ok(Granted { writer: None });
     }
     let Some(token) = bearer(&head.headers) else {
-        let error = "a writer's token is needed: `Authorization: Bearer <token>` (writers in the configuration)";
+        let error = "send a writer's token: `Authorization: Bearer <token>` (writers in the configuration)";
         return refused(StatusCode::UNAUTHORIZED, error.to_owned());
     };
     let Some(writer) = writers.find(token) else {
-        return refused(StatusCode::UNAUTHORIZED, "no writer of the configuration has this token".to_owned());
+        return refused(StatusCode::UNAUTHORIZED, "no configured writer has this token".to_owned());
     };
     if !writer.may(door) {
         let error = format!("writer {} may not send {} (`may` in the configuration)", writer.name(), door.as_str());
@@ -47,7 +47,7 @@ pub(super) fn ask(writers: &Writers, head: &request::Parts, at: SocketAddr, door
     Ok(Granted { writer: Some(Arc::clone(writer)) })
 }
 
-/// The header by which a proxy gives itself away.
+/// The first header that a proxy added.
 fn forwarded(headers: &HeaderMap) -> Option<&'static str> {
     PROXIES.into_iter().find(|name| headers.contains_key(*name))
 }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn without_writers_only_this_machine_is_believed() {
+    fn without_writers_only_this_machine_may_send() {
         let open = |at: &str, headers: &[(&str, &str)]| status(&Writers::default(), at, Door::Feedback, headers);
         for at in [LOOPBACK, "[::1]:8000", "127.1.2.3:1", "[::ffff:127.0.0.1]:1"] {
             assert_eq!(open(at, &[("host", "localhost:8000")]), 202, "{at}");
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn with_writers_a_token_is_asked_for_on_loopback_too_and_it_is_enough_anywhere() {
+    fn with_writers_a_token_is_required_on_loopback_too_and_is_sufficient_on_any_address() {
         let (labels, logs) = ("Bearer token-of-labels-1", "Bearer token-of-the-logs");
         let ask = |at: &str, door, token: &str| status(&writers(), at, door, &[("authorization", token)]);
         for at in [LOOPBACK, "0.0.0.0:8000"] {

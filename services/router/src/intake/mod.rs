@@ -1,10 +1,9 @@
-//! Feedback and other people's events over HTTP: accepted only when they are on the log.
+//! Feedback and external events over HTTP. They are accepted only once they are on the log.
 //!
-//! Who may send is asked first (`access`): a writer with a token, or, on loopback and without writers in the configuration,
-//! whoever runs on this machine. Bodies are read and checked as the intake reads its topics
-//! ([`serin_schemas::foreign`]). Of a list the good entries are taken and the bad ones named (207), so one bad entry costs no
-//! other. A caller that gets a 503 sends the same again, which is safe: the same revision of feedback replaces itself, and the intake
-//! drops an event that it already has.
+//! Access is checked first (`access`): the sender is a writer with a token, or, on loopback and without configured writers, a process on
+//! this machine. Bodies are read and checked as the intake reads its topics ([`serin_schemas::foreign`]). The good entries of a list are
+//! accepted and the bad ones reported (207), so a bad entry does not affect others. A client that gets a 503 sends the same again, which is
+//! safe: the same revision of feedback replaces itself, and the intake drops an event that it already has.
 
 mod access;
 mod seldon;
@@ -34,20 +33,20 @@ use crate::{
     state::Shared,
 };
 
-/// How far ahead of the router's clock an event time may be: as far as intake takes it (its default `max_skew`).
+/// How far event times may be ahead of the router's clock: the default of the intake's `max_skew`.
 const AHEAD: Span = Span(600 * 1_000_000);
-/// The same for a replay clock, which stands still between two steps.
+/// The same limit for a replay clock, which does not move between two steps.
 const AHEAD_OF_REPLAY: Span = Span(86_400 * 1_000_000);
-/// Most problems that one answer names.
+/// Maximum number of problems in one answer.
 const MOST_PROBLEMS: usize = 100;
 
-/// What times and revisions are compared with now.
+/// Bounds of event times and revisions at this moment.
 fn bounds(clock: &Clock) -> Bounds {
     let ahead = if clock.is_replay() { AHEAD_OF_REPLAY } else { AHEAD };
     Bounds::new(clock.now(), clock.source().wall(), ahead)
 }
 
-/// A record that a door took in.
+/// A record that was read from a body.
 enum Taken {
     Feedback(Feedback),
     Prediction(Box<Prediction>),
@@ -76,7 +75,7 @@ impl Taken {
     }
 }
 
-/// What reads one entry of a body.
+/// Reads one entry of a body.
 type Reader = fn(Value, &Bounds, &Granted) -> Result<Taken, Vec<Refusal>>;
 
 /// `POST /v1/feedback`.
@@ -127,14 +126,14 @@ fn read_event(entry: Value, bounds: &Bounds, granted: &Granted) -> Result<Taken,
     let prediction = body_json::prediction(&entry, &about, bounds)?;
     match &granted.writer {
         Some(writer) if !writer.covers(prediction.model.as_str()) => {
-            let message = format!("model: writer {} may not speak for {}", writer.name(), prediction.model);
+            let message = format!("model: writer {} may not send data for {}", writer.name(), prediction.model);
             Err(vec![Refusal::new(Code::NotAllowed, message)])
         }
         _ => Ok(Taken::Prediction(Box::new(prediction))),
     }
 }
 
-/// The body of an entry, and what the `CloudEvents` envelope around it says.
+/// The body of an entry, and the attributes of the `CloudEvents` envelope around it.
 fn opened(entry: Value, expected: Kind) -> Result<(Value, Attributes), Vec<Refusal>> {
     if !cloud::is_structured(&entry) {
         return Ok((entry, Attributes::default()));
@@ -145,15 +144,14 @@ fn opened(entry: Value, expected: Kind) -> Result<(Value, Attributes), Vec<Refus
             Ok((value, opened.about))
         }
         cloud::Data::Json(_) => {
-            let message = "type: another kind of event is taken here, in version 1";
+            let message = "type: this path accepts another kind of event, in version 1";
             Err(vec![Refusal::new(Code::UnknownType, message)])
         }
-        cloud::Data::Bytes(_) => Err(vec![Refusal::new(Code::Garbage, "datacontenttype: JSON is taken here")]),
+        cloud::Data::Bytes(_) => Err(vec![Refusal::new(Code::Garbage, "datacontenttype: this path accepts JSON")]),
     }
 }
 
-/// Asks who sends, then reads, checks, sends and flushes what comes through one door. `at` is the address that the caller
-/// connected to.
+/// Checks access, then reads, checks, sends and flushes the entries of one request. `at` is the address that the caller connected to.
 async fn door(
     shared: &Arc<Shared>,
     head: &request::Parts,
@@ -179,15 +177,15 @@ async fn door(
     let bytes = match collect(body, shared.held.clone(), limits.intake_body, pause).await {
         Ok(bytes) => bytes,
         Err(BodyError::Slow) => {
-            return refused(StatusCode::REQUEST_TIMEOUT, json!({"error": "the body did not come in time"}));
+            return refused(StatusCode::REQUEST_TIMEOUT, json!({"error": "the body did not arrive in time"}));
         }
         Err(BodyError::NoRoom) => {
-            let text = "too many bodies wait in memory (limits.held); send the same again in a second";
+            let text = "too many bodies are held in memory (limits.held); retry in a second";
             let mut answer = refused(StatusCode::SERVICE_UNAVAILABLE, json!({ "error": text }));
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             return answer;
         }
-        Err(BodyError::Broken) => return refused(StatusCode::BAD_REQUEST, json!({"error": "the body broke off"})),
+        Err(BodyError::Broken) => return refused(StatusCode::BAD_REQUEST, json!({"error": "the body ended early"})),
         Err(BodyError::TooLarge) => {
             let text = format!("the body is larger than {} bytes; send smaller batches", limits.intake_body);
             return refused(StatusCode::PAYLOAD_TOO_LARGE, json!({ "error": text }));
@@ -204,7 +202,8 @@ async fn door(
                 DecodeError::Unknown => StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 DecodeError::Broken => StatusCode::BAD_REQUEST,
             };
-            let text = format!("the body cannot be read: {error}; send it plain, or as gzip, deflate, br or zstd");
+            let text =
+                format!("the body cannot be read: {error}; send it uncompressed, or as gzip, deflate, br or zstd");
             return refused(status, json!({ "error": text }));
         }
     };
@@ -213,7 +212,7 @@ async fn door(
         Err(problem) => Sorted { taken: Vec::new(), bad: 1, problems: vec![problem] },
     };
     if taken.is_empty() {
-        return refused(StatusCode::BAD_REQUEST, json!({"error": "nothing was taken", "problems": problems}));
+        return refused(StatusCode::BAD_REQUEST, json!({"error": "no entry was accepted", "problems": problems}));
     }
     for feedback in taken.iter().filter_map(Taken::feedback) {
         shared.labels.note(feedback.values.keys().chain(feedback.classes.keys()).map(String::as_str));
@@ -231,12 +230,12 @@ async fn door(
                 return answer::json(StatusCode::ACCEPTED, &json!({"accepted": taken.len()}));
             }
             shared.metrics.intake(door.as_str(), "refused", bad);
-            let told = json!({"accepted": taken.len(), "refused": bad, "problems": problems});
-            answer::json(StatusCode::MULTI_STATUS, &told)
+            let answer = json!({"accepted": taken.len(), "refused": bad, "problems": problems});
+            answer::json(StatusCode::MULTI_STATUS, &answer)
         }
         Err(cause) => {
             shared.metrics.intake(door.as_str(), "failed", taken.len());
-            let text = format!("not known to be on the log ({cause}); send the same again");
+            let text = format!("the log did not confirm the entries ({cause}); send the same again");
             let mut response = answer::error(StatusCode::SERVICE_UNAVAILABLE, &text);
             response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
             response
@@ -244,7 +243,7 @@ async fn door(
     }
 }
 
-/// The entries of a body: one object or a list.
+/// The entries of a body: one object or the items of a list.
 fn entries(body: &[u8], most: usize) -> Result<Vec<Value>, String> {
     let items = match body_json::parse(body) {
         Ok(Value::Array(items)) => items,
@@ -253,12 +252,12 @@ fn entries(body: &[u8], most: usize) -> Result<Vec<Value>, String> {
         Err(refusal) => return Err(refusal.message),
     };
     if items.is_empty() || items.len() > most {
-        return Err(format!("there are {} entries; send 1 to {most} at a time", items.len()));
+        return Err(format!("the body has {} entries; send 1 to {most} at a time", items.len()));
     }
     Ok(items)
 }
 
-/// The good entries, how many are bad, and why.
+/// The good entries, the number of bad ones, and their problems.
 struct Sorted {
     taken: Vec<Taken>,
     bad: usize,
@@ -301,14 +300,14 @@ mod tests {
     }
 
     #[test]
-    fn the_good_entries_are_taken_and_the_bad_ones_named() {
+    fn good_entries_are_accepted_and_bad_ones_reported() {
         let late = r#"[{"prediction_id":"","observed_at":"soon"}, {"prediction_id":"b","label":1}, 7]"#;
         let (taken, bad, problems) = sorted(late, read_feedback);
         assert_eq!((taken, bad), (1, 2));
         insta::assert_snapshot!(problems, @r"
         [0].observed_at: expected microseconds since 1970 as a whole number, or an RFC 3339 time
-        [0].prediction_id: is missing; nothing could be joined to it
-        [0].values: there is no truth in it; send values, classes, truth, reward, label or score, and not null
+        [0].prediction_id: is missing; the record cannot be joined without it
+        [0].values: the feedback has no value; send values, classes, truth, reward, label or score, and not null
         [2].body: expected a JSON object
         ");
         let (taken, bad, problems) = sorted(
@@ -324,17 +323,17 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_another_form_is_refused_whole() {
-        assert_eq!(sorted("[]", read_feedback).2, "there are 0 entries; send 1 to 3 at a time");
-        assert_eq!(sorted("[1,2,3,4]", read_feedback).2, "there are 4 entries; send 1 to 3 at a time");
+    fn a_body_of_another_form_is_refused_as_a_whole() {
+        assert_eq!(sorted("[]", read_feedback).2, "the body has 0 entries; send 1 to 3 at a time");
+        assert_eq!(sorted("[1,2,3,4]", read_feedback).2, "the body has 4 entries; send 1 to 3 at a time");
         assert_eq!(sorted("7", read_feedback).2, "the body must be an object or a list of objects");
-        assert!(sorted("{", read_feedback).2.starts_with("the body is no JSON: "));
+        assert!(sorted("{", read_feedback).2.starts_with("the body is not JSON: "));
         let confluent = sorted("\0\0\0\0\u{1}{\"prediction_id\":\"a\",\"label\":1}", read_feedback).2;
         assert!(confluent.contains("schema id 1"), "{confluent}");
     }
 
     #[test]
-    fn an_answer_names_a_bounded_number_of_problems() {
+    fn the_number_of_reported_problems_is_bounded() {
         let entries: Vec<Value> = (0..500).map(|_| json!({})).collect();
         let bounds = Bounds::new(Some(NOW), NOW, AHEAD);
         let found = sort(entries, &bounds, &Granted { writer: None }, read_feedback);
@@ -346,6 +345,6 @@ mod tests {
         let event =
             r#"{"specversion":"1.0","type":"dev.serin.feedback.v1","id":"e","correlationid":"p","data":{"label":1}}"#;
         assert_eq!(sorted(event, read_feedback).0, 1);
-        assert_eq!(sorted(event, read_event).2, "[0].type: another kind of event is taken here, in version 1");
+        assert_eq!(sorted(event, read_event).2, "[0].type: this path accepts another kind of event, in version 1");
     }
 }

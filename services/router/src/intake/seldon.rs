@@ -1,5 +1,5 @@
-//! Feedback in Seldon's format: `{"response": {"meta": {"puid"}}, "reward", "truth"}`, with a truth in any of the ways in which a
-//! `SeldonMessage` carries data. Parts of it that say nothing about the truth are taken and left.
+//! Feedback in Seldon's format: `{"response": {"meta": {"puid"}}, "reward", "truth"}`, with a truth in any form in which a `SeldonMessage`
+//! carries data. Other parts are accepted and ignored.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -44,16 +44,17 @@ struct Tensor {
     values: Vec<f64>,
 }
 
-/// The same in our format: the reward is the value `reward`; the truth is the label, or with names the values of these names.
+/// Converts it to our format: the reward becomes the value `reward`; the truth becomes the label, or, if it has names, the values with
+/// these names.
 pub(super) fn into_ours(entry: Value) -> Result<Value, Vec<Refusal>> {
     let refused = |code, message: String| Err(vec![Refusal::new(code, message)]);
     let seldon: SeldonIn = match serde_json::from_value(entry) {
         Ok(seldon) => seldon,
-        Err(error) => return refused(Code::Garbage, format!("the body is no feedback in Seldon's format: {error}")),
+        Err(error) => return refused(Code::Garbage, format!("the body is not feedback in Seldon's format: {error}")),
     };
     let puid = |message: Option<Message>| message?.meta?.puid;
     let Some(id) = puid(seldon.response).or_else(|| puid(seldon.request)) else {
-        let message = "response.meta.puid: is missing; it is the x-prediction-id of the answer".to_owned();
+        let message = "response.meta.puid: is missing; send the x-prediction-id of the answer".to_owned();
         return refused(Code::MissingId, message);
     };
     let mut values = Map::new();
@@ -71,7 +72,7 @@ pub(super) fn into_ours(entry: Value) -> Result<Value, Vec<Refusal>> {
 }
 
 impl Message {
-    /// Its scalars, row by row, and their names.
+    /// Its scalars in row order, and their names.
     fn values(self) -> (Vec<String>, Vec<Value>) {
         let mut found = Vec::new();
         let mut names = Vec::new();
@@ -132,10 +133,10 @@ mod tests {
     }
 
     #[test]
-    fn without_an_id_it_joins_nothing() {
+    fn feedback_without_an_id_is_refused() {
         let problem = read(json!({"response": {"meta": {}}, "reward": 1})).unwrap_err();
-        assert_eq!(problem, "response.meta.puid: is missing; it is the x-prediction-id of the answer");
+        assert_eq!(problem, "response.meta.puid: is missing; send the x-prediction-id of the answer");
         let problem = read(json!({"response": 3})).unwrap_err();
-        assert!(problem.starts_with("the body is no feedback in Seldon's format: "), "{problem}");
+        assert!(problem.starts_with("the body is not feedback in Seldon's format: "), "{problem}");
     }
 }

@@ -1,8 +1,7 @@
-//! The thread that follows the `routing` topic and reports what it applied. It is the only writer of the tables.
+//! The thread that follows the `routing` topic and reports the tables it applied. It is the only writer of the tables.
 //!
-//! Whatever happens on the log, requests go on with the tables there are; leases end them. A record that cannot be read is
-//! warned about, counted and skipped. One that is newer but cannot be used takes its model's canary away: what it
-//! replaces was meant to end.
+//! Whatever happens on the log, requests continue with the current tables until their leases end. A record that cannot be read is logged,
+//! counted and skipped. A newer record that cannot be used ends its model's canary, because it was meant to replace the current table.
 
 use std::{
     collections::HashMap,
@@ -33,36 +32,36 @@ use crate::{
     },
 };
 
-/// Longest wait of one poll: how late a stop or a status can be. A new record ends it at once.
+/// Maximum duration of one poll, and so the maximum delay of a stop or a status report. A new record ends the poll immediately.
 const POLL: Duration = Duration::from_millis(200);
-/// Wait before the log is opened again after an error.
+/// Delay before the log is opened again after an error.
 const RETRY: Duration = Duration::from_secs(1);
-/// Records taken at a time.
+/// Maximum number of records per poll.
 const BATCH: usize = 256;
 
-/// Follows the routing log until it is told to stop.
+/// Follows the routing log until it is stopped.
 pub(crate) struct Consumer {
     shared: Arc<Shared>,
     log: Arc<dyn Log>,
     /// When this process started.
     started: EventTime,
     stop: mpsc::Receiver<()>,
-    /// Told once the log is connected for the first time.
+    /// Notified once the log is connected for the first time.
     connected: Option<tokio::sync::oneshot::Sender<()>>,
     status_due: Duration,
     /// The router's clock at the last report to all partitions.
     reported_at: Option<EventTime>,
-    /// Newest record older than an unconfirmed table from disk, per model: what the log knows of it.
+    /// Per model, the newest record on the log that is older than an unconfirmed table from disk.
     behind: HashMap<ModelName, (RoutingTable, i64)>,
-    /// Tables that could not be used, with the time of their records: another configuration may know what they lack.
+    /// Tables that could not be used, with the timestamps of their records. Another configuration may contain what they lack.
     refused: HashMap<ModelName, (RoutingTable, i64)>,
-    /// The configuration with which they were tried.
+    /// The configuration with which they were last compiled.
     tried_with: Arc<Config>,
     keeper: Keeper,
     namesakes: Namesakes,
 }
 
-/// What became of a routing record.
+/// Result of processing a routing record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Applied,
@@ -110,13 +109,13 @@ impl Consumer {
         }
     }
 
-    /// Runs until it is told to stop.
+    /// Runs until it is stopped.
     pub(crate) fn run(mut self) {
         loop {
             match self.open().and_then(|mut reader| self.follow(reader.as_mut())) {
                 Ok(()) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "the routing log is away; the tables hold until their leases end");
+                    tracing::warn!(%error, "the routing log is unavailable; the tables stay in use until their leases end");
                     self.shared.log_is_away(Some(error.to_string()));
                 }
             }
@@ -128,7 +127,7 @@ impl Consumer {
         self.keeper.stop();
     }
 
-    /// Connects: the writer the first time, a reader every time.
+    /// Connects a writer the first time and a reader every time.
     fn open(&mut self) -> Result<Box<dyn Reader>, LogError> {
         if !self.shared.events.is_attached() {
             let partitions = self.log.partitions(ROUTER_STATUS)?;
@@ -143,7 +142,7 @@ impl Consumer {
             .collect();
         let reader = self.log.reader(&places)?;
         if let Some(connected) = self.connected.take() {
-            // Whoever waited may have stopped waiting.
+            // The receiver may have stopped waiting.
             let _ = connected.send(());
         }
         Ok(reader)
@@ -166,7 +165,7 @@ impl Consumer {
                 at_end = true;
                 self.reached_end();
             }
-            // A replay clock runs ahead of the wall: whoever reads the status needs its time, not that of seconds ago.
+            // A replay clock runs faster than wall time, and readers of the status need its current time.
             let replayed = self.shared.clock.is_replay() && self.shared.clock.now() != self.reported_at;
             if replayed || self.shared.clock.source().steady() >= self.status_due {
                 self.report_all();
@@ -174,7 +173,7 @@ impl Consumer {
         }
     }
 
-    /// Tries tables again that could not be used, when the configuration is another one.
+    /// Compiles unusable tables again after the configuration has changed.
     fn try_again(&mut self) {
         let config = self.shared.config();
         if Arc::ptr_eq(&config, &self.tried_with) {
@@ -188,13 +187,13 @@ impl Consumer {
         self.keeper.keep();
     }
 
-    /// Everything that is on the log has been read.
+    /// Called once the log has been read to its end.
     fn reached_end(&mut self) {
         for (model, (record, timestamp_ms)) in std::mem::take(&mut self.behind) {
             let unconfirmed = self.shared.table(model.as_str()).is_some_and(|table| table.lease == Lease::Unconfirmed);
             if unconfirmed {
-                tracing::warn!(%model, generation = %record.generation, "the log knows no table as new as the one on disk; \
-                    the log is right");
+                tracing::warn!(%model, generation = %record.generation, "the log has no table as new as the one on disk; using \
+                    the table from the log");
                 self.swap(record, timestamp_ms);
             }
         }
@@ -202,7 +201,7 @@ impl Consumer {
         self.report_all();
     }
 
-    /// Applies what was read, then reports and keeps it.
+    /// Applies the records, reports the result and stores the tables.
     fn apply(&mut self, records: &[Record]) {
         let mut changed = Vec::new();
         let mut keep = false;
@@ -239,17 +238,17 @@ impl Consumer {
             }
         };
         let model = table.model.clone();
-        // Whatever becomes of it, the newest record can be read.
+        // The newest record can be read, even if its table cannot be used.
         self.shared.read_again(key.as_str());
         self.shared.read_again(model.as_str());
         let outcome = self.offer(table, record.timestamp_ms);
         if outcome == Outcome::Unusable {
-            tracing::warn!(place = %place(record), %model, "its model is on stable until a good table comes");
+            tracing::warn!(place = %place(record), %model, "all calls of the model go to stable until a usable table arrives");
         }
         (model, outcome)
     }
 
-    /// Takes a table if it is newer than the one in use.
+    /// Applies a table if it is newer than the current one.
     fn offer(&mut self, record: RoutingTable, timestamp_ms: i64) -> Outcome {
         let Some(current) = self.shared.table(record.model.as_str()) else {
             return self.swap(record, timestamp_ms);
@@ -267,7 +266,7 @@ impl Consumer {
         if renewal && !unconfirmed && theirs.1 <= ours.1 {
             return Outcome::Older;
         }
-        // The log knows something newer than what was kept for its end, whether it can be used or not.
+        // The log has something newer than the record remembered for the end of the log, usable or not.
         self.behind.remove(&record.model);
         match self.swap(record, timestamp_ms) {
             Outcome::Applied if renewal => Outcome::Renewed,
@@ -275,18 +274,18 @@ impl Consumer {
         }
     }
 
-    /// Puts a table to use.
+    /// Compiles and publishes a table.
     fn swap(&mut self, record: RoutingTable, timestamp_ms: i64) -> Outcome {
         let source = self.shared.clock.source();
         let wall = source.wall();
         let age_us = wall.0.saturating_sub(timestamp_ms.saturating_mul(1000)).max(0);
-        // What was on the log before this router started could not be used earlier.
+        // A record from before this router's start could not be applied earlier.
         let apply_us = age_us.min(wall.since(self.started).0.max(0));
         let lease = lease(&record, source.steady(), age_us);
         let (model, generation) = (record.model.clone(), record.generation);
         if lease.expired(source.steady()) && self.shared.caught_up.load(Ordering::Relaxed) {
-            tracing::warn!(%model, age_ms = age_us / 1000, lease_ms = record.lease_ms, "a table came after its lease had run \
-                out: the log is late, or the controller's clock and this one differ; all is on stable");
+            tracing::warn!(%model, age_ms = age_us / 1000, lease_ms = record.lease_ms, "a table arrived after its lease had \
+                expired: the log is late, or the clocks of the controller and this machine differ; all calls go to stable");
         }
         let known = self.shared.known(model.as_str());
         self.refused.remove(&model);
@@ -318,7 +317,7 @@ impl Consumer {
         }
     }
 
-    /// Takes the lease from a model's table: its successor is unusable, so nobody stands for its canary.
+    /// Removes the lease from a model's table: its successor is unusable, so its canary must not continue.
     fn demote(&self, model: &ModelName) {
         let Some(current) = self.shared.table(model.as_str()) else { return };
         match current.demoted(self.shared.known(model.as_str()).as_ref()) {
@@ -329,7 +328,7 @@ impl Consumer {
         }
     }
 
-    /// A tombstone: the model goes back to what the configuration knows, or is gone.
+    /// Handles a tombstone: the model falls back to the configuration, or is removed.
     fn remove(&mut self, model: &ModelName) -> Outcome {
         let configured = self.shared.known(model.as_str()).map(|known| Table::configured(model.as_str(), &known));
         self.behind.remove(model);
@@ -346,7 +345,7 @@ impl Consumer {
         Outcome::Removed
     }
 
-    /// Lets the calls in flight on versions that get nothing any more end, and cuts what is left after the time to drain.
+    /// Lets calls in flight on removed versions finish, and cuts the rest after the drain timeout.
     fn drain(&self, model: &ModelName, ended: Vec<Arc<Route>>, apply_us: Option<i64>) {
         for route in ended {
             if let Some(apply_us) = apply_us {
@@ -355,9 +354,9 @@ impl Consumer {
             let (shared, model) = (Arc::clone(&self.shared), model.clone());
             let patience = route.drain;
             self.shared.runtime.spawn(async move {
-                let begun = Instant::now();
+                let started = Instant::now();
                 let cut = route.flights.drain(patience).await;
-                shared.metrics.rolled_back("drained", begun.elapsed());
+                shared.metrics.rolled_back("drained", started.elapsed());
                 shared.metrics.cut(&route, cut);
                 if cut > 0 {
                     tracing::warn!(%model, version = %route.version, cut, "calls in flight were cut: their version was rolled back");
@@ -366,7 +365,7 @@ impl Consumer {
         }
     }
 
-    /// Reports to every partition of `router-status`: this router is alive.
+    /// Reports to every partition of `router-status` that this router is alive.
     fn report_all(&mut self) {
         self.status_due = self.shared.clock.source().steady() + span(self.shared.config().status_every);
         self.reported_at = self.shared.clock.now();
@@ -378,7 +377,7 @@ impl Consumer {
     }
 }
 
-/// How long a table of this age holds.
+/// The lease of a table of this age.
 fn lease(record: &RoutingTable, steady: Duration, age_us: i64) -> Lease {
     if record.lease_ms == 0 {
         return Lease::Forever;

@@ -1,4 +1,4 @@
-//! A thread that keeps the tables in use on disk.
+//! A thread that stores the current tables on disk.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use serin_schemas::{ids::Generation, records::RoutingTable};
 
 use crate::{state::Shared, tables::disk};
 
-/// A thread that keeps the tables on disk, so that a slow disk delays no table. Changes that come while it writes become one
+/// A thread that stores the tables on disk, so that a slow disk does not delay the tables. Changes during a write are combined into one
 /// write of the newest state.
 pub(crate) struct Keeper {
     ask: Option<mpsc::SyncSender<()>>,
@@ -26,36 +26,37 @@ impl Keeper {
             }
         };
         let thread = thread::Builder::new().name("router-disk".to_owned()).spawn(work);
-        let thread =
-            thread.inspect_err(|error| tracing::error!(%error, "no thread for the table file: it is not kept")).ok();
+        let thread = thread
+            .inspect_err(|error| tracing::error!(%error, "no thread could be started to store the tables on disk"))
+            .ok();
         Self { ask: Some(ask), thread }
     }
 
-    /// Asks for the tables of now, or newer ones, to be written soon.
+    /// Requests that the current tables, or newer ones, be written soon.
     pub(crate) fn keep(&self) {
         if let Some(ask) = &self.ask {
-            // Full: a write that has not begun yet will see the newest tables.
+            // If the channel is full, a pending write will store the newest tables.
             let _ = ask.try_send(());
         }
     }
 
-    /// Waits until what was asked for is on disk.
+    /// Waits until pending writes are done.
     pub(crate) fn stop(&mut self) {
         self.ask = None;
         if let Some(thread) = self.thread.take() {
-            // A panic there was told by the panic hook.
+            // The panic hook has logged a panic of this thread.
             let _ = thread.join();
         }
     }
 }
 
-/// Writes the tables that came from the log.
+/// Writes the tables that were read from the log.
 fn keep(shared: &Shared) {
     let tables = shared.tables.load();
     let known = tables.0.values().filter(|table| table.record.generation > Generation(0));
     let by_name: BTreeMap<_, _> = known.map(|table| (&table.record.model, &table.record)).collect();
     let records: Vec<&RoutingTable> = by_name.into_values().collect();
     if let Err(error) = disk::store(&shared.config().data_dir, &records) {
-        tracing::warn!(%error, "the routing tables could not be kept on disk; a restart without the log would not know them");
+        tracing::warn!(%error, "the routing tables could not be stored on disk; they would be lost at a restart without the log");
     }
 }

@@ -1,4 +1,4 @@
-//! What follows the routing log, keeps its tables, and reports on `router-status`.
+//! Follows the routing log, stores its tables, and reports on `router-status`.
 
 pub(crate) mod consumer;
 mod keeper;

@@ -1,11 +1,11 @@
-//! What a router learns from the reports of routers on `router-status`: whether a newer process writes under its name, and whether its
+//! Checks the reports of routers on `router-status`: whether a newer process writes under this router's name, and whether this router's
 //! clock is off.
 //!
-//! To the fold both are one writer, and the newer process replaces the older one for good: whatever the older one writes is refused.
-//! So the older one has to end loudly.
+//! The fold treats both processes as one writer, and the newer process replaces the older one permanently: records of the older one are
+//! refused. The older process therefore has to report an error.
 //!
-//! A router reads its own reports back, too. They carry its clock, and the log's timestamp beside it shows how far that is off; what a
-//! report takes to the log only makes it look behind.
+//! A router also reads its own reports. They contain its clock, and the difference to the log's timestamp is the offset of its clock; the
+//! delay of a report only makes the clock appear behind.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -18,26 +18,27 @@ use serin_topology::ROUTER_STATUS;
 
 use crate::state::{NAME_LOST, Shared};
 
-/// Between two attempts to read the topic.
+/// Delay between two attempts to read the topic.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// Reads what routers report of themselves; each reports to every partition, so one is enough.
+/// Reads the status reports of routers. Each router reports to every partition, so one partition is enough.
 #[derive(Default)]
 pub(crate) struct Namesakes {
     reader: Option<Box<dyn Reader>>,
     /// Steady time before which the topic is not opened again.
     retry_at: Duration,
-    /// Reports in a row whose time was not the log's.
-    astray: u32,
+    /// Number of consecutive reports whose time differed from the log's.
+    off_reports: u32,
 }
 
-/// A clock that is further off the log's than this, in milliseconds, is reported: the aggregator does not wait for it either.
+/// Tolerated difference to the log's clock in milliseconds. Larger differences are reported; the aggregator does not wait for such a router
+/// either.
 const CLOCK_TOLERANCE_MS: i64 = 2000;
-/// One report may have waited in a queue; so many in a row speak for the clock.
+/// Number of consecutive reports that show an offset before it is reported. A single report may have been delayed in a queue.
 const REPORTS: u32 = 2;
 
 impl Namesakes {
-    /// Looks at what was reported since the last look, without waiting. Routing does not depend on it: an error is a warning.
+    /// Checks the reports since the last call without blocking. Routing does not depend on it, so errors are only logged.
     pub(crate) fn look(&mut self, shared: &Shared, log: &dyn Log) {
         if shared.events.has_lost_name() || shared.leaving.load(Ordering::Relaxed) {
             return;
@@ -61,7 +62,7 @@ impl Namesakes {
         }
     }
 
-    /// Takes a report under this router's name.
+    /// Processes a report under this router's name.
     fn take(&mut self, stamp_ms: i64, status: &RouterStatus, shared: &Shared) {
         if status.incarnation > shared.events.incarnation() && shared.events.lose_name() {
             shared.metrics.name_lost();
@@ -72,15 +73,15 @@ impl Namesakes {
             return;
         }
         let off_ms = status.at.0 / 1000 - stamp_ms;
-        self.astray = if off_ms.abs() > CLOCK_TOLERANCE_MS { self.astray + 1 } else { 0 };
-        let off_ms = if self.astray >= REPORTS { off_ms } else { 0 };
+        self.off_reports = if off_ms.abs() > CLOCK_TOLERANCE_MS { self.off_reports + 1 } else { 0 };
+        let off_ms = if self.off_reports >= REPORTS { off_ms } else { 0 };
         let before = shared.clock_off_ms.swap(off_ms, Ordering::Relaxed);
         shared.metrics.clock_off(off_ms);
         if off_ms != 0 && before == 0 {
             tracing::error!(
                 off_ms,
-                "this machine's clock is off the log's: the router does not hold event time, and its events may be \
-                late; set the clock right"
+                "this machine's clock differs from the log's: the aggregator does not wait for this router's event time, and \
+                its events may be late; correct the clock"
             );
         } else if off_ms == 0 && before != 0 {
             tracing::info!("this machine's clock agrees with the log's again");
@@ -101,7 +102,7 @@ impl Namesakes {
     }
 }
 
-/// A report under this router's name.
+/// The status in a report under this router's name.
 fn namesake(report: &Record, shared: &Shared) -> Option<RouterStatus> {
     let body = report.value.as_deref().unwrap_or_default();
     let status = codec::read::<RouterStatus>(&report.headers, body).ok()?;

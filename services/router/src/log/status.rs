@@ -1,4 +1,4 @@
-//! What a router reports of itself on `router-status`: the tables it uses, the versions it does not call for a while.
+//! Status reports on `router-status`: the tables in use, and the versions that are not called for a while.
 
 use std::{ops::Range, sync::Arc};
 
@@ -7,18 +7,18 @@ use serin_schemas::{
     records::{self, RouterStatus, TableApplied},
 };
 use serin_spec::address::without_credentials;
-use serin_stream::{partition_of, seldom::Seldom};
+use serin_stream::{log_limit::LogLimit, partition_of};
 
 use crate::{
     config::Config,
     state::Shared,
     tables::table::{Lease, Table, Tables},
-    upstream::servers::Standing,
+    upstream::servers::Availability,
 };
 
-static LOST: Seldom = Seldom::new();
+static LOST: LogLimit = LogLimit::new();
 
-/// Reports to some of `of` partitions of `router-status`.
+/// Reports to some of the `of` partitions of `router-status`.
 pub(crate) fn report(shared: &Shared, partitions: Range<i32>, of: i32, leaving: bool) {
     let tables = shared.tables.load();
     for partition in partitions {
@@ -38,21 +38,21 @@ pub(crate) fn report(shared: &Shared, partitions: Range<i32>, of: i32, leaving: 
         if let Err(error) = shared.events.status(partition, &status)
             && let Some(count) = LOST.happened(1)
         {
-            tracing::warn!(%error, partition, count, "statuses could not be written");
+            tracing::warn!(%error, partition, count, "status reports could not be written");
         }
     }
 }
 
-/// A version is called no more, or again: told at once, on every way there is.
-pub(crate) fn standing_changed(shared: &Shared, model: &str, standing: Standing) {
+/// Reports immediately that a version is no longer called, or is called again: in the log of this process and on `router-status`.
+pub(crate) fn availability_changed(shared: &Shared, model: &str, availability: Availability) {
     let Some(table) = shared.table(model) else { return };
     for route in table.canary.iter().chain(table.shadows.iter().map(|shadow| &shadow.route)) {
         if let Some(shed) = route.servers.shed() {
             tracing::warn!(%model, version = %route.version, cause = %shed.cause, "a version is not called for a while");
         }
     }
-    if standing == Standing::Back {
-        tracing::info!(%model, "its versions are called again");
+    if availability == Availability::Restored {
+        tracing::info!(%model, "all versions of the model are called again");
     }
     let of = shared.status_partitions();
     if of > 0 {
@@ -69,7 +69,7 @@ fn belongs(model: &str, partition: i32, of: i32) -> bool {
     partition_of(model.as_bytes(), of) == partition
 }
 
-/// The newest tables of the models of one of `of` partitions that cannot be used.
+/// The unusable newest tables of the models of one of `of` partitions.
 fn refused(shared: &Shared, partition: i32, of: i32) -> Vec<records::TableRefused> {
     let here = shared.refusals().into_iter().filter(|(model, _)| belongs(model, partition, of));
     here.map(|(model, refused)| records::TableRefused {
@@ -80,7 +80,7 @@ fn refused(shared: &Shared, partition: i32, of: i32) -> Vec<records::TableRefuse
     .collect()
 }
 
-/// What the configuration says of the versions of the models of one of `of` partitions, as a table without addresses gets it.
+/// The configured versions of the models of one of `of` partitions, as a table without addresses gets them.
 fn configured(config: &Config, partition: i32, of: i32) -> Vec<records::Configured> {
     let here = config.models.iter().filter(|(model, _)| belongs(model, partition, of));
     let versions = here.flat_map(|(model, known)| {
@@ -101,7 +101,7 @@ fn configured(config: &Config, partition: i32, of: i32) -> Vec<records::Configur
         .collect()
 }
 
-/// The tables in use of the models of one of `of` partitions.
+/// The tables in use for the models of one of `of` partitions.
 fn applied(tables: &Tables, partition: i32, of: i32) -> Vec<TableApplied> {
     let here = |table: &&Arc<Table>| {
         table.record.generation > Generation(0) && table.lease != Lease::Unconfirmed && is_here(table, partition, of)
@@ -121,7 +121,7 @@ fn applied(tables: &Tables, partition: i32, of: i32) -> Vec<TableApplied> {
     applied
 }
 
-/// The calls that were not decided as their rollouts ask.
+/// Calls that could not be split as their rollouts require.
 fn undecided(tables: &Tables, partition: i32, of: i32) -> Vec<records::Undecided> {
     let here = tables.0.values().filter(|table| is_here(table, partition, of));
     let undecided = here.flat_map(|table| {
@@ -139,7 +139,7 @@ fn undecided(tables: &Tables, partition: i32, of: i32) -> Vec<records::Undecided
     undecided
 }
 
-/// What answers carry where an output rule found nothing.
+/// Outputs found in answers in which an output rule found nothing.
 fn seen_outputs(tables: &Tables, partition: i32, of: i32) -> Vec<records::SeenOutputs> {
     let here = tables.0.values().filter(|table| is_here(table, partition, of));
     let seen = here.map(|table| records::SeenOutputs { model: table.record.model.clone(), names: table.names.all() });

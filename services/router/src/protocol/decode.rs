@@ -1,4 +1,4 @@
-//! Bodies as JSON values, whatever they are encoded in, for all rules that look into them.
+//! Bodies as JSON values, independent of their encoding, for all rules that read them.
 
 use http::HeaderName;
 use serde_json::Value;
@@ -13,7 +13,7 @@ pub(super) const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-he
 pub(crate) enum Encoding {
     /// JSON.
     Json,
-    /// The binary tensor extension, with this many bytes of JSON first.
+    /// The binary tensor extension, with this many bytes of JSON at the start.
     Binary(usize),
 }
 

@@ -1,9 +1,10 @@
-//! Undoes a content encoding beside a stream: what passes through stays as it is, whoever looks into it reads the decoded bytes.
+//! Decodes a content encoding next to a stream: the stream itself is passed through unchanged, and its readers get the decoded bytes.
 //!
-//! Invariants: the decoder gives bytes in small pieces and keeps none of them; all that one decoder gives is bounded, so a few
-//! bytes that stand for gigabytes cost no more than the bound; its windows are bounded (8 MiB, 16 MiB for Brotli).
+//! Invariants: the decoder returns small chunks and keeps none of them; the total output of a decoder is bounded, so a few bytes that
+//! expand to gigabytes cost no more than the bound; its windows are bounded (8 MiB, 16 MiB for Brotli).
 //!
-//! Zstandard's last window of bytes comes with the end of its frame: who measures when bytes came must know that.
+//! Zstandard returns the last window of bytes only at the end of its frame. Code that measures when bytes arrived must take this into
+//! account.
 
 use std::io::Write as _;
 
@@ -15,22 +16,22 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 /// Why encoded bytes cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DecodeError {
-    /// An encoding that is not known here, or several of them.
-    #[error("its content encoding is not known here")]
+    /// An unknown encoding, or several encodings.
+    #[error("its content encoding is not supported")]
     Unknown,
-    /// The bytes are not what the encoding says, or end too early.
-    #[error("it is not what its content encoding says")]
+    /// The bytes do not match the encoding, or end too early.
+    #[error("it does not match its content encoding")]
     Broken,
-    /// Decoded it is larger than the bound.
+    /// The decoded body is larger than the bound.
     #[error("it is too large when decoded")]
     TooLarge,
 }
 
-/// Input bytes between two looks at the bound. Deflate makes at most 1032 bytes of one.
+/// Input bytes between two checks of the bound. Deflate expands one byte to at most 1032 bytes.
 const STEP: usize = 512;
-/// Size of output pieces.
+/// Size of output chunks.
 const PIECE: usize = 16 << 10;
-/// Largest window of Zstandard, as RFC 9659 has it for HTTP.
+/// Largest window of Zstandard, as specified for HTTP in RFC 9659.
 const ZSTD_WINDOW: u64 = 8 << 20;
 /// Largest block of Zstandard.
 const ZSTD_BLOCK: usize = 128 << 10;
@@ -39,22 +40,22 @@ const ZSTD_MAGIC: u32 = 0xFD2F_B528;
 /// Decodes one body.
 pub(crate) struct Decoder {
     codec: Codec,
-    /// Decoded bytes that may still come.
+    /// Number of decoded bytes that may still be returned.
     left: u64,
 }
 
 enum Codec {
     Gzip(Box<MultiGzDecoder<Vec<u8>>>),
-    /// Whether zlib's header is there is told by the first byte: some senders leave it out.
+    /// The first byte decides whether there is a zlib header: some senders omit it.
     Deflate,
-    /// What deflate turned out to be, and whether it has ended.
+    /// The decoder for deflate once the format is known, and whether the data has ended.
     Inflate(Box<Decompress>, bool),
     Brotli(Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>, bool),
     Zstd(Box<Zstd>),
 }
 
 impl Decoder {
-    /// The decoder for a body with these headers; `None` if it is not encoded. It gives at most `most` bytes.
+    /// The decoder for a body with these headers; `None` if it is not encoded. It returns at most `most` bytes.
     pub(crate) fn of(headers: &HeaderMap, most: u64) -> Result<Option<Self>, DecodeError> {
         let mut found = None;
         for value in headers.get_all(header::CONTENT_ENCODING) {
@@ -71,7 +72,7 @@ impl Decoder {
         Ok(found)
     }
 
-    /// The decoder of an encoding by its name.
+    /// The decoder for an encoding by name.
     pub(crate) fn named(name: &str, most: u64) -> Result<Self, DecodeError> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let codec = if is("gzip") || is("x-gzip") {
@@ -89,7 +90,7 @@ impl Decoder {
         Ok(Self { codec, left: most })
     }
 
-    /// Decodes a body that is there, whole.
+    /// Decodes a complete body.
     pub(crate) fn whole(mut self, bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
         let mut out = Vec::new();
         self.push(bytes, |part| out.extend_from_slice(part))?;
@@ -97,7 +98,7 @@ impl Decoder {
         Ok(out)
     }
 
-    /// Takes a piece, and hands on what it says as far as that is known.
+    /// Takes a chunk, and passes on the decoded bytes that are available so far.
     pub(crate) fn push(&mut self, bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), DecodeError> {
         if let (Codec::Deflate, Some(first)) = (&self.codec, bytes.first()) {
             self.codec = Codec::Inflate(Box::new(Decompress::new(first & 0x0f == 8)), false);
@@ -204,15 +205,15 @@ fn brotli(
     }
 }
 
-/// Zstandard, one block at a time: the library would decode all blocks of a piece into its memory.
+/// Zstandard, decoded one block at a time: the library would decode all blocks of a chunk into its memory.
 #[derive(Default)]
 struct Zstd {
     frame: Option<FrameDecoder>,
-    /// Whether the frame has a checksum behind it.
+    /// Whether a checksum follows the frame.
     checksum: bool,
-    /// What has come of the next header or block.
+    /// Bytes received of the next header or block.
     waiting: Vec<u8>,
-    /// Bytes of a frame to skip that are still to come.
+    /// Remaining bytes of a skippable frame.
     skip: usize,
 }
 
@@ -254,7 +255,7 @@ impl Zstd {
         Ok(())
     }
 
-    /// Length of the next header or block, with its checksum if it is the last one; `None` if more must come to tell.
+    /// Length of the next header or block, including the checksum after the last block; `None` if more bytes are needed.
     fn next(&mut self) -> Result<Option<usize>, DecodeError> {
         if self.skip > 0 {
             let skipped = self.skip.min(self.waiting.len());
@@ -268,7 +269,7 @@ impl Zstd {
             if size > ZSTD_BLOCK {
                 return Err(DecodeError::Broken);
             }
-            // A block of one repeated byte has only that.
+            // A block of one repeated byte contains only this byte.
             let content = if (header >> 1) & 3 == 1 { 1 } else { size };
             let checksum = if header & 1 == 1 && self.checksum { 4 } else { 0 };
             return Ok(Some(3 + content + checksum));
@@ -351,7 +352,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_encoded_comes_back(text in "[a-f{}\":]{0,3000}", times in 1_usize..40, step in 1_usize..5000) {
+        fn encoded_bytes_are_decoded(text in "[a-f{}\":]{0,3000}", times in 1_usize..40, step in 1_usize..5000) {
             let text = text.repeat(times);
             for (name, bytes) in [("gzip", gzip(text.as_bytes())), ("deflate", zlib(text.as_bytes())), ("deflate", raw(text.as_bytes())), ("zstd", zstd(text.as_bytes()))] {
                 let got = decode(name, &bytes, step, 1 << 20);
@@ -364,17 +365,17 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_can_be_decoded(bytes in proptest::collection::vec(any::<u8>(), 0..300), step in 1_usize..100) {
+        fn decoding_any_bytes_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), step in 1_usize..100) {
             for name in ["gzip", "deflate", "br", "zstd"] {
                 let _ = decode(name, &bytes, step, 1 << 16);
             }
-            // Behind a header that fits.
+            // After a valid header.
             let _ = decode("zstd", &[&[0x28, 0xb5, 0x2f, 0xfd, 0, 0x58], bytes.as_slice()].concat(), step, 1 << 16);
         }
     }
 
     #[test]
-    fn brotli_and_several_members_come_back() {
+    fn brotli_and_several_members_are_decoded() {
         let text = "{\"user\":\"u1\"}".repeat(100);
         let bytes = from_hex(BROTLI);
         for step in [1, 3, 100] {
@@ -389,18 +390,18 @@ mod tests {
         assert_eq!(decode("zstd", &frames, 2, 9).as_deref(), Ok(b"ab".as_slice()));
     }
 
-    /// A gigabyte of zeros in a megabyte, or less.
+    /// A gigabyte of zeros in a megabyte or less.
     #[test]
-    fn a_bomb_costs_no_more_than_the_bound() {
+    fn a_decompression_bomb_is_cut_at_the_bound() {
         let zeros = vec![0; 64 << 20];
         for (name, bytes) in [("gzip", gzip(&zeros)), ("deflate", zlib(&zeros)), ("zstd", zstd(&zeros))] {
             let (mut given, mut largest) = (0, 0);
             let mut decoder = Decoder::named(name, 1 << 20).unwrap();
-            let told = decoder.push(&bytes, |part| {
+            let result = decoder.push(&bytes, |part| {
                 given += part.len();
                 largest = largest.max(part.len());
             });
-            assert_eq!(told, Err(DecodeError::TooLarge), "{name}");
+            assert_eq!(result, Err(DecodeError::TooLarge), "{name}");
             assert!(given <= 1 << 20 && largest <= 1032 * STEP, "{name} {given} {largest}");
         }
     }

@@ -1,6 +1,7 @@
-//! Reads fields of a form (`multipart/form-data`, RFC 7578) as it comes: audio and pictures are sent beside the model's name. Pure.
+//! Reads the fields of a form (`multipart/form-data`, RFC 7578) as it arrives: audio and images are sent in a form together with the
+//! model's name. Pure.
 //!
-//! Files pass by: what is kept is bounded by [`LONGEST_FIELD`] for each field that is asked for.
+//! Files are skipped: at most [`LONGEST_FIELD`] bytes are kept for each requested field.
 
 use memchr::memmem;
 use serde_json::{Map, Value};
@@ -16,7 +17,7 @@ const LONGEST_HEAD: usize = 16 << 10;
 pub(crate) struct Form<'a> {
     asks: &'a Asks,
     delimiter: Vec<u8>,
-    /// What was not looked at yet, or may be the beginning of a delimiter.
+    /// Bytes that were not examined yet, or that may be the start of a delimiter.
     waiting: Vec<u8>,
     state: State,
     fields: Map<String, Value>,
@@ -24,20 +25,20 @@ pub(crate) struct Form<'a> {
 }
 
 enum State {
-    /// In a part that nobody asked for, or before the first one.
+    /// In a part that was not requested, or before the first part.
     Skip,
-    /// Behind a delimiter.
+    /// After a delimiter.
     Delimited,
     /// In a part's head.
     Head,
     /// In the value of this field.
     Field(String),
-    /// Behind the last delimiter.
+    /// After the last delimiter.
     End,
 }
 
 impl<'a> Form<'a> {
-    /// A reader for a body of this content type, if it is a form.
+    /// A reader for a body of this content type; `None` if it is not a form.
     pub(crate) fn of(content_type: &str, asks: &'a Asks) -> Option<Self> {
         let (kind, parameters) = content_type.split_once(';')?;
         if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
@@ -45,12 +46,12 @@ impl<'a> Form<'a> {
         }
         let boundary = parameter(parameters.as_bytes(), b"boundary")?;
         let delimiter = [b"\r\n--", boundary.as_slice()].concat();
-        // The first delimiter has no line before it.
+        // The first delimiter has no line break before it.
         let waiting = b"\r\n".to_vec();
         Some(Self { asks, delimiter, waiting, state: State::Skip, fields: Map::new(), wrong: None })
     }
 
-    /// Takes a piece.
+    /// Takes a chunk.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         if self.wrong.is_some() {
             return;
@@ -59,7 +60,7 @@ impl<'a> Form<'a> {
         while self.step() {}
     }
 
-    /// The end: the fields that were asked for.
+    /// Ends the body and returns the requested fields.
     pub(crate) fn end(self) -> Result<Option<Value>, Unread> {
         match (self.wrong, self.state) {
             (Some(wrong), _) => Err(wrong),
@@ -68,7 +69,7 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// Goes on by one part of the form; false when it needs more.
+    /// Processes one part of the form; false if more bytes are needed.
     fn step(&mut self) -> bool {
         match &self.state {
             State::Skip => {
@@ -82,7 +83,7 @@ impl<'a> Form<'a> {
             State::Delimited => match self.waiting.as_slice() {
                 [b'-', b'-', ..] => self.go(2, State::End),
                 [b'\r', b'\n', ..] => self.go(2, State::Head),
-                // Spaces may be behind it.
+                // Spaces may follow the delimiter.
                 [b' ' | b'\t', ..] => self.go(1, State::Delimited),
                 [] | [b'-' | b'\r'] => false,
                 _ => self.fail(Unread::NotJson),
@@ -90,7 +91,7 @@ impl<'a> Form<'a> {
             State::Head => match memmem::find(&self.waiting, b"\r\n\r\n") {
                 Some(at) => {
                     let name = field_name(&self.waiting[..at]).filter(|name| self.asks.wants(name));
-                    // A part may be empty: its delimiter begins with the line's end.
+                    // A part may be empty: its delimiter starts with the end of this line.
                     self.go(at + 4, name.map_or(State::Skip, State::Field))
                 }
                 None if self.waiting.len() > LONGEST_HEAD => self.fail(Unread::TooLong),
@@ -132,7 +133,7 @@ fn field_name(head: &[u8]) -> Option<String> {
         .filter_map(|line| line.split_at_checked(line.iter().position(|&byte| byte == b':')?))
         .find(|(name, _)| name.eq_ignore_ascii_case(b"content-disposition"))?;
     let name = parameter(disposition.1, b"name")?;
-    // A file has a name of its own, and is no field.
+    // A part with a file name is a file, not a field.
     parameter(disposition.1, b"filename").is_none().then(|| String::from_utf8(name).ok())?
 }
 
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_beside_a_file() {
+    fn a_field_next_to_a_file() {
         let body = b"--x-1\r\nContent-Disposition: form-data; name=\"file\"; filename=\"model\"\r\ncontent-type: audio/wav\r\n\r\n\r\n--x-\r\n\0\xff\r\n\
             --x-1\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nwhisper\r\n--x-1 \r\nContent-Disposition: form-data; name=\"language\"\r\n\r\nde\r\n--x-1--\r\nbye";
         for step in [1, 2, 5, 1000] {
@@ -183,7 +184,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_body_can_be_read(body in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'-'), any::<u8>()], 0..90), step in 1_usize..9) {
+        fn reading_any_body_does_not_panic(body in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'-'), any::<u8>()], 0..90), step in 1_usize..9) {
             let _ = read(&body, step);
             let _ = read(&[b"--x-1\r\n", body.as_slice()].concat(), step);
         }

@@ -1,7 +1,7 @@
-//! gRPC on its way through: which model the first message names, its version put in or taken out, and what a status means.
+//! Pass-through of gRPC: the model that the first message names, setting or removing its version, and the meaning of statuses.
 //!
-//! Messages pass through as bytes. Only a few top-level fields of the first one are looked at, by their numbers in
-//! `grpc_predict_v2.proto`, which every server of the Open Inference Protocol shares.
+//! Messages are passed through as bytes. Only a few top-level fields of the first message are read, by their numbers in
+//! `grpc_predict_v2.proto`, which all servers of the Open Inference Protocol share.
 
 use std::{ops::Range, time::Duration};
 
@@ -10,19 +10,19 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::protocol::Scan;
 
-/// The service of the Open Inference Protocol, with the slash before it.
+/// The service of the Open Inference Protocol, with a leading slash.
 pub(crate) const SERVICE: &str = "/inference.GRPCInferenceService";
 /// The header and trailer with the status of a call.
 pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
-/// The header and trailer with its text.
+/// The header and trailer with the message of a status.
 pub(crate) const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-/// The header that says how messages are compressed.
+/// The header with the compression of messages.
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-/// The header that says how long the caller waits.
+/// The header with the caller's timeout.
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-/// The content type of what the router answers itself.
+/// The content type of the router's own answers.
 pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
-/// Bytes before a message: whether it is compressed, and its length.
+/// Length of the prefix of a message: a compression flag and the message length.
 pub(crate) const PREFIX: usize = 5;
 
 /// Whether a request or an answer is gRPC.
@@ -32,7 +32,7 @@ pub(crate) fn is(headers: &HeaderMap) -> bool {
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// Methods whose first field is the model's name and whose second is its version.
+/// Methods whose first field is the model's name and whose second field is its version.
 pub(super) fn names_model(method: &str) -> bool {
     matches!(
         method,
@@ -40,46 +40,46 @@ pub(super) fn names_model(method: &str) -> bool {
     )
 }
 
-/// Length of the first message with its prefix, once the prefix is there.
+/// Length of the first message including its prefix, once the prefix has arrived.
 pub(crate) fn first_message(body: &[u8]) -> Option<usize> {
     let length = body.get(1..PREFIX)?;
     Some(PREFIX + u32::from_be_bytes(length.try_into().ok()?) as usize)
 }
 
-/// What the first message says about its model.
+/// The model and version in the first message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
     /// The model.
     pub(crate) model: String,
     /// The version that it asks for.
     pub(crate) version: Option<String>,
-    /// Where the version's field is in the body.
+    /// The range of the version's field in the body.
     field: Option<Range<usize>>,
-    /// Where the look at the body ended, between two fields.
+    /// The position between two fields at which reading ended.
     end: usize,
-    /// The first message as it is without compression, if it is compressed.
+    /// The decompressed first message, if it is compressed.
     plain: Option<Bytes>,
 }
 
 impl Named {
-    /// What was found in this first message, which the caller sends compressed.
+    /// The same for a first message that the caller sent compressed.
     pub(crate) fn in_compressed(self, plain: Bytes) -> Self {
         Self { plain: Some(plain), ..self }
     }
 }
 
-/// Finds the model in the beginning of a body.
+/// Finds the model at the start of a body.
 pub(crate) fn named(body: &[u8]) -> Scan<Named> {
     let Some(length) = first_message(body) else { return Scan::More };
     if body[0] != 0 {
-        // Compressed.
+        // The message is compressed.
         return Scan::Missing;
     }
     let whole = body.len() >= length;
     let message = &body[..length.min(body.len())];
     let (mut model, mut version, mut range) = (None, None, None);
     let mut at = PREFIX;
-    // Fields come in the order of their numbers, as every serializer writes them: after the second there is no need to look on.
+    // Serializers write fields in the order of their numbers, so reading can stop after the second field.
     let more = loop {
         if at == message.len() {
             break !whole;
@@ -105,13 +105,13 @@ pub(crate) fn named(body: &[u8]) -> Scan<Named> {
     }
 }
 
-/// The beginning of a body with another version in its first message, or with none.
+/// The start of a body whose first message gets another version, or none.
 pub(crate) fn with_version(body: &Bytes, named: &Named, version: Option<&str>) -> Bytes {
     if named.field.is_none() && version.is_none() {
         return body.clone();
     }
     if let Some(plain) = &named.plain {
-        // Messages may be compressed one by one: the rest stays as it is.
+        // Messages may be compressed individually: the rest stays unchanged.
         let rest = first_message(body).and_then(|length| body.get(length..)).unwrap_or_default();
         let first = with_version(plain, &Named { plain: None, ..named.clone() }, version);
         return Bytes::from([&first, rest].concat());
@@ -137,11 +137,11 @@ pub(crate) fn with_version(body: &Bytes, named: &Named, version: Option<&str>) -
 pub(crate) struct Field<'a> {
     pub(crate) number: u64,
     pub(crate) value: FieldValue<'a>,
-    /// Where the next field begins.
+    /// Where the next field starts.
     pub(crate) end: usize,
 }
 
-/// Its value.
+/// The value of a field.
 pub(crate) enum FieldValue<'a> {
     Varint(u64),
     Fixed64([u8; 8]),
@@ -149,7 +149,7 @@ pub(crate) enum FieldValue<'a> {
     Bytes(&'a [u8]),
 }
 
-/// The field at a place; `None` if it is not whole or no field.
+/// The field at a position; `None` if it is incomplete or invalid.
 pub(crate) fn field(message: &[u8], at: usize) -> Option<Field<'_>> {
     let (tag, at) = read_varint(message, at)?;
     let (value, end) = match tag & 7 {
@@ -190,19 +190,18 @@ pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// The status of a call, from its trailers or from headers that are all there is. One that is no number is UNKNOWN, as clients
-/// read it.
+/// The status of a call, from its trailers or from a headers-only answer. A status that is not a number is UNKNOWN, as clients read it.
 pub(crate) fn status(headers: &HeaderMap) -> Option<u16> {
     let status = headers.get(&STATUS)?;
     Some(status.to_str().ok().and_then(|status| status.parse().ok()).unwrap_or(2))
 }
 
-/// How messages that are compressed are compressed; empty if the headers do not say.
+/// The compression of compressed messages; empty if the headers do not name it.
 pub(crate) fn encoding(headers: &HeaderMap) -> &str {
     headers.get(&ENCODING).and_then(|name| name.to_str().ok()).unwrap_or_default()
 }
 
-/// How long the caller waits for its answer, if it says so.
+/// The caller's timeout, if it sent one.
 pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(&TIMEOUT)?.to_str().ok()?;
     let (count, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -244,7 +243,7 @@ pub(crate) fn name(code: u16) -> &'static str {
     NAMES.get(usize::from(code)).copied().unwrap_or("unknown")
 }
 
-/// The HTTP status that says the same as a code (as in `google/rpc/code.proto`), so that both count alike.
+/// The HTTP status that corresponds to a code (as in `google/rpc/code.proto`), so that both count alike.
 pub(crate) fn http_status(code: u16) -> u16 {
     match code {
         0 => 200,
@@ -262,7 +261,7 @@ pub(crate) fn http_status(code: u16) -> u16 {
     }
 }
 
-/// The code for an answer that the router gives itself.
+/// The code for one of the router's own answers.
 pub(crate) fn code(status: StatusCode) -> u16 {
     match status.as_u16() {
         200..=299 => 0,
@@ -278,7 +277,7 @@ pub(crate) fn code(status: StatusCode) -> u16 {
     }
 }
 
-/// A text as it may stand in [`MESSAGE`]: percent-encoded.
+/// A text as a value of [`MESSAGE`]: percent-encoded.
 pub(crate) fn message(text: &str) -> HeaderValue {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -336,7 +335,7 @@ pub(crate) mod tests {
         let body = request(Some("2"));
         let all = found(&body);
         assert_eq!((all.model.as_str(), all.version.as_deref()), ("flights", Some("2")));
-        assert_eq!(found(&body[..30]).model, "flights", "the tensors need not be there");
+        assert_eq!(found(&body[..30]).model, "flights", "the tensors are not needed");
         for cut in 0..17 {
             assert_eq!(named(&body[..cut]), Scan::More, "{cut}");
         }
@@ -349,7 +348,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_version_is_taken_out_or_put_in() {
+    fn the_version_is_removed_or_set() {
         for asked in [None, Some("7")] {
             for wanted in [None, Some("12")] {
                 // The second message is not touched.
@@ -373,7 +372,7 @@ pub(crate) mod tests {
         assert_eq!(changed, Bytes::from([request(Some("12")).as_slice(), &[1, 0, 0, 0, 1, 9]].concat()));
         let none = Bytes::from(request(None));
         let named = found(&none).in_compressed(none);
-        assert_eq!(with_version(&body, &named, None), body, "it goes on as it came");
+        assert_eq!(with_version(&body, &named, None), body, "the body is unchanged");
     }
 
     #[test]
@@ -408,7 +407,7 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn any_body_can_be_scanned(body in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn scanning_any_body_does_not_panic(body in proptest::collection::vec(any::<u8>(), 0..80)) {
             if let Scan::Found(named) = named(&body) {
                 let _ = with_version(&Bytes::from(body), &named, Some("v"));
             }

@@ -1,14 +1,14 @@
-//! JSON as servers and callers really write it.
+//! JSON as servers and callers write it in practice.
 //!
-//! Python writes `NaN` and `Infinity`, C++ writes `nan` and `inf`, .NET puts a byte order mark before the text, and some
-//! write numbers that no double holds. Each of these still says what its writer meant, and other parsers take most of them.
+//! Python writes `NaN` and `Infinity`, C++ writes `nan` and `inf`, .NET writes a byte order mark before the text, and some writers produce
+//! numbers that exceed a double. Their meaning is clear, and other parsers accept most of them.
 
 use serde_json::Value;
 
-/// Deepest nesting that is read. What is deeper is read as an empty list: the parser itself stops at 128.
+/// Deepest nesting that is read. Deeper values are read as an empty list, because the parser itself stops at 128.
 const DEEPEST: usize = 100;
 
-/// The words for what is not a finite number, and how they are read. Longer words stand before their beginnings.
+/// Words for non-finite numbers, and how they are read. Longer words come before their prefixes.
 const WORDS: [(&[u8], &[u8]); 10] = [
     (b"-nan(ind)", b"NaN"),
     (b"-Infinity", b"-Infinity"),
@@ -22,23 +22,23 @@ const WORDS: [(&[u8], &[u8]); 10] = [
     (b"inf", b"Infinity"),
 ];
 
-/// Reads a JSON text. `None` if it is not one.
+/// Parses a JSON text; `None` if it is not valid.
 pub(crate) fn read(body: &[u8]) -> Option<Value> {
     let body = without_mark(body);
     match serde_json::from_slice(body) {
         Ok(value) => Some(value),
-        Err(_) => serde_json::from_slice(&mended(body)?).ok(),
+        Err(_) => serde_json::from_slice(&repaired(body)?).ok(),
     }
 }
 
-/// The text behind a byte order mark.
+/// The text without a leading byte order mark.
 pub(crate) fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// Writes what no strict parser takes in another way: words and numbers that are not finite as texts, and lists that are too
-/// deep as empty ones. `None` if there is nothing of the kind.
-fn mended(body: &[u8]) -> Option<Vec<u8>> {
+/// Rewrites what a strict parser rejects: words and numbers that are not finite become strings, and lists that are nested too deeply become
+/// empty ones. `None` if there is nothing to rewrite.
+fn repaired(body: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(body.len() + 16);
     let (mut at, mut depth, mut changed) = (0, 0_usize, false);
     while at < body.len() {
@@ -79,7 +79,7 @@ fn mended(body: &[u8]) -> Option<Vec<u8>> {
     changed.then_some(out)
 }
 
-/// Length of the text at the beginning, with its quotes.
+/// Length of the string at the start, including its quotes.
 fn text(rest: &[u8]) -> usize {
     let mut at = 1;
     while at < rest.len() {
@@ -92,12 +92,12 @@ fn text(rest: &[u8]) -> usize {
     rest.len()
 }
 
-/// Length of the number at the beginning.
+/// Length of the number at the start.
 fn number(rest: &[u8]) -> usize {
     rest.iter().take_while(|byte| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')).count()
 }
 
-/// A scalar at the beginning that is not a finite number: its length, and the word that stands for it.
+/// A scalar at the start that is not a finite number: its length, and the word that replaces it.
 fn scalar(rest: &[u8]) -> Option<(usize, &'static [u8])> {
     if let Some((word, read_as)) = WORDS.into_iter().find(|(word, _)| rest.starts_with(word)) {
         return Some((word.len(), read_as));
@@ -114,13 +114,13 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn words_inside_of_texts_stay() {
+    fn words_inside_strings_are_unchanged() {
         let value = read(br#"{"a":"NaN \" Infinity nan","b":NaN}"#).unwrap();
         assert_eq!(value, json!({"a": "NaN \" Infinity nan", "b": "NaN"}));
     }
 
     #[test]
-    fn every_way_to_write_what_is_not_finite() {
+    fn every_notation_of_a_non_finite_number() {
         for (written, read_as) in [
             ("NaN", "NaN"),
             ("nan", "NaN"),
@@ -147,14 +147,14 @@ mod tests {
         let deep = format!(r#"{{"p":0.5,"x":{}{}, "q": 2}}"#, "[".repeat(300), "]".repeat(300));
         let value = read(deep.as_bytes()).unwrap();
         assert_eq!((&value["p"], &value["q"]), (&json!(0.5), &json!(2)));
-        assert_eq!(read("[".repeat(70_000).as_bytes()), None, "half a text");
+        assert_eq!(read("[".repeat(70_000).as_bytes()), None, "incomplete");
         let objects = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
         assert!(read(objects.as_bytes()).is_some());
     }
 
     proptest! {
         #[test]
-        fn any_text_can_be_read(text in r#"[\[\]{}",:a-zNI\\ 0-9.e-]{0,80}"#, bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn reading_any_text_does_not_panic(text in r#"[\[\]{}",:a-zNI\\ 0-9.e-]{0,80}"#, bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = read(text.as_bytes());
             let _ = read(&bytes);
         }

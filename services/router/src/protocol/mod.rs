@@ -1,7 +1,7 @@
-//! What a request wants: the protocol it speaks, the model it is for, and what of it an upstream gets. Pure.
+//! The parts of a request that routing needs: its protocol, its model, and the path for the upstream. Pure.
 //!
-//! Five protocols: the Open Inference Protocol V2 and `KServe`'s V1 name the model in the path; V2 over gRPC and the
-//! OpenAI-compatible paths name it in the body; anything else is routed by header or by a path of the configuration.
+//! There are five protocols. The Open Inference Protocol V2 and `KServe`'s V1 name the model in the path; V2 over gRPC and the
+//! OpenAI-compatible paths name it in the body; all other requests are routed by a header or by a path in the configuration.
 
 pub(crate) mod decode;
 pub(crate) mod decoder;
@@ -30,14 +30,14 @@ pub(crate) enum Wire {
     V1,
     /// OpenAI-compatible: chat, completions, embeddings, responses.
     OpenAi,
-    /// Any gRPC service; what the Open Inference Protocol's is asked can be read.
+    /// Any gRPC service. Only requests of the Open Inference Protocol can be read.
     Grpc,
     /// Anything else.
     Plain,
 }
 
 impl Wire {
-    /// The protocol that a request's path and headers show.
+    /// The protocol, determined from a request's path and headers.
     pub(crate) fn of(path: &str, headers: &HeaderMap) -> Self {
         if grpc::is(headers) {
             Self::Grpc
@@ -53,10 +53,10 @@ impl Wire {
     }
 }
 
-/// What a protocol promises of an answer with a 2xx status.
+/// What a protocol guarantees about an answer with a 2xx status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Promise {
-    /// Nothing: any content may be good.
+    /// Nothing: any content may be valid.
     #[default]
     Nothing,
     /// JSON of any shape.
@@ -65,9 +65,9 @@ pub(crate) enum Promise {
     Tensors,
     /// `predictions` of `KServe`'s V1, or `outputs` in `TensorFlow` Serving's column format.
     Predictions,
-    /// `choices` of a language model. Its streams tell how they end.
+    /// `choices` of a language model. Its streams contain an end marker.
     Choices,
-    /// `output` of `/v1/responses`. Its streams tell how they end.
+    /// `output` of `/v1/responses`. Its streams contain an end marker.
     Response,
     /// `data` with embeddings.
     Embeddings,
@@ -76,49 +76,49 @@ pub(crate) enum Promise {
 }
 
 impl Promise {
-    /// Whether there has to be something in the answer.
+    /// Whether the answer must have content.
     pub(crate) fn is_some(self) -> bool {
         self != Self::Nothing
     }
 
-    /// Whether a stream of events has to tell its own end.
+    /// Whether a stream of events must contain an end marker.
     pub(crate) fn ends(self) -> bool {
         matches!(self, Self::Choices | Self::Response)
     }
 }
 
-/// What a look at the beginning of a body found.
+/// Result of a search at the start of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Scan<T> {
-    /// It is there.
+    /// The value was found.
     Found(T),
     /// More of the body is needed.
     More,
-    /// It is not there, or nobody can read the body.
+    /// The value is missing, or the body cannot be read.
     Missing,
 }
 
-/// Why something that decides could not be read from a request that may well have it.
+/// Why a deciding value could not be read from a request that may contain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Unread {
-    /// The body is larger than what may be held for a decision, or than what a decoder gives.
+    /// The body exceeds the limit for bodies held for a decision, or the limit of a decoder.
     TooLarge,
     /// Its content encoding, or a compressed gRPC message, cannot be decoded.
     Encoding,
-    /// It says that it is JSON, or begins like it, and is not.
+    /// The body claims to be JSON, or starts like JSON, but is not valid.
     NotJson,
-    /// It is nested too deep.
+    /// The body is nested too deeply.
     TooDeep,
-    /// The value is too long, or there are too many that may be meant.
+    /// The value is too long, or there are too many candidates.
     TooLong,
-    /// Where a scalar should be there is an object.
+    /// The value is an object instead of a scalar.
     NotScalar,
-    /// It names a response of before that this router does not know.
+    /// The body names a previous response that this router does not know.
     UnknownResponse,
 }
 
 impl Unread {
-    /// All of them.
+    /// All variants.
     pub(crate) const ALL: [Self; 7] = [
         Self::TooLarge,
         Self::Encoding,
@@ -129,7 +129,7 @@ impl Unread {
         Self::UnknownResponse,
     ];
 
-    /// The word for it in metrics and reports.
+    /// The label for metrics and reports.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::TooLarge => "too_large",

@@ -4,25 +4,25 @@ use std::sync::LazyLock;
 
 use crate::protocol::{Promise, scan::Asks};
 
-/// What names the model.
+/// The field that names the model.
 pub(crate) static MODEL: LazyLock<Asks> = LazyLock::new(|| {
     let mut asks = Asks::default();
     asks.pointer("/model");
     asks
 });
 
-/// Whether a path is one of those that `OpenAI`-compatible servers have: `/v1/...`, and `/openai/...` as `KServe` and Azure have it.
+/// Whether a path is an `OpenAI`-compatible path: `/v1/...`, or `/openai/...` as used by `KServe` and Azure.
 pub(super) fn is(path: &str) -> bool {
     path.starts_with("/v1/") || path.starts_with("/openai/")
 }
 
-/// Whether a path asks a language model for something that says how it ends.
+/// Whether the answer to this path is one of a language model, which reports how it ended.
 pub(super) fn chats(path: &str) -> bool {
     let rest = path.strip_prefix("/openai").unwrap_or(path);
     rest.strip_prefix("/v1").is_some_and(is_chat)
 }
 
-/// What an `OpenAI`-compatible path promises of an answer.
+/// What an `OpenAI`-compatible path guarantees about its answer.
 pub(super) fn promise(path: &str) -> Promise {
     let path = path.trim_end_matches('/');
     let rest = match deployment(path) {
@@ -43,7 +43,7 @@ pub(super) fn deployment(path: &str) -> Option<&str> {
     (!name.is_empty() && !rest.is_empty()).then_some(name)
 }
 
-/// The same as [`chats`] for such a path.
+/// The same as [`chats`], for a path of an Azure deployment.
 pub(super) fn chats_at_deployment(path: &str) -> bool {
     deployment(path).is_some_and(|name| is_chat(&path["/openai/deployments/".len() + name.len()..]))
 }
@@ -52,7 +52,7 @@ fn is_chat(rest: &str) -> bool {
     matches!(rest.trim_end_matches('/'), "/chat/completions" | "/completions" | "/embeddings" | "/responses")
 }
 
-/// Whether a path asks for another kind of prediction that `OpenAI`-compatible servers have.
+/// Whether a path asks for another kind of prediction of `OpenAI`-compatible servers.
 pub(super) fn predicts(path: &str) -> bool {
     let Some(rest) = path.strip_prefix("/openai").unwrap_or(path).strip_prefix("/v1/") else { return false };
     let rest = rest.trim_end_matches('/');
@@ -61,7 +61,7 @@ pub(super) fn predicts(path: &str) -> bool {
         || rest.starts_with("images/")
 }
 
-/// The response that a path names: `/v1/responses/<id>` and what is below it.
+/// The response that a path names: `/v1/responses/<id>` or a path below it.
 pub(crate) fn response(path: &str) -> Option<&str> {
     let rest = path.strip_prefix("/openai").unwrap_or(path).strip_prefix("/v1/responses/")?;
     rest.split('/').next().filter(|id| !id.is_empty())

@@ -1,10 +1,10 @@
-//! Paths: which model and version they name, and how they go on to an upstream.
+//! Paths: the model and version that they name, and the path for the upstream.
 //!
-//! A version in the path is taken out and decided by the router: `KServe`'s servers answer 501 to it. Servers that want one get
-//! the name they have for the version that was chosen.
+//! The router removes a version from the path and chooses the version itself: `KServe`'s servers answer 501 to a versioned path. Servers
+//! that expect a version get their own name for the chosen version.
 //!
-//! Names may have slashes and colons, as those of Hugging Face do, percent-encoded or not: `/v2/models/org/model/infer`. What is behind
-//! the name is therefore taken off from the end; where that gives no model that is known, the longest beginning is taken that is one.
+//! Names may contain slashes and colons, as those of Hugging Face do, percent-encoded or not: `/v2/models/org/model/infer`. The part after
+//! the name is therefore removed from the end. If that gives no known model, the longest prefix that is a known model is used.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use crate::{
     protocol::{Promise, Wire, grpc, openai},
 };
 
-/// A request's path, taken apart.
+/// A parsed request path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "four independent facts of a path")]
 pub(crate) struct Target<'a> {
@@ -29,7 +29,7 @@ pub(crate) struct Target<'a> {
     pub(crate) version: Option<Cow<'a, str>>,
     /// Path up to the version, such as `/v2/models/flights`.
     before: &'a str,
-    /// What TensorFlow Serving calls a label, such as `/labels/canary`: the servers' own name for a version, which goes on to them.
+    /// A label of TensorFlow Serving, such as `/labels/canary`. It is the servers' own name for a version and is passed on to them.
     label: &'a str,
     /// Path after the version, such as `/infer`.
     after: &'a str,
@@ -37,21 +37,21 @@ pub(crate) struct Target<'a> {
     pub(crate) infers: bool,
     /// Whether the body names the model.
     pub(crate) model_in_body: bool,
-    /// Whether both sides may send messages for as long as they like.
+    /// Whether both sides may send messages for an unlimited time.
     pub(crate) both_stream: bool,
-    /// Whether the answer is one of `OpenAI`'s language models, which say how they end.
+    /// Whether the answer is one of `OpenAI`'s language models, which report how they end.
     pub(crate) chats: bool,
 }
 
-/// Where a protocol has the model's name, and what may be behind it.
+/// Where a protocol has the model's name, and which verbs may follow it.
 struct Shape {
     wire: Wire,
     root: &'static str,
-    /// What is before a verb.
+    /// The character before a verb.
     mark: char,
-    /// Verbs that ask for a prediction,
+    /// Verbs that ask for a prediction.
     predicts: &'static [&'static str],
-    /// and those that ask for something else about a model.
+    /// Verbs that ask for something else about a model.
     asks: &'static [&'static str],
 }
 
@@ -74,7 +74,7 @@ const SHAPES: [Shape; 3] = [
 ];
 
 impl<'a> Target<'a> {
-    /// Takes a path apart. `configured` are the paths that the configuration gives to models.
+    /// Parses a path. `configured` are the paths that the configuration assigns to models.
     pub(crate) fn parse(path: &'a str, headers: &HeaderMap, configured: &'a Paths) -> Self {
         if grpc::is(headers) {
             return Self::grpc(path);
@@ -120,7 +120,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// A path `<root><model>[/versions/<version>][<mark><verb>]`, taken off from the end.
+    /// Parses a path `<root><model>[/versions/<version>][<mark><verb>]` from its end.
     fn of(path: &'a str, shape: &Shape) -> Option<Self> {
         let rest = path.strip_prefix(shape.root)?;
         let bare = rest.trim_end_matches('/');
@@ -132,7 +132,7 @@ impl<'a> Target<'a> {
         Some(Self::behind(path, shape, shape.root.len() + verb.unwrap_or(bare.len())))
     }
 
-    /// The same when the name is not known: the longest beginning that is a known model.
+    /// Parses the path again if the name is unknown: the longest prefix that is a known model is the name.
     pub(crate) fn with_known(&self, path: &'a str, known: impl Fn(&str) -> bool) -> Option<Self> {
         let shape = SHAPES.iter().find(|shape| path.starts_with(shape.root))?;
         let rest = path.strip_prefix(shape.root)?;
@@ -140,11 +140,11 @@ impl<'a> Target<'a> {
         let mut ends = ends.map(|(at, _)| at).filter(|&at| at > 0 && known(&decoded(&rest[..at])));
         let name = ends.next()?;
         let found = Self::behind(path, shape, shape.root.len() + name);
-        // What is behind the name is no verb that is known, or it would have been taken off.
+        // The part after the name is not a known verb, otherwise it would have been removed.
         (found.model.as_deref() != self.model.as_deref()).then_some(found)
     }
 
-    /// The path whose verb begins at `end`.
+    /// Parses the path whose verb starts at `end`.
     fn behind(path: &'a str, shape: &Shape, end: usize) -> Self {
         let root = shape.root.len();
         let after = &path[end..];
@@ -173,12 +173,12 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// What the protocol promises of an answer.
+    /// What the protocol guarantees about an answer.
     pub(crate) fn promise(&self) -> Promise {
         match (self.wire, self.after.trim_end_matches('/')) {
             (Wire::V2, "/infer") => Promise::Tensors,
             (Wire::V1, ":predict" | "%3Apredict" | "%3apredict") => Promise::Predictions,
-            // Paths that are shaped like the protocols', such as `/v2/rerank`, promise nothing.
+            // Paths that only look like those of the protocols, such as `/v2/rerank`, guarantee nothing.
             (Wire::V1 | Wire::V2, _) if self.model_in_body => Promise::Nothing,
             (Wire::V1 | Wire::V2, _) => Promise::Json,
             (Wire::OpenAi, _) => openai::promise(self.before),
@@ -188,7 +188,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Whether it asks for the model itself, as `OpenAI`'s clients do.
+    /// Whether it asks for the model's description, as `OpenAI`'s clients do.
     pub(crate) fn is_model(&self) -> bool {
         self.wire == Wire::V1
             && self.version.is_none()
@@ -196,8 +196,8 @@ impl<'a> Target<'a> {
             && self.after.trim_matches('/').is_empty()
     }
 
-    /// The path for an upstream: with the version's name there if its servers want one, else without any.
-    /// `None` if that is no path.
+    /// The path for an upstream: with the servers' name of the version if they expect one, otherwise without a version. `None` if the
+    /// result is not a valid path.
     pub(crate) fn upstream(&self, version: Option<&str>, uri: &Uri) -> Option<PathAndQuery> {
         let version = version.filter(|_| matches!(self.wire, Wire::V1 | Wire::V2));
         if let (None, None, Some(same)) = (version, &self.version, uri.path_and_query()) {
@@ -219,7 +219,7 @@ impl<'a> Target<'a> {
         path.try_into().ok()
     }
 
-    /// Whether servers answer nothing but predictions at this path.
+    /// Whether servers answer only predictions at this path.
     pub(crate) fn predicts_only(&self) -> bool {
         self.model_in_body && (self.chats || openai::predicts(self.before))
     }
@@ -229,18 +229,18 @@ impl<'a> Target<'a> {
         self.chats && self.before.trim_end_matches('/').ends_with("/responses")
     }
 
-    /// Whether the answer to this may be a stream of chunks of a language model.
+    /// Whether the answer may be a stream of chunks of a language model.
     pub(crate) fn may_chat(&self) -> bool {
         self.chats
     }
 }
 
-/// A name in a path, decoded; as it is if that gives no text.
+/// A percent-decoded name of a path; unchanged if the result is not valid UTF-8.
 fn decoded(name: &str) -> Cow<'_, str> {
     percent_decode_str(name).decode_utf8().unwrap_or(Cow::Borrowed(name))
 }
 
-/// Where a verb begins, with its mark, if the path ends with it and something is before it.
+/// The position of a verb including its mark, if the path ends with the verb and has a name before it.
 fn without_verb(path: &str, mark: char, verb: &str) -> Option<usize> {
     let before = path.strip_suffix(verb)?;
     let encoded = if mark == ':' { before.strip_suffix("%3A").or_else(|| before.strip_suffix("%3a")) } else { None };
@@ -248,17 +248,17 @@ fn without_verb(path: &str, mark: char, verb: &str) -> Option<usize> {
     (!before.trim_matches('/').is_empty()).then_some(before.len())
 }
 
-/// Plain HTTP paths and the models that answer them. A path holds for all below it; the longest one that fits wins.
+/// Plain HTTP paths and their models. A path includes all paths below it; the longest match wins.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Paths(HashMap<String, String>);
 
 impl Paths {
-    /// The paths that a configuration gives to models.
+    /// The paths that a configuration assigns to models.
     pub(crate) fn of(config: &Config) -> Self {
         Self::new(config.paths().map(|(model, path)| (path, model)))
     }
 
-    /// From pairs of a path and a model.
+    /// Builds the map from pairs of a path and a model.
     fn new<'p>(pairs: impl IntoIterator<Item = (&'p str, &'p str)>) -> Self {
         let plain = |path: &str| path.trim_end_matches('/').to_owned();
         Self(pairs.into_iter().map(|(path, model)| (plain(path), model.to_owned())).collect())
@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(parts("/v2/models/org/model/versions/v%2F2"), named("org/model", Some("v/2"), true));
         assert_eq!(parts("/v2/models/a%2Db/infer"), named("a-b", None, true));
         assert_eq!(parts("/v2/models/mod%C3%A8le/infer"), named("modèle", None, true));
-        assert_eq!(parts("/v2/models/a%FFb/infer"), named("a%FFb", None, true), "no text");
+        assert_eq!(parts("/v2/models/a%FFb/infer"), named("a%FFb", None, true), "not valid UTF-8");
         for path in
             ["/v1/models/llama3:8b:predict", "/v1/models/llama3%3A8b:predict", "/v1/models/llama3%3A8b%3Apredict"]
         {
@@ -345,20 +345,20 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_known_name_is_the_model_of_an_unknown_verb() {
+    fn the_longest_known_name_is_the_model_of_a_path_with_an_unknown_verb() {
         let known = |name: &str| ["m", "org", "org/model", "a:b"].contains(&name);
         let paths = Paths::default();
         let find = |path: &str| {
             let found = target(path, &paths).with_known(path, known);
             found.map(|found| (found.model.clone().unwrap().into_owned(), found.after.to_owned(), found.infers))
         };
-        let told = |name: &str, after: &str| Some((name.to_owned(), after.to_owned(), true));
-        assert_eq!(find("/v2/models/m/embed"), told("m", "/embed"));
-        assert_eq!(find("/v2/models/org/model/a/b"), told("org/model", "/a/b"));
-        assert_eq!(find("/v2/models/org%2Fmodel/a"), told("org/model", "/a"));
-        assert_eq!(find("/v2/models/org/other/a"), told("org", "/other/a"));
-        assert_eq!(find("/v1/models/a:b:embed"), told("a:b", ":embed"));
-        assert_eq!(find("/v1/models/m%3Aembed"), told("m", "%3Aembed"));
+        let some = |name: &str, after: &str| Some((name.to_owned(), after.to_owned(), true));
+        assert_eq!(find("/v2/models/m/embed"), some("m", "/embed"));
+        assert_eq!(find("/v2/models/org/model/a/b"), some("org/model", "/a/b"));
+        assert_eq!(find("/v2/models/org%2Fmodel/a"), some("org/model", "/a"));
+        assert_eq!(find("/v2/models/org/other/a"), some("org", "/other/a"));
+        assert_eq!(find("/v1/models/a:b:embed"), some("a:b", ":embed"));
+        assert_eq!(find("/v1/models/m%3Aembed"), some("m", "%3Aembed"));
         assert_eq!((find("/v2/models/x/embed"), find("/v2/models/x")), (None, None));
     }
 
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_taken_out_or_put_in() {
+    fn versions_are_removed_or_set() {
         let paths = Paths::default();
         let target = |path| target(path, &paths);
         let old = target("/v2/models/m/versions/old/infer");

@@ -1,7 +1,8 @@
-//! Reads a request's body for the rules that decide, piece by piece: whatever it is compressed with and whatever it calls itself. Pure.
+//! Reads a request's body for the rules that decide, chunk by chunk, independent of its compression and content type. Pure.
 //!
-//! Clients do not always say JSON when they send it (`curl -d` says a form), so what begins like JSON is read as JSON. What says JSON
-//! and is not is [`Unread`]: the key may well be in it. What neither says JSON nor begins like it has no such keys.
+//! Clients do not always declare JSON when they send it (`curl -d` declares a form), so a body that starts like JSON is read as JSON. A
+//! body that is declared as JSON but invalid is [`Unread`], because it may contain the key. A body that is neither declared as JSON nor
+//! starts like it has no such keys.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
@@ -18,13 +19,13 @@ use crate::protocol::{
 /// Length of the JSON part of a body with binary tensors.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-/// Most bytes of one raw tensor that are looked at: enough for any single value.
+/// Maximum number of bytes of one raw tensor that are read: enough for any single value.
 const TENSOR_BYTES: usize = LONGEST_TEXT + 4;
 
-/// Largest compressed gRPC message, decoded: what servers take by default.
+/// Largest decompressed gRPC message: the limit that servers have by default.
 const GRPC_MESSAGE: u64 = 4 << 20;
 
-/// Reads one body over HTTP.
+/// Reads one HTTP body.
 pub(crate) struct Reader<'a> {
     decoder: Option<Decoder>,
     text: Text<'a>,
@@ -35,28 +36,28 @@ pub(crate) struct Reader<'a> {
 struct Text<'a> {
     asks: &'a Asks,
     scanner: Option<Scanner<'a>>,
-    /// Whether it says that it is JSON.
+    /// Whether the headers declare JSON.
     says_json: bool,
-    /// In its place if it is a form.
+    /// The reader for a form, if the body is one.
     form: Option<Form<'a>>,
-    /// Its first byte that is not a space.
+    /// The first byte that is not white space.
     first: Option<u8>,
-    /// Bytes of JSON that are still to come, if raw tensors are behind it.
+    /// Remaining bytes of the JSON part, if raw tensors follow it.
     json: Option<usize>,
     raw: Option<Raw>,
 }
 
-/// The raw tensors behind the JSON part.
+/// The raw tensors after the JSON part.
 struct Raw {
     value: Value,
-    /// Where the tensors begin and end that are asked for, and their places in the list.
+    /// Start, end and list index of each requested tensor.
     wanted: Vec<(u64, u64, usize)>,
     at: u64,
     found: Vec<Vec<u8>>,
 }
 
 impl<'a> Reader<'a> {
-    /// A reader for a body with these headers. A decoder gives at most `most` bytes.
+    /// A reader for a body with these headers. Its decoder returns at most `most` bytes.
     pub(crate) fn new(headers: &HeaderMap, asks: &'a Asks, most: u64) -> Self {
         let (decoder, mut wrong) = match Decoder::of(headers, most) {
             Ok(decoder) => (decoder, None),
@@ -82,12 +83,12 @@ impl<'a> Reader<'a> {
         Self { decoder, text, wrong }
     }
 
-    /// Whether it takes more time and memory than reading does.
+    /// Whether reading the body costs additional time and memory for decoding.
     pub(crate) fn is_costly(&self) -> bool {
         self.decoder.is_some()
     }
 
-    /// Takes a piece. False once there is no use in more of it.
+    /// Takes a chunk. Returns false once further chunks are not needed.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
         if self.wrong.is_some() {
             return false;
@@ -103,7 +104,7 @@ impl<'a> Reader<'a> {
         self.wrong.is_none()
     }
 
-    /// The end of the body: what was asked for, or `None` if it has nothing of the kind.
+    /// Ends the body and returns the requested values; `None` if it contains none of that kind.
     pub(crate) fn end(mut self) -> Result<Option<Value>, Unread> {
         if self.wrong.is_none()
             && let Some(decoder) = self.decoder.take()
@@ -158,10 +159,10 @@ impl Text<'_> {
         }
     }
 
-    /// The JSON part has ended: where the tensors are that are asked for.
+    /// Locates the requested tensors after the JSON part has ended.
     fn begin_raw(&mut self) -> Option<Raw> {
         let Ok(value) = self.scanner.take()?.end() else {
-            // The end will say so again.
+            // Makes `end` return the error again.
             let mut scanner = Scanner::new(self.asks);
             scanner.push(b",");
             self.scanner = Some(scanner);
@@ -218,7 +219,7 @@ impl Raw {
         for ((start, end, index), raw) in self.wanted.into_iter().zip(self.found) {
             let Some(tensor) = value.pointer_mut(&format!("/inputs/{index}")) else { continue };
             if end > self.at {
-                // It ends before its last tensor does.
+                // The body ends before its last tensor does.
                 return Err(Unread::NotJson);
             }
             let datatype = tensor.get("datatype").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -232,7 +233,7 @@ impl Raw {
     }
 }
 
-/// The first message of a gRPC request as JSON.
+/// Converts the first message of a gRPC request to JSON.
 pub(crate) fn message(headers: &HeaderMap, body: &[u8]) -> Result<Option<Value>, Unread> {
     let decoded;
     let body = match body.first() {
@@ -246,7 +247,7 @@ pub(crate) fn message(headers: &HeaderMap, body: &[u8]) -> Result<Option<Value>,
     tensors::first_values_of_grpc(body)
 }
 
-/// The first message of a gRPC body, which is compressed, as it is without.
+/// Decompresses the first message of a gRPC body.
 pub(crate) fn decompress(headers: &HeaderMap, body: &[u8]) -> Result<Vec<u8>, Unread> {
     let encoding = headers.get("grpc-encoding").map(HeaderValue::to_str);
     let Some(Ok(encoding)) = encoding else { return Err(Unread::Encoding) };
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_read_whatever_it_calls_itself() {
+    fn json_is_read_whatever_its_content_type() {
         let body = br#"{"user":"u1","pad":[1,2,3]}"#;
         let found = Ok(Some(json!({"user": "u1"})));
         for kind in [
@@ -309,11 +310,11 @@ mod tests {
         assert_eq!(kind("application/octet-stream", b""), Ok(None));
         assert_eq!(kind("application/json", b"user=u1"), Err(Unread::NotJson));
         assert_eq!(kind("application/problem+json; charset=utf-8", b"x"), Err(Unread::NotJson));
-        assert_eq!(kind("text/plain", br#"{"user":"u1""#), Err(Unread::NotJson), "it begins like JSON");
+        assert_eq!(kind("text/plain", br#"{"user":"u1""#), Err(Unread::NotJson), "it starts like JSON");
     }
 
     #[test]
-    fn what_is_compressed_is_read() {
+    fn compressed_bodies_are_read() {
         use std::io::Write as _;
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         encoder.write_all(br#"{"user":"u1"}"#).unwrap();
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_tensors_behind_the_json_part() {
+    fn raw_tensors_after_the_json_part() {
         let mut asks = user();
         asks.tensor("inputs", "country");
         let head = json!({"user": "u1", "inputs": [

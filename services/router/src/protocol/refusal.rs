@@ -1,23 +1,25 @@
-//! Why the router turns a request away itself, in words for callers and for metrics.
+//! Reasons why the router refuses a request, as texts for callers and labels for metrics.
 
 use http::StatusCode;
 
 use crate::protocol::{Unread, Wire, headers::LONGEST_ID};
 
-/// Why the router turns a request away.
+/// Why the router refuses a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("no model is named; {}", way_to_name(*.0))]
+    #[error("the request names no model; {}", how_to_name(*.0))]
     NoModel(Wire),
-    #[error(
-        "model {0:?} is not known here: it has no routing table, and no entry under `models` of the router's configuration"
-    )]
+    #[error("unknown model {0:?}: it has no routing table and no entry under `models` in the router's configuration")]
     UnknownModel(String),
-    #[error("model {model:?} has no version {version:?} here; known: {known}")]
+    #[error("model {model:?} has no version {version:?}; known versions: {known}")]
     UnknownVersion { model: String, version: String, known: String },
     #[error(
-        "who asks for a version here must {}; without one the router chooses",
-        if *.0 { "send the right x-serin-pin-token" } else { "be allowed to (pin.allow of the router's configuration), and nobody is" }
+        "{}; leave the version out and the router chooses one",
+        if *.0 {
+            "asking for a version requires the right x-serin-pin-token"
+        } else {
+            "this router does not let callers ask for a version (pin.allow in its configuration)"
+        }
     )]
     MayNotPin(bool),
     #[error("x-prediction-id must have 1 to {LONGEST_ID} visible ASCII characters")]
@@ -26,32 +28,32 @@ pub(crate) enum Refusal {
     BadTime,
     #[error("the replay clock was never set; PUT /replay/clock on the admin port, or send x-serin-event-time")]
     NoClock,
-    #[error("this path takes POST")]
+    #[error("this path accepts only POST")]
     Method,
-    #[error("a request of HTTP/1.1 has one Host header, and this one has {0}")]
+    #[error("an HTTP/1.1 request must have exactly one Host header, but this one has {0}")]
     Host(usize),
     #[error(
-        "a line of the request's head ends with a line feed alone; lines end with a carriage return and a line feed"
+        "a line of the request's head ends with a bare line feed; end each line with a carriage return and a line feed"
     )]
     BareLine,
-    #[error("the request's body is larger than the limit (limits.body of the router's configuration)")]
+    #[error("the request body exceeds the limit (limits.body in the router's configuration)")]
     TooLarge,
-    #[error("the request's body did not come in time")]
+    #[error("the request body did not arrive in time")]
     Slow,
-    #[error("the request's body broke off")]
+    #[error("the request body ended early")]
     Broken,
-    #[error("the model's name cannot be read: the request's body {}", why_unread(*.0))]
+    #[error("the model's name cannot be read: the request body {}", why_unread(*.0))]
     Unread(Unread),
     #[error(
-        "too many request bodies wait in memory (limits.held of the router's configuration); try again in a second"
+        "too many request bodies are held in memory (limits.held in the router's configuration); retry in a second"
     )]
     NoRoom,
-    #[error("too many calls are in flight; try again")]
+    #[error("too many calls are in flight; retry")]
     Overloaded,
 }
 
 impl Refusal {
-    /// The status of its answer.
+    /// The HTTP status of the answer.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::NoModel(_) | Self::UnknownModel(_) | Self::UnknownVersion { .. } => StatusCode::NOT_FOUND,
@@ -67,7 +69,7 @@ impl Refusal {
         }
     }
 
-    /// Every word of [`reason`](Self::reason).
+    /// Every value of [`reason`](Self::reason).
     pub(crate) const REASONS: [&str; 16] = [
         "no_model",
         "unknown_model",
@@ -87,7 +89,7 @@ impl Refusal {
         "overloaded",
     ];
 
-    /// The word for it in metrics.
+    /// The value of the label `reason` in metrics.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::NoModel(_) => "no_model",
@@ -114,28 +116,28 @@ impl Refusal {
 fn why_unread(why: Unread) -> &'static str {
     match why {
         Unread::TooLarge => {
-            "is too large, or too large when decoded (limits.held and limits.body of the router's configuration); send the header x-serin-model"
+            "is too large, possibly only when decoded (limits.held and limits.body in the router's configuration); send the header x-serin-model"
         }
         Unread::Encoding => {
-            "is not encoded as gzip, deflate, br or zstd, or is not what its content-encoding says; send it plain, or with the header x-serin-model"
+            "does not match its content-encoding, or is not encoded as gzip, deflate, br or zstd; send it uncompressed, or with the header x-serin-model"
         }
-        Unread::NotJson => "is neither valid JSON nor a whole form",
-        Unread::TooDeep => "is nested too deep",
-        Unread::TooLong | Unread::UnknownResponse => "has a name for it that is too long",
-        Unread::NotScalar => "has no text under `model`",
+        Unread::NotJson => "is neither valid JSON nor a complete form",
+        Unread::TooDeep => "is nested too deeply",
+        Unread::TooLong | Unread::UnknownResponse => "has a model name that is too long",
+        Unread::NotScalar => "has a `model` that is not a string",
     }
 }
 
-/// How a protocol names the model.
-fn way_to_name(wire: Wire) -> &'static str {
+/// How a request of this protocol names the model.
+fn how_to_name(wire: Wire) -> &'static str {
     match wire {
-        Wire::OpenAi => "put `model` into the JSON body, or send the header x-serin-model",
+        Wire::OpenAi => "set `model` in the JSON body, or send the header x-serin-model",
         Wire::Grpc => {
             "send an uncompressed message of inference.GRPCInferenceService with its model_name, or the metadata x-serin-model"
         }
         Wire::V1 | Wire::V2 | Wire::Plain => {
             "use /v2/models/<model>/infer, /v1/models/<model>:predict, the header x-serin-model, or a path that the \
-             router's configuration gives to a model"
+             router's configuration assigns to a model"
         }
     }
 }

@@ -1,56 +1,56 @@
-//! Reads of a JSON body what rules ask for, piece by piece as it comes. Pure.
+//! Extracts the values that rules need from a JSON body, chunk by chunk as it arrives. Pure.
 //!
-//! The result is the body without everything that nobody asked for, so the same rules read it as if it were whole. Where a key
-//! stands twice the last one counts, as with the JSON readers of servers. A byte order mark is skipped; `NaN` and `Infinity`, which
-//! Python writes, become texts.
+//! The result is the body without the values that were not requested, so the rules read it like the whole body. If a key occurs twice the
+//! last one counts, as in the JSON parsers of servers. A byte order mark is skipped; `NaN` and `Infinity`, which Python writes, become
+//! strings.
 //!
-//! Invariants: no body makes it panic; what it keeps is bounded ([`MOST_KEPT`], [`LONGEST_TEXT`], [`DEEPEST`]), however large the
-//! body is; long values that nobody asked for are skipped without a copy; what it cannot read as JSON it does not read in part.
+//! Invariants: no body causes a panic; the memory is bounded ([`MOST_KEPT`], [`LONGEST_TEXT`], [`DEEPEST`]) for any size of the body; long
+//! values that were not requested are skipped without a copy; a body that is not valid JSON is not read in part.
 
 use serde_json::{Map, Value};
 
 use crate::protocol::Unread;
 
-/// Deepest nesting.
+/// Maximum nesting.
 const DEEPEST: usize = 1024;
-/// Longest text that is kept, as it is written; of a longer one the beginning is kept.
+/// Longest string that is kept, in its escaped form. Longer strings are truncated.
 pub(crate) const LONGEST_TEXT: usize = 64 << 10;
-/// Most bytes that are kept of a body, about.
+/// Approximate maximum number of bytes kept of a body.
 const MOST_KEPT: usize = 1 << 20;
 /// Longest number that is kept.
 const LONGEST_WORD: usize = 1024;
-/// What a value costs besides its text.
+/// Memory of a value in addition to its text.
 const VALUE: usize = size_of::<Value>();
 
-/// What is asked of bodies.
+/// The values that are requested from bodies.
 #[derive(Clone, Debug)]
 pub(crate) struct Asks {
-    /// The first one is the body itself.
+    /// The first node is the body itself.
     nodes: Vec<Node>,
 }
 
-/// A place in a body.
+/// A position in a body.
 #[derive(Clone, Debug, Default)]
 struct Node {
-    /// Places below it.
+    /// Positions below it.
     below: Vec<Child>,
-    /// Whether a scalar here is asked for; of lists, the first one in them.
+    /// Whether a scalar is requested here. In nested lists it is the first scalar.
     scalar: bool,
-    /// Names of tensors that are asked for, if it is a list of them.
+    /// Names of the requested tensors, if this is a list of tensors.
     tensors: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
 struct Child {
     token: String,
-    /// The same as a place in a list.
+    /// The token as a list index.
     index: Option<usize>,
     node: usize,
 }
 
-/// A scalar, or the first one of lists.
+/// A scalar, or the first scalar of nested lists.
 const SCALAR: usize = 1;
-/// A tensor: all that says where its first value is, in JSON or behind it.
+/// A tensor: the fields that locate its first value, in the JSON part or after it.
 const TENSOR: usize = 2;
 /// The parameters of a tensor.
 const PARAMETERS: usize = 3;
@@ -71,12 +71,12 @@ impl Default for Asks {
 }
 
 impl Asks {
-    /// Whether nothing is asked for.
+    /// Whether nothing is requested.
     pub(crate) fn is_empty(&self) -> bool {
         self.nodes[0].below.is_empty()
     }
 
-    /// Asks for the scalar at a JSON pointer (RFC 6901).
+    /// Requests the scalar at a JSON pointer (RFC 6901).
     pub(crate) fn pointer(&mut self, pointer: &str) {
         let Some(path) = pointer.strip_prefix('/') else { return };
         let mut at = 0;
@@ -86,7 +86,7 @@ impl Asks {
         self.scalar(at);
     }
 
-    /// Asks for the first value of a named tensor in a list of tensors.
+    /// Requests the first value of a named tensor in a list of tensors.
     pub(crate) fn tensor(&mut self, list: &str, name: &str) {
         let at = self.child(0, list);
         self.nodes[at].tensors.push(name.to_owned());
@@ -97,12 +97,12 @@ impl Asks {
         }
     }
 
-    /// Whether something at or below this key is asked for.
+    /// Whether a value at or below this key is requested.
     pub(crate) fn wants(&self, key: &str) -> bool {
         self.nodes[0].below.iter().any(|child| child.token == key)
     }
 
-    /// Whether a value of this tensor of a list is asked for.
+    /// Whether a value of this tensor of a list is requested.
     pub(crate) fn wants_tensor(&self, list: &str, index: usize, name: Option<&str>) -> bool {
         let Some(child) = self.nodes[0].below.iter().find(|child| child.token == list) else { return false };
         let node = &self.nodes[child.node];
@@ -110,7 +110,7 @@ impl Asks {
             || name.is_some_and(|name| node.tensors.iter().any(|tensor| tensor == name))
     }
 
-    /// A scalar is asked for at a node: it may be the first one of lists.
+    /// Requests a scalar at a node, or the first scalar of nested lists there.
     fn scalar(&mut self, mut at: usize) {
         loop {
             self.nodes[at].scalar = true;
@@ -136,7 +136,7 @@ impl Asks {
             return child.node;
         }
         let node = self.nodes.len();
-        // As `serde_json` reads a pointer: no sign, no zeros before it.
+        // Like a JSON pointer in `serde_json`: no sign and no leading zeros.
         let plain = !token.starts_with('+') && (token == "0" || !token.starts_with('0'));
         let index = if plain { token.parse().ok() } else { None };
         let first = index == Some(0) && self.nodes[at].scalar;
@@ -153,16 +153,16 @@ impl Asks {
 pub(crate) struct Scanner<'a> {
     asks: &'a Asks,
     state: State,
-    /// Values that are asked for, or have something below them that is, from the outermost on.
+    /// The open values that are requested or contain requested values, outermost first.
     frames: Vec<Frame>,
-    /// Kinds of the values that are skipped, from the outermost on: whether each is an object.
+    /// The kinds of the open values that are skipped, outermost first: whether each is an object.
     skipped: Vec<bool>,
-    /// Whether the value that comes next is skipped; where it is otherwise.
+    /// The node of the next value; `None` if it is skipped.
     next: Option<usize>,
-    /// The text, key or word as far as it has come.
+    /// The bytes of the current string, key or word.
     text: Vec<u8>,
     kept: usize,
-    /// Bytes of a byte order mark so far.
+    /// Number of bytes read of a byte order mark.
     mark: usize,
     done: Option<Value>,
     wrong: Option<Unread>,
@@ -170,23 +170,23 @@ pub(crate) struct Scanner<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// A value must come.
+    /// Expects a value.
     Value,
-    /// A value, or the end of an empty list.
+    /// Expects a value, or the end of an empty list.
     ValueOrEnd,
-    /// A key, or the end of an empty object.
+    /// Expects a key, or the end of an empty object.
     KeyOrEnd,
-    /// A key must come.
+    /// Expects a key.
     Key,
-    /// The colon behind a key.
+    /// Expects the colon after a key.
     Colon,
-    /// A comma or an end.
+    /// Expects a comma or an end.
     After,
-    /// In a text: whether it is a key, whether it is kept, whether the byte before was a backslash.
+    /// In a string: whether it is a key, whether it is kept, and whether the previous byte was a backslash.
     Text { key: bool, kept: bool, escaped: bool },
     /// In a number or a word.
     Word,
-    /// Behind the body.
+    /// After the body.
     End,
 }
 
@@ -220,7 +220,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Takes a piece. False once there is no use in more of it.
+    /// Takes a chunk. Returns false once further chunks are not needed.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
         let mut at = 0;
         while at < bytes.len() && self.wrong.is_none() {
@@ -229,7 +229,7 @@ impl<'a> Scanner<'a> {
         self.wrong.is_none()
     }
 
-    /// The end of the body: what was asked for, or `None` if there is no body.
+    /// Ends the body and returns the requested values; `None` if the body is empty.
     pub(crate) fn end(mut self) -> Result<Option<Value>, Unread> {
         if self.state == State::Word {
             self.word();
@@ -246,7 +246,7 @@ impl<'a> Scanner<'a> {
         self.wrong.get_or_insert(wrong);
     }
 
-    /// Takes one byte, or all at once that belong together; gives the place behind them.
+    /// Takes one byte, or all bytes of a run. Returns the position after them.
     fn step(&mut self, bytes: &[u8], at: usize) -> usize {
         if let State::Text { key, kept, escaped } = self.state {
             return self.text(bytes, at, key, kept, escaped);
@@ -304,7 +304,7 @@ impl<'a> Scanner<'a> {
         self.next.is_some_and(|node| self.asks.nodes[node].scalar)
     }
 
-    /// A part of a text up to its closing quote.
+    /// Reads a part of a string up to its closing quote.
     fn text(&mut self, bytes: &[u8], mut at: usize, key: bool, kept: bool, mut escaped: bool) -> usize {
         let keep = |text: &mut Vec<u8>, part: &[u8]| {
             if kept && text.len() < LONGEST_TEXT {
@@ -341,7 +341,7 @@ impl<'a> Scanner<'a> {
         at
     }
 
-    /// A key has ended.
+    /// Ends a key.
     fn key(&mut self, kept: bool) {
         self.state = State::Colon;
         self.next = None;
@@ -364,14 +364,14 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A text has ended that is a value.
+    /// Ends a string value.
     fn scalar(&mut self, kept: bool) {
         if !kept {
             return self.ended(None);
         }
         let mut text = unescape(&self.text);
         if text.is_none() && self.text.len() == LONGEST_TEXT {
-            // It was cut, perhaps within a character.
+            // It was truncated, possibly within a character.
             text = (1..12).find_map(|less| unescape(&self.text[..LONGEST_TEXT - less]));
         }
         match text {
@@ -380,7 +380,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A number or a word has ended.
+    /// Ends a number or a word.
     fn word(&mut self) {
         let word = std::mem::take(&mut self.text);
         let value = match word.as_slice() {
@@ -389,7 +389,7 @@ impl<'a> Scanner<'a> {
             b"null" => Value::Null,
             b"NaN" | b"Infinity" | b"-Infinity" => Value::String(String::from_utf8_lossy(&word).into_owned()),
             number if word.len() > LONGEST_WORD || is_number(number) => {
-                // A number that is too large for any type stays a text that says so.
+                // A number that exceeds all numeric types is kept as a string.
                 let text = || Value::String(String::from_utf8_lossy(number).into_owned());
                 if self.wants_scalar() {
                     serde_json::from_slice(number).unwrap_or_else(|_| text())
@@ -404,7 +404,7 @@ impl<'a> Scanner<'a> {
         self.ended(wanted.then_some(value));
     }
 
-    /// An object or a list begins.
+    /// Opens an object or a list.
     fn open(&mut self, object: bool) {
         if self.frames.len() + self.skipped.len() >= DEEPEST {
             return self.fail(Unread::TooDeep);
@@ -428,7 +428,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// What is asked for of the item of a list that comes next.
+    /// Determines what is requested of the next item of a list.
     fn item(&mut self, index: usize) {
         self.next = None;
         if !self.skipped.is_empty() {
@@ -475,12 +475,12 @@ impl<'a> Scanner<'a> {
         self.built(Some(value), frame.kept);
     }
 
-    /// A scalar has ended, or a value that nobody asked for.
+    /// Ends a scalar or a skipped value.
     fn ended(&mut self, value: Option<Value>) {
         self.built(value, self.kept);
     }
 
-    /// A value has ended; it is put where it belongs. So much was kept before it.
+    /// Ends a value and stores it where it belongs. `before` is the number of bytes kept before it.
     fn built(&mut self, value: Option<Value>, before: usize) {
         self.state = State::After;
         if !self.skipped.is_empty() {
@@ -510,7 +510,7 @@ impl<'a> Scanner<'a> {
                 let stays = asked.is_some_and(|most| index <= most) || index == 0 && node.scalar;
                 let value = match value {
                     Some(value) if stays || named(&value) => Some(value),
-                    // It keeps the place of those behind it.
+                    // It keeps the index of the following items.
                     _ if stays || !node.tensors.is_empty() => {
                         self.kept = before;
                         Some(Value::Null)
@@ -529,12 +529,12 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// What a value costs, without what is in it and was counted before.
+/// Memory of a value without its children, which were counted before.
 fn size(value: &Value) -> usize {
     VALUE + value.as_str().map_or(0, str::len)
 }
 
-/// The characters of a text as JSON writes it.
+/// The characters of an escaped JSON string.
 fn unescape(text: &[u8]) -> Option<String> {
     if !text.contains(&b'\\') && !text.iter().any(u8::is_ascii_control) {
         return String::from_utf8(text.to_vec()).ok();
@@ -543,7 +543,7 @@ fn unescape(text: &[u8]) -> Option<String> {
     serde_json::from_slice(&quoted).ok()
 }
 
-/// Whether it is a number as JSON has them.
+/// Whether it is a valid JSON number.
 fn is_number(word: &[u8]) -> bool {
     let digits = |word: &[u8]| word.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let rest = word.strip_prefix(b"-").unwrap_or(word);
@@ -591,7 +591,7 @@ mod tests {
         scanner.end()
     }
 
-    /// What is found at `/k`, however the body comes.
+    /// Returns what is found at `/k`, for chunks of several sizes.
     fn at_k(body: &str) -> Result<Option<Value>, Unread> {
         let asks = asks(&["/k"]);
         let whole = scan(&asks, body.as_bytes(), usize::MAX);
@@ -602,15 +602,15 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_doubled_keys_counts() {
+    fn the_last_of_duplicate_keys_counts() {
         assert_eq!(at_k(r#"{"k":"a","x":1,"k":"b"}"#), Ok(Some(json!("b"))));
         assert_eq!(at_k(r#"{"k":"a","k":{"z":1}}"#), Ok(Some(json!({}))));
-        assert_eq!(at_k(r#"{"k":"a","\u006b":"b"}"#), Ok(Some(json!("b"))), "another way to write it");
+        assert_eq!(at_k(r#"{"k":"a","\u006b":"b"}"#), Ok(Some(json!("b"))), "an escaped key");
         assert_eq!(at_k(r#"{"x":{"k":"a"},"y":[{"k":"a"}]}"#), Ok(None), "elsewhere");
     }
 
     #[test]
-    fn what_is_found_however_it_is_written() {
+    fn values_are_found_in_every_notation() {
         assert_eq!(at_k("\u{feff} { \n\"k\" :\t\"a\\\"\\u00e9\u{1f426}\" } \r\n"), Ok(Some(json!("a\"é🐦"))));
         assert_eq!(at_k(r#"{"k":[[["a","b"],"c"],"d"]}"#), Ok(Some(json!([[["a"]]]))), "the first of lists");
         assert_eq!(at_k(r#"{"k":[]}"#), Ok(Some(json!([]))));
@@ -630,7 +630,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_not_read_in_part() {
+    fn invalid_json_is_not_read_in_part() {
         for body in [
             "{",
             r#"{"k""#,
@@ -664,7 +664,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn memory_is_bounded() {
         let deep = |levels: usize| format!(r#"{{"x":{}1{},"k":"a"}}"#, "[".repeat(levels), "]".repeat(levels));
         assert_eq!(at_k(&deep(DEEPEST - 1)), Ok(Some(json!("a"))));
         assert_eq!(at_k(&deep(DEEPEST)), Err(Unread::TooDeep));
@@ -678,7 +678,7 @@ mod tests {
     }
 
     #[test]
-    fn tensors_by_name_and_by_place() {
+    fn tensors_by_name_and_by_index() {
         let mut asks = asks(&["/inputs/1/data/1", "/inputs/0/shape"]);
         asks.tensor("inputs", "b");
         let body = json!({"inputs": [
@@ -694,7 +694,7 @@ mod tests {
         assert_eq!(found.pointer("/inputs/0/shape").map(first), Some(&json!(3)));
     }
 
-    /// JSON with few keys, so that pointers meet something.
+    /// JSON with few distinct keys, so that pointers find values.
     fn values() -> impl Strategy<Value = Value> {
         let scalar = prop_oneof![
             Just(Value::Null),
@@ -713,7 +713,7 @@ mod tests {
     }
 
     proptest! {
-        /// The rules find in what was scanned what they find in all of it.
+        /// Rules find the same values in the scanned body as in the whole body.
         #[test]
         fn agrees_with_a_parser(body in values(), pointers in prop::collection::vec("(/([a-c0-2]|~0|~1)){1,4}", 1..5), step in 1_usize..30, cut in any::<prop::sample::Index>()) {
             let mut asks = Asks::default();
@@ -732,9 +732,9 @@ mod tests {
             }
         }
 
-        /// It takes for JSON what a parser takes for JSON.
+        /// Everything that a parser accepts as JSON is accepted.
         #[test]
-        fn any_body_can_be_scanned(body in r#"[\{\}\[\]",:\\ktrue1 -.e]{0,40}"#, bytes in prop::collection::vec(any::<u8>(), 0..60), step in 1_usize..9) {
+        fn valid_json_is_accepted(body in r#"[\{\}\[\]",:\\ktrue1 -.e]{0,40}"#, bytes in prop::collection::vec(any::<u8>(), 0..60), step in 1_usize..9) {
             let asks = asks(&["/k", "/k/k", "/k/1"]);
             let _ = scan(&asks, &bytes, step);
             let scanned = scan(&asks, body.as_bytes(), step);

@@ -1,7 +1,7 @@
-//! Tensors that are not JSON, as the JSON that says the same, so that one set of rules reads all encodings.
+//! Converts tensors in other encodings to JSON, so that one set of rules reads all encodings.
 //!
-//! The binary tensor extension puts raw values behind the JSON part; gRPC has typed lists or raw values. Both become
-//! `{"inputs": [{"name", "datatype", "shape", "data"}]}`. What cannot be read is left out: a rule then finds nothing there.
+//! The binary tensor extension has raw values after the JSON part; gRPC has typed lists or raw values. Both become `{"inputs": [{"name",
+//! "datatype", "shape", "data"}]}`. Values that cannot be read are omitted, so rules do not find them.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use crate::protocol::{
     grpc::{FieldValue, PREFIX, field, first_message, put_varint, read_varint},
 };
 
-/// The value of a body of the binary tensor extension, whose first `json` bytes are JSON.
+/// Converts a body of the binary tensor extension, whose first `json` bytes are JSON.
 pub(super) fn of_binary(body: &[u8], json: usize, parse: impl Fn(&[u8]) -> Option<Value>) -> Option<Value> {
     let (head, mut rest) = body.split_at_checked(json)?;
     let mut value = parse(head)?;
@@ -27,16 +27,16 @@ pub(super) fn of_binary(body: &[u8], json: usize, parse: impl Fn(&[u8]) -> Optio
     Some(value)
 }
 
-/// Most tensors of a request that are looked at,
+/// Maximum number of tensors of a request that are read.
 const MOST_TENSORS: usize = 4096;
-/// most bytes of the values of one: rules ask for the first ones,
+/// Maximum number of bytes read of the values of one tensor. Rules ask for the first values.
 const TENSOR_BYTES: usize = 4 << 10;
-/// longest text of one,
+/// Longest text of a tensor that is read.
 const TEXT_BYTES: usize = 64 << 10;
-/// and most bytes that are looked at altogether.
+/// Maximum number of bytes that are read in total.
 const MOST_BYTES: usize = 1 << 20;
 
-/// The first message of a request, with no more than the first values of its tensors, however large it is.
+/// Converts the first message of a request with only the first values of its tensors, whatever its size.
 pub(super) fn first_values_of_grpc(body: &[u8]) -> Result<Option<Value>, Unread> {
     let whole = first_message(body).and_then(|end| body.get(PREFIX..end)).filter(|_| body[0] == 0);
     let message = whole.ok_or(Unread::NotJson)?;
@@ -60,13 +60,13 @@ pub(super) fn first_values_of_grpc(body: &[u8]) -> Result<Option<Value>, Unread>
     infer_message(&lean).map(Some).ok_or(Unread::NotJson)
 }
 
-/// How many bytes of raw values are looked at: the first one may be a text, with its length before it.
+/// Number of bytes of raw values that are read. The first value may be a text with a length prefix.
 fn first_values(raw: &[u8]) -> usize {
     let text = raw.first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length) as usize);
     if text <= TEXT_BYTES { TENSOR_BYTES.max(text + 4) } else { TENSOR_BYTES }
 }
 
-/// A large tensor with the beginning of its values.
+/// A large tensor reduced to the first of its values.
 fn lean_tensor(tensor: &[u8]) -> Option<Vec<u8>> {
     let (mut at, mut lean) = (0, Vec::new());
     while at < tensor.len() {
@@ -86,7 +86,7 @@ fn lean_contents(contents: &[u8]) -> Option<Vec<u8>> {
     while at < contents.len() && lean.len() <= TENSOR_BYTES {
         let found = field(contents, at)?;
         match (found.number, found.value) {
-            // A packed list; its end may cut a number in two, which is then left out. Values are whole in multiples of 8.
+            // In a packed list the cut may split a number, which is then omitted. Fixed-size values stay complete at multiples of 8.
             (1..=7, FieldValue::Bytes(packed)) => {
                 let mut length = packed.len().min(TENSOR_BYTES / 8 * 8);
                 while length < packed.len() && length > 0 && found.number < 6 && packed[length - 1] & 0x80 != 0 {
@@ -108,9 +108,9 @@ fn put_bytes(number: u64, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// A request or an answer: both have the tensors in field 5; raw values are in field 7 of a request, 6 of an answer. Which one it
-/// is, is told by field 6: the requested outputs of a request are messages with a name. Both lists are therefore given, under
-/// `inputs` and `outputs`.
+/// Converts a request or an answer. Both have tensors in field 5; raw values are in field 7 of a request and in field 6 of an answer. Field
+/// 6 distinguishes them: the requested outputs of a request are messages with a name. The result therefore has both lists, `inputs` and
+/// `outputs`.
 pub(crate) fn infer_message(message: &[u8]) -> Option<Value> {
     let (mut tensors, mut raw_of_answer, mut raw_of_request) = (Vec::new(), Vec::new(), Vec::new());
     let mut value = Map::new();
@@ -171,7 +171,7 @@ fn parameter(entry: &[u8]) -> Option<(String, Value)> {
     Some((name?, value))
 }
 
-/// Puts raw values into a tensor; those of a datatype that is not known are left out.
+/// Stores raw values in a tensor. Values of an unknown datatype are omitted.
 fn put_raw(tensor: &mut Value, raw: &[u8]) {
     let datatype = tensor.get("datatype").and_then(Value::as_str).unwrap_or_default();
     if let Some(values) = raw_values(datatype, raw) {
@@ -179,7 +179,7 @@ fn put_raw(tensor: &mut Value, raw: &[u8]) {
     }
 }
 
-/// A tensor: name 1, datatype 2, shape 3, parameters 4, contents 5. Without contents it has no data.
+/// Reads a tensor: name 1, datatype 2, shape 3, parameters 4, contents 5. Without contents it has no data.
 fn tensor(bytes: &[u8]) -> Option<Value> {
     let (mut name, mut datatype, mut shape, mut data) = (Value::Null, Value::Null, Vec::new(), None);
     let mut parameters = Map::new();
@@ -207,7 +207,7 @@ fn tensor(bytes: &[u8]) -> Option<Value> {
     Some(tensor)
 }
 
-/// Typed values: bool 1, int 2 and 3, uint 4 and 5, fp32 6, fp64 7, bytes 8.
+/// Reads typed values: bool 1, int 2 and 3, uint 4 and 5, fp32 6, fp64 7, bytes 8.
 fn contents(bytes: &[u8], data: &mut Vec<Value>) -> Option<()> {
     let mut at = 0;
     while at < bytes.len() {
@@ -242,8 +242,7 @@ fn packed_varints(packed: &[u8], mut each: impl FnMut(u64)) {
     }
 }
 
-/// Raw values as the protocol lays them out: little-endian, without gaps; texts with their length before them. `None` for a
-/// datatype that is not known.
+/// Reads raw values in the protocol's layout: little-endian without gaps; texts with a length prefix. `None` for an unknown datatype.
 pub(super) fn raw_values(datatype: &str, raw: &[u8]) -> Option<Value> {
     let values: Vec<Value> = match datatype {
         "BOOL" => raw.iter().map(|&byte| Value::Bool(byte != 0)).collect(),
@@ -271,7 +270,7 @@ fn numbers<const N: usize>(raw: &[u8], read: impl Fn([u8; N]) -> Value) -> impl 
     raw.as_chunks::<N>().0.iter().map(move |bytes| read(*bytes))
 }
 
-/// A number; one that JSON has no word for is a text, as `decode` makes it of such words in JSON.
+/// A number; a non-finite number becomes a string, as `decode` converts such words in JSON.
 fn float(number: f64) -> Value {
     let word = || match number {
         f64::INFINITY => "Infinity",
@@ -281,7 +280,7 @@ fn float(number: f64) -> Value {
     serde_json::Number::from_f64(number).map_or_else(|| word().into(), Value::Number)
 }
 
-/// An IEEE 754 half-precision number.
+/// Converts an IEEE 754 half-precision number.
 fn half(bits: u16) -> f64 {
     let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
     let fraction = f64::from(bits & 0x3ff) / 1024.0;
@@ -383,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_large_message_the_first_values_are_read() {
+    fn the_first_values_of_a_large_message_are_read() {
         let numbers = vec![0.5_f64; 100_000];
         let raw = numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>();
         let mut contents = Vec::new();
@@ -412,7 +411,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_message_can_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..120), json in 0_usize..130) {
+        fn reading_any_message_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), json in 0_usize..130) {
             let _ = first_values_of_grpc(&framed(&bytes));
             let _ = first_values_of_grpc(&bytes);
             let _ = of_binary(&bytes, json, |bytes| serde_json::from_slice(bytes).ok());

@@ -1,32 +1,32 @@
-//! How the body of an answer is written, as its headers say.
+//! The encoding of an answer's body, according to its headers.
 
 use http::{HeaderMap, header};
 
 use crate::protocol::{decode::JSON_LENGTH, grpc};
 
-/// How a body is written.
+/// The encoding of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
-    /// The headers say that it is JSON.
+    /// The headers declare JSON.
     Json,
-    /// A text of another type, or of none. Many servers send JSON this way.
+    /// Text of another type, or without a type. Many servers send JSON this way.
     Text,
-    /// The headers say that it is HTML. Some servers send JSON this way.
+    /// The headers declare HTML. Some servers send JSON this way.
     Html,
-    /// The binary tensor extension, with this many bytes of JSON first; `None` if the length is not a number.
+    /// The binary tensor extension, with this many bytes of JSON at the start; `None` if the length is not a number.
     Binary(Option<usize>),
     /// gRPC messages.
     Grpc,
     /// Server-sent events.
     Events,
-    /// Bytes of another type that may still turn out to be JSON.
+    /// Bytes of another type that may still be JSON.
     Bytes,
-    /// A picture, a sound, several parts: never JSON.
+    /// An image, audio or multipart body: never JSON.
     Other,
 }
 
 impl Written {
-    /// What an answer's headers say.
+    /// Determines the encoding from the headers of an answer.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         if grpc::is(headers) {
             return Self::Grpc;
@@ -36,7 +36,7 @@ impl Written {
         }
         let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Self::Text };
         let kind = kind.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-        // Nearly all answers have this one.
+        // Fast path: nearly all answers have this type.
         if kind == b"application/json" {
             return Self::Json;
         }
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_say_how_a_body_is_written() {
+    fn headers_determine_the_encoding_of_a_body() {
         for (kind, written) in [
             ("application/json", Written::Json),
             ("application/json; charset=utf-8", Written::Json),

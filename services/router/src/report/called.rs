@@ -1,4 +1,4 @@
-//! What is known of a call when its version is chosen.
+//! The data of a call at the time when its version is chosen.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,30 +11,30 @@ use crate::{
     state::in_flight::Slot,
 };
 
-/// What is known of a call when its version is chosen.
+/// The data of a call at the time when its version is chosen.
 #[derive(Clone)]
 pub(crate) struct Called {
     pub(crate) request_id: RequestId,
     /// Event time of the arrival.
     pub(crate) arrived: EventTime,
-    /// Event time that a replay stated.
+    /// Event time stated by a replay.
     pub(crate) stated: Option<EventTime>,
     /// Values of the segment dimensions.
     pub(crate) segments: BTreeMap<String, String>,
-    /// Body of the request, if it was kept and the answer is held against it.
+    /// Body of the request, if it was kept and the answer is compared with it.
     pub(crate) request: Option<Bytes>,
-    /// What was read from the request besides.
+    /// Features read from the request.
     pub(crate) features: Features,
-    /// The key of the chain of responses that the call belongs to.
+    /// The key of the chain of responses to which the call belongs.
     pub(crate) chain: Option<Arc<str>>,
-    /// The protocol that the caller speaks.
+    /// The protocol of the caller.
     pub(crate) wire: Wire,
-    /// What it promises of an answer.
+    /// What the protocol guarantees about an answer.
     pub(crate) promise: Promise,
-    /// Whether both sides may send messages for as long as they like.
+    /// Whether both sides may send messages for an unlimited time.
     pub(crate) streams: bool,
-    /// How long the caller waits, if it says so.
+    /// The caller's timeout, if it sent one.
     pub(crate) patience: Option<Duration>,
-    /// Holds the call's place among those in flight.
+    /// Keeps the call counted as in flight.
     pub(crate) _slot: Arc<Slot>,
 }

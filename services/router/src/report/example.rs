@@ -16,18 +16,18 @@ use crate::{
     tables::table::Table,
 };
 
-/// An example in the making: the two answers to one call, until both are there.
+/// A pending example: the answers to one call until both have arrived.
 pub(crate) struct Example {
     shared: Arc<Shared>,
     table: Arc<Table>,
     request_id: RequestId,
     request: Bytes,
-    /// The live answer, and the mirror's.
+    /// The live answer and the mirror's answer.
     answers: Mutex<(Option<Answered>, Option<Answered>)>,
 }
 
 impl Example {
-    /// Of a call that is about to be copied.
+    /// A pending example for a call that is about to be mirrored.
     pub(crate) fn new(shared: &Arc<Shared>, table: &Arc<Table>, called: &Called, request: &Bytes) -> Self {
         Self {
             shared: Arc::clone(shared),
@@ -38,7 +38,7 @@ impl Example {
         }
     }
 
-    /// Takes one answer. With the second one the example is kept, if it is worth it.
+    /// Takes one answer. After the second one, the example is kept if the policy selects it.
     pub(crate) fn put(&self, answer: Answered) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if answer.prediction.arm == Arm::Shadow {
@@ -89,7 +89,7 @@ impl Example {
         let kept = match self.shared.events.capture(&capture) {
             Ok(()) => reason,
             Err(error) => {
-                tracing::debug!(%error, %model, "an example was lost");
+                tracing::debug!(%error, %model, "an example could not be written");
                 "lost"
             }
         };

@@ -1,5 +1,5 @@
-//! One event per call and version, whatever happens: the guard is dropped in the end, and reports if nobody did before. It also
-//! holds the call's place at its server, tells how the server did, and gives examples their answer.
+//! Reports exactly one event per call and version: the guard reports when it is dropped, unless the call was reported before. It also holds
+//! the call's slot at its server, reports the server's success or failure, and passes answers to examples.
 
 use std::{
     borrow::Cow,
@@ -32,17 +32,17 @@ use crate::{
         headers::REPLAYED_LATENCY,
         written::Written,
     },
-    report::{called::Called, example::Example, listening::Said},
+    report::{called::Called, example::Example, listening::Received},
     state::{Shared, responses},
     tables::{route::Route, split::Choice, table::Table},
     upstream::{
         cause::Cause,
         flights::Flight,
-        servers::{Place, Server, Standing, is_way},
+        servers::{Availability, Place, Server, is_gateway_error},
     },
 };
 
-/// Reports one call of one version, once.
+/// Reports one call of one version exactly once.
 #[expect(clippy::struct_excessive_bools, reason = "they are independent facts of a call, not states of one machine")]
 pub(crate) struct Guard {
     shared: Arc<Shared>,
@@ -51,28 +51,28 @@ pub(crate) struct Guard {
     assignment: Assignment,
     unit: Option<i64>,
     called: Arc<Called>,
-    /// What tells its event from that of the call itself: a fallback's differs from that of the failure it covers.
+    /// Distinguishes its event from that of the call itself: a fallback's event differs from that of the failure it covers.
     suffix: String,
     rollout: Option<RolloutId>,
     status: Option<i32>,
-    /// The status of a gRPC call, once it has come.
+    /// The status of a gRPC call, once it has arrived.
     grpc: Option<u16>,
-    /// Whether the caller let the answer wait: a server may give up for that alone.
+    /// Whether the caller delayed reading the answer: a server may abort for that reason.
     held_up: bool,
-    /// Whether there is something left to report.
+    /// Whether the call has not been reported yet.
     open: bool,
     /// Whether an event is written.
-    told: bool,
+    reported: bool,
     started: Instant,
-    /// How long the call took on the clock of a replay.
+    /// Duration of the call on the clock of a replay.
     replayed: Option<Duration>,
     upload: Option<Arc<Upload>>,
-    /// Length of the answer so far.
+    /// Number of bytes of the answer so far.
     bytes: u64,
-    /// Listens for the id of a response.
+    /// Searches the answer for the id of a response.
     chain: Option<Box<responses::Listener>>,
     place: Option<Place>,
-    /// Whether this version's servers are called whatever happens.
+    /// Whether this version's servers are called even if all of them failed.
     last_resort: bool,
     examples: Vec<Arc<Example>>,
     _flight: Flight,
@@ -82,7 +82,7 @@ pub(crate) struct Guard {
 #[derive(Debug, PartialEq)]
 struct Ended {
     outcome: Outcome,
-    /// Why, for those outcomes that have a cause.
+    /// The cause, for outcomes that have one.
     cause: Option<Cow<'static, str>>,
 }
 
@@ -132,7 +132,7 @@ impl Guard {
             grpc: None,
             held_up: false,
             open: true,
-            told: shared.config().report == Report::All || rollout.is_some(),
+            reported: shared.config().report == Report::All || rollout.is_some(),
             rollout,
             started: Instant::now(),
             replayed: None,
@@ -148,7 +148,7 @@ impl Guard {
         }
     }
 
-    /// The call's answer is compared with another in these examples.
+    /// The examples in which the call's answer is compared with another one.
     pub(crate) fn compare(&mut self, examples: Vec<Arc<Example>>) {
         self.examples = examples;
     }
@@ -158,22 +158,22 @@ impl Guard {
         !self.examples.is_empty()
     }
 
-    /// Whether anybody wants to know what the answer says.
-    pub(crate) fn is_told(&self) -> bool {
-        self.told || self.is_compared()
+    /// Whether the content of the answer is needed.
+    pub(crate) fn is_read(&self) -> bool {
+        self.reported || self.is_compared()
     }
 
-    /// It belongs to no rollout: a version that is only told of.
+    /// Reports the call without a rollout: its version is not on trial.
     pub(crate) fn detach(&mut self) {
         self.rollout = None;
     }
 
-    /// The server that is called.
+    /// Sets the server that is called.
     pub(crate) fn at(&mut self, place: Place) -> &Server {
         self.place.insert(place).server()
     }
 
-    /// A piece of the answer has come.
+    /// A chunk of the answer was received.
     pub(crate) fn passed(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
         if let Some(chain) = &mut self.chain {
@@ -181,23 +181,23 @@ impl Guard {
         }
     }
 
-    /// The request's body is streamed: its end is where the latency begins.
+    /// The request's body is streamed: the latency starts at its end.
     pub(crate) fn follow(&mut self, upload: Arc<Upload>) {
         self.upload = Some(upload);
     }
 
-    /// The head of the answer has come.
+    /// The head of the answer was received.
     pub(crate) fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = Some(i32::from(status.as_u16()));
         self.replayed = if self.shared.clock.is_replay() { replayed(headers) } else { None };
-        self.server_did(is_way(status).then(|| format!("status_{}", status.as_u16())));
+        self.report_server(is_gateway_error(status).then(|| format!("status_{}", status.as_u16())));
         if let Some(chain) = self.called.chain.as_ref().filter(|_| status.is_success() && self.route.arm != Arm::Shadow)
         {
             let (model, version) = (self.table.record.model.as_str().into(), self.route.version.clone());
             let kept = responses::Kept { model, version, chain: Arc::clone(chain) };
             self.chain = responses::Listener::new(&self.shared.responses, kept, headers).map(Box::new);
         }
-        // An answer that is nothing but a status has it here, not behind its body.
+        // A headers-only gRPC answer has its status here instead of in trailers.
         if grpc::is(headers)
             && let Some(code) = grpc::status(headers)
         {
@@ -205,23 +205,23 @@ impl Guard {
         }
     }
 
-    /// gRPC tells how a call ended behind the answer; HTTP's status says nothing.
+    /// Records the status of a gRPC call, which follows the answer; the HTTP status is not meaningful.
     pub(crate) fn grpc_status(&mut self, code: u16) {
         self.grpc = Some(code);
         self.status = Some(i32::from(grpc::http_status(code)));
     }
 
-    /// The caller let the answer wait.
+    /// The caller delayed reading the answer.
     pub(crate) fn held_up(&mut self) {
         self.held_up = true;
     }
 
-    /// What was known of the call when its version was chosen.
+    /// The data of the call at the time when its version was chosen.
     pub(crate) fn called(&self) -> &Called {
         &self.called
     }
 
-    /// Body of the request, if it was kept and the answer is held against it.
+    /// Body of the request, if it was kept and the answer is compared with it.
     fn request(&self) -> Option<&[u8]> {
         self.called.request.as_deref()
     }
@@ -231,8 +231,8 @@ impl Guard {
         self.upload.as_ref().and_then(|upload| upload.ended()).unwrap_or(self.started).elapsed()
     }
 
-    /// The answer is complete, and this is what it said.
-    pub(crate) fn complete(&mut self, headers: &HeaderMap, said: Said) {
+    /// The answer is complete, with this content.
+    pub(crate) fn complete(&mut self, headers: &HeaderMap, received: Received) {
         if !std::mem::take(&mut self.open) {
             return;
         }
@@ -241,24 +241,24 @@ impl Guard {
         }
         let (ended, outputs, body) = match self.by_status() {
             Some(ended) => {
-                let body = if let Said::Whole(body) = said { self.plain(headers, body).ok() } else { None };
+                let body = if let Received::Whole(body) = received { self.plain(headers, body).ok() } else { None };
                 (ended, Outputs::default(), body)
             }
-            None => self.judge(headers, said),
+            None => self.judge(headers, received),
         };
         self.report(&ended, outputs, body.as_deref());
     }
 
-    /// How the call ended, if its status alone says so.
+    /// The outcome of the call, if its status alone determines it.
     fn by_status(&self) -> Option<Ended> {
         let status = self.status.unwrap_or_default();
         let ended = match (self.grpc, outcome::of_status(status)) {
-            // A caller's time runs out at the server at the same moment: it passes the time on.
+            // The caller's timeout expires at the server at the same moment, because it is passed on.
             (Some(1 | 4), _) if self.is_overdue() => Ended::new(Outcome::Cancelled, Cause::Deadline.as_str()),
-            // The caller would not have heard of it: this is the server's doing.
+            // The caller would not have received this status, so the server caused it.
             (Some(1), _) => Ended::new(Outcome::Failed, "grpc_cancelled"),
             (Some(0) | None, None) if self.called.wire != Wire::Grpc || self.grpc.is_some() => return None,
-            // gRPC without a status was cut.
+            // A gRPC answer without a status was cut.
             (None, None) => Ended::new(Outcome::Failed, Cause::Truncated.as_str()),
             (Some(code), Some(Outcome::Failed)) => Ended::new(Outcome::Failed, format!("grpc_{}", grpc::name(code))),
             (None, Some(Outcome::Failed)) => Ended::new(Outcome::Failed, format!("status_{status}")),
@@ -269,17 +269,17 @@ impl Guard {
         Some(if is_callers { Ended::new(Outcome::Cancelled, Cause::ClientClosed.as_str()) } else { ended })
     }
 
-    /// Why the caller's request did not come to its end, if it did not.
+    /// Why the caller's request was not complete, if it was not.
     fn upload_fault(&self) -> Option<BodyError> {
         self.upload.as_ref().and_then(|upload| upload.fault())
     }
 
-    /// Whether this is a stream to whose messages there has been no answer at all.
+    /// Whether this is a stream whose messages have not been answered at all.
     fn is_asked(&self) -> bool {
         self.called.streams && self.bytes == 0
     }
 
-    /// Whether the time is over that the caller has set. Timers may be a little early.
+    /// Whether the caller's timeout has expired. Timers may fire slightly early.
     fn is_overdue(&self) -> bool {
         const EARLY: Duration = Duration::from_millis(2);
         self.called.patience.is_some_and(|patience| self.started.elapsed() + EARLY >= patience)
@@ -290,14 +290,14 @@ impl Guard {
         self.upload.as_ref().is_some_and(|upload| upload.ended().is_none())
     }
 
-    /// Looks into an answer with a 2xx status. The outcome, the outputs, and the body if it was kept.
-    fn judge(&self, headers: &HeaderMap, said: Said) -> (Ended, Outputs, Option<Bytes>) {
+    /// Reads an answer with a 2xx status. Returns the outcome, the outputs, and the body if it was kept.
+    fn judge(&self, headers: &HeaderMap, received: Received) -> (Ended, Outputs, Option<Bytes>) {
         let rules = &self.table.outputs;
-        let (outputs, body) = match said {
-            Said::Unread(why) => (outputs::of_headers(rules, headers, Content::Unread(why)), None),
-            Said::Events(reply, fault) => {
+        let (outputs, body) = match received {
+            Received::Unread(why) => (outputs::of_headers(rules, headers, Content::Unread(why)), None),
+            Received::Events(reply, fault) => {
                 let content = match fault {
-                    // What was not heard may have been the end.
+                    // The part that was not read may have contained the end.
                     Some(DecodeError::TooLarge) => reply.error().unwrap_or(DecodeError::TooLarge.into()),
                     Some(fault) if !reply.is_whole() => reply.content().or_worse(fault.into()),
                     _ => reply.content(),
@@ -305,8 +305,8 @@ impl Guard {
                 let found = outputs::of_headers(rules, headers, content);
                 (Outputs { reply: Some(*reply), ..found }, None)
             }
-            Said::Messages(heard) => (outputs::of_messages(rules, headers, &heard), None),
-            Said::Whole(body) => match self.plain(headers, body) {
+            Received::Messages(messages) => (outputs::of_messages(rules, headers, &messages), None),
+            Received::Whole(body) => match self.plain(headers, body) {
                 Ok(body) => (self.read(headers, &body), Some(body)),
                 Err(error) => (outputs::of_headers(rules, headers, error.into()), None),
             },
@@ -314,12 +314,12 @@ impl Guard {
         (outputs.content.into(), outputs, body)
     }
 
-    /// Longest body that is read.
+    /// Maximum size of a body that is read.
     fn keep(&self) -> usize {
         self.shared.config().limits.keep_body
     }
 
-    /// A body that is not compressed any more.
+    /// The decompressed body.
     fn plain(&self, headers: &HeaderMap, body: Bytes) -> Result<Bytes, DecodeError> {
         match Decoder::of(headers, self.keep() as u64)? {
             Some(decoder) if !body.is_empty() => decoder.whole(&body).map(Bytes::from),
@@ -333,13 +333,13 @@ impl Guard {
         if written == Written::Grpc {
             let mut messages = Messages::new(self.called.streams, grpc::encoding(headers), self.keep());
             messages.feed(body);
-            return outputs::of_messages(rules, headers, &messages.into_heard());
+            return outputs::of_messages(rules, headers, &messages.finish());
         }
         let empty_on_purpose = matches!(self.status, Some(202 | 204 | 205));
         outputs::read(rules, headers, body, written, self.called.promise, !empty_on_purpose)
     }
 
-    /// Where the answer came from, when that says more than its version.
+    /// Adds the server's name and zone to the event, if they are known.
     fn name_server(&self, prediction: &mut Prediction) {
         let Some(place) = &self.place else { return };
         if place.is_one_of_several() {
@@ -350,35 +350,37 @@ impl Guard {
         }
     }
 
-    /// Tells how the server did; `wrong` says why the way to it failed.
-    fn server_did(&self, wrong: Option<String>) {
+    /// Reports the server's success, or the failure `wrong` of the connection to it.
+    fn report_server(&self, wrong: Option<String>) {
         let Some(place) = &self.place else { return };
-        let standing = match wrong {
+        let availability = match wrong {
             None => place.succeeded(),
             Some(why) => place.failed(&why, &self.shared.server_rules(self.last_resort), self.shared.clock.source()),
         };
-        if standing != Standing::Same {
-            status::standing_changed(&self.shared, self.table.record.model.as_str(), standing);
+        if availability != Availability::Unchanged {
+            status::availability_changed(&self.shared, self.table.record.model.as_str(), availability);
         }
     }
 
-    /// There is no whole answer.
+    /// The call failed without a complete answer.
     pub(crate) fn fail(&mut self, cause: Cause) {
         self.end(cause, Outputs::default());
     }
 
-    /// The answer broke off after it had said this.
-    pub(crate) fn break_off(&mut self, cause: Cause, headers: &HeaderMap, said: Said) {
-        // Who hears of an error, or of the end, often leaves at once.
-        let (error, is_whole) = match &said {
-            Said::Events(reply, _) => (reply.error(), reply.is_whole()),
-            Said::Messages(heard) => (Some(heard.content).filter(|it| matches!(it, Content::Failed(_))), false),
-            Said::Whole(_) | Said::Unread(_) => (None, false),
+    /// The answer ended early, after this content.
+    pub(crate) fn break_off(&mut self, cause: Cause, headers: &HeaderMap, received: Received) {
+        // Callers often disconnect as soon as they receive an error or the end.
+        let (error, is_whole) = match &received {
+            Received::Events(reply, _) => (reply.error(), reply.is_whole()),
+            Received::Messages(messages) => {
+                (Some(messages.content).filter(|it| matches!(it, Content::Failed(_))), false)
+            }
+            Received::Whole(_) | Received::Unread(_) => (None, false),
         };
         let is_over = error.is_some() || is_whole && cause == Cause::ClientClosed;
         if is_over && self.status.is_some_and(|status| outcome::of_status(status).is_none()) {
             if std::mem::take(&mut self.open) {
-                let (mut ended, outputs, body) = self.judge(headers, said);
+                let (mut ended, outputs, body) = self.judge(headers, received);
                 if let Some(error) = error {
                     ended = error.into();
                 }
@@ -386,7 +388,7 @@ impl Guard {
             }
             return;
         }
-        let reply = if let Said::Events(reply, _) = said { Some(*reply) } else { None };
+        let reply = if let Received::Events(reply, _) = received { Some(*reply) } else { None };
         self.end(cause, Outputs { reply, ..Outputs::default() });
     }
 
@@ -396,28 +398,28 @@ impl Guard {
         }
         let cause = match (cause, self.upload_fault()) {
             (Cause::ClientClosed, _) if self.shared.leaving.load(Ordering::Relaxed) => Cause::Stopped,
-            // Both wait for each other, and it is the server's turn.
+            // Both sides wait for each other, and the server has to answer first.
             (Cause::Truncated | Cause::Reset | Cause::Timeout, Some(BodyError::Slow)) if self.is_asked() => {
                 Cause::Timeout
             }
-            // A server that gets half a request, or cannot get rid of its answer, breaks off too.
+            // A server that receives an incomplete request, or cannot send its answer, also aborts.
             (Cause::Truncated | Cause::Reset | Cause::Timeout, Some(BodyError::Slow)) => Cause::ClientSlow,
             (Cause::Truncated | Cause::Reset | Cause::Timeout, Some(_)) => Cause::ClientClosed,
             (Cause::Truncated, None) if self.held_up => Cause::ClientSlow,
-            // The server has answered what it was asked so far, and the caller asks for no more.
+            // The server has answered all messages so far, and the caller sends no more.
             (Cause::Timeout, None) if self.called.streams && !self.is_asked() && self.is_uploading() => {
                 Cause::ClientSlow
             }
             (cause, _) => cause,
         };
-        if cause.is_way() {
-            self.server_did(Some(cause.as_str().to_owned()));
+        if cause.is_connection_failure() {
+            self.report_server(Some(cause.as_str().to_owned()));
         }
         let outcome = if cause.is_cancelled() { Outcome::Cancelled } else { Outcome::Failed };
         self.report(&Ended::new(outcome, cause.as_str()), outputs, None);
     }
 
-    /// The call was not made after all, through no fault of the version: nothing is reported.
+    /// The call was not made, for a reason outside the version: nothing is reported.
     pub(crate) fn abandon(&mut self) {
         self.open = false;
     }
@@ -429,12 +431,12 @@ impl Guard {
             self.shared.metrics.not_ok(&self.route, ended.outcome, cause);
         }
         if let Some(reply) = &outputs.reply {
-            self.shared.metrics.heard(&self.route, reply);
+            self.shared.metrics.language_model_answer(&self.route, reply);
         }
         if !outputs.names.is_empty() {
             self.table.names.note(outputs.names.iter().map(String::as_str));
         }
-        if !self.is_told() {
+        if !self.is_read() {
             return;
         }
         let prediction = self.prediction(ended, outputs, took);
@@ -442,7 +444,7 @@ impl Guard {
             let body = body.map(<[u8]>::to_vec);
             example.put(Answered { prediction: prediction.clone(), body, bytes: self.bytes });
         }
-        if self.told {
+        if self.reported {
             let request_id = self.called.request_id.as_str();
             let id: Cow<'_, str> =
                 if self.suffix.is_empty() { request_id.into() } else { format!("{request_id}{}", self.suffix).into() };
@@ -451,7 +453,7 @@ impl Guard {
         }
     }
 
-    /// The event, but for when it is complete and who writes it.
+    /// The event, without its completion time and writer.
     fn prediction(&self, ended: &Ended, found: Outputs, took: Duration) -> Prediction {
         let has_content = self.status.is_some_and(|status| outcome::of_status(status).is_none());
         let bytes =
@@ -466,7 +468,7 @@ impl Guard {
             rollout: self.rollout.clone(),
             generation: self.table.record.generation,
             completed_at: EventTime(0),
-            // What was not called took no time that says anything.
+            // The latency of a call that was not sent is meaningless.
             latency_us: self.place.as_ref().map(|_| crate::clock::micros(took)),
             status: self.status,
             outcome: Some(ended.outcome),
@@ -502,12 +504,12 @@ impl Drop for Guard {
     }
 }
 
-/// Whether a version is called even when all its servers failed: stable is, for there is nobody else.
+/// Whether a version is called even if all its servers failed: this holds for stable, because there is no alternative.
 pub(crate) fn is_last_resort(table: &Table, route: &Route) -> bool {
     route.version == table.stable.version
 }
 
-/// How long a replayed call took, if its server says so.
+/// Duration of a replayed call, if its server reports it.
 fn replayed(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(&REPLAYED_LATENCY)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_micros)
@@ -520,7 +522,7 @@ pub(crate) mod tests {
     use super::*;
     use serin_schemas::ids::Generation;
 
-    /// An answer that says nothing yet.
+    /// A prediction with default content.
     pub(crate) fn prediction() -> Prediction {
         Prediction {
             request_id: "r".into(),

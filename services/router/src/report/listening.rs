@@ -1,4 +1,4 @@
-//! What is heard of an answer as it passes, for the guard to judge.
+//! Records the content of an answer as it passes through, for the guard.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use crate::{
     content::{
         llm::{Reply, Tap},
-        messages::{Heard, Messages},
+        messages::{Messages, ReadMessages},
         outcome::Unread,
     },
     protocol::{
@@ -20,48 +20,48 @@ use crate::{
     report::called::Called,
 };
 
-/// Listens to an answer.
+/// Records an answer.
 #[derive(Default)]
-pub(crate) struct Listening {
+pub(crate) struct Recorder {
     how: How,
 }
 
-/// How an answer is listened to.
+/// How an answer is recorded.
 enum How {
-    /// Not at all, for this reason.
+    /// Not recorded, for this reason.
     Not(Unread),
-    /// It is kept, up to so many bytes.
+    /// Kept as a whole, up to this many bytes.
     Whole { kept: BytesMut, keep: usize },
-    /// It is a stream of events.
+    /// Parsed as a stream of events.
     Events(Box<Events>),
-    /// It is messages of gRPC.
+    /// Parsed as gRPC messages.
     Messages(Box<Messages>),
 }
 
-/// A stream of events, and what undoes its compression.
+/// A stream of events with its decoder.
 struct Events {
     tap: Tap,
     decoder: Option<Decoder>,
-    /// Why nothing more of it can be decompressed.
+    /// Why the rest of it cannot be decompressed.
     fault: Option<DecodeError>,
-    /// When the last piece came.
+    /// When the last chunk arrived.
     last: Duration,
 }
 
-/// What an answer said.
+/// The recorded content of an answer.
 #[derive(Debug)]
-pub(crate) enum Said {
-    /// This is its whole body.
+pub(crate) enum Received {
+    /// The whole body.
     Whole(Bytes),
-    /// It is a stream of events, of which not all could be decompressed for this reason.
+    /// A stream of events, and why not all of it could be decompressed.
     Events(Box<Reply>, Option<DecodeError>),
-    /// It is messages of gRPC.
-    Messages(Box<Heard>),
-    /// It was not listened to.
+    /// gRPC messages.
+    Messages(Box<ReadMessages>),
+    /// Not recorded.
     Unread(Unread),
 }
 
-/// All that a compressed stream may decompress to while it is listened to.
+/// Maximum number of bytes to which a compressed stream is decompressed.
 const LONGEST: u64 = 64 << 20;
 
 impl Default for How {
@@ -70,11 +70,11 @@ impl Default for How {
     }
 }
 
-impl Listening {
-    /// For an answer with this status and these headers. At most `keep` bytes of it are kept.
+impl Recorder {
+    /// A recorder for an answer with this status and these headers. At most `keep` bytes are kept.
     pub(crate) fn new(status: StatusCode, headers: &HeaderMap, called: &Called, keep: usize) -> Self {
         let how = match Written::of(headers) {
-            // What the other side sends under an error is kept for examples only.
+            // The body of an error is kept only for examples.
             written if !status.is_success() && written != Written::Grpc => How::whole(keep),
             Written::Grpc if called.promise == Promise::Service => How::Not(Unread::Service),
             Written::Grpc if called.streams => {
@@ -95,43 +95,43 @@ impl Listening {
         Self { how }
     }
 
-    /// Whether the answer is to pass as it comes, however short it is.
+    /// Whether the answer must be passed on as it arrives, however short it is.
     pub(crate) fn is_stream(&self) -> bool {
         matches!(self.how, How::Events(_) | How::Messages(_))
     }
 
-    /// A piece passes; `at` tells the time since the end of the request.
-    pub(crate) fn hear(&mut self, piece: &Bytes, at: impl FnOnce() -> Duration) {
+    /// Takes a chunk; `at` returns the time since the end of the request.
+    pub(crate) fn record(&mut self, piece: &Bytes, at: impl FnOnce() -> Duration) {
         match &mut self.how {
             How::Not(_) => {}
             How::Whole { kept, keep } if kept.len() + piece.len() <= *keep => kept.extend_from_slice(piece),
             How::Whole { .. } => self.how = How::Not(Unread::TooLarge),
-            How::Events(events) => events.hear(piece, at()),
+            How::Events(events) => events.record(piece, at()),
             How::Messages(messages) => messages.feed(piece),
         }
     }
 
-    /// What was heard of an answer that has ended, or of one that is `whole` in memory already.
-    pub(crate) fn end(self, whole: Option<&Bytes>) -> Said {
+    /// The content of a complete answer, or of one that is already in memory (`whole`).
+    pub(crate) fn end(self, whole: Option<&Bytes>) -> Received {
         match self.how {
-            How::Not(why) => Said::Unread(why),
-            How::Whole { kept, .. } => Said::Whole(whole.cloned().unwrap_or_else(|| kept.freeze())),
+            How::Not(why) => Received::Unread(why),
+            How::Whole { kept, .. } => Received::Whole(whole.cloned().unwrap_or_else(|| kept.freeze())),
             How::Events(events) => events.end(),
-            How::Messages(messages) => Said::Messages(Box::new(messages.into_heard())),
+            How::Messages(messages) => Received::Messages(Box::new(messages.finish())),
         }
     }
 
-    /// What was heard of an answer that broke off.
-    pub(crate) fn break_off(self) -> Said {
+    /// The content of an answer that ended early.
+    pub(crate) fn break_off(self) -> Received {
         match self.how {
-            How::Messages(messages) => Said::Messages(Box::new(messages.into_part())),
+            How::Messages(messages) => Received::Messages(Box::new(messages.finish_early())),
             _ => self.end(None),
         }
     }
 }
 
 impl Events {
-    fn hear(&mut self, piece: &[u8], at: Duration) {
+    fn record(&mut self, piece: &[u8], at: Duration) {
         let Self { tap, decoder, fault, last } = self;
         *last = at;
         match decoder {
@@ -141,11 +141,11 @@ impl Events {
         }
     }
 
-    fn end(mut self) -> Said {
+    fn end(mut self) -> Received {
         if let (Some(decoder), None) = (self.decoder, self.fault) {
             self.fault = decoder.finish(|part| self.tap.feed(part, self.last)).err();
         }
-        Said::Events(Box::new(self.tap.into_reply()), self.fault)
+        Received::Events(Box::new(self.tap.into_reply()), self.fault)
     }
 }
 

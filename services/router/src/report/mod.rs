@@ -1,4 +1,4 @@
-//! One event per call and version: what is known of the call, what is heard of its answer, and the guard that reports it.
+//! Events of calls: the data of a call, the content of its answer, and the guard that reports it.
 
 pub(crate) mod called;
 pub(crate) mod example;

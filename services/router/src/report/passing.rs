@@ -14,58 +14,58 @@ use http_body::{Body, Frame, SizeHint};
 use crate::{
     body::Pause,
     protocol::grpc,
-    report::{guard::Guard, listening::Listening},
+    report::{guard::Guard, listening::Recorder},
     upstream::{cause::Cause, flights::Cut, pool::Delivery},
 };
 
 /// The body of an answer to a caller.
 pub(crate) enum AnswerBody {
-    /// All of it, in memory.
+    /// The whole body in memory.
     Whole(Option<Bytes>),
-    /// A message and what follows it.
+    /// A message followed by trailers.
     WithTrailers(Option<Bytes>, Option<Box<HeaderMap>>),
-    /// As it comes from the upstream.
+    /// The upstream's body as it arrives.
     Passing(Box<Passing>),
 }
 
-/// An answer that passes through; its guard reports how it ended.
+/// An answer that is passed through. Its guard reports how it ended.
 pub(crate) struct Passing {
     inner: Delivery,
     guard: Option<Guard>,
-    listening: Listening,
-    /// The answer's headers, if anybody listens.
+    recorder: Recorder,
+    /// The answer's headers, if the answer is recorded.
     headers: HeaderMap,
     pause: Pause,
     cut: Option<Cut>,
-    /// Since when the caller has had a piece in its hands.
+    /// When the last chunk was handed to the caller.
     handed: Option<Instant>,
 }
 
-/// A caller that takes no further piece for so long holds the answer up: its server may give up for that alone.
+/// A caller that does not take the next chunk for this long delays the answer, and its server may abort for that reason.
 const HOLDS_UP: Duration = Duration::from_secs(1);
 
 impl AnswerBody {
-    /// A whole body.
+    /// A complete body.
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         Self::Whole(Some(bytes.into()))
     }
 
-    /// Whether the last of it may be long in coming.
+    /// Whether the end of the body may take long to arrive.
     pub(crate) fn may_last(&self) -> bool {
         matches!(self, Self::Passing(_))
     }
 
-    /// An upstream's body that passes through; `pause` is the longest wait for a piece, and it ends when `cut` resolves.
+    /// An upstream's body that is passed through. `pause` is the longest wait for a chunk; the body ends when `cut` resolves.
     pub(crate) fn passing(
         inner: Delivery,
         guard: Option<Guard>,
-        (listening, headers): (Listening, HeaderMap),
+        (recorder, headers): (Recorder, HeaderMap),
         pause: Duration,
         cut: Option<Cut>,
     ) -> Self {
-        let mut passing = Passing { inner, guard, listening, headers, pause: Pause::new(pause), cut, handed: None };
+        let mut passing = Passing { inner, guard, recorder, headers, pause: Pause::new(pause), cut, handed: None };
         if passing.inner.is_end_stream() {
-            // Nobody polls a body that has ended.
+            // A body that has ended is not polled.
             passing.complete();
         }
         Self::Passing(Box::new(passing))
@@ -73,11 +73,11 @@ impl AnswerBody {
 }
 
 impl Passing {
-    /// The last byte has come: reported before the caller can see it, so that a replay never runs ahead of the events.
+    /// The last byte has arrived. The call is reported before the caller can see it, so that a replay never runs ahead of the events.
     fn complete(&mut self) {
         if let Some(mut guard) = self.guard.take() {
-            let said = std::mem::take(&mut self.listening).end(None);
-            guard.complete(&self.headers, said);
+            let received = std::mem::take(&mut self.recorder).end(None);
+            guard.complete(&self.headers, received);
         }
     }
 
@@ -86,20 +86,20 @@ impl Passing {
         Poll::Ready(Some(Err(io::Error::other(text))))
     }
 
-    /// The answer does not come to its end. What was heard until then still counts.
+    /// The answer ended early. The content up to that point still counts.
     fn break_off(&mut self, cause: Cause) {
         if let Some(mut guard) = self.guard.take() {
-            let said = std::mem::take(&mut self.listening).break_off();
-            guard.break_off(cause, &self.headers, said);
+            let received = std::mem::take(&mut self.recorder).break_off();
+            guard.break_off(cause, &self.headers, received);
         }
     }
 
-    /// Looks at a piece that passes.
+    /// Records a chunk that passes through.
     fn see(&mut self, frame: &Frame<Bytes>) {
         let Some(guard) = &mut self.guard else { return };
         if let Some(data) = frame.data_ref() {
             guard.passed(data);
-            self.listening.hear(data, || guard.elapsed());
+            self.recorder.record(data, || guard.elapsed());
         } else if let Some(code) = frame.trailers_ref().and_then(grpc::status) {
             guard.grpc_status(code);
         }
@@ -119,7 +119,7 @@ impl Passing {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 ready!(self.pause.poll(cx));
-                return self.fail(Cause::Timeout, "the upstream's answer stopped");
+                return self.fail(Cause::Timeout, "the upstream stopped sending its answer");
             }
         };
         self.pause.reset();
@@ -128,7 +128,7 @@ impl Passing {
                 self.complete();
                 Poll::Ready(None)
             }
-            Some(Err(_)) => self.fail(Cause::Truncated, "the upstream's answer broke off"),
+            Some(Err(_)) => self.fail(Cause::Truncated, "the upstream's answer ended early"),
             Some(Ok(frame)) => {
                 self.see(&frame);
                 self.handed = Some(Instant::now());

@@ -1,13 +1,13 @@
-//! Who holds a connection for nothing: a head that does not end, a caller with nothing to say, an answer that nobody reads.
+//! Detects connections that are held open without use: a head that does not end, a caller that sends nothing, an answer that is not read.
 //!
-//! The connection's parts note times as they work, without any timer; the connection looks at them now and then.
+//! The parts of the connection record times without timers; the connection checks these times periodically.
 //!
-//! A caller that ends its side of the connection after its request either waits for the answer, or has left. TCP tells the two apart
-//! only once something is sent: one that has left resets the connection. So the router sends an interim answer (102), which every
-//! caller of HTTP/1.1 must be ready for, and looks whether the connection is reset.
+//! A caller that closes its sending side after the request either waits for the answer or has left. TCP distinguishes the two only once
+//! something is sent: if the caller has left, the connection is reset. The router therefore sends an interim answer (102), which every
+//! HTTP/1.1 caller must accept, and checks whether the connection is reset.
 //!
-//! A caller of HTTP/1 may send its next head before it has its answer. Whether that head is whole is hyper's to know, so a
-//! connection with bytes **ahead** of its answers may be idle only for as long as a head may take.
+//! An HTTP/1 caller may send its next head before it has received its answer. Only hyper knows whether that head is complete, so a
+//! connection with bytes **ahead** of its answers may be idle only for the timeout of a head.
 
 use std::{
     pin::Pin,
@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::report::passing::AnswerBody;
 
-/// How long things may take.
+/// Timeouts of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
     pub(super) header: Duration,
@@ -35,43 +35,43 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// When to look again: a head may begin meanwhile.
+    /// Time until the next check. A head may start in the meantime.
     pub(super) fn look_again(&self, within: Duration) -> Duration {
         within.min(self.header).min(self.send).max(Duration::from_millis(10))
     }
 }
 
-/// What is going on at a connection. Times are in microseconds since its start, 0 for none.
+/// The activity of a connection. Times are in microseconds since its start; 0 means none.
 #[derive(Debug)]
 pub(super) struct Activity {
     start: Instant,
     http2: AtomicBool,
     in_flight: AtomicUsize,
     idle_since: AtomicU64,
-    /// When the first byte of a head came that is not complete.
+    /// When the first byte of an incomplete head arrived.
     head_since: AtomicU64,
-    /// Whether any request has begun.
-    began: AtomicBool,
-    /// Whether the caller of the request that is being answered must be ready for interim answers.
+    /// Whether any request has started.
+    has_request: AtomicBool,
+    /// Whether the caller of the current request must accept interim answers.
     interim: AtomicBool,
-    /// Whether its answer has begun.
+    /// Whether the current answer has started.
     answering: AtomicBool,
-    /// Where the blank line behind a head is looked for.
+    /// Searches for the blank line after a head.
     head: Mutex<HeadEnd>,
-    /// Whether the caller has sent, or may have sent, bytes that belong to no request that has begun.
+    /// Whether the caller has sent, or may have sent, bytes of a request that has not started.
     ahead: AtomicBool,
-    /// For each answer on its way, since when its caller was to take it further.
+    /// For each answer in flight, when its caller was expected to read the next chunk.
     unread: Mutex<Vec<Arc<AtomicU64>>>,
 }
 
-/// What a look at a connection shows.
+/// Result of checking a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// It may go on; at the latest after this it is worth another look.
+    /// The connection may stay open; check it again after this time at the latest.
     Fine(Duration),
-    /// It has had nothing to do for too long.
+    /// The connection has been idle for too long.
     Idle,
-    /// Its caller holds it for nothing.
+    /// The caller holds the connection open without use.
     Held(&'static str),
 }
 
@@ -83,7 +83,7 @@ impl Activity {
             in_flight: AtomicUsize::new(0),
             idle_since: AtomicU64::new(1),
             head_since: AtomicU64::new(0),
-            began: AtomicBool::new(false),
+            has_request: AtomicBool::new(false),
             interim: AtomicBool::new(false),
             answering: AtomicBool::new(false),
             head: Mutex::default(),
@@ -100,20 +100,20 @@ impl Activity {
         self.micros(Instant::now())
     }
 
-    /// A request begins, with a body of this length if it is known.
+    /// Starts a request, with the length of its body if it is known.
     pub(super) fn begin(self: &Arc<Self>, version: Version, body: Option<u64>) -> Busy {
         let mut bare = false;
         if version < Version::HTTP_2 {
             let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
             head.body = body;
             bare = head.bare;
-            // The head of a request that came with the one before was not seen by itself.
+            // The head of a pipelined request was not seen on its own.
             if !head.ended {
                 self.ahead.store(true, Ordering::Relaxed);
             }
         }
         self.http2.store(version >= Version::HTTP_2, Ordering::Relaxed);
-        self.began.store(true, Ordering::Relaxed);
+        self.has_request.store(true, Ordering::Relaxed);
         self.interim.store(version == Version::HTTP_11, Ordering::Relaxed);
         self.answering.store(false, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -121,35 +121,36 @@ impl Activity {
         Busy { activity: Arc::clone(self), unread: None, bare }
     }
 
-    /// Whether a caller that has ended its side may still wait for an answer: it has sent a whole request, and has none yet.
+    /// Whether a caller that has closed its sending side may still wait for an answer: it has sent a complete request and has received no
+    /// answer yet.
     fn may_wait(&self) -> bool {
         self.is_waiting() && {
             let head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
-            // An `ahead` connection may have half of another request behind it.
+            // Part of another request may follow on an `ahead` connection.
             head.ended && head.body == Some(head.after) && !self.ahead.load(Ordering::Relaxed)
         }
     }
 
-    /// Whether a request has no part of its answer yet.
+    /// Whether a request has not received any part of its answer.
     fn is_waiting(&self) -> bool {
         self.interim.load(Ordering::Relaxed)
             && self.in_flight.load(Ordering::Relaxed) == 1
             && !self.answering.load(Ordering::Relaxed)
     }
 
-    /// Whether a request of HTTP/1 is likely on its way: the connection is new, or a head has begun.
+    /// Whether an HTTP/1 request is probably about to arrive: the connection is new, or a head has started.
     pub(super) fn expects_request(&self) -> bool {
         !self.http2.load(Ordering::Relaxed)
             && self.in_flight.load(Ordering::Relaxed) == 0
-            && (!self.began.load(Ordering::Relaxed) || self.head_since.load(Ordering::Relaxed) > 0)
+            && (!self.has_request.load(Ordering::Relaxed) || self.head_since.load(Ordering::Relaxed) > 0)
     }
 
-    /// Whether its caller has sent nothing since it connected.
+    /// Whether the caller has sent nothing since it connected.
     pub(super) fn is_silent(&self) -> bool {
-        !self.began.load(Ordering::Relaxed) && self.head_since.load(Ordering::Relaxed) == 0
+        !self.has_request.load(Ordering::Relaxed) && self.head_since.load(Ordering::Relaxed) == 0
     }
 
-    /// Bytes came.
+    /// Records received bytes.
     fn received(&self, bytes: &[u8]) {
         if self.http2.load(Ordering::Relaxed) {
             return;
@@ -158,7 +159,7 @@ impl Activity {
         if self.in_flight.load(Ordering::Relaxed) > 0 || self.head_since.load(Ordering::Relaxed) > 0 {
             return;
         }
-        if !self.began.load(Ordering::Relaxed) && bytes.starts_with(b"PRI") {
+        if !self.has_request.load(Ordering::Relaxed) && bytes.starts_with(b"PRI") {
             self.http2.store(true, Ordering::Relaxed);
         }
         self.head_since.store(self.now(), Ordering::Relaxed);
@@ -166,7 +167,7 @@ impl Activity {
 
     pub(super) fn look(&self, now: Instant, patience: &Patience) -> Seen {
         let now = self.micros(now);
-        // How long is left since a time, or none.
+        // The time left of a timeout that started at `since`; `None` if it has expired.
         let left = |since: u64, patience: Duration| {
             patience.checked_sub(Duration::from_micros(now.saturating_sub(since))).filter(|left| !left.is_zero())
         };
@@ -180,16 +181,16 @@ impl Activity {
             };
         }
         let http2 = self.http2.load(Ordering::Relaxed);
-        let head = match (self.began.load(Ordering::Relaxed), self.head_since.load(Ordering::Relaxed)) {
-            // HTTP/2 has frames between requests; a head that does not end is bounded by the keep-alive.
+        let head = match (self.has_request.load(Ordering::Relaxed), self.head_since.load(Ordering::Relaxed)) {
+            // HTTP/2 has frames between requests; an incomplete head is bounded by the keep-alive timeout.
             _ if http2 => None,
-            // The first head counts from the start.
+            // The timeout of the first head starts with the connection.
             (false, _) => Some(1),
             (true, 0) => None,
             (true, since) => Some(since),
         };
         if let Some(since) = head {
-            return left(since, patience.header).map_or(Seen::Held("a head does not end"), Seen::Fine);
+            return left(since, patience.header).map_or(Seen::Held("a head is incomplete"), Seen::Fine);
         }
         let since = self.idle_since.load(Ordering::Relaxed);
         let ahead = self.ahead.load(Ordering::Relaxed) && !http2;
@@ -198,23 +199,23 @@ impl Activity {
     }
 }
 
-/// How far a message of HTTP/1 has come.
+/// Progress of receiving an HTTP/1 message.
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "what has come of a head, each on its own")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a head")]
 struct HeadEnd {
-    /// Whether a line of the head has come; empty ones before it mean nothing.
-    began: bool,
-    /// Whether the line so far has any text.
+    /// Whether a line of the head has arrived. Empty lines before it are ignored.
+    has_line: bool,
+    /// Whether the current line contains any text.
     text: bool,
-    /// Whether the blank line has come,
+    /// Whether the blank line after the head has arrived.
     ended: bool,
-    /// and bytes since then.
+    /// Number of bytes received after the blank line.
     after: u64,
-    /// The last byte that came of it,
+    /// The last byte received of the head.
     last: u8,
-    /// and whether one of its lines ends with a line feed alone.
+    /// Whether one of its lines ends with a bare line feed.
     bare: bool,
-    /// Length of the body, once the request has begun; `None` if nobody told it.
+    /// Length of the body, once the request has started; `None` if it is unknown.
     body: Option<u64>,
 }
 
@@ -231,18 +232,18 @@ impl HeadEnd {
             let before = end.checked_sub(1).map_or(self.last, |before| bytes[before]);
             self.bare |= before != b'\r';
             from = end + 1;
-            if !text && self.began {
+            if !text && self.has_line {
                 self.ended = true;
                 self.after = (bytes.len() - from) as u64;
                 return;
             }
-            self.began |= text;
+            self.has_line |= text;
         }
         self.text |= has_text(&bytes[from..]);
         self.last = bytes.last().copied().unwrap_or(self.last);
     }
 
-    /// The request has ended: whether bytes have come that may belong to the next one.
+    /// Ends the request. Returns whether bytes were received that may belong to the next request.
     fn finish(&mut self) -> bool {
         let ended = std::mem::take(self);
         ended.body.is_none_or(|body| ended.after > body)
@@ -253,18 +254,18 @@ impl HeadEnd {
 #[derive(Debug)]
 pub(super) struct Busy {
     activity: Arc<Activity>,
-    /// For an answer that comes in pieces, since when its caller was to take it further.
+    /// For a streamed answer, when its caller was expected to read the next chunk.
     unread: Option<Arc<AtomicU64>>,
     bare: bool,
 }
 
 impl Busy {
-    /// Whether a line of the request's head ends with a line feed alone: others may read another request from it.
+    /// Whether a line of the request's head ends with a bare line feed: other parsers may interpret such a request differently.
     pub(super) fn has_bare_line(&self) -> bool {
         self.bare
     }
 
-    /// The answer; with its last byte, or when it is dropped, the request has ended.
+    /// Tracks the answer. The request ends with the last byte of the answer, or when the answer is dropped.
     pub(super) fn with(self, body: AnswerBody) -> Tracked {
         let in_pieces = body.may_last();
         self.track(body, in_pieces)
@@ -297,7 +298,7 @@ impl Drop for Busy {
     }
 }
 
-/// An answer whose progress is noted.
+/// An answer whose progress is recorded.
 pub(super) struct Tracked {
     body: AnswerBody,
     busy: Busy,
@@ -310,7 +311,7 @@ impl Body for Tracked {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
-        // With a piece in its hands it is the caller's turn; without one, the upstream's.
+        // After a chunk was returned, the caller must read it; otherwise the upstream must send one.
         if let Some(unread) = &this.busy.unread {
             unread.store(if polled.is_ready() { this.busy.activity.now() } else { 0 }, Ordering::Relaxed);
         }
@@ -326,16 +327,16 @@ impl Body for Tracked {
     }
 }
 
-/// What an interim answer says: the router is at it.
+/// The interim answer: the request is being processed.
 const INTERIM: &[u8] = b"HTTP/1.1 102 Processing\r\n\r\n";
 
-/// How soon after an interim answer a connection is looked at, and how often then.
-const SOON: Duration = Duration::from_millis(1);
-const OFTEN: Duration = Duration::from_millis(10);
+/// Delay of the first check after an interim answer, and the interval of further checks.
+const FIRST_CHECK: Duration = Duration::from_millis(1);
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A connection whose caller can end its side alone.
+/// A connection whose caller may close only its sending side.
 pub(super) trait HalfOpen {
-    /// Whether it has been reset; `None` if nobody can tell.
+    /// Whether the connection has been reset; `None` if this cannot be determined.
     fn is_reset(&self) -> Option<bool>;
 }
 
@@ -346,17 +347,17 @@ impl HalfOpen for tokio::net::TcpStream {
 }
 
 impl<S> HalfOpen for tokio_rustls::server::TlsStream<S> {
-    /// TLS ends both sides at once.
+    /// TLS closes both sides together.
     fn is_reset(&self) -> Option<bool> {
         None
     }
 }
 
-/// A connection's stream whose reads are noted.
+/// A connection's stream whose reads are recorded.
 pub(super) struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
-    /// The caller has ended its side and may wait for its answer: when to look whether it has left.
+    /// Set once the caller has closed its sending side and may wait for its answer: the time of the next check.
     half: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
@@ -367,7 +368,7 @@ impl<S> Watched<S> {
 }
 
 impl<S: AsyncWrite + HalfOpen + Unpin> Watched<S> {
-    /// The caller has ended its side: whether it is still there. Ready when it is not, or has its answer.
+    /// Checks whether a caller that has closed its sending side is still connected. Ready when it is not, or when it has its answer.
     fn poll_half(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         let half = if let Some(half) = &mut self.half {
             half
@@ -377,10 +378,10 @@ impl<S: AsyncWrite + HalfOpen + Unpin> Watched<S> {
             }
             match Pin::new(&mut self.stream).poll_write(cx, INTERIM) {
                 Poll::Ready(Ok(written)) if written == INTERIM.len() => {}
-                // A few bytes on a connection that has sent nothing: if they do not fit, nobody reads.
+                // The connection has sent nothing before. If these few bytes do not fit, the caller does not read.
                 _ => return Poll::Ready(Ok(())),
             }
-            self.half.insert(Box::pin(tokio::time::sleep(SOON)))
+            self.half.insert(Box::pin(tokio::time::sleep(FIRST_CHECK)))
         };
         loop {
             if !self.activity.is_waiting() {
@@ -392,7 +393,7 @@ impl<S: AsyncWrite + HalfOpen + Unpin> Watched<S> {
             if self.stream.is_reset() == Some(true) {
                 return Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into()));
             }
-            half.as_mut().reset((Instant::now() + OFTEN).into());
+            half.as_mut().reset((Instant::now() + CHECK_INTERVAL).into());
         }
     }
 }
@@ -459,43 +460,43 @@ mod tests {
     }
 
     #[test]
-    fn a_head_must_come_in_time() {
+    fn a_head_must_arrive_in_time() {
         let activity = Arc::new(Activity::new(Instant::now()));
         assert!(
             matches!(look(&activity, SECOND / 2), Seen::Fine(left) if left <= SECOND / 2 + Duration::from_micros(1))
         );
-        assert_eq!(look(&activity, SECOND * 2), Seen::Held("a head does not end"));
+        assert_eq!(look(&activity, SECOND * 2), Seen::Held("a head is incomplete"));
         activity.received(b"\r\nGET / HTTP/1.1\r\nhost: a\r\n");
         activity.received(b"\r\n");
         drop(activity.begin(Version::HTTP_11, Some(0)));
-        assert!(matches!(look(&activity, SECOND * 2), Seen::Fine(_)), "idle is no slow head");
+        assert!(matches!(look(&activity, SECOND * 2), Seen::Fine(_)), "an idle connection is not a slow head");
         activity.received(b"GET / HT");
-        assert_eq!(look(&activity, SECOND * 2), Seen::Held("a head does not end"));
+        assert_eq!(look(&activity, SECOND * 2), Seen::Held("a head is incomplete"));
         activity.received(b"TP/1.1\r\n\r\n");
         let _busy = activity.begin(Version::HTTP_11, Some(0));
         assert!(matches!(look(&activity, SECOND * 100), Seen::Fine(_)));
     }
 
     #[test]
-    fn a_request_on_its_way_is_expected() {
+    fn an_incoming_request_is_expected() {
         let activity = Arc::new(Activity::new(Instant::now()));
         assert!(activity.expects_request() && activity.is_silent(), "a new connection");
         activity.received(b"GET / HTTP/1.1\r\n");
-        assert!(activity.expects_request() && !activity.is_silent(), "half a head");
+        assert!(activity.expects_request() && !activity.is_silent(), "an incomplete head");
         activity.received(b"host: a\r\n\r\n");
         let busy = activity.begin(Version::HTTP_11, Some(0));
-        assert!(!activity.expects_request(), "it is here");
+        assert!(!activity.expects_request(), "the request has arrived");
         drop(busy);
-        assert!(!activity.expects_request() && !activity.is_silent(), "a kept connection with nothing to do");
+        assert!(!activity.expects_request() && !activity.is_silent(), "an idle kept connection");
         activity.received(b"GET / HT");
-        assert!(activity.expects_request(), "half of the next head");
+        assert!(activity.expects_request(), "the next head is incomplete");
         let http2 = Arc::new(Activity::new(Instant::now()));
         http2.received(b"PRI * HTTP/2.0\r\n");
-        assert!(!http2.expects_request(), "HTTP/2 can be asked to leave at any time");
+        assert!(!http2.expects_request(), "HTTP/2 can be shut down gracefully at any time");
     }
 
     #[test]
-    fn lines_end_with_both() {
+    fn lines_end_with_a_carriage_return_and_a_line_feed() {
         let bare = |pieces: &[&[u8]]| {
             let activity = Arc::new(Activity::new(Instant::now()));
             for piece in pieces {
@@ -503,14 +504,17 @@ mod tests {
             }
             activity.begin(Version::HTTP_11, Some(0)).has_bare_line()
         };
-        assert!(!bare(&[b"\r\nGET / HTTP/1.1\r\nhost: a\r", b"\n\r", b"\na\nb"]), "what is behind the head is a body");
+        assert!(
+            !bare(&[b"\r\nGET / HTTP/1.1\r\nhost: a\r", b"\n\r", b"\na\nb"]),
+            "bytes after the head belong to the body"
+        );
         assert!(bare(&[b"GET / HTTP/1.1\nhost: a\r\n\r\n"]));
         assert!(bare(&[b"GET / HTTP/1.1\r\nhost: a", b"\n\r\n"]));
         assert!(bare(&[b"GET / HTTP/1.1\r\nhost: a\r\n", b"\n"]));
     }
 
     #[test]
-    fn what_comes_ahead_of_its_answer_may_not_stay_for_long() {
+    fn a_connection_with_bytes_ahead_of_its_answer_has_a_shorter_idle_timeout() {
         let idle = |bytes: [&[u8]; 2], body| {
             let activity = Arc::new(Activity::new(Instant::now()));
             activity.received(bytes[0]);
@@ -521,15 +525,15 @@ mod tests {
         };
         let head = b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\n";
         let with = |rest: &[u8]| [head.as_slice(), rest].concat();
-        assert!(!idle([&with(b"{}"), b""], Some(2)), "a request and nothing else");
-        assert!(!idle([head, b"{}"], Some(2)), "its body in a piece of its own");
-        assert!(idle([&with(b"{}POST / HT"), b""], Some(2)), "half a head with it");
-        assert!(idle([&with(b"{}"), b"POST / HT"], Some(2)), "half a head behind it");
-        assert!(idle([head, b"2\r\n{}\r\n0\r\n\r\nPO"], None), "nobody knows");
+        assert!(!idle([&with(b"{}"), b""], Some(2)), "only a request");
+        assert!(!idle([head, b"{}"], Some(2)), "its body in a separate chunk");
+        assert!(idle([&with(b"{}POST / HT"), b""], Some(2)), "an incomplete head in the same chunk");
+        assert!(idle([&with(b"{}"), b"POST / HT"], Some(2)), "an incomplete head in the next chunk");
+        assert!(idle([head, b"2\r\n{}\r\n0\r\n\r\nPO"], None), "a body of unknown length");
     }
 
     #[test]
-    fn an_idle_connection_ends() {
+    fn an_idle_connection_is_closed() {
         let activity = Arc::new(Activity::new(Instant::now()));
         activity.received(b"PRI * HTTP/2.0\r\n");
         assert!(matches!(look(&activity, SECOND * 4), Seen::Fine(_)), "HTTP/2 may wait for its first request");
@@ -545,7 +549,7 @@ mod tests {
         use http_body_util::BodyExt as _;
         let activity = Arc::new(Activity::new(Instant::now()));
         let mut body = activity.begin(Version::HTTP_2, None).track(AnswerBody::whole("x"), true);
-        assert!(matches!(look(&activity, SECOND * 100), Seen::Fine(_)), "the upstream's turn");
+        assert!(matches!(look(&activity, SECOND * 100), Seen::Fine(_)), "the upstream must send first");
         assert!(body.frame().await.unwrap().is_ok());
         assert!(matches!(look(&activity, SECOND), Seen::Fine(_)));
         assert_eq!(look(&activity, SECOND * 3), Seen::Held("an answer is not read"));

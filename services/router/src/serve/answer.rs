@@ -1,4 +1,4 @@
-//! Who answers a request: the router itself, or a model.
+//! Dispatches a request to the router itself or to a model.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -18,10 +18,10 @@ use crate::{
     serve::own,
 };
 
-/// Most bytes of a body that are read after an answer that did not ask for them, and ends the connection.
+/// Maximum number of unread body bytes that are drained after an answer that closes the connection.
 const UNREAD: u64 = 16 << 20;
 
-/// Whether a request says what it is for in the one way that RFC 9112 leaves it: others between may read it in another way.
+/// Checks that a request is unambiguous as RFC 9112 requires: intermediaries may parse it differently.
 fn check(request: &Request<Incoming>, bare_line: bool) -> Result<(), Refusal> {
     if bare_line {
         return Err(Refusal::BareLine);

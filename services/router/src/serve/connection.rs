@@ -1,4 +1,4 @@
-//! One connection of a caller: HTTP/1.1 or HTTP/2, plain or over TLS, watched so that nobody holds it for nothing.
+//! One connection of a caller: HTTP/1.1 or HTTP/2, plain or over TLS. It is watched so that callers cannot hold it open without use.
 
 use std::{
     convert::Infallible,
@@ -34,25 +34,25 @@ use crate::{
 
 pub(super) type Builder = auto::Builder<TokioExecutor>;
 
-/// Most headers that hyper takes of itself.
+/// hyper's default limit for the number of headers.
 const HEADERS: usize = 100;
 
-/// How long the first byte of a caller that has just connected may take once the router stops,
+/// Timeout for the first byte of a new connection once the router stops.
 const FIRST_BYTE: Duration = Duration::from_secs(2);
-/// and how often the connection is looked at until then.
-const FIRST_BYTE_LOOK: Duration = Duration::from_millis(20);
+/// Interval of checks until the first byte has arrived.
+const FIRST_BYTE_CHECK: Duration = Duration::from_millis(20);
 
-/// What connections speak, with the limits of the configuration.
+/// A connection builder with the limits of the configuration.
 pub(super) fn builder(config: &Config) -> Builder {
     let limits = &config.limits;
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        // `Activity` tells a slow head from a connection that is merely idle; hyper's timer does not.
+        // `Activity` distinguishes a slow head from an idle connection; hyper's timer does not.
         .header_read_timeout(None)
         .max_buf_size(limits.head);
-    // hyper's own limit costs nothing, another one an allocation for every request.
+    // hyper's default limit is free; any other limit costs an allocation per request.
     if limits.headers != HEADERS {
         builder.http1().max_headers(limits.headers);
     }
@@ -62,7 +62,7 @@ pub(super) fn builder(config: &Config) -> Builder {
         .max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX))
         .max_concurrent_streams(limits.streams)
         .initial_stream_window_size(STREAM_WINDOW)
-        // Room for every stream: an upload that no upstream reads holds up no other one.
+        // Window for all streams: an upload that its upstream does not read does not block other streams.
         .initial_connection_window_size(STREAM_WINDOW.saturating_mul(limits.streams).min(LARGEST_WINDOW))
         .keep_alive_interval(Duration::from_secs(20));
     builder
@@ -77,14 +77,14 @@ pub(super) async fn serve(
     peer: Peer,
     stop: watch::Receiver<Option<Duration>>,
 ) {
-    // Latency is worth more than packets; a socket that refuses is used as it is.
+    // Latency matters more than the number of packets. An error is ignored.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else { return speak(worker, builder, stream, peer, stop).await };
     let patience = span(worker.shared.config().timeouts.header);
     match tokio::time::timeout(patience, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => speak(worker, builder, stream, peer, stop).await,
-        Ok(Err(error)) => tracing::debug!(%error, peer = %peer.address, "a TLS connection could not be made"),
-        Err(_) => tracing::debug!(peer = %peer.address, "a TLS connection was not made in time"),
+        Ok(Err(error)) => tracing::debug!(%error, peer = %peer.address, "a TLS handshake failed"),
+        Err(_) => tracing::debug!(peer = %peer.address, "a TLS handshake timed out"),
     }
 }
 
@@ -116,7 +116,7 @@ async fn speak(
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     let mut connection = pin!(builder.serve_connection(io, service));
     let (mut stopping, mut next) = (false, patience.look_again(Duration::MAX));
-    // Since when the router stops while a request is on its way to it. hyper would close the connection under such a request.
+    // When the router began to stop while a request was arriving. hyper would close the connection before reading such a request.
     let mut expected: Option<Instant> = None;
     loop {
         tokio::select! {
@@ -130,7 +130,7 @@ async fn speak(
             _ = stop.wait_for(Option::is_some), if !stopping => {
                 stopping = true;
                 if activity.expects_request() {
-                    (expected, next) = (Some(Instant::now()), FIRST_BYTE_LOOK);
+                    (expected, next) = (Some(Instant::now()), FIRST_BYTE_CHECK);
                 } else {
                     connection.as_mut().graceful_shutdown();
                 }
@@ -145,7 +145,7 @@ async fn speak(
                     }
                 }
                 match activity.look(Instant::now(), &patience) {
-                    Seen::Fine(_) if expected.is_some() => next = FIRST_BYTE_LOOK,
+                    Seen::Fine(_) if expected.is_some() => next = FIRST_BYTE_CHECK,
                     Seen::Fine(within) => next = patience.look_again(within),
                     Seen::Idle if !stopping => {
                         stopping = true;
@@ -154,7 +154,7 @@ async fn speak(
                     }
                     Seen::Idle => return,
                     Seen::Held(why) => {
-                        tracing::debug!(peer = %address, why, "a connection is cut");
+                        tracing::debug!(peer = %address, why, "a connection is closed because it is held open without use");
                         return;
                     }
                 }

@@ -1,4 +1,4 @@
-//! The callers' ports: connections, plain and over TLS, and who answers a request.
+//! The listeners for callers: connections, plain and over TLS, and the dispatch of requests.
 
 mod activity;
 mod answer;
@@ -10,7 +10,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use serin_stream::seldom::Seldom;
+use serin_stream::log_limit::LogLimit;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, mpsc, watch},
@@ -23,32 +23,31 @@ use crate::{
     state::{Connected, Shared},
 };
 
-/// A port that callers connect to.
-pub(crate) struct Door {
-    /// Its socket.
+/// A listener for callers.
+pub(crate) struct Port {
+    /// The listening socket.
     pub(crate) listener: TcpListener,
-    /// Where it listens.
+    /// The address of the socket.
     pub(crate) at: SocketAddr,
-    /// Its certificate, if it is one for TLS.
+    /// The TLS configuration; `None` for plain connections.
     pub(crate) tls: Option<Arc<ArcSwap<ServerConfig>>>,
 }
 
-/// Accepts callers until `no_more` or `stop` says so. After `stop` requests in flight may finish within the time it gives, and the
-/// rest is cut.
+/// Accepts callers until `no_more` or `stop` is set. After `stop`, requests in flight may finish within the given time; the rest are cut.
 pub(crate) async fn listen(
     shared: Arc<Shared>,
-    doors: Vec<Door>,
+    ports: Vec<Port>,
     mut workers: Workers,
     mut stop: watch::Receiver<Option<Duration>>,
     no_more: watch::Receiver<bool>,
 ) {
     let places = Arc::new(Semaphore::new(shared.config().limits.connections));
     let mut accepting = JoinSet::new();
-    for door in doors {
+    for port in ports {
         accepting.spawn(accept(
             Arc::clone(&shared),
-            door,
-            workers.doors(),
+            port,
+            workers.senders(),
             Arc::clone(&places),
             stop.clone(),
             no_more.clone(),
@@ -70,22 +69,22 @@ pub(crate) async fn listen(
     }
 }
 
-/// Accepts at one port, and gives the connections to the workers in turn.
+/// Accepts connections of one listener and distributes them to the workers in turn.
 async fn accept(
     shared: Arc<Shared>,
-    door: Door,
+    port: Port,
     workers: Vec<mpsc::UnboundedSender<Caller>>,
     places: Arc<Semaphore>,
     mut stop: watch::Receiver<Option<Duration>>,
     mut no_more: watch::Receiver<bool>,
 ) {
     let mut turns = workers.iter().cycle();
-    let refused = Seldom::default();
+    let refused = LogLimit::default();
     loop {
         let accept = async {
             // A caller beyond the limit waits in the listener's backlog.
             let place = Arc::clone(&places).acquire_owned().await;
-            (door.listener.accept().await, place)
+            (port.listener.accept().await, place)
         };
         let (accepted, place) = tokio::select! {
             accepted = accept => accepted,
@@ -94,17 +93,17 @@ async fn accept(
         };
         match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
             Ok((stream, address)) => {
-                let tls = door.tls.as_ref().map(|tls| tls.load_full());
-                let peer = Peer::new(address, door.at, tls.is_some());
+                let tls = port.tls.as_ref().map(|tls| tls.load_full());
+                let peer = Peer::new(address, port.at, tls.is_some());
                 let connected = Connected::new(&shared);
                 let caller = Caller { stream, tls, peer, stop: stop.clone(), place: place.ok(), connected };
                 if let Some(worker) = turns.next() {
-                    // It outlives whoever accepts.
+                    // The worker outlives this task.
                     let _ = worker.send(caller);
                 }
             }
             Err(error) => {
-                // Out of descriptors: taking a breath is all that helps.
+                // Probably out of file descriptors: only waiting helps.
                 if let Some(count) = refused.happened(1) {
                     tracing::warn!(%error, count, "connections could not be accepted");
                 }

@@ -1,4 +1,4 @@
-//! What the router answers itself: feedback and events, its health and metadata, over HTTP and gRPC.
+//! Requests that the router itself answers: feedback and events, its health and metadata, over HTTP and gRPC.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -14,9 +14,9 @@ use crate::{
     state::Shared,
 };
 
-/// A path of the router's own.
+/// An endpoint of the router itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Own {
+pub(super) enum Endpoint {
     Preflight,
     Feedback,
     SeldonFeedback,
@@ -31,33 +31,33 @@ pub(super) enum Own {
     GrpcHealth,
 }
 
-/// Whether a request is for the router itself.
-pub(super) fn find(method: &Method, path: &str, wire: Wire) -> Option<Own> {
+/// The endpoint of a request that is for the router itself.
+pub(super) fn find(method: &Method, path: &str, wire: Wire) -> Option<Endpoint> {
     if wire == Wire::Grpc {
         return match path.strip_prefix(grpc::SERVICE) {
-            Some("/ServerLive") => Some(Own::GrpcLive),
-            Some("/ServerReady") => Some(Own::GrpcReady),
-            Some("/ServerMetadata") => Some(Own::GrpcMetadata),
-            _ => (path == "/grpc.health.v1.Health/Check").then_some(Own::GrpcHealth),
+            Some("/ServerLive") => Some(Endpoint::GrpcLive),
+            Some("/ServerReady") => Some(Endpoint::GrpcReady),
+            Some("/ServerMetadata") => Some(Endpoint::GrpcMetadata),
+            _ => (path == "/grpc.health.v1.Health/Check").then_some(Endpoint::GrpcHealth),
         };
     }
-    // Whoever asks for the head alone gets what the whole answer has.
+    // A HEAD request gets the headers of the GET answer.
     let method = if method == Method::HEAD { &Method::GET } else { method };
     match (method, path) {
-        (&Method::OPTIONS, "/v1/feedback" | "/v1/events" | "/v1/models" | "/v2/models") => Some(Own::Preflight),
-        (&Method::OPTIONS, path) if is_seldon_feedback(path) => Some(Own::Preflight),
-        (&Method::POST, "/v1/feedback" | "/v1/feedback/") => Some(Own::Feedback),
-        (&Method::POST, "/v1/events" | "/v1/events/") => Some(Own::Events),
-        (&Method::POST, path) if is_seldon_feedback(path) => Some(Own::SeldonFeedback),
-        (&Method::GET, "/v2/health/live") => Some(Own::Live),
-        (&Method::GET, "/v2/health/ready") => Some(Own::Ready),
-        (&Method::GET, "/v2" | "/v2/") => Some(Own::Metadata),
-        (&Method::GET, "/v1/models" | "/v2/models" | "/openai/v1/models") => Some(Own::Models),
+        (&Method::OPTIONS, "/v1/feedback" | "/v1/events" | "/v1/models" | "/v2/models") => Some(Endpoint::Preflight),
+        (&Method::OPTIONS, path) if is_seldon_feedback(path) => Some(Endpoint::Preflight),
+        (&Method::POST, "/v1/feedback" | "/v1/feedback/") => Some(Endpoint::Feedback),
+        (&Method::POST, "/v1/events" | "/v1/events/") => Some(Endpoint::Events),
+        (&Method::POST, path) if is_seldon_feedback(path) => Some(Endpoint::SeldonFeedback),
+        (&Method::GET, "/v2/health/live") => Some(Endpoint::Live),
+        (&Method::GET, "/v2/health/ready") => Some(Endpoint::Ready),
+        (&Method::GET, "/v2" | "/v2/") => Some(Endpoint::Metadata),
+        (&Method::GET, "/v1/models" | "/v2/models" | "/openai/v1/models") => Some(Endpoint::Models),
         _ => None,
     }
 }
 
-/// `/api/v1.0/feedback`, alone or below `/seldon/<namespace>/<deployment>`.
+/// Matches `/api/v1.0/feedback`, alone or below `/seldon/<namespace>/<deployment>`.
 fn is_seldon_feedback(path: &str) -> bool {
     let Some(rest) = path.strip_suffix("/api/v1.0/feedback").or_else(|| path.strip_suffix("/api/v0.1/feedback")) else {
         return false;
@@ -65,33 +65,33 @@ fn is_seldon_feedback(path: &str) -> bool {
     rest.is_empty() || rest.strip_prefix("/seldon/").is_some_and(|rest| rest.split('/').count() == 2)
 }
 
-/// Answers it. `at` is the address that the caller connected to.
+/// Answers a request to an endpoint. `at` is the address that the caller connected to.
 pub(super) async fn answer(
     shared: &Arc<Shared>,
-    own: Own,
+    endpoint: Endpoint,
     head: &request::Parts,
     at: SocketAddr,
     body: CallerBody,
 ) -> Response<AnswerBody> {
-    match own {
-        Own::Preflight => Cors::preflight(&shared.config().cors, &head.headers),
-        Own::Feedback => intake::feedback(shared, head, at, body).await,
-        Own::SeldonFeedback => intake::seldon_feedback(shared, head, at, body).await,
-        Own::Events => intake::events(shared, head, at, body).await,
-        Own::Live => answer::json(StatusCode::OK, &json!({"live": true})),
-        Own::Ready => match shared.ready() {
+    match endpoint {
+        Endpoint::Preflight => Cors::preflight(&shared.config().cors, &head.headers),
+        Endpoint::Feedback => intake::feedback(shared, head, at, body).await,
+        Endpoint::SeldonFeedback => intake::seldon_feedback(shared, head, at, body).await,
+        Endpoint::Events => intake::events(shared, head, at, body).await,
+        Endpoint::Live => answer::json(StatusCode::OK, &json!({"live": true})),
+        Endpoint::Ready => match shared.ready() {
             Ok(()) => answer::json(StatusCode::OK, &json!({"ready": true})),
             Err(why) => answer::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"ready": false, "error": why})),
         },
-        Own::Metadata => answer::json(
+        Endpoint::Metadata => answer::json(
             StatusCode::OK,
             &json!({"name": "serin-router", "version": env!("CARGO_PKG_VERSION"), "extensions": ["binary_tensor_data"]}),
         ),
-        Own::Models => answer::json(StatusCode::OK, &models(shared)),
-        Own::GrpcLive => answer::grpc_message(&[0x08, 1]),
-        Own::GrpcReady => answer::grpc_message(if shared.ready().is_ok() { &[0x08, 1] } else { &[] }),
+        Endpoint::Models => answer::json(StatusCode::OK, &models(shared)),
+        Endpoint::GrpcLive => answer::grpc_message(&[0x08, 1]),
+        Endpoint::GrpcReady => answer::grpc_message(if shared.ready().is_ok() { &[0x08, 1] } else { &[] }),
         // Fields 1 and 2 of `ServerMetadataResponse`.
-        Own::GrpcMetadata => {
+        Endpoint::GrpcMetadata => {
             let (name, version) = ("serin-router", env!("CARGO_PKG_VERSION"));
             let mut message = vec![0x0a, name.len() as u8];
             message.extend_from_slice(name.as_bytes());
@@ -100,11 +100,11 @@ pub(super) async fn answer(
             answer::grpc_message(&message)
         }
         // SERVING is 1, NOT_SERVING 2.
-        Own::GrpcHealth => answer::grpc_message(&[0x08, if shared.ready().is_ok() { 1 } else { 2 }]),
+        Endpoint::GrpcHealth => answer::grpc_message(&[0x08, if shared.ready().is_ok() { 1 } else { 2 }]),
     }
 }
 
-/// The models that the router knows, as `KServe`'s protocols list them (`models`) and as `OpenAI`'s does (`data`): one path is both's.
+/// The known models in the list formats of `KServe` (`models`) and of `OpenAI` (`data`): both protocols use the same path.
 fn models(shared: &Shared) -> serde_json::Value {
     let tables = shared.tables.load();
     let mut names: Vec<&str> = tables.0.keys().map(String::as_str).collect();
@@ -118,21 +118,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_of_its_own() {
+    fn endpoints_are_found_by_path() {
         let post = |path| find(&Method::POST, path, Wire::Plain);
         for path in ["/api/v1.0/feedback", "/seldon/ns/iris/api/v1.0/feedback", "/api/v0.1/feedback"] {
-            assert_eq!(post(path), Some(Own::SeldonFeedback), "{path}");
+            assert_eq!(post(path), Some(Endpoint::SeldonFeedback), "{path}");
         }
         for path in ["/x/api/v1.0/feedback", "/seldon/ns/api/v1.0/feedback", "/v2/models/m/infer", "/v1/models"] {
             assert_eq!(post(path), None, "{path}");
         }
         for method in [Method::GET, Method::HEAD] {
-            assert_eq!(find(&method, "/openai/v1/models", Wire::Plain), Some(Own::Models));
-            assert_eq!(find(&method, "/v2/health/ready", Wire::V2), Some(Own::Ready));
+            assert_eq!(find(&method, "/openai/v1/models", Wire::Plain), Some(Endpoint::Models));
+            assert_eq!(find(&method, "/v2/health/ready", Wire::V2), Some(Endpoint::Ready));
         }
-        assert_eq!(find(&Method::OPTIONS, "/v1/feedback", Wire::OpenAi), Some(Own::Preflight));
+        assert_eq!(find(&Method::OPTIONS, "/v1/feedback", Wire::OpenAi), Some(Endpoint::Preflight));
         let grpc = |path| find(&Method::POST, path, Wire::Grpc);
-        assert_eq!(grpc("/inference.GRPCInferenceService/ServerLive"), Some(Own::GrpcLive));
+        assert_eq!(grpc("/inference.GRPCInferenceService/ServerLive"), Some(Endpoint::GrpcLive));
         assert_eq!(grpc("/inference.GRPCInferenceService/ModelInfer"), None);
         assert_eq!(grpc("/v1/feedback"), None);
     }

@@ -1,5 +1,5 @@
-//! The threads that serve calls. Each has a runtime of its own and its own connections to upstreams, so that a call stays on one
-//! thread from its first byte to its last: nothing is handed over, and nothing waits for another processor.
+//! The threads that serve calls. Each thread has its own runtime and its own connections to upstreams, so a call stays on one thread from
+//! its first byte to its last, without handover and without waiting for another processor.
 
 use std::{io, sync::Arc, thread};
 
@@ -20,7 +20,7 @@ use crate::{
     upstream::clients::Upstreams,
 };
 
-/// A connection that was accepted.
+/// An accepted connection.
 pub(super) struct Caller {
     pub(super) stream: std::net::TcpStream,
     pub(super) tls: Option<Arc<ServerConfig>>,
@@ -38,7 +38,7 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts as many as the configuration says.
+    /// Starts the configured number of threads.
     pub(crate) fn start(shared: &Arc<Shared>, tls: &ClientConfig) -> io::Result<Self> {
         let config = shared.config();
         let processors = || thread::available_parallelism().map_or(1, usize::from);
@@ -61,27 +61,27 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Where connections go, in turn.
-    pub(super) fn doors(&self) -> Vec<mpsc::UnboundedSender<Caller>> {
+    /// The channels of the workers, which get connections in turn.
+    pub(super) fn senders(&self) -> Vec<mpsc::UnboundedSender<Caller>> {
         self.senders.clone()
     }
 
-    /// Waits until the last connection has ended; nobody accepts new ones any more.
+    /// Waits until the last connection has ended. New connections are no longer accepted.
     pub(super) async fn finished(&mut self) {
         self.senders.clear();
         for ended in &mut self.ended {
-            // It is dropped when its thread ends.
+            // The sender is dropped when its thread ends.
             let _ = ended.await;
         }
     }
 
-    /// Cuts what is left.
+    /// Closes the remaining connections.
     pub(super) fn cut(&self) {
         self.cut.send_replace(true);
     }
 }
 
-/// The life of one worker.
+/// Runs one worker.
 fn run(
     runtime: &Runtime,
     worker: &Arc<Worker>,
@@ -111,16 +111,16 @@ fn run(
         };
         tokio::select! {
             () = serve => {}
-            // Also when the router was dropped.
+            // Also completes when the router was dropped.
             _ = cut.wait_for(|cut| *cut) => {}
         }
-        // Their guards report before the thread ends, so nothing follows the leaving heartbeat.
+        // The guards report before the thread ends, so no event follows the leaving heartbeat.
         connections.shutdown().await;
         worker.copies().shutdown().await;
     });
 }
 
-/// Often enough for no connection to be kept for much longer than it should.
+/// Interval for closing idle connections, short enough that they are not kept much longer than configured.
 fn sweep_every(config: &Config) -> Duration {
     (span(config.timeouts.pool_idle) / 2).clamp(Duration::from_millis(10), Duration::from_secs(1))
 }

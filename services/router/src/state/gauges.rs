@@ -1,4 +1,4 @@
-//! Gauges of the present, computed when they are asked for.
+//! Observable gauges.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::{
     tables::route::version_label,
 };
 
-/// Shows which versions on trial are not called, from the tables in use.
+/// Observes which versions on trial are not called, from the tables in use.
 pub(crate) fn observe_shed(shared: &Arc<Shared>) {
     let shared = Arc::downgrade(shared);
     opentelemetry::global::meter("serin")
         .u64_observable_gauge(SHED)
-        .with_description("Whether a version is not called, because it failed")
+        .with_description("Whether a version is not called because its servers failed")
         .with_callback(move |observer| {
             let Some(shared) = shared.upgrade() else { return };
             for (model, table) in &shared.tables.load().0 {
@@ -28,12 +28,12 @@ pub(crate) fn observe_shed(shared: &Arc<Shared>) {
         .build();
 }
 
-/// Shows what callers' calls take of memory.
+/// Observes the memory that callers fill.
 pub(crate) fn observe_memory(shared: &Arc<Shared>) {
     let shared = Arc::downgrade(shared);
     opentelemetry::global::meter("serin")
         .u64_observable_gauge(MEMORY)
-        .with_description("Memory of what callers fill")
+        .with_description("Memory filled by callers")
         .with_callback(move |observer| {
             let Some(shared) = shared.upgrade() else { return };
             let (events, held, responses) = (shared.events.waiting(), shared.held.used(), shared.responses.bytes());

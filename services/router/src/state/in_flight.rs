@@ -1,4 +1,4 @@
-//! Calls in flight: their number is bounded, and a replay clock waits for them.
+//! Calls in flight. Their number is bounded, and a replay clock waits for them.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::metrics::Metrics;
 
-/// A call that has arrived, and has no place among those in flight yet.
+/// A call that has arrived but does not count as in flight yet.
 pub(crate) struct Arrival {
     flying: Option<InFlight>,
     metrics: Arc<Metrics>,
@@ -18,7 +18,7 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
-    /// Of a call at this time; with `flying`, a replay clock waits for it from now on.
+    /// A call at this time. With `flying`, a replay clock waits for it from now on.
     pub(super) fn new(
         at: EventTime,
         flying: Option<&Arc<Flying>>,
@@ -32,14 +32,14 @@ impl Arrival {
         Self { flying, metrics: Arc::clone(metrics), calls: Arc::clone(calls) }
     }
 
-    /// A place among the calls in flight; `None` when there are too many.
+    /// Counts the call as in flight; `None` if too many are.
     pub(crate) fn enter(self) -> Option<Slot> {
         let permit = self.calls.try_acquire_owned().ok()?;
         self.metrics.in_flight.add(1, &[]);
         Some(Slot { _flying: self.flying, metrics: Some(self.metrics), _permit: Some(permit) })
     }
 
-    /// A place for a copy of a call: a replay clock waits for it, but it takes no caller's place.
+    /// Tracks a copy of a call: a replay clock waits for it, but it does not count against the limit of callers.
     pub(crate) fn copy(self) -> Slot {
         Slot { _flying: self.flying, metrics: None, _permit: None }
     }
@@ -54,7 +54,7 @@ impl Drop for InFlight {
     }
 }
 
-/// The place of one call among those in flight.
+/// The slot of one call among those in flight.
 pub(crate) struct Slot {
     _flying: Option<InFlight>,
     metrics: Option<Arc<Metrics>>,
@@ -69,7 +69,7 @@ impl Drop for Slot {
     }
 }
 
-/// Calls in flight by event time, in replay mode: the clock waits for those before its new time.
+/// Calls in flight by event time, in replay mode. The clock waits for those before its new time.
 #[derive(Debug, Default)]
 pub(crate) struct Flying {
     open: Mutex<BTreeMap<EventTime, usize>>,

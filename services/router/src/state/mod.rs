@@ -1,4 +1,4 @@
-//! What the parts of a router share. The data plane only reads it; the table consumer owns the tables.
+//! State shared by the parts of a router. The data plane only reads it; the consumer of the routing log owns the tables.
 
 pub(crate) mod gauges;
 pub(crate) mod in_flight;
@@ -42,7 +42,7 @@ pub type Chance = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// Shared by all parts of a router.
 pub(crate) struct Shared {
     config: ArcSwap<Config>,
-    /// Who may put evidence on the log.
+    /// The writers that may send feedback and events.
     pub(crate) writers: ArcSwap<Writers>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) tables: ArcSwap<Tables>,
@@ -51,49 +51,49 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) switch: Switch,
     pub(crate) metrics: Arc<Metrics>,
-    /// The models of plain paths.
+    /// Which models own which plain paths.
     pub(crate) paths: ArcSwap<Paths>,
     pub(crate) chance: Chance,
     pub(crate) calls: Arc<Semaphore>,
-    /// Memory for request bodies that wait.
+    /// Memory budget for request bodies that are held.
     pub(crate) held: Room,
     /// Which version keeps which response.
     pub(crate) responses: Arc<Responses>,
-    /// Connections of callers.
+    /// Number of open connections from callers.
     pub(crate) connected: AtomicUsize,
     pub(crate) flying: Arc<Flying>,
-    /// It is shutting down: readiness is gone, connections are closed after their answer.
+    /// Whether the router is shutting down: it reports itself as not ready and closes connections after their answer.
     pub(crate) leaving: AtomicBool,
-    /// The routing log was read to its end once.
+    /// Whether the routing log has been read to its end once.
     pub(crate) caught_up: AtomicBool,
     /// The newest tables that cannot be used, by model.
     pub(crate) refused: Mutex<BTreeMap<String, Refused>>,
-    /// Why the routing log cannot be read now, since when (steady time).
+    /// Why the routing log cannot be read now, and since when (steady time).
     pub(crate) log_away: Mutex<Option<(Duration, String)>>,
-    /// Names of the labels in feedback that came.
+    /// Names of the labels seen in feedback.
     pub(crate) labels: Names,
-    /// Examples kept in this minute, per model.
+    /// Examples kept in the current minute, per model.
     pub(crate) examples: Mutex<HashMap<String, Budget>>,
     /// Partitions of `router-status`; 0 before the log is connected.
     pub(crate) status_partitions: AtomicI32,
-    /// How far this machine's clock is ahead of the log's, in milliseconds; 0: no further than is tolerated.
+    /// How far this machine's clock is ahead of the log's, in milliseconds; 0 if within the tolerance.
     pub(crate) clock_off_ms: AtomicI64,
-    /// Where tasks of other threads run.
+    /// Runtime on which other threads spawn tasks.
     pub(crate) runtime: tokio::runtime::Handle,
-    /// Steady time of the start.
+    /// Steady time at startup.
     pub(crate) started: Duration,
 }
 
 /// A table that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
-    /// Its generation; 0: the record could not be read.
+    /// Its generation; 0 if the record could not be read.
     pub(crate) generation: Generation,
-    /// Why.
+    /// Why it cannot be used.
     pub(crate) reason: String,
 }
 
-/// What a router is made of when it starts.
+/// The parts from which a router is built at startup.
 pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) writers: Writers,
@@ -105,7 +105,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Puts them together, on the runtime of the caller.
+    /// Builds the shared state on the caller's runtime.
     pub(crate) fn build(self) -> Shared {
         let Self { config, writers, clock, tables, events, metrics, chance } = self;
         Shared {
@@ -138,12 +138,12 @@ impl Parts {
     }
 }
 
-/// What it means to have lost the name, and the way out.
-pub(crate) const NAME_LOST: &str = "only the newer process counts, so this one no longer reports its calls: give each router a \
-                                    `router.name` of its own, or none, and start this one again";
+/// The consequence of losing the name, and the fix.
+pub(crate) const NAME_LOST: &str = "only the newer process is counted, so this one no longer reports its calls: give each router its \
+                                    own `router.name`, or none, and restart this one";
 
-/// How long a router waits for the routing log before it counts as ready with what it has on disk.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a router without the routing log waits before it reports itself as ready with the tables on disk.
+const LOG_WAIT: Duration = Duration::from_secs(5);
 
 impl Shared {
     /// The table of a model.
@@ -151,17 +151,17 @@ impl Shared {
         self.tables.load().0.get(model).cloned()
     }
 
-    /// The configuration as it is now.
+    /// The current configuration.
     pub(crate) fn config(&self) -> Arc<Config> {
         self.config.load_full()
     }
 
-    /// What the configuration knows of a model.
+    /// The configuration of a model.
     pub(crate) fn known(&self, model: &str) -> Option<ModelConfig> {
         self.config().models.get(model).cloned()
     }
 
-    /// Changes the tables as a whole: every request sees all of a change or nothing of it.
+    /// Changes the tables atomically: every request sees all of a change or none of it.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Tables)) {
         let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tables = Tables::clone(&self.tables.load());
@@ -169,16 +169,16 @@ impl Shared {
         self.tables.store(Arc::new(tables));
     }
 
-    /// Takes over what of a configuration can change while the router runs, and compiles the tables anew.
+    /// Applies those changes of the configuration that a running router can take over, and compiles the tables again.
     pub(crate) fn reload(&self, mut new: Config) -> Result<(), ConfigError> {
         if new.name.is_empty() {
-            // It was chosen at the start.
+            // The name was chosen at startup.
             new.name.clone_from(&self.config().name);
         }
         new.check()?;
         self.config().check_reload(&new)?;
-        new.say_doubts();
-        // Also when nothing changed here: a token file may have.
+        new.log_doubts();
+        // Even if the configuration did not change, a token file may have.
         let writers = Writers::load(&new.writers).map_err(ConfigError)?;
         self.paths.store(Arc::new(Paths::of(&new)));
         let new = Arc::new(new);
@@ -188,25 +188,28 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether it can serve, and if not, why.
+    /// Whether it can serve; if not, why.
     pub(crate) fn ready(&self) -> Result<(), String> {
         if self.leaving.load(Ordering::Relaxed) {
-            return Err("it is shutting down".to_owned());
+            return Err("the router is shutting down".to_owned());
         }
         if self.events.has_lost_name() {
-            return Err(format!("another process writes under its name, {:?}; {NAME_LOST}", self.events.name()));
+            return Err(format!(
+                "another process writes under the router's name, {:?}; {NAME_LOST}",
+                self.events.name()
+            ));
         }
         if self.caught_up.load(Ordering::Relaxed) {
             return Ok(());
         }
         let waited = self.clock.source().steady().saturating_sub(self.started);
-        if waited >= PATIENCE && !self.tables.load().0.is_empty() {
+        if waited >= LOG_WAIT && !self.tables.load().0.is_empty() {
             return Ok(());
         }
         Err("the routing log has not been read to its end yet".to_owned())
     }
 
-    /// Notes that the newest table of a model cannot be used, or that it can.
+    /// Records that the newest table of a model cannot be used, or that it can.
     pub(crate) fn refuse(&self, model: &str, refused: Option<Refused>) {
         let mut all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         match refused {
@@ -215,7 +218,7 @@ impl Shared {
         }
     }
 
-    /// Notes that the newest record of a model can be read again, whatever becomes of it.
+    /// Records that the newest record of a model can be read again.
     pub(crate) fn read_again(&self, model: &str) {
         let mut all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if all.get(model).is_some_and(|refused| refused.generation == Generation(0)) {
@@ -228,21 +231,21 @@ impl Shared {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes that the routing log is away, or there again.
+    /// Records that the routing log is unavailable, or available again.
     pub(crate) fn log_is_away(&self, why: Option<String>) {
         let mut away = self.log_away.lock().unwrap_or_else(PoisonError::into_inner);
         let since = away.as_ref().map_or_else(|| self.clock.source().steady(), |(since, _)| *since);
         *away = why.map(|why| (since, why));
     }
 
-    /// What there is to say beside whether it is ready: good news and bad, a sentence each.
+    /// Details for `/readyz`: one sentence each, and whether it is good news.
     pub(crate) fn details(&self) -> Vec<(bool, String)> {
         let now = self.clock.source().steady();
         let mut details = Vec::new();
         let away = self.log_away.lock().unwrap_or_else(PoisonError::into_inner).clone();
         details.push(match away {
             Some((since, why)) => {
-                (false, format!("routing log: away for {} s ({why})", now.saturating_sub(since).as_secs()))
+                (false, format!("routing log: unavailable for {} s ({why})", now.saturating_sub(since).as_secs()))
             }
             None if self.caught_up.load(Ordering::Relaxed) => (true, "routing log: read to its end".to_owned()),
             None => (false, "routing log: not read to its end yet".to_owned()),
@@ -252,7 +255,7 @@ impl Shared {
             let (seconds, way) = (off_ms.abs() / 1000, if off_ms < 0 { "behind" } else { "ahead of" });
             details.push((
                 false,
-                format!("clock: {seconds} s {way} the log's; its events may be late, and promotion waits: set this clock right"),
+                format!("clock: {seconds} s {way} the log's; its events may be late, and promotion waits: correct this machine's clock"),
             ));
         }
         if self.switch.is_on() {
@@ -265,11 +268,11 @@ impl Shared {
         let tables = self.tables.load();
         for (model, refused) in self.refusals() {
             let goes_on = match tables.0.get(&model).map(|table| table.record.generation) {
-                None => "it has no other one, and answers 404".to_owned(),
-                Some(Generation(0)) => "all goes where the configuration says".to_owned(),
-                // What cannot be read says nothing of the one before.
-                Some(older) if refused.generation == Generation(0) => format!("it goes on with generation {older}"),
-                Some(older) => format!("all is on stable of generation {older}"),
+                None => "the model has no other table, and its calls are answered with 404".to_owned(),
+                Some(Generation(0)) => "all calls follow the configuration".to_owned(),
+                // A record that cannot be read does not invalidate the table before it.
+                Some(older) if refused.generation == Generation(0) => format!("generation {older} stays in use"),
+                Some(older) => format!("all calls go to stable of generation {older}"),
             };
             let Refused { generation, reason } = refused;
             let which = match generation {
@@ -282,7 +285,7 @@ impl Shared {
         models.sort_by_key(|(model, _)| *model);
         for (model, table) in models {
             if table.canary_end > 0 && table.lease.expired(now) {
-                details.push((false, format!("{model}: its table has no lease, all is on stable")));
+                details.push((false, format!("{model}: its table has no valid lease, all calls go to stable")));
             }
             for route in table.canary.iter().chain(table.shadows.iter().map(|shadow| &shadow.route)) {
                 if let Some(shed) = route.servers.shed() {
@@ -299,20 +302,20 @@ impl Shared {
         self.status_partitions.load(Ordering::Relaxed)
     }
 
-    /// What the servers of a version are held to.
+    /// The limits and ejection rules of a version's servers.
     pub(crate) fn server_rules(&self, last_resort: bool) -> Rules {
         let config = self.config.load();
         Rules { in_flight: config.limits.per_server, ejection: config.ejection, last_resort }
     }
 
-    /// A call has arrived: in replay mode the clock waits for it from now on.
+    /// A call has arrived. In replay mode the clock waits for it from now on.
     pub(crate) fn arrive(self: &Arc<Self>, at: EventTime) -> Arrival {
         let flying = self.clock.is_replay().then_some(&self.flying);
         Arrival::new(at, flying, &self.metrics, &self.calls)
     }
 }
 
-/// Counts one connection of a caller.
+/// Counts one connection of a caller while it is open.
 pub(crate) struct Connected(Arc<Shared>);
 
 impl Connected {

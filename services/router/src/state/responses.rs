@@ -1,9 +1,9 @@
-//! Which version keeps which response of `/v1/responses`: the next turn of a chain names it (`previous_response_id`), another one each
-//! time, and only the version that gave it can go on from it. A chain is therefore split once, at its first turn, by a key of its own;
-//! this router remembers the responses that it passed on, with their version and the chain's key.
+//! Which version keeps which response of `/v1/responses`. Each turn of a chain names the previous response (`previous_response_id`), and
+//! only the version that created that response can continue from it. A chain is therefore split once, at its first turn, by its own key.
+//! This router remembers the responses that it passed on, with their version and the key of their chain.
 //!
-//! Invariants: what is remembered is bounded in bytes, and the oldest is forgotten first; a response is remembered before its caller
-//! has its last byte.
+//! Invariants: the memory is bounded in bytes, and the oldest responses are forgotten first; a response is remembered before its caller has
+//! received the last byte.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,9 +21,9 @@ use crate::protocol::{
 
 /// Longest id of a response that is remembered.
 const LONGEST_ID: usize = 256;
-/// What an entry costs besides its texts: two places of the id, the map's and the queue's entries, and what allocators add.
+/// Overhead of an entry: two references to the id, the entries of the map and the queue, and the allocator's overhead.
 const ENTRY: usize = 256;
-/// Most decoded bytes of an answer that are looked at.
+/// Maximum number of decoded bytes of an answer that are searched.
 const MOST: u64 = 64 << 20;
 
 /// A response that a version keeps.
@@ -31,7 +31,7 @@ const MOST: u64 = 64 << 20;
 pub(crate) struct Kept {
     pub(crate) model: Arc<str>,
     pub(crate) version: Version,
-    /// The key that its chain is split by.
+    /// The key by which its chain is split.
     pub(crate) chain: Arc<str>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Responses {
 #[derive(Debug, Default)]
 struct Memory {
     by_id: HashMap<Arc<str>, Kept>,
-    /// From the oldest on.
+    /// Ids from the oldest to the newest.
     order: VecDeque<Arc<str>>,
     bytes: usize,
 }
@@ -55,7 +55,7 @@ fn cost(id: &str, kept: &Kept) -> usize {
 }
 
 impl Responses {
-    /// A memory of at most so many bytes.
+    /// A memory of at most this many bytes.
     pub(crate) fn new(most: usize) -> Self {
         Self { kept: Mutex::default(), most }
     }
@@ -65,7 +65,7 @@ impl Responses {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
     }
 
-    /// Bytes that they take.
+    /// Bytes that the remembered responses take.
     pub(crate) fn bytes(&self) -> usize {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).bytes
     }
@@ -79,7 +79,7 @@ impl Responses {
         let mut memory = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = &mut *memory;
         if memory.by_id.contains_key(id) {
-            // The first one to give it keeps it.
+            // The first version that used the id keeps it.
             return;
         }
         while memory.bytes + cost_of_it > self.most {
@@ -102,7 +102,7 @@ static IDS: LazyLock<Asks> = LazyLock::new(|| {
     asks
 });
 
-/// Listens to an answer of `/v1/responses` for its id.
+/// Searches an answer of `/v1/responses` for its id.
 pub(crate) struct Listener {
     responses: Arc<Responses>,
     kept: Kept,
@@ -111,11 +111,11 @@ pub(crate) struct Listener {
     done: bool,
 }
 
-/// How far an answer is read.
+/// Progress of reading an answer.
 struct Reading {
-    /// Whether it is a stream of events.
+    /// Whether the answer is a stream of server-sent events.
     events: bool,
-    /// The beginning of a line, until it is known what it is.
+    /// The start of a line until its field name is known.
     line: Vec<u8>,
     /// The JSON of the answer, or of the event on this line.
     json: Option<Scanner<'static>>,
@@ -123,7 +123,7 @@ struct Reading {
 }
 
 impl Listener {
-    /// A listener to an answer with these headers; `None` if nobody here can decode it.
+    /// A listener for an answer with these headers; `None` if its encoding is unknown.
     pub(crate) fn new(responses: &Arc<Responses>, kept: Kept, headers: &HeaderMap) -> Option<Self> {
         let decoder = Decoder::of(headers, MOST).ok()?;
         let kind = headers.get(header::CONTENT_TYPE).map_or(b"".as_slice(), |kind| kind.as_bytes());
@@ -133,7 +133,7 @@ impl Listener {
         Some(Self { responses: Arc::clone(responses), kept, decoder, reading, done: false })
     }
 
-    /// Takes a piece of the answer.
+    /// Takes a chunk of the answer.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         if self.done {
             return;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_its_id() {
+    fn the_id_of_an_answer_is_found() {
         let whole = br#"{"object":"response","id":"resp_1","output":[{"id":"msg_1"}]}"#;
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         packed.write_all(whole).unwrap();
@@ -254,7 +254,7 @@ mod tests {
         drop(memory);
         assert!(responses.find("resp_999").is_some() && responses.find("resp_0").is_none());
         responses.keep("resp_999", kept("v2"));
-        assert_eq!(responses.find("resp_999"), Some(kept("v1")), "nobody takes a response over");
+        assert_eq!(responses.find("resp_999"), Some(kept("v1")), "another version cannot take over a response");
         responses.keep(&"x".repeat(LONGEST_ID + 1), kept("v1"));
         assert_eq!(responses.find(&"x".repeat(LONGEST_ID + 1)), None);
     }

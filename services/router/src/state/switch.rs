@@ -1,4 +1,4 @@
-//! The local switch "all stable": a person's way out when nothing else works. It is kept on disk and needs no log.
+//! The local switch "all stable": the operator's last resort when nothing else works. It is kept on disk and does not need the log.
 
 use std::{
     fs, io,
@@ -26,15 +26,15 @@ struct File {
 }
 
 impl Switch {
-    /// Reads the switch. One that cannot be read counts as on: that is the safe side.
+    /// Reads the switch. If it cannot be read, it counts as on, which is the safe state.
     pub(crate) fn open(folder: &Path) -> Self {
         let path = folder.join("switch.json");
         let on = match fs::read(&path) {
             Ok(bytes) => {
                 let file = serde_json::from_slice::<File>(&bytes).ok().filter(|file| file.version == 1);
                 if file.is_none() {
-                    tracing::warn!(path = %path.display(), "the switch cannot be read: all models are on stable until \
-                        POST /switch/all-stable {{\"on\": false}} on the admin port");
+                    tracing::warn!(path = %path.display(), "the switch cannot be read: all models are on stable until an operator \
+                        sends POST /switch/all-stable {{\"on\": false}} to the admin port");
                 }
                 file.is_none_or(|file| file.all_stable)
             }
@@ -51,7 +51,7 @@ impl Switch {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// Switches at once, then keeps it on disk; an error means that a restart would forget it.
+    /// Sets the switch immediately, then stores it on disk. An error means that the setting would be lost at a restart.
     pub(crate) fn set(&self, on: bool) -> io::Result<()> {
         self.on.store(on, Ordering::Relaxed);
         let file = serde_json::to_vec(&File { version: 1, all_stable: on }).map_err(io::Error::other)?;
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_outlives_a_restart_and_fails_to_the_safe_side() {
+    fn it_survives_a_restart_and_an_unreadable_file_counts_as_on() {
         let folder = tempfile::tempdir().unwrap();
         let switch = Switch::open(folder.path());
         assert!(!switch.is_on());

@@ -1,8 +1,8 @@
-//! The last routing tables on disk, so that a router that starts without the log knows where stable is.
+//! The latest routing tables on disk, so that a router that starts without the log knows the servers of stable.
 //!
-//! Format `serin-tables 1`: one line `serin-tables 1 <checksum>`, the checksum being `hash64("serin-tables 1", body)` in 16
-//! hexadecimal digits, then the body: a JSON list of routing tables. A reader ignores a file of another version or with a wrong
-//! checksum, with a warning: the log will tell.
+//! Format `serin-tables 1`: one line `serin-tables 1 <checksum>`, where the checksum is `hash64("serin-tables 1", body)` in 16 hexadecimal
+//! digits, followed by the body: a JSON list of routing tables. A file of another version or with a wrong checksum is ignored with a
+//! warning; the tables are then read from the log.
 
 use std::{
     fs,
@@ -20,20 +20,20 @@ const FORMAT: &str = "serin-tables 1";
 pub(crate) enum DiskError {
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
-    #[error("it is of another version or no table file at all: its first line is {0:?}")]
+    #[error("it has another version or is not a table file: its first line is {0:?}")]
     Format(String),
-    #[error("its checksum is wrong: it was cut or changed")]
+    #[error("its checksum is wrong: it was truncated or modified")]
     Checksum,
     #[error("its body cannot be read: {0}")]
     Body(serde_json::Error),
 }
 
-/// Where the tables are in a router's folder.
+/// The path of the table file in a router's folder.
 pub(crate) fn path(folder: &Path) -> PathBuf {
     folder.join("tables")
 }
 
-/// The file's bytes.
+/// Encodes the file.
 pub(crate) fn encode(tables: &[&RoutingTable]) -> Result<Vec<u8>, serde_json::Error> {
     let body = serde_json::to_vec(tables)?;
     let mut file = format!("{FORMAT} {:016x}\n", hash64(FORMAT.as_bytes(), &body)).into_bytes();
@@ -41,7 +41,7 @@ pub(crate) fn encode(tables: &[&RoutingTable]) -> Result<Vec<u8>, serde_json::Er
     Ok(file)
 }
 
-/// The tables in the file's bytes.
+/// Decodes the file.
 pub(crate) fn decode(file: &[u8]) -> Result<Vec<RoutingTable>, DiskError> {
     let end = file.iter().take(100).position(|&byte| byte == b'\n').unwrap_or(file.len().min(100));
     let line = String::from_utf8_lossy(&file[..end]).into_owned();
@@ -54,7 +54,7 @@ pub(crate) fn decode(file: &[u8]) -> Result<Vec<RoutingTable>, DiskError> {
     serde_json::from_slice(body).map_err(DiskError::Body)
 }
 
-/// Reads the tables; none when there is no file or it cannot be used.
+/// Reads the tables. Returns none if there is no file or it cannot be used.
 pub(crate) fn load(folder: &Path) -> Vec<RoutingTable> {
     let path = path(folder);
     let read = match fs::read(&path) {
@@ -62,17 +62,17 @@ pub(crate) fn load(folder: &Path) -> Vec<RoutingTable> {
         read => read.map_err(DiskError::Io).and_then(|file| decode(&file)),
     };
     read.unwrap_or_else(|error| {
-        tracing::warn!(path = %path.display(), %error, "the table file is ignored; the log will tell");
+        tracing::warn!(path = %path.display(), %error, "the table file is ignored; the tables are read from the log");
         Vec::new()
     })
 }
 
-/// Writes the tables in place of those on disk.
+/// Replaces the tables on disk.
 pub(crate) fn store(folder: &Path, tables: &[&RoutingTable]) -> io::Result<()> {
     replace(&path(folder), &encode(tables).map_err(io::Error::other)?)
 }
 
-/// Replaces a file as a whole: after a crash there is the old or the new one, never half of it.
+/// Replaces a file atomically: after a crash there is the old or the new file, never a partial one.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = fs::File::create(&temporary)?;
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn any_changed_byte_is_noticed() {
+    fn any_changed_byte_is_detected() {
         let file = encode(&[&record(7, 100, 1000)]).unwrap();
         for at in 0..file.len() {
             let mut broken = file.clone();
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_outlive_a_restart_and_garbage_is_ignored() {
+    fn tables_survive_a_restart_and_garbage_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         assert!(load(folder.path()).is_empty());
         let table = record(7, 100, 1000);

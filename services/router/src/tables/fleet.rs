@@ -1,4 +1,4 @@
-//! The servers of one table, from which its routes are made.
+//! The servers of one table, from which its routes are built.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,17 +13,17 @@ use crate::{
     upstream::servers::Servers,
 };
 
-/// The servers of a table: the same version at the same places has the same.
+/// The servers of a table. Routes to the same version with the same URLs share them.
 pub(crate) struct Fleet {
     pub(crate) model: Arc<str>,
     pub(crate) known: Vec<Arc<Servers>>,
-    /// What the table says of servers; it goes before the configuration.
-    pub(crate) told: Vec<ServerPolicy>,
+    /// Server settings of the table. They take precedence over the configuration.
+    pub(crate) policies: Vec<ServerPolicy>,
     pub(crate) drain: Duration,
 }
 
 impl Fleet {
-    /// A route to a version.
+    /// Builds a route to a version.
     pub(crate) fn route(
         &mut self,
         version: Version,
@@ -41,11 +41,12 @@ impl Fleet {
         };
         let configured = known.and_then(|known| known.versions.get(version.as_str()));
         let named = known.filter(|known| known.versioned_paths).map(|_| version.0.clone());
-        let told = self.told.iter().find(|told| told.version == version);
-        let grpc = told.and_then(|told| told.grpc_url.as_deref()).or(configured.and_then(VersionServers::grpc_url));
+        let policy = self.policies.iter().find(|policy| policy.version == version);
+        let grpc =
+            policy.and_then(|policy| policy.grpc_url.as_deref()).or(configured.and_then(VersionServers::grpc_url));
         let grpc = grpc.map(Base::parse).transpose().map_err(TableError)?;
-        let path_version = told
-            .and_then(|told| told.path_version.as_deref())
+        let path_version = policy
+            .and_then(|policy| policy.path_version.as_deref())
             .or(configured.and_then(VersionServers::path_version))
             .map(str::to_owned)
             .or(named);

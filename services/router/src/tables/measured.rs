@@ -1,11 +1,11 @@
-//! What is measured of every call on a route, its labels looked up once.
+//! Metrics of every call on a route, with labels that are resolved once.
 
 use std::sync::OnceLock;
 
 use opentelemetry::metrics::{BoundCounter, BoundHistogram};
 use serin_schemas::records::Outcome;
 
-/// What is measured of every call on a route, its labels looked up once.
+/// Metrics of every call on a route, with labels that are resolved once.
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) duration: BoundHistogram<f64>,
@@ -16,7 +16,7 @@ pub(crate) struct Measured {
 /// Values of the label `code_class`.
 pub(crate) const CODE_CLASSES: [&str; 7] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx", "other"];
 
-/// Which of [`CODE_CLASSES`] a status is in.
+/// The index of a status in [`CODE_CLASSES`].
 pub(crate) fn code_class(status: Option<i32>) -> usize {
     match status.map(|status| status / 100) {
         None => 0,

@@ -1,4 +1,4 @@
-//! Routing tables as the data plane uses them: what they are compiled from, how they split calls, and the last ones on disk.
+//! Routing tables of the data plane: how they are compiled, how they split calls, and the latest ones on disk.
 
 pub(crate) mod disk;
 mod fleet;

@@ -1,4 +1,4 @@
-//! A version that a table sends traffic to.
+//! A version to which a table sends traffic.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -15,44 +15,45 @@ use crate::{
     upstream::{flights::Flights, servers::Servers},
 };
 
-/// A routing table cannot be used.
+/// Why a routing table cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct TableError(pub(crate) String);
 
-/// A version that a table sends traffic to.
+/// A version to which a table sends traffic.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     pub(crate) version: Version,
     pub(crate) arm: Arm,
-    /// Its servers, and how they stand. All routes of a version share them, from table to table.
+    /// Its servers and their availability. All routes to a version share them across tables.
     pub(crate) servers: Arc<Servers>,
-    /// Where its servers speak gRPC, if not there.
+    /// The base URL for gRPC, if it differs.
     pub(crate) grpc: Option<Base>,
-    /// The name that its servers have for the version, if they want it in paths and gRPC messages.
+    /// The servers' name of the version, if they expect it in paths and gRPC messages.
     pub(crate) path_version: Option<String>,
-    /// Calls in flight, from table to table while the route stays.
+    /// Calls in flight, kept across tables while the route exists.
     pub(crate) flights: Arc<Flights>,
-    /// How long they may go on when the route is gone.
+    /// How long calls in flight may continue after the route is removed.
     pub(crate) drain: Duration,
-    /// What answers say of its part. A version that gets nothing by itself has none: whoever has its answer asked for it.
+    /// The arm in the headers of answers. It is empty for a version without traffic of its own, which is called only when callers ask for
+    /// it.
     pub(crate) part: &'static str,
-    /// The version as answers and requests carry it.
+    /// The version as a header value.
     pub(crate) header: Option<HeaderValue>,
-    /// Model and arm as metrics have them, and the version where those do not say it: versions never leave a counter.
+    /// Model and arm as metric labels, and the version where those do not determine it: a counter keeps every label value it ever had.
     pub(crate) labels: Vec<KeyValue>,
-    /// Its metrics, from the first call on.
+    /// Its metrics, created by the first call.
     pub(crate) measured: Arc<OnceLock<Measured>>,
 }
 
 impl Route {
-    /// Whether calls on it are cut some time after it is gone: those on trial are, stable's are not.
+    /// Whether calls on it are cut some time after it is removed: this holds for versions on trial, not for stable.
     pub(crate) fn drains(&self) -> bool {
         matches!(self.arm, Arm::Canary | Arm::Shadow)
     }
 }
 
-/// The version as metrics have it, where more than one version has the arm.
+/// The version as a metric label, where several versions have the same arm.
 pub(crate) fn version_label(version: &Version) -> KeyValue {
     KeyValue::new("version", Arc::<str>::from(version.as_str()))
 }

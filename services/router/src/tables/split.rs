@@ -1,4 +1,4 @@
-//! Which arm answers a request. Pure: chance is an argument.
+//! The choice of the arm that answers a request. Pure: randomness is an argument.
 
 use std::sync::Arc;
 
@@ -8,46 +8,47 @@ use serin_spec::TargetArm;
 
 use crate::tables::{route::Route, table::Table};
 
-/// Which version answers, and why.
+/// The chosen version, and the reason for the choice.
 #[derive(Clone, Debug)]
 pub(crate) struct Choice {
     pub(crate) route: Arc<Route>,
     pub(crate) assignment: Assignment,
-    /// Salted hash of the sticky key, if it decided.
+    /// Salted hash of the sticky key, if the key decided.
     pub(crate) unit: Option<i64>,
 }
 
-/// What decides the arm of a request.
+/// The inputs that decide the arm of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wanted<'a> {
     /// The version that the caller asks for.
     pub(crate) pin: Option<&'a str>,
-    /// Whether something that decides is there and could not be read.
+    /// Whether a deciding value could not be read.
     pub(crate) unreadable: bool,
-    /// The arm of the target that the request belongs to.
+    /// The arm of the target that matches the request.
     pub(crate) target: Option<TargetArm>,
-    /// The sticky key, if the table wants one and the request has it.
+    /// The sticky key, if the table uses one and the request has it.
     pub(crate) key: Option<&'a str>,
-    /// The version that keeps what the request goes on from.
+    /// The version that keeps the previous response of the request.
     pub(crate) keeper: Option<&'a str>,
     /// 64 random bits.
     pub(crate) chance: u64,
     /// The local switch "all stable".
     pub(crate) all_stable: bool,
-    /// Whether the table's lease has run out.
+    /// Whether the table's lease has expired.
     pub(crate) expired: bool,
 }
 
-/// The caller asked for a version that nobody serves.
+/// The caller asked for a version that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnknownVersion(pub(crate) String);
 
-/// Chooses the arm: the switch goes first, then a pin, then the lease, then what could not be read, then a target, then the split.
+/// Chooses the arm in this order: the switch, a pin, the lease, unreadable values, a target, the split.
 ///
-/// What could not be read goes to stable: by chance, a user would meet both versions, and a tenant that is kept on stable the canary.
+/// A request with an unreadable value goes to stable. A random choice would show a user both versions, and could show the canary to a
+/// tenant that must stay on stable.
 ///
-/// Buckets below the canary's share go to canary, the next to control, the rest to stable: while the ramp grows, a sticky
-/// key never leaves the canary.
+/// Buckets below the canary's share go to the canary, the next ones to control, the rest to stable. While the ramp grows, a sticky key
+/// never leaves the canary.
 pub(crate) fn choose(table: &Table, wanted: &Wanted<'_>) -> Result<Choice, UnknownVersion> {
     let plain = |route: &Arc<Route>, assignment| Choice { route: Arc::clone(route), assignment, unit: None };
     if wanted.all_stable {
@@ -63,7 +64,7 @@ pub(crate) fn choose(table: &Table, wanted: &Wanted<'_>) -> Result<Choice, Unkno
     if wanted.unreadable {
         return Ok(plain(&table.stable, Assignment::Unreadable));
     }
-    // Before the ramp has begun there is no canary to send anybody to, or to keep anybody from.
+    // Before the ramp has started there is no canary that a target could select or exclude.
     if let (Some(target), Some(canary)) = (wanted.target, table.canary.as_ref().filter(|_| table.canary_end > 0)) {
         let route = if target == TargetArm::Canary { canary } else { &table.stable };
         return Ok(plain(route, Assignment::Targeted));
@@ -76,7 +77,7 @@ pub(crate) fn choose(table: &Table, wanted: &Wanted<'_>) -> Result<Choice, Unkno
         None => (wanted.chance, Assignment::Random, None),
     };
     let route = arm(table, bucket(hash));
-    // The ramp has grown since the first turn: only its version can go on, and it was not drawn for the new share.
+    // The ramp has grown since the first turn: only the version of that turn can continue, and it was not chosen with the new share.
     if let Some(keeper) = wanted.keeper.filter(|keeper| *keeper != route.version.as_str())
         && let Some(route) = table.find(keeper)
     {
@@ -97,7 +98,7 @@ fn arm(table: &Table, bucket: u16) -> &Arc<Route> {
     route.unwrap_or(&table.stable)
 }
 
-/// Whether an answer of this choice failing may be answered by stable instead.
+/// Whether stable may answer if the version of this choice fails.
 pub(crate) fn may_fall_back(table: &Table, choice: &Choice) -> bool {
     table.record.fallback && choice.route.arm == Arm::Canary && choice.assignment.is_compared()
 }
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_requests_hold_their_shares() {
+    fn a_million_requests_match_their_shares() {
         let table = table(1234, 4321);
         let mut random = ChaCha8Rng::seed_from_u64(7);
         let mut counts = [0_f64; 3];
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_switch_goes_before_pin_before_lease_before_the_unreadable_before_target_before_split() {
+    fn the_order_is_switch_pin_lease_unreadable_target_split() {
         let table = table(10_000, 0);
         let target = Some(TargetArm::Stable);
         let unreadable = true;
@@ -171,7 +172,7 @@ mod tests {
         assert_eq!(arm_of(&table, &targeted), (Arm::Stable, Assignment::Targeted));
         let inside = Wanted { target: Some(TargetArm::Canary), ..targeted };
         assert_eq!(arm_of(&table, &inside), (Arm::Canary, Assignment::Targeted));
-        assert_eq!(arm_of(&self::table(0, 0), &inside), (Arm::Stable, Assignment::Sticky), "the ramp has not begun");
+        assert_eq!(arm_of(&self::table(0, 0), &inside), (Arm::Stable, Assignment::Sticky), "the ramp has not started");
         let sticky = Wanted { target: None, ..inside };
         assert_eq!(arm_of(&table, &sticky), (Arm::Canary, Assignment::Sticky));
         let random = Wanted { key: None, ..sticky };
@@ -188,13 +189,13 @@ mod tests {
         assert_eq!(arm_of(&table(0, 10_000), &next), (Arm::Control, Assignment::Sticky), "the same version");
         assert_eq!(arm_of(&table(10_000, 0), &next), (Arm::Stable, Assignment::Targeted), "the ramp has grown");
         let gone = Wanted { keeper: Some("v0"), ..first };
-        assert_eq!(arm_of(&table(10_000, 0), &gone), (Arm::Canary, Assignment::Sticky), "its version is gone");
+        assert_eq!(arm_of(&table(10_000, 0), &gone), (Arm::Canary, Assignment::Sticky), "its version was removed");
     }
 
-    /// A ramp of 1, 5, 25 and 100 %: nobody who had the canary loses it, nobody who was compared leaves the comparison, and each
-    /// step holds its shares.
+    /// A ramp of 1, 5, 25 and 100 %: a user on the canary stays there, a user in the comparison stays in it, and each step matches its
+    /// shares.
     #[test]
-    fn nobody_moves_back_while_the_ramp_grows() {
+    fn no_user_moves_back_while_the_ramp_grows() {
         let steps = [(100, 1000), (500, 5000), (2500, 7500), (10_000, 0)]
             .map(|(canary, control)| (canary, table(canary, control)));
         let n = 200_000;
@@ -219,7 +220,7 @@ mod tests {
     }
 
     proptest! {
-        /// While the ramp grows nobody leaves the canary, and a share of 0 sends nobody there.
+        /// While the ramp grows no key leaves the canary, and with a share of 0 no key gets there.
         #[test]
         fn sticky_keys_never_move_back(key in ".{1,40}", first in 0..=10_000_i32, more in 0..=10_000_i32) {
             let (low, high) = (first.min(more), first.max(more));

@@ -1,6 +1,6 @@
-//! Routing tables as the data plane uses them: checked, compiled, immutable. Pure.
+//! Routing tables of the data plane: checked, compiled, immutable. Pure.
 //!
-//! A request takes one snapshot ([`Tables`]) and uses it to its end, so its event names the generation that chose its arm.
+//! A request takes one snapshot ([`Tables`]) and uses it until its end, so its event names the generation that chose its arm.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,19 +27,19 @@ use crate::{
     },
 };
 
-/// How long a table holds.
+/// How long a table is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lease {
-    /// For ever: it has no canary.
+    /// Valid forever, because it has no canary.
     Forever,
-    /// Until this time of the steady clock, unless it is renewed.
+    /// Valid until this time of the steady clock, unless it is renewed.
     Until(Duration),
-    /// Not at all: it was read from disk and the log has not confirmed it, or its successor could not be used.
+    /// Not valid: it was read from disk and not confirmed by the log, or its successor could not be used.
     Unconfirmed,
 }
 
 impl Lease {
-    /// Whether it has run out at `now` (steady clock).
+    /// Whether it has expired at `now` (steady clock).
     pub(crate) fn expired(self, now: Duration) -> bool {
         match self {
             Self::Forever => false,
@@ -55,10 +55,10 @@ pub(crate) struct Shadow {
     pub(crate) route: Arc<Route>,
     share: u16,
     salt: Salt,
-    /// Most copies in flight.
+    /// Maximum number of copies in flight.
     pub(crate) most: usize,
     pub(crate) timeout: Duration,
-    /// Whether it is the version on trial, and so its answers count; others are only told.
+    /// Whether it is the version on trial, whose answers are judged. Other shadows are only reported.
     pub(crate) on_trial: bool,
 }
 
@@ -69,47 +69,47 @@ impl Shadow {
     }
 }
 
-/// How the traffic of one model is split.
+/// The split of one model's traffic.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// The record it was made from; for a model that only the configuration knows, an empty one of generation 0.
+    /// The record it was compiled from. For a model that exists only in the configuration, it is a record of generation 0.
     pub(crate) record: RoutingTable,
     pub(crate) lease: Lease,
     pub(crate) stable: Arc<Route>,
     pub(crate) canary: Option<Arc<Route>>,
     pub(crate) control: Option<Arc<Route>>,
     pub(crate) shadows: Vec<Shadow>,
-    /// Buckets below this go to canary,
+    /// Buckets below this one go to the canary.
     pub(crate) canary_end: u16,
-    /// from there to below this to control, and the rest to stable.
+    /// Buckets from `canary_end` to below this one go to control, the rest to stable.
     pub(crate) control_end: u16,
     pub(crate) salt: Salt,
     pub(crate) sticky: Option<StickyKey>,
     pub(crate) segments: Vec<SegmentSpec>,
     pub(crate) outputs: Vec<OutputRule>,
-    /// Versions that can be asked for besides those of the routes.
+    /// Versions that callers can ask for in addition to those of the routes.
     pub(crate) others: Vec<Arc<Route>>,
-    /// Targets, limits of mirrors, features, examples.
+    /// Targets, limits of mirrors, features and examples.
     pub(crate) policy: TrafficPolicy,
     /// The zone of each server, by its `host:port`.
     pub(crate) zones: BTreeMap<String, String>,
-    /// What rules look for in request bodies.
+    /// The values that rules need from request bodies.
     pub(crate) asks: Asks,
-    /// How many calls could not be decided as asked, since its rollout began here.
+    /// Number of calls that could not be split as required, since its rollout started on this router.
     pub(crate) undecided: Arc<Tally>,
-    /// What answers carry where an output rule found nothing, since its rollout began here.
+    /// Names in answers in which an output rule found nothing, since its rollout started on this router.
     pub(crate) names: Arc<Names>,
-    /// Microseconds from the log to its use.
+    /// Microseconds from the log until it was applied.
     pub(crate) apply_us: i64,
 }
 
-/// All tables of one moment.
+/// A snapshot of all tables.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tables(pub(crate) foldhash::HashMap<String, Arc<Table>>);
 
 impl Tables {
-    /// Compiles every table anew, with what a new configuration knows of its model. Those that only a configuration knows come and
-    /// go with it; one that cannot be compiled any more stays as it is.
+    /// Compiles every table again with a new configuration. Models that exist only in a configuration are added and removed with it. A
+    /// table that can no longer be compiled is kept.
     pub(crate) fn reconfigure(&mut self, config: &Config) {
         self.0.retain(|model, table| table.record.generation > Generation(0) || config.models.contains_key(model));
         for (model, table) in &mut self.0 {
@@ -121,7 +121,7 @@ impl Tables {
             match compiled {
                 Ok(compiled) => *table = Arc::new(compiled.after(table)),
                 Err(error) => {
-                    tracing::warn!(%model, %error, "a table cannot be used with the new configuration; it stays");
+                    tracing::warn!(%model, %error, "a table cannot be compiled with the new configuration; the old one stays in use");
                 }
             }
         }
@@ -136,7 +136,7 @@ impl Tables {
 }
 
 impl Table {
-    /// Compiles a record. `known` is what the configuration knows of the model.
+    /// Compiles a record. `known` is the configuration of the model.
     pub(crate) fn compile(
         record: RoutingTable,
         lease: Lease,
@@ -148,7 +148,7 @@ impl Table {
         let mut fleet = Fleet {
             model: record.model.as_str().into(),
             known: Vec::new(),
-            told: policy.servers.clone(),
+            policies: policy.servers.clone(),
             drain: span(policy.drain),
         };
         let routes = Routes::of(&record, known, &policy, &mut fleet)?;
@@ -178,7 +178,7 @@ impl Table {
         })
     }
 
-    /// The table of a model that only the configuration knows: all to its stable version.
+    /// The table of a model that exists only in the configuration: all calls go to its stable version.
     pub(crate) fn configured(model: &str, known: &ModelConfig) -> Result<Self, TableError> {
         let record = RoutingTable {
             model: model.into(),
@@ -204,12 +204,12 @@ impl Table {
         Self::compile(record, Lease::Forever, Some(known), 0)
     }
 
-    /// The same table with no lease: all to stable.
+    /// The same table without a valid lease: all calls go to stable.
     pub(crate) fn demoted(&self, known: Option<&ModelConfig>) -> Result<Self, TableError> {
         Self::compile(self.record.clone(), Lease::Unconfirmed, known, self.apply_us)
     }
 
-    /// Takes over how servers stand and what is in flight from the table before.
+    /// Takes over the state of servers and the calls in flight from the previous table.
     #[must_use]
     pub(crate) fn after(mut self, before: &Self) -> Self {
         if self.record.salt == before.record.salt && self.sticky == before.sticky {
@@ -237,7 +237,7 @@ impl Table {
         self
     }
 
-    /// Routes on trial that get nothing from the table `after` this one, as their version has no place in it.
+    /// Routes on trial that get no traffic from the table `after` this one, because their version is not in it.
     pub(crate) fn ended(&self, after: Option<&Self>) -> Vec<Arc<Route>> {
         let stays = |route: &Route| {
             let live = |table: &Self| table.split().any(|other| other.version == route.version);
@@ -246,23 +246,23 @@ impl Table {
         self.split().filter(|route| route.drains() && !stays(route)).cloned().collect()
     }
 
-    /// Routes that get something by themselves.
+    /// Routes that get traffic of their own.
     pub(crate) fn split(&self) -> impl Iterator<Item = &Arc<Route>> {
         let shadows = self.shadows.iter().map(|shadow| &shadow.route);
         self.canary.iter().chain([&self.stable]).chain(&self.control).chain(shadows)
     }
 
-    /// Every route.
+    /// All routes.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.split().chain(&self.others)
     }
 
-    /// The route of a version that a caller asks for. A shadow's answers are for nobody.
+    /// The route of a version that a caller asks for. Shadows cannot be asked for.
     pub(crate) fn find(&self, version: &str) -> Option<&Arc<Route>> {
         self.all().find(|route| route.arm != Arm::Shadow && route.version.as_str() == version)
     }
 
-    /// Names of all versions that a caller may ask for.
+    /// Names of all versions that callers may ask for.
     pub(crate) fn versions(&self) -> Vec<&str> {
         let routes = self.all().filter(|route| route.arm != Arm::Shadow);
         let mut names: Vec<&str> = routes.map(|route| route.version.as_str()).collect();
@@ -291,7 +291,7 @@ fn others(known: Option<&ModelConfig>, fleet: &mut Fleet) -> Vec<Arc<Route>> {
         .collect()
 }
 
-/// The routes of a record, checked.
+/// The validated routes of a record.
 struct Routes {
     stable: Arc<Route>,
     canary: Option<Arc<Route>>,
@@ -313,7 +313,8 @@ impl Routes {
         let mut total: i64 = 0;
         for route in &record.routes {
             let share = u16::try_from(route.share).ok().filter(|&share| share <= BUCKETS);
-            let share = share.ok_or_else(|| TableError(format!("a share of {} is not in 0..=10000", route.share)))?;
+            let share =
+                share.ok_or_else(|| TableError(format!("a share of {} is outside of 0..=10000", route.share)))?;
             let compiled = fleet.route(route.version.clone(), route.arm, urls(route, known)?, known)?;
             if route.arm == Arm::Shadow {
                 shadows.push(shadow(compiled, share, &record.salt, policy));
@@ -321,12 +322,13 @@ impl Routes {
             }
             total += i64::from(share);
             if arms.insert(route.arm, (compiled, share)).is_some() {
-                return Err(TableError(format!("it has two routes for the {} arm", route.arm.as_str())));
+                return Err(TableError(format!("the table has two routes for the {} arm", route.arm.as_str())));
             }
         }
-        let (stable, _) = arms.remove(&Arm::Stable).ok_or_else(|| TableError("it has no stable route".to_owned()))?;
+        let (stable, _) =
+            arms.remove(&Arm::Stable).ok_or_else(|| TableError("the table has no stable route".to_owned()))?;
         if total != i64::from(BUCKETS) {
-            return Err(TableError(format!("its shares add up to {total}, not 10000")));
+            return Err(TableError(format!("the shares of the table add up to {total} instead of 10000")));
         }
         let mut take = |arm| arms.remove(&arm).map_or((None, 0), |(route, share)| (Some(route), share));
         let (canary, canary_share) = take(Arm::Canary);
@@ -339,17 +341,17 @@ fn shadow(route: Arc<Route>, share: u16, salt: &str, policy: &TrafficPolicy) -> 
     let further = policy.shadows.iter().find(|shadow| shadow.version == route.version);
     let (most, timeout) = further
         .map_or((policy.mirror.max_in_flight, policy.mirror.timeout), |shadow| (shadow.max_in_flight, shadow.timeout));
-    // Another purpose than the split's, so another salt: who is mirrored says nothing about who gets the canary.
+    // The mirror uses a different salt than the split, so that being mirrored is independent of the arm.
     let salt = Salt::new(format!("mirror\0{salt}\0{}", route.version).as_bytes());
     Shadow { route, share, salt, most: most as usize, timeout: span(timeout), on_trial: further.is_none() }
 }
 
-/// Where a route's version is served: by the table, else by the configuration.
+/// The URLs of a route's version: those of the table, otherwise those of the configuration.
 fn urls<'a>(route: &'a serin_schemas::records::Route, known: Option<&'a ModelConfig>) -> Result<&'a str, TableError> {
     let configured = known.and_then(|known| known.versions.get(route.version.as_str())).map(VersionServers::url);
     let url = route.url.as_deref().or(configured).ok_or_else(|| {
         TableError(format!(
-            "version {:?} has no URL, neither in the table nor under `models` of the router's configuration",
+            "version {:?} has no URL, neither in the table nor under `models` in the router's configuration",
             route.version.as_str()
         ))
     })?;
@@ -361,7 +363,7 @@ pub(crate) mod tests {
     use super::*;
     use serin_schemas::{ids::EventTime, records};
 
-    /// A table with this canary and control share.
+    /// A table with these shares of canary and control.
     pub(crate) fn record(generation: i64, canary: i32, control: i32) -> RoutingTable {
         let route = |version: &str, arm, share| records::Route {
             version: version.into(),
@@ -407,11 +409,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_refused_by_name() {
-        assert_eq!(problem(|table| table.routes[0].share = 1), "its shares add up to 1101, not 10000");
-        assert_eq!(problem(|table| table.routes[0].share = -1), "a share of -1 is not in 0..=10000");
-        assert_eq!(problem(|table| table.routes[1].arm = Arm::Canary), "it has two routes for the canary arm");
-        assert_eq!(problem(|table| table.routes.clear()), "it has no stable route");
+    fn unusable_tables_are_refused_with_a_reason() {
+        assert_eq!(
+            problem(|table| table.routes[0].share = 1),
+            "the shares of the table add up to 1101 instead of 10000"
+        );
+        assert_eq!(problem(|table| table.routes[0].share = -1), "a share of -1 is outside of 0..=10000");
+        assert_eq!(problem(|table| table.routes[1].arm = Arm::Canary), "the table has two routes for the canary arm");
+        assert_eq!(problem(|table| table.routes.clear()), "the table has no stable route");
         assert!(problem(|table| table.routes[2].url = None).starts_with("version \"v2\" has no URL"));
         assert!(problem(|table| table.routes[2].url = Some("x".into())).contains("not the base URL"));
         assert!(problem(|table| table.outputs = "{".into()).starts_with("outputs: "));
@@ -419,7 +424,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn leases_run_out() {
+    fn leases_expire() {
         let end = Lease::Until(Duration::from_mins(1));
         assert!(!end.expired(Duration::from_secs(59)) && end.expired(Duration::from_mins(1)));
         assert!(Lease::Unconfirmed.expired(Duration::ZERO) && !Lease::Forever.expired(Duration::MAX));

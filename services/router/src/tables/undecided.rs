@@ -1,26 +1,26 @@
-//! Decisions that could not be made as the rollout asks: counted by what was asked for and why it could not be read, so that operators
-//! see them. Such calls go to stable and enter no comparison.
+//! Calls that could not be split as the rollout requires, counted for operators by the needed value and the reason why it could not be
+//! read. Such calls go to stable and are excluded from the comparison.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::protocol::Unread;
 
-/// What a decision needed.
+/// The value that a decision needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needed {
     /// The sticky key.
     Sticky,
-    /// What a target looks at.
+    /// The value that a target checks.
     Target,
     /// The value of a segment.
     Segment,
 }
 
 impl Needed {
-    /// All of them.
+    /// All variants.
     pub(crate) const ALL: [Self; 3] = [Self::Sticky, Self::Target, Self::Segment];
 
-    /// The word for it in metrics and reports.
+    /// The name in metrics and reports.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Sticky => "sticky",
@@ -30,23 +30,23 @@ impl Needed {
     }
 }
 
-/// Something that a decision needed and that could not be read.
+/// The needed value, and why it could not be read.
 pub(crate) type Undecided = (Needed, Unread);
 
-/// The word for a sticky key that a request does not have.
+/// The reason if a request has no sticky key.
 pub(crate) const ABSENT: &str = "absent";
 
-/// Counts of the calls of one model.
+/// Counts for the calls of one model.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     calls: AtomicU64,
-    /// Calls without the sticky key: they are split by chance.
+    /// Number of calls without a sticky key. They are split at random.
     absent: AtomicU64,
     unread: [[AtomicU64; Unread::ALL.len()]; Needed::ALL.len()],
 }
 
 impl Tally {
-    /// A call was decided.
+    /// Counts a call.
     pub(crate) fn count(&self, undecided: Option<Undecided>, absent: bool) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         if absent {
@@ -57,12 +57,12 @@ impl Tally {
         }
     }
 
-    /// Calls that were decided.
+    /// Number of calls.
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// What was needed, why it was not there, and for how many calls.
+    /// The needed values, the reasons and the numbers of calls.
     pub(crate) fn reasons(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         let unread = Needed::ALL.into_iter().flat_map(move |needed| {
             Unread::ALL.into_iter().map(move |why| {

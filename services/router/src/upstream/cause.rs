@@ -1,39 +1,39 @@
-//! Why a version gave no whole answer.
+//! Why a version gave no complete answer.
 
 use std::io;
 
 use http::StatusCode;
 use hyper_util::client::legacy::Error;
 
-/// Why a version gave no whole answer.
+/// Why a version gave no complete answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// No connection: refused, or no such host.
+    /// No connection: it was refused, or the host is unknown.
     Connect,
-    /// Neither connected nor answered in time, or the answer stopped.
+    /// The connection or the answer timed out.
     Timeout,
     /// The connection broke before the head of an answer.
     Reset,
-    /// The answer ended before its end.
+    /// The answer ended early.
     Truncated,
-    /// The caller left before the end of the answer.
+    /// The caller disconnected before the end of the answer.
     ClientClosed,
-    /// The caller did not take the answer, or did not send its request to the end.
+    /// The caller did not read the answer, or did not finish its request.
     ClientSlow,
-    /// The time was over that the caller had set.
+    /// The caller's deadline expired.
     Deadline,
-    /// The router stopped, and the time for calls in flight to end was over.
+    /// The router stopped, and the time for calls in flight expired.
     Stopped,
-    /// Not called: its servers failed, and get nothing for a while.
+    /// Not called: its servers failed and are not called for a while.
     Shed,
-    /// Not called: its server has as many calls in flight as it may have.
+    /// Not called: its server reached its limit of calls in flight.
     Full,
-    /// It was rolled back, and the time for calls in flight to end was over.
+    /// The version was rolled back, and the time for calls in flight expired.
     Cut,
 }
 
 impl Cause {
-    /// The word for it in events and errors.
+    /// The name in events and errors.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -50,34 +50,34 @@ impl Cause {
         }
     }
 
-    /// A sentence for callers.
+    /// A clause about the version for callers.
     pub(crate) fn sentence(self) -> &'static str {
         match self {
-            Self::Connect => "its server could not be connected",
+            Self::Connect => "its server could not be reached",
             Self::Timeout => "its server did not answer in time",
             Self::Reset => "its server closed the connection without an answer",
-            Self::Truncated => "its server's answer broke off",
-            Self::ClientClosed => "the caller left",
-            Self::ClientSlow => "the caller did not send its request, or did not take its answer, in time",
-            Self::Deadline => "the time was over that the caller had set",
+            Self::Truncated => "its server's answer ended early",
+            Self::ClientClosed => "the caller disconnected",
+            Self::ClientSlow => "the caller did not send its request, or did not read its answer, in time",
+            Self::Deadline => "the caller's deadline expired",
             Self::Stopped => "the router stopped",
             Self::Shed => "its servers failed and are not called for a while",
             Self::Full => "its server has too many calls in flight",
-            Self::Cut => "it was rolled back, and calls in flight were given no more time",
+            Self::Cut => "it was rolled back, and the time for calls in flight expired",
         }
     }
 
-    /// Whether the version is not to blame: the caller ended the call, or the router did as it stopped.
+    /// Whether the version is not to blame: the caller ended the call, or the router did when it stopped.
     pub(crate) fn is_cancelled(self) -> bool {
         matches!(self, Self::ClientClosed | Self::ClientSlow | Self::Deadline | Self::Stopped)
     }
 
-    /// Whether it tells that the way to a server failed.
-    pub(crate) fn is_way(self) -> bool {
+    /// Whether the connection to a server failed.
+    pub(crate) fn is_connection_failure(self) -> bool {
         matches!(self, Self::Connect | Self::Timeout | Self::Reset | Self::Truncated)
     }
 
-    /// What a client error means.
+    /// Maps a client error to its cause.
     pub(crate) fn of(error: &Error) -> Self {
         if timed_out(error) {
             Self::Timeout
@@ -101,7 +101,7 @@ pub(crate) fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// Why a call of a version failed before its first byte was passed on.
+/// Why a call of a version failed before the first byte of its answer was passed on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Failed {
     Cause(Cause),

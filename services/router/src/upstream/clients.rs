@@ -21,29 +21,29 @@ use crate::{
 
 type Negotiated = Client<HttpsConnector<HttpConnector>, RequestBody>;
 
-/// Window of one HTTP/2 stream. That of a connection has room for every stream, so that an answer that nobody reads holds up no other.
+/// Window of one HTTP/2 stream. The window of a connection has room for every stream, so that an unread answer does not block others.
 pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
-/// Largest window that HTTP/2 knows.
+/// Largest window that HTTP/2 allows.
 pub(crate) const LARGEST_WINDOW: u32 = (1 << 31) - 1;
 
 /// The connections of one worker to all upstreams.
 pub(crate) struct Upstreams {
     /// HTTP/1.1 without TLS: most model servers.
     plain: Arc<Pool>,
-    /// Over TLS what the server prefers.
+    /// TLS with the protocol that the server prefers.
     tls: Negotiated,
-    /// HTTP/2 only, without asking first: gRPC and `h2c://`.
+    /// HTTP/2 with prior knowledge: gRPC and `h2c://`.
     http2: Negotiated,
 }
 
 impl Upstreams {
-    /// No connections yet, with the timeouts and limits of the configuration.
+    /// A client without connections, with the timeouts and limits of the configuration.
     pub(crate) fn new(config: &Config, tls: &ClientConfig) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(span(config.timeouts.connect)));
-        // A host that vanished must not take calls until TCP gives up, which is minutes.
+        // Without keep-alive, a host that vanished would get calls until TCP gives up after minutes.
         tcp.set_keepalive(Some(Duration::from_secs(15)));
         #[cfg(target_os = "linux")]
         tcp.set_tcp_user_timeout(Some(Duration::from_secs(30)));
@@ -72,7 +72,7 @@ impl Upstreams {
         Self { plain: Arc::new(Pool::new(tcp, idle, idle_for)), tls, http2 }
     }
 
-    /// Sends a request for this path to a server; `http2`: without asking first.
+    /// Sends a request for this path to a server; `http2` means with prior knowledge.
     pub(crate) async fn request(
         &self,
         base: &Base,
@@ -98,7 +98,7 @@ impl Upstreams {
         Ok(response.map(Delivery::of))
     }
 
-    /// Closes connections that have been idle for too long; the clients over TLS and HTTP/2 do so themselves.
+    /// Closes connections that have been idle for too long. The clients for TLS and HTTP/2 do this themselves.
     pub(crate) fn sweep(&self) {
         self.plain.sweep();
     }

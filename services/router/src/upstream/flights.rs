@@ -1,5 +1,5 @@
-//! Calls in flight on one route, and their end: when a version gets no more traffic, those in flight may go on for the time to
-//! drain; then they are cut.
+//! Calls in flight on one route. When a version gets no more traffic, its calls in flight may continue for the drain timeout and are then
+//! cut.
 
 use std::{
     pin::Pin,
@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::upstream::cause::Cause;
 
-/// Calls in flight on one route of a table and of the tables after it that have the same route.
+/// Calls in flight on one route of a table, and of later tables with the same route.
 #[derive(Debug)]
 pub(crate) struct Flights {
     open: AtomicUsize,
@@ -33,19 +33,19 @@ impl Default for Flights {
 pub(crate) struct Flight(Arc<Flights>);
 
 impl Flights {
-    /// A call begins; `None` when `most` are in flight already.
+    /// Starts a call; `None` if `most` are already in flight.
     pub(crate) fn enter(self: &Arc<Self>, most: usize) -> Option<Flight> {
         let flight = Flight(Arc::clone(self));
-        // The place is given back by the drop when it is one too many.
+        // If this is one too many, dropping `flight` releases the slot.
         (self.open.fetch_add(1, Ordering::Relaxed) < most).then_some(flight)
     }
 
-    /// Calls in flight.
+    /// Number of calls in flight.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Waits until none is in flight, for at most `patience`; then cuts the rest and returns how many.
+    /// Waits for at most `patience` until no call is in flight, then cuts the rest and returns their number.
     pub(crate) async fn drain(&self, patience: Duration) -> usize {
         let empty = async {
             loop {
@@ -68,12 +68,12 @@ impl Flights {
 }
 
 impl Flight {
-    /// Resolves when the call is to be cut.
+    /// Resolves when the call must be cut.
     pub(crate) fn cut(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut cut = self.0.cut.subscribe();
         async move {
             if cut.wait_for(|cut| *cut).await.is_err() {
-                // Its sender lives as long as a call is in flight.
+                // The sender exists as long as a call is in flight.
                 std::future::pending::<()>().await;
             }
         }
@@ -88,14 +88,14 @@ impl Drop for Flight {
     }
 }
 
-/// Resolves when a call is to be cut.
+/// Resolves when a call must be cut.
 pub(crate) type Cut = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Cuts a call on a version that was rolled back; nothing for other calls.
+/// Cuts a call on a version that was rolled back; has no effect on other calls.
 pub(crate) struct Cutter(pub(crate) Option<Cut>);
 
 impl Cutter {
-    /// For one call; `drains` says whether calls on its route are cut.
+    /// A cutter for one call; `drains` is whether calls on its route are cut.
     pub(crate) fn of(flight: &Flight, drains: bool) -> Self {
         Self(drains.then(|| Box::pin(flight.cut()) as Cut))
     }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_ends_in_time_is_not_cut() {
+    async fn calls_that_end_in_time_are_not_cut() {
         let flights = Arc::new(Flights::default());
         let flight = flights.enter(1).unwrap();
         assert!(flights.enter(1).is_none() && flights.open() == 1);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_rest_is_cut() {
+    async fn remaining_calls_are_cut() {
         let flights = Arc::new(Flights::default());
         let flight = flights.enter(usize::MAX).unwrap();
         let cut = tokio::spawn(flight.cut());

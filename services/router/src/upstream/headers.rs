@@ -1,8 +1,8 @@
-//! Headers that belong to one connection.
+//! Hop-by-hop headers.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-/// Whether a header belongs to one connection and is not passed on (RFC 9110, section 7.6.1).
+/// Whether a header applies to one connection and is not passed on (RFC 9110, section 7.6.1).
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -17,9 +17,9 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// Removes the headers that belong to one connection, those that `connection` names too.
+/// Removes hop-by-hop headers, including those named in `connection`.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    // Most messages have none of them.
+    // Fast path: most messages have none.
     if !headers.keys().any(is_hop_by_hop) {
         return;
     }
@@ -41,7 +41,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Says that trailers are welcome: gRPC servers ask for it.
+/// Announces support for trailers, which gRPC servers require.
 pub(crate) fn offer_trailers(headers: &mut HeaderMap) {
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
 }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connection_headers_stay_behind() {
+    fn connection_headers_are_not_passed_on() {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONNECTION, "close, X-Private".parse().unwrap());
         headers.insert("x-private", "1".parse().unwrap());
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn each_of_them_stays_behind_alone() {
+    fn each_hop_by_hop_header_is_removed() {
         let names = [
             header::CONNECTION,
             HeaderName::from_static("keep-alive"),

@@ -1,4 +1,4 @@
-//! The way to model servers: kept connections, and the names of what goes wrong.
+//! Connections to model servers, and the causes of failures.
 
 pub(crate) mod cause;
 pub(crate) mod clients;

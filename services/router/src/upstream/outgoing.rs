@@ -1,4 +1,4 @@
-//! A request to a model server, before it is known which of them gets it.
+//! A request to a model server, before the server is chosen.
 
 use http::{HeaderMap, Request, Response, uri::PathAndQuery};
 
@@ -8,12 +8,12 @@ use crate::{
     upstream::{cause::Cause, clients::Upstreams, pool::Delivery},
 };
 
-/// A request that has no server yet.
+/// A request whose server has not been chosen.
 pub(crate) struct Outgoing {
-    /// In a box, for it goes through many hands.
+    /// Boxed, because it is moved many times.
     pub(crate) request: Box<Request<RequestBody>>,
     pub(crate) path: Option<PathAndQuery>,
-    /// Where the version's servers speak gRPC, if it is asked for and not there where they speak HTTP.
+    /// The base URL for gRPC, if this is a gRPC call and gRPC has its own port.
     pub(crate) grpc: Option<Box<Base>>,
     pub(crate) is_grpc: bool,
 }

@@ -1,7 +1,7 @@
-//! Connections to servers that speak plain HTTP/1.1, kept between calls.
+//! A pool of connections to servers that speak plain HTTP/1.1.
 //!
-//! Each worker has its own pool: whoever calls, the connection and its task live on one thread. The connection used last is used
-//! next, so that those that are not needed grow old and are closed.
+//! Each worker has its own pool: the call, the connection and its task run on one thread. The most recently used connection is used first,
+//! so that surplus connections expire.
 
 use std::{
     collections::VecDeque,
@@ -32,7 +32,7 @@ use crate::{
     upstream::cause::{Cause, timed_out},
 };
 
-/// Idle connections by `host:port`, the one used last at the end.
+/// Idle connections by `host:port`, most recently used last.
 type Idle = HashMap<String, VecDeque<(SendRequest<RequestBody>, Instant)>>;
 
 /// The connections of one worker.
@@ -40,7 +40,7 @@ type Idle = HashMap<String, VecDeque<(SendRequest<RequestBody>, Instant)>>;
 pub(super) struct Pool {
     connector: HttpConnector,
     idle: Mutex<Idle>,
-    /// Most idle connections to one server.
+    /// Maximum number of idle connections to one server.
     most: usize,
     /// How long a connection may be idle.
     patience: Duration,
@@ -51,7 +51,7 @@ impl Pool {
         Self { connector, idle: Mutex::default(), most, patience }
     }
 
-    /// Sends a request whose URI is a path and whose headers name the host.
+    /// Sends a request whose URI is a path and whose headers contain the host.
     pub(super) async fn request(
         self: &Arc<Self>,
         base: &Base,
@@ -67,7 +67,7 @@ impl Pool {
                     let lease = Lease { pool: Arc::downgrade(self), server: base.authority().clone(), sender };
                     return Ok(response.map(|body| Delivery::new(body, Some(lease))));
                 }
-                // The server closed it while it was idle, and nothing was sent: another one will do.
+                // The server closed the idle connection and nothing was sent: try another connection.
                 Err(mut error) => match error.take_message().filter(|_| used) {
                     Some(back) => *request = back,
                     None => return Err(if timed_out(error.error()) { Cause::Timeout } else { Cause::Reset }),
@@ -76,7 +76,7 @@ impl Pool {
         }
     }
 
-    /// Closes what has been idle for too long.
+    /// Closes connections that have been idle for too long.
     pub(super) fn sweep(&self) {
         let patience = self.patience;
         self.idle().retain(|_, connections| {
@@ -96,7 +96,7 @@ impl Pool {
         let connections = idle.get_mut(server)?;
         while let Some((sender, since)) = connections.pop_back() {
             if since.elapsed() >= self.patience {
-                // Those before it are older.
+                // The ones before it are older.
                 connections.clear();
             } else if sender.is_ready() {
                 return Some(sender);
@@ -107,7 +107,7 @@ impl Pool {
 
     fn put(&self, server: &str, sender: SendRequest<RequestBody>) {
         let mut idle = self.idle();
-        // A name is only copied for the first connection to a server.
+        // The name is copied only for the first connection to a server.
         if !idle.contains_key(server) {
             idle.insert(server.to_owned(), VecDeque::new());
         }
@@ -128,14 +128,14 @@ impl Pool {
         let (sender, connection) = http1::handshake(stream).await.map_err(|_| Cause::Connect)?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to a server ended early");
+                tracing::debug!(%error, "a connection to a server ended with an error");
             }
         });
         Ok(sender)
     }
 }
 
-/// The connection that an answer comes over.
+/// The connection on which an answer arrives.
 #[derive(Debug)]
 struct Lease {
     pool: Weak<Pool>,
@@ -144,7 +144,7 @@ struct Lease {
 }
 
 impl Lease {
-    /// The answer is complete: the connection may be used again, at once or as soon as the request is sent to its end.
+    /// The answer is complete: the connection can be reused, immediately or once the request has been sent completely.
     fn give_back(mut self) {
         let Some(pool) = self.pool.upgrade() else { return };
         if self.sender.is_ready() {
@@ -159,7 +159,7 @@ impl Lease {
     }
 }
 
-/// The body of a server's answer. With its end the connection goes back to the pool; dropped before, it is closed.
+/// The body of a server's answer. At its end the connection returns to the pool; if the body is dropped earlier, the connection is closed.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     body: Incoming,
@@ -173,7 +173,7 @@ impl Delivery {
         delivery
     }
 
-    /// A body whose connection is somebody else's to keep.
+    /// A body whose connection is not managed by this pool.
     pub(super) fn of(body: Incoming) -> Self {
         Self::new(body, None)
     }
@@ -201,7 +201,7 @@ impl Body for Delivery {
                 }
             }
             Poll::Ready(Some(Ok(_))) => this.look(),
-            // A broken connection is dropped with the body.
+            // A broken connection is dropped together with the body.
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
         polled

@@ -1,12 +1,12 @@
-//! The servers of one version: which of them gets a call, how many calls each may have, which get none for a while because they
+//! The servers of one version: which server gets a call, how many calls each may have, and which are not called for a while because they
 //! failed.
 //!
-//! A server that failed `ejection.failures` times in a row gets nothing for `ejection.base`, twice as long after each failed
-//! try, up to `ejection.max`. Then one call tries it: if that succeeds it is back. Only failures of the way to it count (no
-//! connection, no answer in time, a broken connection, 502, 503, 504): a model that answers 500 may do so because of the input.
+//! A server that failed `ejection.failures` times in a row is not called for `ejection.base`. The time doubles after each failed attempt,
+//! up to `ejection.max`. Then a single call probes it: if it succeeds, the server is called again. Only failures of the connection count
+//! (no connection, no answer in time, a broken connection, 502, 503, 504), because a model that answers 500 may do so because of the input.
 //!
-//! When no server of a version is left it is **shed**. A call that the split gave to it still counts as its failure. Stable is
-//! never shed: there is nobody else.
+//! A version without any available server is **shed**. A call that the split assigned to it still counts as its failure. Stable is never
+//! shed, because there is no alternative.
 
 use std::{
     sync::{
@@ -31,7 +31,7 @@ pub(crate) struct Servers {
     pub(crate) version: Version,
     list: Box<[Server]>,
     next: AtomicUsize,
-    /// Since when it is shed, and why.
+    /// Set while the version is shed.
     shed: Mutex<Option<Shed>>,
 }
 
@@ -47,39 +47,39 @@ pub(crate) struct Shed {
 pub(crate) struct Server {
     pub(crate) base: Base,
     in_flight: AtomicU32,
-    /// Failures in a row.
+    /// Consecutive failures.
     failures: AtomicU32,
-    /// Steady time in microseconds until which it gets nothing; 0: it is in.
+    /// Steady time in microseconds until which it is ejected; 0 if it is not.
     out_until: AtomicI64,
-    /// How often in a row it was put out.
+    /// Number of consecutive ejections.
     ejections: AtomicU32,
 }
 
-/// A place at one server; the call's end gives it back.
+/// A slot at one server. It is released when the call ends.
 #[derive(Debug)]
 pub(crate) struct Place {
     servers: Arc<Servers>,
     index: usize,
-    /// Whether this call tries a server that is out.
-    tries: bool,
+    /// Whether this call probes an ejected server.
+    probes: bool,
 }
 
-/// What a call did to the standing of its version.
+/// Effect of a call on the availability of its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    Same,
-    /// Its last server went out.
+pub(crate) enum Availability {
+    Unchanged,
+    /// Its last available server was ejected.
     Shed,
     /// It is called again.
-    Back,
+    Restored,
 }
 
-/// Limits that servers are held to.
+/// Limits for servers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) in_flight: u32,
     pub(crate) ejection: Ejection,
-    /// Whether somebody is left when all are out: stable has nobody to shed to.
+    /// Whether ejected servers are called if no other is left: stable has no alternative.
     pub(crate) last_resort: bool,
 }
 
@@ -95,14 +95,14 @@ impl Servers {
         })
     }
 
-    /// Whether these are the servers of the same version at the same places.
+    /// Whether both are the same version with the same base URLs.
     pub(crate) fn same(&self, other: &Self) -> bool {
         self.version == other.version
             && self.list.len() == other.list.len()
             && self.list.iter().zip(&other.list).all(|(a, b)| a.base == b.base)
     }
 
-    /// A place for a call at the server with the fewest calls in flight.
+    /// A slot at the server with the fewest calls in flight.
     pub(crate) fn pick(self: &Arc<Self>, rules: &Rules, time: &TimeSource) -> Result<Place, Cause> {
         let first = if self.list.len() > 1 { self.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let turns = || (0..self.list.len()).map(move |turn| (first + turn) % self.list.len());
@@ -112,7 +112,7 @@ impl Servers {
                 .min_by_key(|&index| self.list[index].in_flight.load(Ordering::Relaxed))
         };
         let probe = turns().find(|&index| self.list[index].may_probe(time));
-        let tries = probe.is_some();
+        let probes = probe.is_some();
         let mut chosen = probe.or_else(|| least(&|server| server.is_in()));
         if chosen.is_none() && rules.last_resort {
             chosen = least(&|_| true);
@@ -123,10 +123,10 @@ impl Servers {
             server.in_flight.fetch_sub(1, Ordering::Relaxed);
             return Err(Cause::Full);
         }
-        Ok(Place { servers: Arc::clone(self), index, tries })
+        Ok(Place { servers: Arc::clone(self), index, probes })
     }
 
-    /// Since when it is shed, and why.
+    /// Since when the version is shed, and why.
     pub(crate) fn shed(&self) -> Option<Shed> {
         self.shed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -161,7 +161,7 @@ impl Server {
         self.out_until.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether this call may try a server that is out; only one at a time may.
+    /// Whether this call may probe an ejected server; only one call at a time may.
     fn may_probe(&self, time: &TimeSource) -> bool {
         let until = self.out_until.load(Ordering::Relaxed);
         if until == 0 {
@@ -176,7 +176,7 @@ impl Server {
     }
 }
 
-/// How long a try may take before the next one.
+/// Time reserved for one probe before the next one may start.
 const PROBE: Duration = Duration::from_secs(1);
 
 impl Place {
@@ -184,34 +184,34 @@ impl Place {
         &self.servers.list[self.index]
     }
 
-    /// Whether the version has more servers.
+    /// Whether the version has several servers.
     pub(crate) fn is_one_of_several(&self) -> bool {
         self.servers.list.len() > 1
     }
 
-    /// The call ended well, as far as the server's standing goes.
-    pub(crate) fn succeeded(&self) -> Standing {
+    /// The connection to the server succeeded.
+    pub(crate) fn succeeded(&self) -> Availability {
         let server = self.server();
         if server.failures.load(Ordering::Relaxed) != 0 {
             server.failures.store(0, Ordering::Relaxed);
         }
         if server.is_in() {
-            return Standing::Same;
+            return Availability::Unchanged;
         }
         server.out_until.store(0, Ordering::Relaxed);
         server.ejections.store(0, Ordering::Relaxed);
-        if self.servers.set_shed(None) { Standing::Back } else { Standing::Same }
+        if self.servers.set_shed(None) { Availability::Restored } else { Availability::Unchanged }
     }
 
-    /// The way to the server failed.
-    pub(crate) fn failed(&self, why: &str, rules: &Rules, time: &TimeSource) -> Standing {
+    /// The connection to the server failed.
+    pub(crate) fn failed(&self, why: &str, rules: &Rules, time: &TimeSource) -> Availability {
         let server = self.server();
         let failures = server.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let Ejection { failures: most, base, max } = rules.ejection;
-        // A call that was in flight when its server went out says nothing new.
-        let goes_out = self.tries || (server.is_in() && failures >= most);
+        // Failures of calls that were in flight at the ejection are ignored.
+        let goes_out = self.probes || (server.is_in() && failures >= most);
         if most == 0 || !goes_out {
-            return Standing::Same;
+            return Availability::Unchanged;
         }
         let now = micros(time.steady());
         let times = server.ejections.fetch_add(1, Ordering::Relaxed).min(20);
@@ -219,10 +219,14 @@ impl Place {
         server.out_until.store(now + micros(wait).max(1), Ordering::Relaxed);
         let all_out = self.servers.list.iter().all(|server| !server.is_in());
         if !all_out || rules.last_resort {
-            return Standing::Same;
+            return Availability::Unchanged;
         }
         let cause = format!("{failures} calls in a row failed, the last one: {why}");
-        if self.servers.set_shed(Some(Shed { since: time.wall(), cause })) { Standing::Shed } else { Standing::Same }
+        if self.servers.set_shed(Some(Shed { since: time.wall(), cause })) {
+            Availability::Shed
+        } else {
+            Availability::Unchanged
+        }
     }
 }
 
@@ -232,8 +236,8 @@ impl Drop for Place {
     }
 }
 
-/// Whether a status says that the way to the model failed, not the model.
-pub(crate) fn is_way(status: StatusCode) -> bool {
+/// Whether a status indicates a failure of the connection to the model, not of the model.
+pub(crate) fn is_gateway_error(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
@@ -249,7 +253,7 @@ mod tests {
         Arc::new(Servers::parse("v2".into(), urls).unwrap())
     }
 
-    fn fail(servers: &Arc<Servers>, rules: &Rules, time: &TimeSource) -> Standing {
+    fn fail(servers: &Arc<Servers>, rules: &Rules, time: &TimeSource) -> Availability {
         servers.pick(rules, time).unwrap().failed("connect", rules, time)
     }
 
@@ -265,41 +269,41 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_fails_is_left_alone_and_tried_again_by_one_call() {
+    fn a_failing_server_is_ejected_and_probed_by_one_call() {
         let (time, servers) = (TimeSource::manual(EventTime(1_000_000)), servers("http://a"));
         let rules = rules(false);
         for _ in 0..4 {
-            assert_eq!(fail(&servers, &rules, &time), Standing::Same);
+            assert_eq!(fail(&servers, &rules, &time), Availability::Unchanged);
         }
-        assert_eq!(fail(&servers, &rules, &time), Standing::Shed);
+        assert_eq!(fail(&servers, &rules, &time), Availability::Shed);
         assert_eq!(servers.pick(&rules, &time).unwrap_err(), Cause::Shed);
         assert!(servers.shed().unwrap().cause.contains("5 calls in a row failed, the last one: connect"));
         time.advance(Duration::from_secs(1));
         let probe = servers.pick(&rules, &time).unwrap();
-        assert_eq!(servers.pick(&rules, &time).unwrap_err(), Cause::Shed, "one call tries it, not all");
-        assert_eq!(probe.failed("connect", &rules, &time), Standing::Same);
+        assert_eq!(servers.pick(&rules, &time).unwrap_err(), Cause::Shed, "only one call probes it");
+        assert_eq!(probe.failed("connect", &rules, &time), Availability::Unchanged);
         time.advance(Duration::from_secs(1));
         assert_eq!(servers.pick(&rules, &time).unwrap_err(), Cause::Shed, "twice as long");
         time.advance(Duration::from_secs(1));
-        assert_eq!(servers.pick(&rules, &time).unwrap().succeeded(), Standing::Back);
+        assert_eq!(servers.pick(&rules, &time).unwrap().succeeded(), Availability::Restored);
         assert!(servers.shed().is_none() && servers.pick(&rules, &time).is_ok());
     }
 
     #[test]
-    fn one_good_call_forgives_and_stable_is_never_shed() {
+    fn one_success_resets_the_failures_and_stable_is_never_shed() {
         let (time, servers) = (TimeSource::manual(EventTime(0)), servers("http://a"));
         for _ in 0..20 {
-            assert_eq!(fail(&servers, &rules(false), &time), Standing::Same);
-            assert_eq!(servers.pick(&rules(false), &time).unwrap().succeeded(), Standing::Same);
+            assert_eq!(fail(&servers, &rules(false), &time), Availability::Unchanged);
+            assert_eq!(servers.pick(&rules(false), &time).unwrap().succeeded(), Availability::Unchanged);
         }
         for _ in 0..20 {
-            assert_eq!(fail(&servers, &rules(true), &time), Standing::Same);
+            assert_eq!(fail(&servers, &rules(true), &time), Availability::Unchanged);
         }
         assert!(servers.pick(&rules(true), &time).is_ok() && servers.shed().is_none());
     }
 
     #[test]
-    fn the_others_take_over() {
+    fn calls_go_to_the_other_servers() {
         let (time, servers) = (TimeSource::manual(EventTime(1)), servers("http://a,http://b"));
         let rules = rules(false);
         for _ in 0..10 {
@@ -310,7 +314,7 @@ mod tests {
         for _ in 0..20 {
             let place = servers.pick(&rules, &time).unwrap();
             assert!(place.server().base.to_string().contains("//b"));
-            assert_eq!(place.succeeded(), Standing::Same);
+            assert_eq!(place.succeeded(), Availability::Unchanged);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How model servers are spoken to over TLS: whom the router trusts, and what it shows.
+//! TLS to model servers: the trust store and the client certificate.
 
 use std::{path::Path, sync::Arc};
 
@@ -10,7 +10,7 @@ use rustls::{
 
 use crate::config::Config;
 
-/// The certificates of upstreams cannot be checked.
+/// A file for TLS to upstreams cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {cause}")]
 pub struct RootsError {
@@ -18,7 +18,7 @@ pub struct RootsError {
     cause: String,
 }
 
-/// How upstreams are spoken to over TLS.
+/// The TLS configuration for upstreams.
 pub(crate) fn tls(config: &Config) -> Result<ClientConfig, RootsError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -30,17 +30,17 @@ pub(crate) fn tls(config: &Config) -> Result<ClientConfig, RootsError> {
     let wrong = |path: &Path, cause: String| RootsError { path: path.display().to_string(), cause };
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error.to_string()))?;
     let cannot_be_shown =
-        |error: rustls::Error| wrong(certificate, format!("it cannot be shown to upstreams ({error})"));
+        |error: rustls::Error| wrong(certificate, format!("it cannot be used as a client certificate ({error})"));
     builder.with_client_auth_cert(certificates(certificate)?, key).map_err(cannot_be_shown)
 }
 
-/// Whom upstreams' certificates are checked against: a file of the configuration, else what the system trusts.
+/// The trust store: a file of the configuration, otherwise the system's trust store.
 fn roots(config: &Config) -> Result<RootCertStore, RootsError> {
     let mut roots = RootCertStore::empty();
     let Some(path) = &config.upstream_ca else {
         let found = rustls_native_certs::load_native_certs();
         for error in &found.errors {
-            tracing::debug!(%error, "a certificate of the system cannot be read");
+            tracing::debug!(%error, "a certificate in the system's trust store cannot be read");
         }
         roots.add_parsable_certificates(found.certs);
         return Ok(roots);
@@ -52,11 +52,11 @@ fn roots(config: &Config) -> Result<RootCertStore, RootsError> {
     Ok(roots)
 }
 
-/// The certificates of a PEM file: at least one.
+/// The certificates in a PEM file; at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
     let wrong = |cause: String| RootsError { path: path.display().to_string(), cause };
     let found: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?.collect();
     let found = found.map_err(|error| wrong(error.to_string()))?;
-    if found.is_empty() { Err(wrong("there is no certificate in it".to_owned())) } else { Ok(found) }
+    if found.is_empty() { Err(wrong("the file contains no certificate".to_owned())) } else { Ok(found) }
 }

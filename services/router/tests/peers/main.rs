@@ -1,8 +1,8 @@
-//! The router between real servers and real clients of the protocols it speaks.
+//! The router between real servers and real clients of its protocols.
 //!
 //! Python packages are installed once into the user's cache; nginx comes from `scripts/install-build-deps.sh --test`.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a failing test should panic where it fails")]
 
 #[path = "../router/harness.rs"]
 #[expect(dead_code, reason = "the other suite uses the rest")]
@@ -22,7 +22,7 @@ use serin_schemas::records::{Assignment, Outcome, Prediction};
 use harness::{Bench, config};
 use servers::{Peer, client, prediction};
 
-/// A model of the configuration with these versions, the first one stable.
+/// A model for the configuration with these versions, the first one stable.
 fn model(versions: &[(&str, VersionServers)], outputs: &Value) -> ModelConfig {
     serde_json::from_value(json!({"stable": versions[0].0, "outputs": outputs,
         "versions": versions.iter().map(|(name, at)| ((*name).to_owned(), json!(at))).collect::<serde_json::Map<_, _>>()}))
@@ -71,7 +71,7 @@ async fn kserve_and_mlserver_are_two_versions_of_a_scikit_learn_model() {
         client_ca: None,
         reload_every: serin_spec::units::Duration::from_secs(60),
     });
-    // KServe answers 501 to a version in the path, MLServer has its own name for it.
+    // KServe answers 501 to a version in the path; MLServer has its own name for it.
     let versions = [("v1", servers(&kserve, None)), ("v2", servers(&mlserver, Some("2")))];
     config
         .models
@@ -96,7 +96,7 @@ async fn kserve_and_mlserver_are_two_versions_of_a_scikit_learn_model() {
         assert_eq!((metadata.status, &metadata.json()["name"]), (StatusCode::OK, &json!("iris")));
     }
 
-    // Triton's clients: raw tensors to KServe (MLServer has only JSON), gRPC to both, plain and over TLS.
+    // Triton's clients: raw tensors to KServe (MLServer supports only JSON), gRPC to both, plain and over TLS.
     for (what, version, tls) in [
         ("binary", "v1", false),
         ("json", "v2", false),
@@ -110,16 +110,16 @@ async fn kserve_and_mlserver_are_two_versions_of_a_scikit_learn_model() {
         if tls {
             arguments.push(certificate.display().to_string());
         }
-        let told = client("v2_client.py", arguments).await;
+        let report = client("v2_client.py", arguments).await;
         assert_eq!(
-            told,
+            report,
             json!({"ready": true, "model_ready": true, "answer": [0, 2], "id": "id-1"}),
             "{what} {version}"
         );
         check(&prediction(&bench, &format!("p-{what}-{version}")).await, version);
     }
 
-    // V1 is KServe's own.
+    // V1 is KServe's own protocol.
     let got = bench.post("/v1/models/iris:predict", &[], r#"{"instances":[[6.7,3.0,5.2,2.3]]}"#).await;
     assert_eq!((got.status, got.json()), (StatusCode::OK, json!({"predictions": [2]})));
     let got = bench.post("/v1/models/iris/versions/v1:predict", &[], r#"{"instances":[[5.1,3.5,1.4,0.2]]}"#).await;
@@ -127,7 +127,7 @@ async fn kserve_and_mlserver_are_two_versions_of_a_scikit_learn_model() {
     let ready = bench.send(router, http::Request::get("/v1/models/iris"), "").await.json();
     assert_eq!((&ready["name"], ready["ready"].to_string().to_lowercase().contains("true")), (&json!("iris"), true));
 
-    // What servers say of bad input is passed on: KServe 500, MLServer 422.
+    // The servers' answers to bad input are passed on: KServe 500, MLServer 422.
     for (version, status) in [("v1", 500), ("v2", 422)] {
         let headers = [("x-model-version", version), ("x-prediction-id", &*format!("bad-{version}"))];
         let path = if version == "v1" { "/v1/models/iris:predict" } else { "/v2/models/iris/infer" };
@@ -149,25 +149,25 @@ async fn grpc_passes_with_metadata_trailers_and_streams() {
         config.models.insert(name.into(), model);
     }
     let bench = Bench::start(config).await;
-    let told = client("grpc_client.py", vec![bench.router.data_addr().to_string()]).await;
+    let report = client("grpc_client.py", vec![bench.router.data_addr().to_string()]).await;
 
-    let good = &told["good"];
+    let good = &report["good"];
     assert_eq!((&good["code"], &good["id"]), (&json!("OK"), &json!("7")));
-    assert_eq!(good["version"], "none", "no version was asked for, and this server wants none");
+    assert_eq!(good["version"], "none", "no version was requested, and this server expects none");
     assert_eq!((&good["initial"]["x-server"], &good["initial"]["x-model-version"]), (&json!("grpcio"), &json!("v1")));
     assert_eq!(good["initial"]["x-model-arm"], "stable");
     assert_eq!(good["trailing"], json!({"x-cost": "7", "x-detail-bin": "00ff", "x-tier": "gold"}));
     let found = prediction(&bench, good["initial"]["x-prediction-id"].as_str().unwrap()).await;
     assert_eq!((found.status, found.outputs["p"], found.segments["origin"].as_str()), (Some(200), 0.25, "LGA"));
 
-    assert_eq!(told["pinned"]["version"], "2", "the server's own name of the version is put in");
-    assert_eq!(told["pinned"]["initial"]["x-model-version"], "v2");
+    assert_eq!(report["pinned"]["version"], "2", "the server's name of the version is set");
+    assert_eq!(report["pinned"]["initial"]["x-model-version"], "v2");
 
     for (call, code, message, status, error) in [
         ("fails", "INTERNAL", "the model broke: 50 %", 500, Some("grpc_internal")),
         ("refuses", "INVALID_ARGUMENT", "the shape is wrong", 400, None),
     ] {
-        let answer = &told[call];
+        let answer = &report[call];
         assert_eq!((&answer["code"], &answer["message"]), (&json!(code), &json!(message)));
         assert_eq!(answer["trailing"]["x-cost"], "7", "{answer}");
         let found = prediction(&bench, answer["initial"]["x-prediction-id"].as_str().unwrap()).await;
@@ -175,22 +175,22 @@ async fn grpc_passes_with_metadata_trailers_and_streams() {
     }
 
     assert_eq!(
-        (&told["unknown"]["code"], &told["missing_version"]["code"]),
+        (&report["unknown"]["code"], &report["missing_version"]["code"]),
         (&json!("NOT_FOUND"), &json!("NOT_FOUND"))
     );
-    let message = told["missing_version"]["message"].as_str().unwrap();
-    assert!(message.contains(r#"model "flights" has no version "v9" here; known: v1"#), "{message}");
-    assert_eq!(told["answers"], json!([["flights", "0"], ["flights", "1"], ["flights", "2"]]));
+    let message = report["missing_version"]["message"].as_str().unwrap();
+    assert!(message.contains(r#"model "flights" has no version "v9"; known versions: v1"#), "{message}");
+    assert_eq!(report["answers"], json!([["flights", "0"], ["flights", "1"], ["flights", "2"]]));
 
-    // Triton's client in a stream, and callers who leave.
-    assert_eq!(told["streams"], json!({"flights": "p", "fails": "no memory left", "refuses": null}));
-    assert_eq!((&told["cancel"], &told["deadline"]), (&json!("CANCELLED"), &json!("DEADLINE_EXCEEDED")));
+    // Triton's client in a stream, and callers that disconnect.
+    assert_eq!(report["streams"], json!({"flights": "p", "fails": "no memory left", "refuses": null}));
+    assert_eq!((&report["cancel"], &report["deadline"]), (&json!("CANCELLED"), &json!("DEADLINE_EXCEEDED")));
     for (id, outcome, causes) in [
         ("stream-flights", Outcome::Ok, &[][..]),
         ("stream-fails", Outcome::Failed, &["error_message"]),
         ("stream-refuses", Outcome::Cancelled, &["client_closed"]),
         ("cancel", Outcome::Cancelled, &["client_closed"]),
-        // Whoever of the two was first.
+        // The cause depends on which of the two was first.
         ("deadline", Outcome::Cancelled, &["client_closed", "deadline"]),
     ] {
         let found = prediction(&bench, id).await;
@@ -207,19 +207,23 @@ async fn the_openai_client_streams_word_by_word() {
     let at = format!("http://{}", peer.http);
     config.models.insert("chat".into(), model(&[("v1", at.as_str().into())], &json!([])));
     let bench = Bench::start(config).await;
-    let told = client("openai_client.py", vec![bench.router.data_addr().to_string(), peer.http.to_string()]).await;
+    let report = client("openai_client.py", vec![bench.router.data_addr().to_string(), peer.http.to_string()]).await;
 
-    assert_eq!(told["words"], json!(["Canaries ", "sing ", "early."]));
-    assert_eq!((&told["usage"], &told["whole"]), (&json!(3), &json!("Canaries sing early.")));
-    assert_eq!((&told["embedding"], &told["models"]), (&json!([0.5, 0.25]), &json!(["chat"])));
-    assert_eq!(told["failed"], "no memory left", "an error of the server is the client's error");
-    assert_eq!(told["unknown"], json!(["unknown_model", "invalid_request_error"]), "and so is one of the router");
+    assert_eq!(report["words"], json!(["Canaries ", "sing ", "early."]));
+    assert_eq!((&report["usage"], &report["whole"]), (&json!(3), &json!("Canaries sing early.")));
+    assert_eq!((&report["embedding"], &report["models"]), (&json!([0.5, 0.25]), &json!(["chat"])));
+    assert_eq!(report["failed"], "no memory left", "an error of the server is passed to the client");
     assert_eq!(
-        (&told["headers"]["x-model-version"], &told["headers"]["x-model-arm"]),
+        report["unknown"],
+        json!(["unknown_model", "invalid_request_error"]),
+        "an error of the router is passed to the client too"
+    );
+    assert_eq!(
+        (&report["headers"]["x-model-version"], &report["headers"]["x-model-arm"]),
         (&json!("v1"), &json!("stable"))
     );
 
-    let found = prediction(&bench, told["headers"]["x-prediction-id"].as_str().unwrap()).await;
+    let found = prediction(&bench, report["headers"]["x-prediction-id"].as_str().unwrap()).await;
     assert_eq!((found.status, &found.error), (Some(200), &None));
     assert_eq!(found.classes["llm.finish_reason"], "stop");
     for (name, value) in [
@@ -255,10 +259,10 @@ async fn nginx_is_a_plain_upstream_by_path_and_by_header() {
         assert_eq!((found.model.as_str(), found.outputs["score"]), ("risk", 0.5));
     }
     let got = bench.post("/missing", &[("x-serin-model", "risk")], "{}").await;
-    assert_eq!(got.status, StatusCode::NOT_FOUND, "the server's own");
+    assert_eq!(got.status, StatusCode::NOT_FOUND, "the server's own answer");
     let got = bench.post("/other", &[], "{}").await;
     assert_eq!(
-        (got.status, got.json()["error"].as_str().unwrap().starts_with("no model is named")),
+        (got.status, got.json()["error"].as_str().unwrap().starts_with("the request names no model")),
         (StatusCode::NOT_FOUND, true)
     );
 }

@@ -1,4 +1,4 @@
-//! What real clients send is routed: openai of both major versions, Azure's client, Triton's client with compression, curl.
+//! Requests of real clients are routed: openai in both major versions, Azure's client, Triton's client with compression, curl.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::{
     harness::{Bench, Events},
     model, patient,
     servers::{FOLDER, python},
-    upstreams::{Says, Server},
+    upstreams::{Reply, Server},
 };
 
 const ANSWER: &str = r#"{"id":"x","object":"chat.completion","created":1,"model":"m","model_name":"org/model","text":"hi","data":[],"output":[],
@@ -17,7 +17,7 @@ const ANSWER: &str = r#"{"id":"x","object":"chat.completion","created":1,"model"
     "outputs":[{"name":"p","shape":[1],"datatype":"FP64","data":[0.5]}]}"#;
 
 async fn bench() -> (Bench, Server) {
-    let server = Server::start(Says::ok(ANSWER)).await;
+    let server = Server::start(Reply::ok(ANSWER)).await;
     let mut config = patient();
     for name in ["chat", "org/model"] {
         config.models.insert(name.into(), model(&[("v1", server.url().as_str().into())], &json!([])));
@@ -25,7 +25,7 @@ async fn bench() -> (Bench, Server) {
     (Bench::start(config).await, server)
 }
 
-async fn told(environment: &'static str, bench: &Bench) -> Value {
+async fn run_client(environment: &'static str, bench: &Bench) -> Value {
     let router = bench.router.data_addr().to_string();
     let run = move || {
         let script = Path::new(FOLDER).join("requests_client.py");
@@ -38,15 +38,15 @@ async fn told(environment: &'static str, bench: &Bench) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_openai_and_triton_clients_send_is_routed() {
+async fn requests_of_openai_and_triton_clients_are_routed() {
     let (bench, server) = bench().await;
-    let told = told("kserve", &bench).await;
+    let report = run_client("kserve", &bench).await;
     let calls = ["long prompt", "picture", "slash", "embeddings", "retrieve", "audio", "azure", "responses", "gzip"];
     for call in calls {
-        assert_eq!(told[call], "v1", "{call}: {told}");
+        assert_eq!(report[call], "v1", "{call}: {report}");
     }
     for call in ["None False", "None True", "gzip False", "gzip True", "deflate False", "deflate True"] {
-        assert_eq!(told[format!("triton {call}")], "org/model", "{call}: {told}");
+        assert_eq!(report[format!("triton {call}")], "org/model", "{call}: {report}");
     }
     let predictions = bench.predictions(calls.len() - 1 + 6).await;
     assert_eq!(predictions.iter().filter(|found| found.model.as_str() == "org/model").count(), 8);
@@ -54,19 +54,19 @@ async fn what_openai_and_triton_clients_send_is_routed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_older_openai_client_sends_is_routed() {
+async fn requests_of_the_older_openai_client_are_routed() {
     let (bench, _server) = bench().await;
-    let told = told("openai-1", &bench).await;
-    assert_eq!(told["openai"], "1");
+    let report = run_client("openai-1", &bench).await;
+    assert_eq!(report["openai"], "1");
     for call in ["long prompt", "picture", "slash", "embeddings", "retrieve", "audio", "azure", "gzip"] {
-        assert_eq!(told[call], "v1", "{call}: {told}");
+        assert_eq!(report[call], "v1", "{call}: {report}");
     }
 }
 
-/// `curl -d` says that it sends a form.
+/// `curl -d` declares that it sends a form.
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_without_a_content_type_is_read() {
-    let server = Server::start(Says::ok(ANSWER)).await;
+    let server = Server::start(Reply::ok(ANSWER)).await;
     let bench = Bench::start(patient()).await;
     let mut table = crate::harness::table(1, &server.url(), &server.url(), (5_000, 5_000));
     table.sticky = Some(serde_json::to_string(&StickyKey::Json("/user".into())).unwrap());

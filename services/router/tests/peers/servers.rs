@@ -1,4 +1,4 @@
-//! Servers of others: started for a test, on loopback, and ended with it.
+//! Third-party servers: started for a test on loopback, and stopped at its end.
 
 use std::{
     fs::{self, File},
@@ -17,7 +17,7 @@ use crate::harness::{Bench, eventually};
 
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/python");
 
-/// A Python with the packages of a requirements file, kept in the user's cache for each version of that file.
+/// A Python environment with the packages of a requirements file, cached per version of that file.
 pub(crate) fn python(name: &str) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _lock = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -30,7 +30,7 @@ pub(crate) fn python(name: &str) -> PathBuf {
     if done.exists() {
         return python;
     }
-    // What a run that was stopped has left is made anew.
+    // Remains of an interrupted run are removed.
     drop(fs::remove_dir_all(&venv));
     fs::create_dir_all(&cache).unwrap();
     let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output().unwrap();
@@ -75,10 +75,10 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A server of somebody else.
+/// A third-party server.
 pub(crate) struct Peer {
     process: Child,
-    /// Where it runs.
+    /// Its working directory.
     folder: TempDir,
     pub(crate) http: SocketAddr,
     pub(crate) grpc: SocketAddr,
@@ -86,7 +86,7 @@ pub(crate) struct Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It and what it started: they are a process group of their own.
+        // Terminates the server and its children, which form one process group.
         let group = format!("-{}", self.process.id());
         let _ = Command::new("kill").args(["-TERM", "--", &group]).status();
         if self.process.wait().is_err() {
@@ -96,8 +96,8 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    /// Starts a server and waits until it is ready. `command` gets the folder and the ports for HTTP and gRPC: free ones, which
-    /// somebody else may take before the server has imported half of Python. It then begins again with others.
+    /// Starts a server and waits until it is ready. `command` gets the folder and free ports for HTTP and gRPC. Another process may take
+    /// these ports before the server has finished importing Python modules; the server is then started again with other ports.
     async fn start(ready: &str, folder: TempDir, command: impl Fn(&Path, u16, u16) -> Command) -> Self {
         let mut folder = folder;
         loop {
@@ -108,7 +108,7 @@ impl Peer {
         }
     }
 
-    /// Gives the folder back if the server ended because one of its ports was taken.
+    /// Returns the folder if the server ended because one of its ports was taken.
     async fn try_start(
         ready: &str,
         folder: TempDir,
@@ -123,7 +123,7 @@ impl Peer {
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let mut peer = Self { process, folder, http: at(http), grpc: at(grpc) };
         let url = format!("http://{}{ready}", peer.http);
-        // Importing half of Python takes its time on a machine with other things to do.
+        // Importing Python modules takes long on a busy machine.
         let end = std::time::Instant::now() + Duration::from_mins(3);
         loop {
             let is_ready = if ready.is_empty() {
@@ -182,7 +182,7 @@ impl Peer {
         .await
     }
 
-    /// A gRPC server with metadata and trailers of its own.
+    /// A gRPC server with its own metadata and trailers.
     pub(crate) async fn grpc() -> Self {
         Self::start("", tempfile::tempdir().unwrap(), |_, _, grpc| {
             let mut command = Command::new(python("kserve"));
@@ -224,7 +224,7 @@ impl Peer {
         .await
     }
 
-    /// nginx, as a plain server of a file and as a proxy that says what it was asked.
+    /// nginx, as a plain server of a file and as a proxy that returns data of the request.
     pub(crate) async fn nginx() -> Self {
         Self::start("/health", tempfile::tempdir().unwrap(), |folder, http, _| {
             let at = folder.display();
@@ -256,7 +256,7 @@ impl Peer {
     }
 }
 
-/// Status of a GET.
+/// The status of a GET request.
 async fn get(url: &str) -> Option<u16> {
     let client: hyper_util::client::legacy::Client<_, http_body_util::Full<bytes::Bytes>> =
         hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();

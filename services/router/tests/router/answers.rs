@@ -1,4 +1,4 @@
-//! What callers and model servers see.
+//! Requests and answers as callers and model servers see them.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use serin_schemas::records::{Arm, Assignment};
 
 use crate::{
     harness::{Bench, Events, config, eventually, table},
-    upstreams::{ChannelBody, Says, Server, streaming},
+    upstreams::{ChannelBody, Reply, Server, streaming},
 };
 
 async fn two() -> (Server, Server) {
-    (Server::start(Says::probability("0.1")).await, Server::start(Says::probability("0.9")).await)
+    (Server::start(Reply::probability("0.1")).await, Server::start(Reply::probability("0.9")).await)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +51,7 @@ async fn requests_are_split_and_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sticky_ramp_moves_nobody_back_and_zero_reaches_nobody() {
+async fn a_sticky_ramp_moves_no_user_back_and_a_share_of_zero_gets_no_calls() {
     let (stable, canary) = two().await;
     let bench = Bench::start(config()).await;
     let mut before: Vec<String> = Vec::new();
@@ -66,7 +66,7 @@ async fn a_sticky_ramp_moves_nobody_back_and_zero_reaches_nobody() {
                 now.push(user);
             }
         }
-        assert!(before.iter().all(|user| now.contains(user)), "somebody moved back at {share}");
+        assert!(before.iter().all(|user| now.contains(user)), "a user moved back at {share}");
         before = now;
     }
     assert_eq!(before.len(), 200);
@@ -74,7 +74,7 @@ async fn a_sticky_ramp_moves_nobody_back_and_zero_reaches_nobody() {
         bench.predictions(800).await.iter().all(|found| found.assignment == Assignment::Sticky && found.unit.is_some())
     );
 
-    // Rollback: from the moment the table is used, not one call reaches the canary.
+    // Rollback: once the table is applied, no call reaches the canary.
     bench.route(&table(9, &stable.url(), &canary.url(), (0, 0))).await;
     let calls = canary.calls();
     for user in 0..200 {
@@ -84,7 +84,7 @@ async fn a_sticky_ramp_moves_nobody_back_and_zero_reaches_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pins_are_answered_and_left_out_of_the_comparison() {
+async fn pins_are_answered_and_excluded_from_the_comparison() {
     let (stable, canary) = two().await;
     let bench = Bench::start(config()).await;
     bench.route(&table(1, &stable.url(), &canary.url(), (0, 0))).await;
@@ -93,13 +93,13 @@ async fn pins_are_answered_and_left_out_of_the_comparison() {
     let by_path = bench.post("/v2/models/flights/versions/v2/infer", &[], "{}").await;
     assert_eq!(by_path.header("x-model-version"), "v2");
     assert!(bench.predictions(2).await.iter().all(|found| found.assignment == Assignment::Pinned));
-    // The server never sees the version in its path, but in a header.
+    // The server gets the version in a header, not in its path.
     let seen = canary.seen();
     assert_eq!(seen[1].path, "/v2/models/flights/infer");
     assert_eq!(seen[1].headers["x-model-version"], "v2");
     let unknown = bench.infer(&[("x-model-version", "v9")]).await;
     assert_eq!(unknown.status, StatusCode::NOT_FOUND);
-    assert_eq!(unknown.json()["error"], r#"model "flights" has no version "v9" here; known: v1, v2"#);
+    assert_eq!(unknown.json()["error"], r#"model "flights" has no version "v9"; known versions: v1, v2"#);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +119,7 @@ async fn ids_and_headers_are_kept() {
     assert_eq!(seen.headers["host"], stable.address.to_string());
     assert_eq!(seen.headers["x-forwarded-for"], "127.0.0.1");
     assert_eq!(seen.headers["x-forwarded-host"], bench.router.data_addr().to_string());
-    // Without an id of the caller's there is a new one each time, and the server gets it too.
+    // Without an id from the caller, each call gets a new one, which is also passed to the server.
     let first = bench.infer(&[]).await;
     assert_eq!(first.header("x-prediction-id").len(), 36);
     assert_eq!(stable.seen()[1].headers["x-request-id"], first.header("x-prediction-id"));
@@ -148,18 +148,18 @@ async fn other_paths_go_to_stable_without_an_event() {
     assert_eq!(bench.post("/score?x=1", &[("x-serin-model", "flights")], "{}").await.header("x-model-arm"), "canary");
     assert_eq!(canary.seen()[1].path, "/score?x=1");
     bench.predictions(2).await;
-    // The router's own.
+    // The router's own endpoints.
     assert_eq!(bench.send(to, get("/v2/health/live"), "").await.json()["live"], true);
     assert_eq!(bench.send(to, get("/v2/health/ready"), "").await.json()["ready"], true);
     assert_eq!(bench.send(to, get("/v2"), "").await.json()["name"], "serin-router");
     assert_eq!(bench.send(to, get("/v1/models"), "").await.json()["models"][0], "flights");
     assert_eq!(bench.send(to, get("/nothing"), "").await.status, StatusCode::NOT_FOUND);
     let unknown = bench.post("/v2/models/nope/infer", &[], "{}").await;
-    assert!(unknown.json()["error"].as_str().unwrap().starts_with("model \"nope\" is not known here"));
+    assert!(unknown.json()["error"].as_str().unwrap().starts_with("unknown model \"nope\""));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_byte_passes_before_the_last_is_there() {
+async fn the_first_byte_passes_before_the_last_one_arrives() {
     let (upstream, pieces) = streaming().await;
     let bench = Bench::start(config()).await;
     let url = format!("http://{upstream}");
@@ -192,15 +192,15 @@ async fn large_bodies_pass_and_too_large_ones_are_refused() {
     let too_large = bench.post("/v2/models/flights/infer", &[], vec![b'x'; (3 << 20) + 1]).await;
     assert_eq!(too_large.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert!(too_large.json()["error"].as_str().unwrap().contains("limits.body"));
-    // What was refused is nobody's event.
+    // A refused request has no event.
     bench.predictions(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_who_does_not_read_holds_nobody_up() {
+async fn a_caller_that_does_not_read_blocks_no_other() {
     use tokio::io::AsyncWriteExt as _;
-    let huge = Server::start(Says::ok(vec![b'x'; 32 << 20])).await;
-    let quick = Server::start(Says::probability("0.1")).await;
+    let huge = Server::start(Reply::ok(vec![b'x'; 32 << 20])).await;
+    let quick = Server::start(Reply::probability("0.1")).await;
     let bench = Bench::start(config()).await;
     bench.route(&table(1, &quick.url(), &huge.url(), (0, 0))).await;
     let mut lazy = tokio::net::TcpStream::connect(bench.router.data_addr()).await.unwrap();
@@ -237,7 +237,7 @@ async fn uploads_of_unknown_length_pass_and_are_cut_at_the_limit() {
         drop(send);
         answer.await.unwrap().unwrap().status()
     };
-    // The table's segments are in the body, so the first 64 KiB are read ahead, and the rest passes.
+    // The table's segments are in the body, so the first 64 KiB are read ahead and the rest is passed through.
     assert_eq!(upload(3).await, StatusCode::OK);
     assert_eq!(upload(20).await, StatusCode::OK);
     assert_eq!(stable.seen().iter().map(|seen| seen.body.len()).collect::<Vec<_>>(), [30_000, 200_000]);

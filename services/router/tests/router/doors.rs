@@ -6,7 +6,7 @@ use serin_schemas::records::{Assignment, Origin, Prediction};
 
 use crate::{
     harness::{Bench, Events, config, decoded, eventually, statuses, table},
-    upstreams::{Says, Server},
+    upstreams::{Reply, Server},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -17,7 +17,7 @@ async fn feedback_is_on_the_log_when_it_is_accepted_and_only_once() {
         let got = bench.post("/v1/feedback", &[], body).await;
         assert_eq!((got.status, got.json()["accepted"].clone()), (StatusCode::ACCEPTED, 1.into()));
         let found = Events::read(&bench.log).feedback();
-        assert_eq!(found.len(), n + 1, "202 means that it is there, once");
+        assert_eq!(found.len(), n + 1, "202 means that it is on the log, exactly once");
     }
     let batch: Vec<String> = (0..50).map(|n| format!(r#"{{"request_id":"b{n}","values":{{"delay":{n}}}}}"#)).collect();
     assert_eq!(bench.post("/v1/feedback", &[], format!("[{}]", batch.join(","))).await.status, StatusCode::ACCEPTED);
@@ -25,21 +25,21 @@ async fn feedback_is_on_the_log_when_it_is_accepted_and_only_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_entry_is_named_by_its_place_and_costs_no_other() {
+async fn a_bad_entry_is_reported_by_its_index_and_does_not_affect_others() {
     let bench = Bench::start(config()).await;
     let list =
         r#"[{"prediction_id":"a","label":1},{"prediction_id":"b"},{"prediction_id":3,"values":{"x":NaN,"y":true}}]"#;
     let got = bench.post("/v1/feedback", &[], list).await;
     assert_eq!(got.status, StatusCode::MULTI_STATUS);
     let problem =
-        "[1].values: there is no truth in it; send values, classes, truth, reward, label or score, and not null";
+        "[1].values: the feedback has no value; send values, classes, truth, reward, label or score, and not null";
     assert_eq!(got.json(), serde_json::json!({"accepted": 2, "refused": 1, "problems": [problem]}));
     let mut found: Vec<_> = Events::read(&bench.log).feedback().into_iter().map(|found| found.request_id.0).collect();
     found.sort();
     assert_eq!(found, ["3", "a"]);
 
     let got = bench.post("/v1/feedback", &[], r#"[{"prediction_id":"c"},{}]"#).await;
-    assert_eq!((got.status, &got.json()["error"]), (StatusCode::BAD_REQUEST, &"nothing was taken".into()));
+    assert_eq!((got.status, &got.json()["error"]), (StatusCode::BAD_REQUEST, &"no entry was accepted".into()));
     let huge = bench.post("/v1/feedback", &[], vec![b' '; 2 << 20]).await;
     assert_eq!(huge.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(Events::read(&bench.log).feedback().len(), 2);
@@ -74,7 +74,7 @@ async fn times_far_ahead_or_in_another_unit_are_not_passed_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_writer_stands_on_the_record_and_a_reload_changes_the_writers() {
+async fn the_record_names_its_writer_and_a_reload_changes_the_writers() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, "token-of-yesterday").unwrap();
@@ -93,19 +93,19 @@ async fn the_writer_stands_on_the_record_and_a_reload_changes_the_writers() {
     assert_eq!(send("token-of-yesterday").await, StatusCode::ACCEPTED);
     let stamp = Events::read(&bench.log).feedback()[0].credential.clone().unwrap();
     assert_eq!((stamp.writer.as_str(), stamp.models), ("labels", vec!["flights".to_owned(), "fraud-*".to_owned()]));
-    // The configuration is the same; the file is not.
+    // The configuration is unchanged, but the file has changed.
     config.listen = ([127, 0, 0, 1], 0).into();
     std::fs::write(&file, "token-of-today-now").unwrap();
     bench.router.reload(config.clone()).unwrap();
     assert_eq!(send("token-of-yesterday").await, StatusCode::UNAUTHORIZED);
     assert_eq!(send("token-of-today-now").await, StatusCode::ACCEPTED);
-    // What cannot be used changes nothing.
+    // An unusable configuration changes nothing.
     std::fs::write(&file, "short").unwrap();
     assert!(bench.router.reload(config.clone()).unwrap_err().to_string().contains("shorter than 16 characters"));
     assert_eq!(send("token-of-today-now").await, StatusCode::ACCEPTED);
     config.writers.0.clear();
     bench.router.reload(config).unwrap();
-    assert_eq!(send("").await, StatusCode::ACCEPTED, "on loopback the door is open again");
+    assert_eq!(send("").await, StatusCode::ACCEPTED, "without writers, loopback is open again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,13 +120,13 @@ async fn events_of_model_servers_go_through_intake() {
     let prediction = &found[0].1;
     assert_eq!((prediction.origin, prediction.assignment), (Origin::Intake, Assignment::External));
     assert_eq!((prediction.latency_us, prediction.outputs["p"]), (Some(1500), 0.5));
-    assert_eq!(Events::read(&bench.log).predictions(), [], "it is intake's to count it");
+    assert_eq!(Events::read(&bench.log).predictions(), [], "intake writes the event");
     let bad = bench.post("/v1/events", &[], r#"{"prediction_id":"x","model":"flights"}"#).await;
     assert_eq!(bad.json()["problems"][0], "[0].version: is missing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn seldon_s_feedback_is_on_the_log_too() {
+async fn feedback_in_seldon_s_format_is_on_the_log() {
     let bench = Bench::start(config()).await;
     let one = r#"{"request":{"data":{"ndarray":[[1,2]]}},"response":{"meta":{"puid":"s1"}},"reward":1.0,
         "truth":{"data":{"names":["delay"],"ndarray":[[12.5]]}}}"#;
@@ -141,12 +141,12 @@ async fn seldon_s_feedback_is_on_the_log_too() {
     assert_eq!((found.len(), of("s1").values["reward"], of("s1").values["delay"]), (4, 1.0, 12.5));
     assert_eq!((of("s2").classes["label"].as_str(), of("s3").values["reward"]), ("late", 0.0));
     let got = bench.post("/api/v1.0/feedback", &[], r#"{"response":{"meta":{"puid":"s4"}}}"#).await;
-    assert_eq!(got.status, StatusCode::BAD_REQUEST, "it says nothing");
+    assert_eq!(got.status, StatusCode::BAD_REQUEST, "it contains no truth");
 }
 
-/// What compresses its events, begins them with a byte order mark or ends the path with a slash is taken too.
+/// Compressed events, a leading byte order mark and a trailing slash in the path are accepted too.
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_of_the_doors_may_be_compressed() {
+async fn bodies_of_feedback_and_events_may_be_compressed() {
     use std::io::Write as _;
     let bench = Bench::start(config()).await;
     let entry = r#"{"prediction_id":"p-1","label":true}"#;
@@ -163,13 +163,13 @@ async fn bodies_of_the_doors_may_be_compressed() {
     let zeros = vec![b' '; 4 << 20];
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(&zeros).unwrap();
-    assert_eq!(post("/v1/feedback", "gzip", encoder.finish().unwrap()).await, 413, "a bomb");
+    assert_eq!(post("/v1/feedback", "gzip", encoder.finish().unwrap()).await, 413, "a decompression bomb");
 }
 
-/// A rule looks for a tensor that answers do not have, and feedback has a label of some name: the status says what there is.
+/// A rule looks for a tensor that answers do not have, and feedback has a label: the status reports the names that exist.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_names_that_come_are_reported() {
-    let stable = Server::start(Says::probability("0.1")).await;
+async fn the_names_in_answers_and_feedback_are_reported() {
+    let stable = Server::start(Reply::probability("0.1")).await;
     let bench = Bench::start(config()).await;
     let mut one = table(1, &stable.url(), &stable.url(), (0, 0));
     bench.route(&one).await;

@@ -1,4 +1,4 @@
-//! Answers that come before the request's body was read: the connection goes on, or says that it does not.
+//! Answers before the request's body was read: the connection stays usable, or announces that it closes.
 
 use bytes::BytesMut;
 use http::Method;
@@ -9,10 +9,10 @@ use tokio::{
 
 use crate::{
     harness::{Bench, config, table},
-    upstreams::{Says, Server},
+    upstreams::{Reply, Server},
 };
 
-/// A connection that is kept.
+/// A keep-alive connection.
 struct Kept(TcpStream, BytesMut);
 
 impl Kept {
@@ -22,7 +22,7 @@ impl Kept {
         Self(stream, BytesMut::new())
     }
 
-    /// Sends a head, and its body behind it as Python's `http.client` does, in a packet of its own.
+    /// Sends a head, followed by its body in a separate packet, as Python's `http.client` does.
     async fn send(&mut self, head: &str, body: &[u8]) {
         self.0.write_all(head.as_bytes()).await.unwrap();
         self.0.flush().await.unwrap();
@@ -32,7 +32,7 @@ impl Kept {
         }
     }
 
-    /// Reads one answer: its status, and whether it ends the connection.
+    /// Reads one answer: its status, and whether it closes the connection.
     async fn answer(&mut self) -> (u16, bool) {
         loop {
             let text = String::from_utf8_lossy(&self.1).into_owned();
@@ -64,14 +64,14 @@ fn post(path: &str, length: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_outlives_an_answer_that_did_not_wait_for_the_body() {
-    let stable = Server::start(Says::probability("0.1")).await;
+async fn a_connection_survives_an_answer_that_did_not_wait_for_the_body() {
+    let stable = Server::start(Reply::probability("0.1")).await;
     let mut settings = config();
     settings.limits.intake_body = 1 << 10;
     let bench = Bench::start(settings).await;
     bench.route(&table(1, &stable.url(), &stable.url(), (0, 0))).await;
     let doors = [
-        (bench.router.data_addr(), "/v2/models/nobody/infer", 404),
+        (bench.router.data_addr(), "/v2/models/missing/infer", 404),
         (bench.router.data_addr(), "/nowhere", 404),
         (bench.router.data_addr(), "/v2/models/flights/versions/v9/infer", 404),
         (bench.router.admin_addr(), "/nothing", 404),
@@ -86,14 +86,14 @@ async fn a_connection_outlives_an_answer_that_did_not_wait_for_the_body() {
             }
         }
     }
-    // The body of unknown length is no other case.
+    // A body of unknown length is handled the same way.
     let mut kept = Kept::to(bench.router.data_addr()).await;
     for _ in 0..20 {
-        let head = "POST /v2/models/nobody/infer HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+        let head = "POST /v2/models/missing/infer HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
         kept.send(head, b"5\r\nhello\r\n0\r\n\r\n").await;
         assert_eq!(kept.answer().await, (404, false));
     }
-    // Nor is one that is larger than is taken.
+    // So is a body that exceeds the limit.
     let mut kept = Kept::to(bench.router.data_addr()).await;
     for _ in 0..3 {
         kept.send(&post("/v1/feedback", 5_000), &[b' '; 5_000]).await;
@@ -102,10 +102,10 @@ async fn a_connection_outlives_an_answer_that_did_not_wait_for_the_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_to_be_told_to_send_has_the_answer_at_once_and_the_connection_ends() {
+async fn a_caller_that_expects_100_continue_gets_the_answer_immediately_and_the_connection_closes() {
     let bench = Bench::start(config()).await;
     for (address, path) in
-        [(bench.router.data_addr(), "/v2/models/nobody/infer"), (bench.router.admin_addr(), "/nothing")]
+        [(bench.router.data_addr(), "/v2/models/missing/infer"), (bench.router.admin_addr(), "/nothing")]
     {
         let mut kept = Kept::to(address).await;
         let head = post(path, 1 << 20).replace("\r\n\r\n", "\r\nexpect: 100-continue\r\n\r\n");
@@ -116,10 +116,10 @@ async fn who_waits_to_be_told_to_send_has_the_answer_at_once_and_the_connection_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_answers_before_it_has_read_everything_breaks_no_connection() {
+async fn a_server_that_answers_before_it_has_read_the_body_does_not_break_the_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    // It reads some of the request, says no, and ends the connection.
+    // It reads some of the request, refuses it, and closes the connection.
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -128,7 +128,7 @@ async fn a_server_that_answers_before_it_has_read_everything_breaks_no_connectio
                 let _ = stream.read(&mut some).await;
                 let no = b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno";
                 let _ = stream.write_all(no).await;
-                // What comes is read, so that the answer is not lost in a reset.
+                // Further bytes are read, so that the answer is not lost in a reset.
                 while stream.read(&mut some).await.is_ok_and(|read| read > 0) {}
             });
         }
@@ -148,10 +148,10 @@ async fn a_server_that_answers_before_it_has_read_everything_breaks_no_connectio
     }
 }
 
-/// A server that says no in the middle of an upload, and neither reads on nor hangs up: the caller has its answer all the same,
-/// and when it has sent the rest, the connection goes on.
+/// A server that refuses in the middle of an upload, and neither reads on nor closes: the caller still gets the answer, and after it has
+/// sent the rest, the connection stays usable.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_early_no_does_not_wait_for_the_upload() {
+async fn an_early_refusal_does_not_wait_for_the_upload() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -160,7 +160,7 @@ async fn an_early_no_does_not_wait_for_the_upload() {
             tokio::spawn(async move {
                 let mut some = [0; 4096];
                 let _ = stream.read(&mut some).await;
-                // It answers once: what comes later on this connection is read and not understood.
+                // It answers once. Later bytes on this connection are read and ignored.
                 let no = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno";
                 let _ = stream.write_all(no).await;
                 while stream.read(&mut some).await.is_ok_and(|read| read > 0) {}
@@ -169,13 +169,13 @@ async fn an_early_no_does_not_wait_for_the_upload() {
     });
     let bench = Bench::start(config()).await;
     let mut plain = table(1, &url, &url, (0, 0));
-    // Nothing is decided by the body, so it is passed on as it comes.
+    // No rule needs the body, so it is passed on as it arrives.
     "[]".clone_into(&mut plain.segments);
     bench.route(&plain).await;
     let length = 200_000;
     let mut kept = Kept::to(bench.router.data_addr()).await;
     for _ in 0..3 {
-        // Half of the body is held back until the answer is there.
+        // Half of the body is held back until the answer has arrived.
         kept.send(&post("/v2/models/flights/infer", length), &vec![b' '; length / 2]).await;
         assert_eq!(kept.answer().await, (503, false));
         kept.send("", &vec![b' '; length / 2]).await;

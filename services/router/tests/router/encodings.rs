@@ -1,19 +1,19 @@
-//! Compressed answers: read as plain ones are, passed on as they came, and called what they are when they cannot be read.
+//! Compressed answers: they are read like plain ones, passed on unchanged, and reported correctly when they cannot be read.
 
 use serin_schemas::records::Outcome;
 
 use crate::{
     outcomes::{CHAT, CHUNK, GOOD_CHAT, check, events, json},
     requests::{deflate, gzip, zstd},
-    upstreams::Says,
+    upstreams::Reply,
 };
 
 const ERROR: &str = r#"{"error":{"message":"boom"}}"#;
 
-/// The encodings with what they make of a text. Nothing here encodes Brotli, so its bytes are those of the reference encoder.
+/// The encodings, each with the encoded text. No encoder for Brotli is available here, so its bytes are those of the reference encoder.
 fn encodings(text: &str, brotli: &str) -> Vec<(&'static str, Vec<u8>)> {
     let bytes = text.as_bytes();
-    // A zlib stream without its header of two bytes and its checksum of four: what some senders call deflate.
+    // A zlib stream without its two-byte header and four-byte checksum, which some senders call deflate.
     let raw = |zlib: Vec<u8>| zlib[2..zlib.len() - 4].to_vec();
     vec![
         ("gzip", gzip(bytes)),
@@ -25,7 +25,7 @@ fn encodings(text: &str, brotli: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("zstd", zstd(bytes)),
         ("identity", bytes.to_vec()),
         ("identity, gzip", gzip(bytes)),
-        // Several members, as servers flush them.
+        // Several members, as written by servers that flush.
         ("gzip", [gzip(&bytes[..9]), gzip(&bytes[9..])].concat()),
     ]
 }
@@ -36,8 +36,8 @@ fn from_hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(byte).collect()
 }
 
-fn packed(says: Says, encoding: &str) -> Says {
-    says.with("content-encoding", encoding)
+fn packed(reply: Reply, encoding: &str) -> Reply {
+    reply.with("content-encoding", encoding)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,16 +50,16 @@ async fn every_encoding_is_read_like_a_plain_answer() {
         (frame.as_str(), BR_FRAME, Outcome::Failed, Some("error_frame")),
         (CHUNK, BR_CUT, Outcome::Failed, Some("truncated")),
     ] {
-        let says = |body: Vec<u8>| if text.starts_with("data:") { events(body) } else { json(body) };
+        let reply = |body: Vec<u8>| if text.starts_with("data:") { events(body) } else { json(body) };
         for (encoding, body) in encodings(text, brotli) {
-            check(CHAT, packed(says(body), encoding), outcome, cause).await;
+            check(CHAT, packed(reply(body), encoding), outcome, cause).await;
         }
     }
 }
 
-/// Nobody can decode it: the version's fault.
+/// Bodies that do not match their encoding count against the version.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_what_its_encoding_says_is_unusable() {
+async fn a_body_that_does_not_match_its_encoding_is_unusable() {
     for encoding in ["gzip", "deflate", "br", "zstd"] {
         check(CHAT, packed(json(GOOD_CHAT), encoding), Outcome::Unusable, Some("unparsable")).await;
     }
@@ -70,13 +70,13 @@ async fn what_is_not_what_its_encoding_says_is_unusable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bombs_and_encodings_that_are_not_known_are_unread() {
+async fn bombs_and_unknown_encodings_are_unread() {
     let bomb = " ".repeat(10 << 20);
     for (encoding, body) in [("gzip", gzip(bomb.as_bytes())), ("deflate", deflate(bomb.as_bytes()))] {
-        assert!(body.len() < 64 << 10, "{encoding}: it must be kept to be a bomb");
+        assert!(body.len() < 64 << 10, "{encoding}: it must be small enough to be kept");
         check(CHAT, packed(json(body), encoding), Outcome::Unread, Some("too_large")).await;
     }
-    // A stream is listened to for longer, and not without end.
+    // The limit for streams is higher, but exists.
     let stream = format!("{CHUNK}:{}", " ".repeat(65 << 20));
     check(CHAT, packed(events(gzip(stream.as_bytes())), "gzip"), Outcome::Unread, Some("too_large")).await;
     let twice = gzip(&gzip(GOOD_CHAT.as_bytes()));

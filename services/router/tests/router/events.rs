@@ -1,4 +1,4 @@
-//! The order of events and heartbeats, and what a full queue or a lost log does.
+//! The order of events and heartbeats, and the effect of a full queue or a lost log.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -12,10 +12,10 @@ use serin_schemas::{
 
 use crate::{
     harness::{Bench, Events, config, eventually, replay, statuses, table},
-    upstreams::{Says, Server},
+    upstreams::{Reply, Server},
 };
 
-/// Checks the promises of every partition; returns the number of predictions.
+/// Checks the guarantees of every partition; returns the number of predictions.
 pub(crate) fn check_promises(events: &Events) -> usize {
     let mut count = 0;
     for partition in &events.0 {
@@ -25,7 +25,7 @@ pub(crate) fn check_promises(events: &Events) -> usize {
             let next = |writer: &serin_schemas::records::Writer, last: &mut BTreeMap<i64, i64>| {
                 let seq = last.entry(writer.incarnation).or_default();
                 *seq += 1;
-                assert_eq!(writer.seq, *seq, "numbers follow each other in the order of the log");
+                assert_eq!(writer.seq, *seq, "numbers are consecutive in the order of the log");
             };
             match event {
                 EventRecord::Prediction(found) => {
@@ -38,9 +38,9 @@ pub(crate) fn check_promises(events: &Events) -> usize {
                     assert!(found.low_watermark >= floor, "a watermark never goes back");
                     floor = found.low_watermark;
                     let seq = last.get(&found.writer.incarnation).copied().unwrap_or_default();
-                    assert_eq!(found.writer.seq, seq, "a heartbeat carries the last number");
+                    assert_eq!(found.writer.seq, seq, "a heartbeat contains the last number");
                 }
-                EventRecord::Control(_) => panic!("routers write none"),
+                EventRecord::Control(_) => panic!("routers write no control records"),
             }
         }
     }
@@ -64,7 +64,7 @@ async fn calls(bench: &Arc<Bench>, count: usize, workers: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_event_follows_a_heartbeat_that_excludes_it() {
-    let server = Server::start(Says::probability("0.5")).await;
+    let server = Server::start(Reply::probability("0.5")).await;
     let mut config = config();
     config.heartbeat_every = serin_spec::units::Duration::parse("1ms").unwrap();
     let bench = Arc::new(Bench::start(config).await);
@@ -77,9 +77,9 @@ async fn no_event_follows_a_heartbeat_that_excludes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wall_clock_that_stands_or_steps_back_breaks_no_promise() {
-    let server = Server::start(Says::probability("0.5")).await;
-    // A clock that nobody moves: every heartbeat and every event at the same time.
+async fn guarantees_hold_with_a_wall_clock_that_does_not_advance() {
+    let server = Server::start(Reply::probability("0.5")).await;
+    // A clock that does not move: every heartbeat and every event has the same time.
     let time = TimeSource::manual(EventTime::from_secs(1_700_000_000));
     let bench = Arc::new(Bench::with(crate::harness::log(), config(), time).await);
     bench.route(&table(1, &server.url(), &server.url(), (0, 0))).await;
@@ -90,11 +90,11 @@ async fn a_wall_clock_that_stands_or_steps_back_breaks_no_promise() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_clock_moves_when_everything_before_it_is_on_the_log() {
-    let server = Server::start(Says { delay: Duration::from_millis(30), ..Says::probability("0.5") }).await;
+    let server = Server::start(Reply { delay: Duration::from_millis(30), ..Reply::probability("0.5") }).await;
     let bench = Arc::new(Bench::start(replay()).await);
     bench.route(&table(1, &server.url(), &server.url(), (0, 0))).await;
     let unset = bench.infer(&[]).await;
-    assert_eq!(unset.status, StatusCode::SERVICE_UNAVAILABLE, "no time, no event time");
+    assert_eq!(unset.status, StatusCode::SERVICE_UNAVAILABLE, "the replay clock is not set");
     let hour = 3_600_000_000_i64;
     let mut sent = 0;
     for window in 1..=4_i64 {
@@ -105,7 +105,7 @@ async fn a_replay_clock_moves_when_everything_before_it_is_on_the_log() {
             tasks.push(tokio::spawn(async move { bench.infer(&[("x-serin-event-time", &at)]).await }));
             sent += 1;
         }
-        // The clock is set while all of them are in flight: it must wait.
+        // The clock is set while all of them are in flight, so it must wait.
         eventually("all are in flight", async || (server.calls() == sent).then_some(())).await;
         let end = window * hour;
         let set = bench.admin(Method::PUT, "/replay/clock", &format!(r#"{{"now_us":{end}}}"#)).await;
@@ -120,19 +120,19 @@ async fn a_replay_clock_moves_when_everything_before_it_is_on_the_log() {
     }
     let predictions = Events::read(&bench.log).predictions();
     assert!(predictions.iter().all(|found| found.completed_at.0 % 60_000_000 == 0), "stated times are kept exactly");
-    eventually("the status tells the new time", async || {
+    eventually("the status reports the new time", async || {
         statuses(&bench.log).iter().any(|(_, status)| status.at == EventTime(4 * hour)).then_some(())
     })
     .await;
     let back = bench.admin(Method::PUT, "/replay/clock", r#"{"now_us":7}"#).await;
     assert_eq!(back.status, StatusCode::CONFLICT);
     assert!(back.json()["error"].as_str().unwrap().contains("cannot go back"));
-    // The same time again is fine: it is how a caller repeats what failed.
+    // The same time again is allowed, so that a failed request can be repeated.
     assert_eq!(
         bench.admin(Method::PUT, "/replay/clock", &format!(r#"{{"now_us":{}}}"#, 4 * hour)).await.status,
         StatusCode::OK
     );
-    // A call that comes too late for its time counts as of the clock.
+    // A call with a stated time in the past gets the time of the clock.
     bench.infer(&[("x-serin-event-time", "7")]).await;
     bench.predictions(sent + 1).await;
     check_promises(&Events::read(&bench.log));
@@ -140,7 +140,7 @@ async fn a_replay_clock_moves_when_everything_before_it_is_on_the_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wall_clock_router_ignores_stated_times() {
-    let server = Server::start(Says::probability("0.5")).await;
+    let server = Server::start(Reply::probability("0.5")).await;
     let bench = Bench::start(config()).await;
     bench.route(&table(1, &server.url(), &server.url(), (0, 0))).await;
     bench.infer(&[("x-serin-event-time", "7")]).await;
@@ -149,9 +149,9 @@ async fn a_wall_clock_router_ignores_stated_times() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_on_a_replay_clock_a_server_says_how_long_a_call_took() {
-    let latency = async |config: Config, said: &str| {
-        let server = Server::start(Says::probability("0.5").with("x-serin-latency-us", said)).await;
+async fn the_latency_stated_by_a_server_is_used_only_with_a_replay_clock() {
+    let latency = async |config: Config, stated: &str| {
+        let server = Server::start(Reply::probability("0.5").with("x-serin-latency-us", stated)).await;
         let bench = Bench::start(config).await;
         bench.route(&table(1, &server.url(), &server.url(), (0, 0))).await;
         bench.infer(&[("x-serin-event-time", "60000000")]).await;
@@ -166,8 +166,8 @@ async fn only_on_a_replay_clock_a_server_says_how_long_a_call_took() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_seeded_split_depends_on_the_prediction_id_alone() {
-    let server = Server::start(Says::probability("0.5")).await;
+async fn a_seeded_split_depends_only_on_the_prediction_id() {
+    let server = Server::start(Reply::probability("0.5")).await;
     let mut arms = Vec::new();
     for _ in 0..2 {
         let mut config = replay();
@@ -188,8 +188,8 @@ async fn a_seeded_split_depends_on_the_prediction_id_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shutdown_lets_requests_finish_and_takes_its_leave() {
-    let server = Server::start(Says { delay: Duration::from_millis(200), ..Says::probability("0.5") }).await;
+async fn shutdown_lets_requests_finish_and_writes_leaving_records() {
+    let server = Server::start(Reply { delay: Duration::from_millis(200), ..Reply::probability("0.5") }).await;
     let bench = Bench::start(config()).await;
     bench.route(&table(1, &server.url(), &server.url(), (0, 0))).await;
     let uri = format!("http://{}/v2/models/flights/infer", bench.router.data_addr());
@@ -198,10 +198,10 @@ async fn shutdown_lets_requests_finish_and_takes_its_leave() {
     eventually("it is in flight", async || (server.calls() == 1).then_some(())).await;
     let (log, readiness) = (bench.log.clone(), bench.router.readiness());
     bench.router.shutdown(Duration::from_secs(10)).await;
-    assert_eq!(readiness(), Err("it is shutting down".to_owned()));
+    assert_eq!(readiness(), Err("the router is shutting down".to_owned()));
     let answer = flying.await.unwrap().unwrap();
     assert_eq!((answer.status(), &answer.headers()["connection"]), (StatusCode::OK, &"close".parse().unwrap()));
-    // No wait here: when shutdown returns, everything is on the log.
+    // No wait is needed: when shutdown returns, everything is on the log.
     let events = Events::read(&log);
     assert_eq!(check_promises(&events), 1);
     for partition in &events.0 {
@@ -214,7 +214,7 @@ async fn shutdown_lets_requests_finish_and_takes_its_leave() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_outlasts_the_shutdown_is_cut_and_still_one_event() {
+async fn a_request_that_outlasts_the_shutdown_is_cut_and_has_one_event() {
     let hanging = crate::upstreams::raw(b"", true).await;
     let mut config = config();
     config.timeouts.first_byte = serin_spec::units::Duration::from_secs(600);
@@ -241,16 +241,16 @@ async fn a_request_that_outlasts_the_shutdown_is_cut_and_still_one_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn models_without_a_rollout_are_reported_unless_told_otherwise() {
-    let server = Server::start(Says::probability("0.1")).await;
+async fn models_without_a_rollout_are_reported_unless_configured_otherwise() {
+    let server = Server::start(Reply::probability("0.1")).await;
     for (report, without) in [(Report::Rollouts, 0), (Report::All, 2)] {
         let bench = Bench::start(Config { report, ..config() }).await;
-        let begun = table(2, &server.url(), &server.url(), (0, 0));
-        bench.route(&RoutingTable { generation: Generation(1), rollout: None, ..begun.clone() }).await;
+        let rollout = table(2, &server.url(), &server.url(), (0, 0));
+        bench.route(&RoutingTable { generation: Generation(1), rollout: None, ..rollout.clone() }).await;
         for _ in 0..2 {
             assert_eq!(bench.infer(&[]).await.status, StatusCode::OK);
         }
-        bench.route(&begun).await;
+        bench.route(&rollout).await;
         let got = bench.infer(&[]).await;
         let found = bench.predictions(without + 1).await;
         let last = found.iter().filter(|found| found.request_id.as_str() == got.header("x-prediction-id"));

@@ -1,29 +1,30 @@
-//! Upstreams that hang, refuse, break off or talk nonsense: a clear answer, exactly one event per version, and the next call works.
+//! Upstreams that hang, refuse, abort or send invalid answers: the caller gets a clear answer, each version exactly one event, and the next
+//! call works.
 
 use http::StatusCode;
 use serin_schemas::records::{Arm, Assignment, Prediction};
 
 use crate::{
     harness::{Bench, Got, config, eventually, table},
-    upstreams::{Says, Server, nobody, raw},
+    upstreams::{Reply, Server, raw, unused_address},
 };
 
-/// One call to a canary at `address` that takes everything.
+/// One call to a canary at `address` that gets all traffic.
 async fn canary_at(address: std::net::SocketAddr, fallback: bool) -> (Got, Vec<Prediction>) {
-    let stable = Server::start(Says::probability("0.1")).await;
+    let stable = Server::start(Reply::probability("0.1")).await;
     let bench = Bench::start(config()).await;
     let mut split = table(1, &stable.url(), &format!("http://{address}"), (10_000, 0));
     split.fallback = fallback;
     bench.route(&split).await;
     let got = bench.infer(&[]).await;
     let predictions = bench.predictions(if fallback { 2 } else { 1 }).await;
-    // The pipeline goes on: the next table works at once.
+    // The router continues: the next table works immediately.
     bench.route(&table(2, &stable.url(), &stable.url(), (0, 0))).await;
     assert_eq!(bench.infer(&[]).await.status, StatusCode::OK);
     (got, predictions)
 }
 
-/// Without fallback: the status and cause, and one event that says the same.
+/// Without fallback: the status and cause of the answer, and one event with the same cause.
 async fn check(address: std::net::SocketAddr, status: StatusCode, cause: &str) -> Prediction {
     let (got, predictions) = canary_at(address, false).await;
     assert_eq!(got.status, status);
@@ -42,7 +43,7 @@ async fn check(address: std::net::SocketAddr, status: StatusCode, cause: &str) -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_refuses() {
-    assert_eq!(check(nobody().await, StatusCode::BAD_GATEWAY, "connect").await.status, None);
+    assert_eq!(check(unused_address().await, StatusCode::BAD_GATEWAY, "connect").await.status, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,7 +53,7 @@ async fn an_upstream_that_hangs_before_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upstream_that_hangs_inside_of_its_answer() {
+async fn an_upstream_that_hangs_in_the_middle_of_its_answer() {
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nhalf";
     check(raw(answer, true).await, StatusCode::GATEWAY_TIMEOUT, "timeout").await;
 }
@@ -77,19 +78,19 @@ async fn an_upstream_that_breaks_off_a_stream() {
     bench.route(&table(1, &url, &url, (0, 0))).await;
     let uri = format!("http://{}/v2/models/flights/infer", bench.router.data_addr());
     let request = http::Request::post(uri).body(http_body_util::Full::from("{}")).unwrap();
-    // The head may or may not make it before the connection breaks; a whole answer never does.
+    // The head may or may not arrive before the connection breaks; a complete answer never does.
     let whole = match bench.client.request(request).await {
         Ok(response) => response.into_body().collect().await.is_ok(),
         Err(_) => false,
     };
-    assert!(!whole, "the caller must see that the answer is not whole");
+    assert!(!whole, "the caller must see that the answer is incomplete");
     assert_eq!(bench.predictions(1).await[0].error.as_deref(), Some("truncated"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_of_the_upstream_is_passed_on() {
     for (status, error) in [(503, Some("status_503")), (422, None)] {
-        let server = Server::start(Says { status, ..Says::ok(r#"{"detail":"x"}"#) }).await;
+        let server = Server::start(Reply { status, ..Reply::ok(r#"{"detail":"x"}"#) }).await;
         let (got, predictions) = canary_at(server.address, false).await;
         assert_eq!(got.status.as_u16(), status);
         assert_eq!(got.json()["detail"], "x");
@@ -100,15 +101,15 @@ async fn a_status_of_the_upstream_is_passed_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_nobody_can_use() {
+async fn unusable_answers() {
     for (body, reason) in [
-        (Says::probability("NaN"), "nan"),
-        (Says::probability("null"), "null"),
-        (Says::probability("7"), "out_of_range"),
-        (Says::probability(""), "empty"),
-        (Says::ok(r#"{"outputs":[]}"#), "missing"),
-        (Says::ok("<html>oops</html>"), "html"),
-        (Says::ok(""), "empty"),
+        (Reply::probability("NaN"), "nan"),
+        (Reply::probability("null"), "null"),
+        (Reply::probability("7"), "out_of_range"),
+        (Reply::probability(""), "empty"),
+        (Reply::ok(r#"{"outputs":[]}"#), "missing"),
+        (Reply::ok("<html>oops</html>"), "html"),
+        (Reply::ok(""), "empty"),
     ] {
         let server = Server::start(body.clone()).await;
         let (got, predictions) = canary_at(server.address, false).await;
@@ -119,9 +120,10 @@ async fn answers_that_nobody_can_use() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_canary_call_may_be_answered_by_stable() {
-    let failing = Server::start(Says { status: 500, ..Says::ok("{}") }).await;
+    let failing = Server::start(Reply { status: 500, ..Reply::ok("{}") }).await;
     let half = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nhalf", false).await;
-    for (address, cause) in [(nobody().await, "connect"), (half, "truncated"), (failing.address, "status_500")] {
+    for (address, cause) in [(unused_address().await, "connect"), (half, "truncated"), (failing.address, "status_500")]
+    {
         let (got, predictions) = canary_at(address, true).await;
         assert_eq!(got.status, StatusCode::OK);
         assert_eq!((got.header("x-model-version"), got.header("x-model-arm")), ("v1", "stable"));
@@ -134,7 +136,7 @@ async fn a_failed_canary_call_may_be_answered_by_stable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_who_leaves_is_one_event() {
+async fn a_call_whose_caller_disconnects_has_one_event() {
     use tokio::io::AsyncWriteExt as _;
     let hanging = raw(b"", true).await;
     let mut config = config();
@@ -149,7 +151,7 @@ async fn a_caller_who_leaves_is_one_event() {
         (bench.admin(http::Method::GET, "/tables", "").await.json()["in_flight"] == 1).then_some(())
     })
     .await;
-    let stable = Server::start(Says::probability("0.5")).await;
+    let stable = Server::start(Reply::probability("0.5")).await;
     bench.route(&table(2, &stable.url(), &stable.url(), (0, 0))).await;
     drop(caller);
     let found = bench.predictions(1).await;
@@ -157,7 +159,7 @@ async fn a_caller_who_leaves_is_one_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_calls_in_flight_are_turned_away() {
+async fn too_many_calls_in_flight_are_refused() {
     let hanging = raw(b"", true).await;
     let mut config = config();
     config.limits.in_flight = 1;
@@ -175,7 +177,7 @@ async fn too_many_calls_in_flight_are_turned_away() {
     .await;
     let got = bench.infer(&[]).await;
     assert_eq!(got.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(got.json()["error"], "too many calls are in flight; try again");
+    assert_eq!(got.json()["error"], "too many calls are in flight; retry");
     held.abort();
 }
 

@@ -1,4 +1,4 @@
-//! Slow, huge, broken: none of it costs a healthy request.
+//! Slow, huge and broken requests and answers must not affect healthy requests.
 
 use std::time::Duration;
 
@@ -16,34 +16,34 @@ use tokio::{
 
 use crate::{
     harness::{Bench, config, eventually, table},
-    upstreams::{ChannelBody, Says, Server, reset_after, streaming},
+    upstreams::{ChannelBody, Reply, Server, reset_after, streaming},
 };
 
 fn span(text: &str) -> serin_spec::units::Duration {
     serin_spec::units::Duration::parse(text).unwrap()
 }
 
-/// Reads until the other side closes; what came.
+/// Reads until the other side closes and returns the bytes read.
 async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
-    // A reset is an end too.
+    // A reset also ends the connection.
     let _ = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut text)).await.expect("it is cut");
     String::from_utf8_lossy(&text).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_loris_takes_no_place_for_long() {
-    let server = Server::start(Says::probability("0.1")).await;
+async fn slow_connections_are_closed_and_free_their_slots() {
+    let server = Server::start(Reply::probability("0.1")).await;
     let mut config = config();
     config.limits.connections = 8;
     config.timeouts.header = span("300ms");
     let bench = Bench::start(config).await;
-    // The harness holds a connection of its own here.
+    // The harness itself holds one connection.
     bench.route(&table(1, &server.url(), &server.url(), (0, 0))).await;
     let mut slow = Vec::new();
     for n in 0..20 {
         let mut stream = TcpStream::connect(bench.router.data_addr()).await.unwrap();
-        // Some say nothing at all, some begin a head, some a second one after a good request.
+        // Some send nothing at all, some start a head, some start a second one after a valid request.
         match n % 3 {
             0 => {}
             1 => stream.write_all(b"POST /v2/models/flights/infer HTTP/1.1\r\nx-slow: ").await.unwrap(),
@@ -58,7 +58,7 @@ async fn slow_loris_takes_no_place_for_long() {
         }
         slow.push(stream);
     }
-    // All places are taken, but not for long.
+    // All slots are taken, but only for a short time.
     assert_eq!(bench.infer(&[]).await.status, StatusCode::OK);
     for mut stream in slow {
         read_to_end(&mut stream).await;
@@ -67,8 +67,8 @@ async fn slow_loris_takes_no_place_for_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_upload_holds_no_place_and_is_nobodys_failure() {
-    let server = Server::start(Says::probability("0.1")).await;
+async fn a_slow_upload_takes_no_slot_and_is_not_a_failure_of_the_version() {
+    let server = Server::start(Reply::probability("0.1")).await;
     let mut config = config();
     config.limits.in_flight = 1;
     config.timeouts.request = span("400ms");
@@ -77,11 +77,11 @@ async fn a_slow_upload_holds_no_place_and_is_nobodys_failure() {
     let mut slow = TcpStream::connect(bench.router.data_addr()).await.unwrap();
     let head = "POST /v2/models/flights/infer HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{";
     slow.write_all(head.as_bytes()).await.unwrap();
-    assert_eq!(bench.infer(&[]).await.status, StatusCode::OK, "the only place is free");
+    assert_eq!(bench.infer(&[]).await.status, StatusCode::OK, "the only slot is free");
     let answer = read_to_end(&mut slow).await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 
-    // A large body is on its way to the server already when it stops.
+    // A large body is already being sent to the server when it stops.
     let mut large = TcpStream::connect(bench.router.data_addr()).await.unwrap();
     let head = "POST /v2/models/flights/infer HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n{";
     large.write_all(head.as_bytes()).await.unwrap();
@@ -92,8 +92,8 @@ async fn a_slow_upload_holds_no_place_and_is_nobodys_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trickle_that_never_pauses_ends_all_the_same() {
-    let server = Server::start(Says::probability("0.1")).await;
+async fn an_upload_in_tiny_chunks_times_out() {
+    let server = Server::start(Reply::probability("0.1")).await;
     let mut config = config();
     config.timeouts.upload = span("500ms");
     let bench = Bench::start(config).await;
@@ -109,7 +109,7 @@ async fn a_trickle_that_never_pauses_ends_all_the_same() {
                 break;
             }
             () = tokio::time::sleep(Duration::from_millis(20)) => {
-                // The router may have closed its side by now.
+                // The router may have closed its side already.
                 let _ = slow.write_all(b" ").await;
             }
         }
@@ -118,8 +118,8 @@ async fn a_trickle_that_never_pauses_ends_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_who_does_not_read_is_cut() {
-    let huge = Server::start(Says::ok(vec![b'x'; 32 << 20])).await;
+async fn a_caller_that_does_not_read_is_disconnected() {
+    let huge = Server::start(Reply::ok(vec![b'x'; 32 << 20])).await;
     let mut config = config();
     config.timeouts.send = span("300ms");
     let bench = Bench::start(config).await;
@@ -132,21 +132,21 @@ async fn a_caller_who_does_not_read_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_connection_is_closed_in_good_order_and_not_before() {
+async fn an_idle_connection_is_closed_after_its_timeout() {
     let mut config = config();
     config.timeouts.header = span("100ms");
     config.timeouts.keep_alive = span("700ms");
     let bench = Bench::start(config).await;
     let mut idle = TcpStream::connect(bench.router.data_addr()).await.unwrap();
-    let began = std::time::Instant::now();
+    let started = std::time::Instant::now();
     idle.write_all(b"GET /v2/health/live HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     let text = read_to_end(&mut idle).await;
     assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with('}'), "{text}");
-    assert!(began.elapsed() >= Duration::from_millis(700), "idle is no slow head");
+    assert!(started.elapsed() >= Duration::from_millis(700), "an idle connection is not a slow head");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_a_head_behind_a_request_holds_its_connection_no_longer_than_a_head_may_take() {
+async fn an_incomplete_head_after_a_request_has_the_timeout_of_a_head() {
     let mut config = config();
     config.timeouts.header = span("200ms");
     config.timeouts.keep_alive = span("10m");
@@ -162,9 +162,9 @@ async fn half_a_head_behind_a_request_holds_its_connection_no_longer_than_a_head
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_http2_stream_that_nobody_reads_holds_up_no_other() {
-    let huge = Server::start(Says::ok(vec![b'x'; 8 << 20])).await;
-    let quick = Server::start(Says::probability("0.1")).await;
+async fn an_unread_http2_stream_does_not_block_others() {
+    let huge = Server::start(Reply::ok(vec![b'x'; 8 << 20])).await;
+    let quick = Server::start(Reply::probability("0.1")).await;
     let bench = Bench::start(config()).await;
     let h2c = |server: &Server| format!("h2c://{}", server.address);
     bench.route(&table(1, &h2c(&quick), &h2c(&huge), (0, 0))).await;
@@ -186,14 +186,18 @@ async fn one_http2_stream_that_nobody_reads_holds_up_no_other() {
         assert!(answer.into_body().collect().await.is_ok());
     }
     for answer in unread {
-        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), 8 << 20, "and is whole in the end");
+        assert_eq!(
+            answer.into_body().collect().await.unwrap().to_bytes().len(),
+            8 << 20,
+            "the answer is complete in the end"
+        );
     }
     bench.predictions(30).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_of_100_mb_passes_if_it_may_and_is_refused_if_not() {
-    let server = Server::start(Says::probability("0.1")).await;
+async fn a_body_of_100_mb_passes_or_is_refused_depending_on_the_limit() {
+    let server = Server::start(Reply::probability("0.1")).await;
     for (limit, status) in [(200 << 20, StatusCode::OK), (64 << 20, StatusCode::PAYLOAD_TOO_LARGE)] {
         let mut config = config();
         config.limits.body = limit;
@@ -225,7 +229,7 @@ async fn a_flood_of_headers_over_http2_is_refused() {
     for n in 0..2000 {
         flood = flood.header(format!("x-{n}"), "y".repeat(100));
     }
-    // Some way of saying no: the status, or the end of the stream or connection.
+    // The refusal may be the status, or the end of the stream or connection.
     let refused = client.request(flood.body(Full::default()).unwrap()).await;
     assert!(refused.is_err() || refused.unwrap().status() == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     let good = client.request(Request::get(&uri).body(Full::default()).unwrap()).await.unwrap();
@@ -233,7 +237,7 @@ async fn a_flood_of_headers_over_http2_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upstream_that_resets_mid_stream_costs_only_its_own_caller() {
+async fn an_upstream_that_resets_mid_stream_affects_only_its_own_caller() {
     let broken = reset_after(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
     let (steady, send) = streaming().await;
     let bench = Bench::start(config()).await;
@@ -250,7 +254,7 @@ async fn an_upstream_that_resets_mid_stream_costs_only_its_own_caller() {
         Ok(answer) => answer.into_body().collect().await.is_ok(),
         Err(_) => false,
     };
-    assert!(!whole, "a reset is no end");
+    assert!(!whole, "a reset is not a normal end");
     send.send(Bytes::from_static(b"still here")).unwrap();
     drop(send);
     assert_eq!(steady.into_body().collect().await.unwrap().to_bytes(), "still here");

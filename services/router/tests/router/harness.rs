@@ -1,4 +1,4 @@
-//! A router, its log and a client, and waiting for conditions instead of sleeping.
+//! A router with its log and a client, and helpers that wait for conditions instead of sleeping.
 
 use std::{
     net::SocketAddr,
@@ -33,7 +33,7 @@ use serin_stream::{
 };
 use serin_topology::{Cleanup, TopicSpec};
 
-/// Partitions of `events` in tests.
+/// Number of partitions of `events` in tests.
 pub(crate) const PARTITIONS: i32 = 3;
 
 /// Longest wait for a condition.
@@ -87,7 +87,7 @@ pub(crate) struct Bench {
     _folder: Option<tempfile::TempDir>,
 }
 
-/// What is answered.
+/// An answer.
 #[derive(Debug)]
 pub(crate) struct Got {
     pub(crate) status: StatusCode,
@@ -131,7 +131,7 @@ impl Bench {
         Self::on(log(), config).await
     }
 
-    /// A router on this log, with a folder of its own unless the configuration names one.
+    /// Starts a router on this log, with its own folder unless the configuration names one.
     pub(crate) async fn on(log: SimLog, config: Config) -> Self {
         Self::with(log, config, TimeSource::system()).await
     }
@@ -176,11 +176,11 @@ impl Bench {
         self.send(self.router.admin_addr(), request, body.to_owned()).await
     }
 
-    /// Puts a table on the log and waits until the router uses it.
+    /// Writes a table to the log and waits until the router has applied it.
     pub(crate) async fn route(&self, table: &RoutingTable) {
         put(&self.log, table);
         let wanted = (table.generation.0, table.lease_seq);
-        eventually("the table is used", async || {
+        eventually("the table is applied", async || {
             let got = self.admin(Method::GET, "/tables", "").await.json();
             let tables = got["tables"].as_array().unwrap();
             let table = tables.iter().find(|found| found["model"] == table.model.as_str())?;
@@ -201,14 +201,14 @@ impl Bench {
     }
 }
 
-/// A routing record on the log.
+/// Writes a routing record to the log.
 pub(crate) fn put(log: &SimLog, table: &RoutingTable) {
     let envelope = Envelope { id: "t", source: "/controller", subject: "", time: EventTime(0) };
     let headers = envelope::headers::<RoutingTable>(&envelope);
     put_raw(log, table.model.as_str(), Some(codec::encode(table).unwrap().into()), headers);
 }
 
-/// Anything on `routing`.
+/// Writes any record to `routing`.
 pub(crate) fn put_raw(log: &SimLog, key: &str, value: Option<Bytes>, headers: record::Headers) {
     let key = Bytes::copy_from_slice(key.as_bytes());
     let writer = log.writer(10).unwrap();
@@ -242,13 +242,13 @@ pub(crate) fn table(generation: i64, stable: &str, canary: &str, shares: (i32, i
     }
 }
 
-/// The same with a shadow `v3` that takes this share.
+/// Adds a shadow `v3` with this share.
 pub(crate) fn with_shadow(mut table: RoutingTable, url: &str, share: i32) -> RoutingTable {
     table.routes.push(Route { version: "v3".into(), arm: Arm::Shadow, share, url: Some(url.to_owned()) });
     table
 }
 
-/// What is on `events`: per partition, in order.
+/// The records of `events`: per partition, in order.
 pub(crate) struct Events(pub(crate) Vec<Vec<EventRecord>>);
 
 impl Events {
@@ -278,7 +278,7 @@ impl Events {
     }
 }
 
-/// All statuses of routers.
+/// All status reports of routers.
 pub(crate) fn statuses(log: &SimLog) -> Vec<(i32, RouterStatus)> {
     decoded(log, "router-status")
 }
@@ -291,7 +291,7 @@ pub(crate) fn decoded<R: Record>(log: &SimLog, topic: &str) -> Vec<(i32, R)> {
         .collect()
 }
 
-/// Everything on a topic.
+/// All records of a topic.
 pub(crate) fn read(log: &SimLog, topic: &str) -> Vec<record::Record> {
     let places: Vec<_> = (0..PARTITIONS)
         .map(|partition| (TopicPartition::new(&log.full_name(topic), partition), Start::Beginning))

@@ -1,4 +1,4 @@
-//! What path, method and head of a request say: names of models, other predictions, browsers, odd heads.
+//! Path, method and head of a request: names of models, other predictions, browsers, malformed heads.
 
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
@@ -8,10 +8,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::{
     harness::{Bench, config, eventually},
     requests::{chat, plain, servers},
-    upstreams::{Says, Server},
+    upstreams::{Reply, Server},
 };
 
-/// Sends bytes as they are; what comes back until the connection ends.
+/// Sends bytes unchanged and returns what is received until the connection ends.
 async fn raw(bench: &Bench, bytes: &[u8]) -> String {
     let mut stream = tokio::net::TcpStream::connect(bench.router.data_addr()).await.unwrap();
     stream.write_all(bytes).await.unwrap();
@@ -22,7 +22,7 @@ async fn raw(bench: &Bench, bytes: &[u8]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_with_slashes_and_colons_are_found_in_paths() {
-    let server = Server::start(Says::ok("{}")).await;
+    let server = Server::start(Reply::ok("{}")).await;
     let mut config = config();
     let model: ModelConfig = serde_json::from_value(json!({"stable": "v1", "versions": {"v1": server.url()}})).unwrap();
     for name in ["org/model", "llama3:8b", "a-b", "modèle", "org", "my model"] {
@@ -48,7 +48,7 @@ async fn names_with_slashes_and_colons_are_found_in_paths() {
         let got = bench.post(path, &[("x-prediction-id", &format!("p{place}"))], "{}").await;
         assert_eq!((got.status, got.header("x-model-version")), (StatusCode::OK, "v1"), "{path}: {got:?}");
         if !path.contains("versions") {
-            assert_eq!(server.seen().last().unwrap().path, *path, "it goes on as it came");
+            assert_eq!(server.seen().last().unwrap().path, *path, "the path is unchanged");
         }
     }
     let predictions = bench.predictions(paths.len()).await;
@@ -56,21 +56,21 @@ async fn names_with_slashes_and_colons_are_found_in_paths() {
         let found = predictions.iter().find(|found| found.request_id.as_str() == format!("p{place}")).unwrap();
         assert_eq!(found.model.as_str(), *model, "{path}");
     }
-    let got = bench.post("/v2/models/nobody/knows/infer", &[], "{}").await;
-    assert!(got.json()["error"].as_str().unwrap().contains("\"nobody/knows\""), "{got:?}");
-    // A name that is there and not known is refused, also when it is not ASCII.
+    let got = bench.post("/v2/models/not/known/infer", &[], "{}").await;
+    assert!(got.json()["error"].as_str().unwrap().contains("\"not/known\""), "{got:?}");
+    // An unknown name is refused, also if it is not ASCII.
     let got = bench.post("/v1/embeddings", &[("x-serin-model", "modèle")], "{}").await;
     assert_eq!((got.status, got.header("x-model-version")), (StatusCode::OK, "v1"));
     let got = bench.post("/v2/models/org/infer", &[("x-model-version", "vé")], "{}").await;
     assert_eq!(got.status, StatusCode::NOT_FOUND);
 }
 
-/// Ids that the router lists can be asked for, whatever the servers know of them.
+/// Every listed model id can be requested, even if the servers do not know it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_is_listed_is_there() {
-    let mut says = Says::ok(r#"{"detail":"Not Found"}"#);
-    says.status = 404;
-    let server = Server::start(says).await;
+async fn a_listed_model_can_be_requested() {
+    let mut reply = Reply::ok(r#"{"detail":"Not Found"}"#);
+    reply.status = 404;
+    let server = Server::start(reply).await;
     let bench = Bench::start(chat(&server)).await;
     let get = async |path: &str| bench.send(bench.router.data_addr(), Request::get(path), "").await;
     let listed = get("/v1/models").await.json();
@@ -81,13 +81,13 @@ async fn a_model_that_is_listed_is_there() {
             assert_eq!((got.status, got.json()), (StatusCode::OK, model.clone()), "{root} {id}");
         }
     }
-    assert_eq!(get("/v1/models/nobody").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(get("/v1/models/missing").await.status, StatusCode::NOT_FOUND);
 }
 
 /// Every `POST` that names a known model is a prediction.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_predictions_are_recognized() {
-    let server = Server::start(Says::ok("{}")).await;
+    let server = Server::start(Reply::ok("{}")).await;
     let bench = Bench::start(chat(&server)).await;
     let body = r#"{"query":"q","documents":["a"],"model":"chat"}"#;
     let paths = [
@@ -110,18 +110,18 @@ async fn other_predictions_are_recognized() {
     assert_eq!((got.status, got.header("x-model-version")), (StatusCode::OK, "v1"));
     let predictions = bench.predictions(paths.len() + 1).await;
     assert_eq!(predictions.iter().filter(|found| found.model.as_str() == "org/model").count(), 1);
-    assert!(predictions.iter().all(|found| found.error.is_none()), "no answer of these is held for a broken chat");
-    // What names no model is refused with a sentence.
+    assert!(predictions.iter().all(|found| found.error.is_none()), "these answers are not treated as failed chats");
+    // A request that names no model is refused with an explanation.
     for (path, body) in [("/v1/rerank", "{}"), ("/invocations", ""), ("/v1/audio/transcriptions", "x")] {
         let got = plain(&bench, path, &[], body).await;
         assert_eq!(got.status, StatusCode::NOT_FOUND, "{path}");
-        assert!(String::from_utf8_lossy(&got.body).contains("no model is named"), "{got:?}");
+        assert!(String::from_utf8_lossy(&got.body).contains("the request names no model"), "{got:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn browsers_other_methods_and_heads() {
-    let server = Server::start(Says::ok("{}").with("access-control-allow-origin", "*")).await;
+    let server = Server::start(Reply::ok("{}").with("access-control-allow-origin", "*")).await;
     let bench = Bench::start(chat(&server)).await;
     let send = async |method: Method, path: &str, origin: bool| {
         let mut request = Request::builder().method(method).uri(path);
@@ -140,7 +140,7 @@ async fn browsers_other_methods_and_heads() {
         assert_eq!(got.header("access-control-allow-headers"), "content-type, authorization");
     }
     let got = send(Method::OPTIONS, "/v2/models/chat/infer", true).await;
-    assert_eq!((got.status, server.calls()), (StatusCode::OK, 1), "its server says");
+    assert_eq!((got.status, server.calls()), (StatusCode::OK, 1), "the model's server answers");
     for method in [Method::GET, Method::PUT] {
         let got = send(method, "/v1/chat/completions", false).await;
         assert_eq!((got.status, got.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "POST, OPTIONS"));
@@ -150,20 +150,20 @@ async fn browsers_other_methods_and_heads() {
     }
 }
 
-/// A request that somebody between could read in another way is refused.
+/// A request that an intermediary could parse differently is refused.
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_heads_are_refused() {
-    let server = Server::start(Says::ok("{}")).await;
+async fn malformed_heads_are_refused() {
+    let server = Server::start(Reply::ok("{}")).await;
     let bench = Bench::start(chat(&server)).await;
     let request = |host: &str, end: &str| {
         format!("POST /v2/models/chat/infer HTTP/1.1{end}{host}content-length: 2{end}connection: close{end}{end}{{}}")
     };
     assert!(raw(&bench, request("host: a\r\n", "\r\n").as_bytes()).await.starts_with("HTTP/1.1 200"));
     for (bytes, sentence) in [
-        (request("", "\r\n"), "has one Host header, and this one has 0"),
+        (request("", "\r\n"), "exactly one Host header, but this one has 0"),
         (request("host: a\r\nhost: b\r\n", "\r\n"), "this one has 2"),
-        (request("host: a\n", "\n"), "line feed alone"),
-        (request("host: a\n", "\r\n"), "line feed alone"),
+        (request("host: a\n", "\n"), "bare line feed"),
+        (request("host: a\n", "\r\n"), "bare line feed"),
     ] {
         let answer = raw(&bench, bytes.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(sentence), "{answer}");
@@ -173,12 +173,12 @@ async fn odd_heads_are_refused() {
     assert_eq!(server.calls(), 2);
 }
 
-/// Whoever ends its side of the connection after the request still gets its answer; who closes it has left.
+/// A caller that closes its sending side after the request still gets its answer; a caller that closes the connection has left.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_ends_its_side_gets_its_answer() {
-    let mut says = Says::ok("{}");
-    says.delay = std::time::Duration::from_millis(150);
-    let server = Server::start(says).await;
+async fn a_caller_that_closes_its_sending_side_gets_its_answer() {
+    let mut reply = Reply::ok("{}");
+    reply.delay = std::time::Duration::from_millis(150);
+    let server = Server::start(reply).await;
     let bench = Bench::start(chat(&server)).await;
     let call = async |id: &str| {
         let mut stream = tokio::net::TcpStream::connect(bench.router.data_addr()).await.unwrap();
@@ -202,7 +202,7 @@ async fn a_caller_that_ends_its_side_gets_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_for_a_version_outside_of_the_table_is_told_so() {
+async fn the_answer_of_a_version_outside_the_table_names_the_arm_pinned() {
     let servers = servers().await;
     let mut config = config();
     let versions: Value = json!({"v1": servers.0.url(), "v2": servers.1.url()});

@@ -1,5 +1,5 @@
-//! Callers who leave, in every way in which a caller can. It is never the version's fault; and a server that breaks off is never
-//! the caller's.
+//! Callers that disconnect, in all possible ways. This never counts against the version. A server that aborts counts against its version,
+//! never as a disconnected caller.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,10 +18,10 @@ use tokio::{
 
 use crate::{
     harness::{Bench, config, eventually, table},
-    upstreams::{Says, Server, streaming},
+    upstreams::{Reply, Server, streaming},
 };
 
-/// All calls to a canary at this address. No rule looks into requests: the router passes an upload on as it comes.
+/// Routes all calls to a canary at this address. No rule reads requests, so the router passes uploads on as they arrive.
 async fn route(bench: &Bench, to: SocketAddr) {
     let mut split = table(1, &format!("http://{to}"), &format!("http://{to}"), (10_000, 0));
     split.outputs = "[]".into();
@@ -29,7 +29,7 @@ async fn route(bench: &Bench, to: SocketAddr) {
     bench.route(&split).await;
 }
 
-/// A router in front of one server, patient with both sides.
+/// A router in front of one server, with long timeouts on both sides.
 async fn router(to: SocketAddr) -> Bench {
     let mut config = config();
     for timeout in [&mut config.timeouts.first_byte, &mut config.timeouts.idle] {
@@ -40,7 +40,7 @@ async fn router(to: SocketAddr) -> Bench {
     bench
 }
 
-/// A server that reads a head, writes these bytes, and then does with the connection what `then` says.
+/// A server that reads a head, writes these bytes, and then handles the connection with `then`.
 async fn server<F: Future<Output = ()> + Send + 'static>(
     answer: &'static [u8],
     then: impl Fn(TcpStream) -> F + Send + Sync + 'static,
@@ -63,7 +63,7 @@ async fn server<F: Future<Output = ()> + Send + 'static>(
     address
 }
 
-/// Until the other side closes.
+/// Reads until the other side closes.
 async fn hang(mut stream: TcpStream) {
     let mut rest = vec![0; 65536];
     while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
@@ -79,7 +79,7 @@ async fn caller(bench: &Bench, request: &str) -> TcpStream {
     caller
 }
 
-/// Reads until these bytes have come.
+/// Reads until these bytes have been received.
 async fn read_until(caller: &mut TcpStream, end: &[u8]) -> Vec<u8> {
     let mut all = Vec::new();
     while !all.windows(end.len()).any(|part| part == end) {
@@ -100,7 +100,7 @@ fn check(found: &Prediction, outcome: Outcome, cause: Option<&str>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn before_and_after_the_head() {
+async fn a_caller_may_disconnect_before_and_after_the_head() {
     let bench = router(server(b"", hang).await).await;
     let caller_before = caller(&bench, CALL).await;
     eventually("it is in flight", async || {
@@ -110,7 +110,7 @@ async fn before_and_after_the_head() {
     drop(caller_before);
     check(&one(&bench).await, Outcome::Cancelled, Some("client_closed"));
 
-    // The head tells which arm answers: who leaves then must not hurt it.
+    // The head names the arm that answers. A caller that then disconnects must not count against it.
     let bench = router(server(HALF, hang).await).await;
     let mut after = caller(&bench, CALL).await;
     let head = read_until(&mut after, b"{\"a\"").await;
@@ -120,7 +120,7 @@ async fn before_and_after_the_head() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn by_resetting_a_stream_or_a_connection() {
+async fn a_caller_may_reset_a_stream_or_a_connection() {
     for http2 in [true, false] {
         let bench = router(server(HALF, hang).await).await;
         let client: Client<HttpConnector, Full<Bytes>> =
@@ -128,7 +128,7 @@ async fn by_resetting_a_stream_or_a_connection() {
         let uri = format!("http://{}/v2/models/flights/infer", bench.router.data_addr());
         let mut answer = client.request(Request::post(uri).body(Full::from("{}")).unwrap()).await.unwrap();
         assert!(answer.frame().await.unwrap().is_ok());
-        // Over HTTP/2 this resets the stream, and the connection stays.
+        // Over HTTP/2 this resets the stream, and the connection stays open.
         drop(answer);
         check(&one(&bench).await, Outcome::Cancelled, Some("client_closed"));
     }
@@ -141,10 +141,10 @@ async fn by_resetting_a_stream_or_a_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_the_middle_of_an_upload() {
+async fn a_caller_may_disconnect_in_the_middle_of_an_upload() {
     let upload = "POST /v2/models/flights/infer HTTP/1.1\r\nhost: a\r\ncontent-length: 500000\r\n\r\n";
     for answer in [&b""[..], HALF] {
-        // A server that gets half a request breaks off too.
+        // A server that receives an incomplete request aborts too.
         let bench = router(server(answer, hang).await).await;
         let mut caller = caller(&bench, upload).await;
         caller.write_all(&vec![b' '; 200_000]).await.unwrap();
@@ -162,7 +162,7 @@ async fn in_the_middle_of_an_upload() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn by_not_sending_a_request_to_its_end() {
+async fn a_caller_may_stop_sending_its_request() {
     let mut config = config();
     config.timeouts.request = serin_spec::units::Duration::parse("200ms").unwrap();
     let address = server(HALF, hang).await;
@@ -174,20 +174,20 @@ async fn by_not_sending_a_request_to_its_end() {
     check(&one(&bench).await, Outcome::Cancelled, Some("client_slow"));
 }
 
-/// The server gives up because nobody takes its answer. The caller knows the arm by then.
+/// The server aborts because its answer is not read. The caller already knows the arm.
 #[tokio::test(flavor = "multi_thread")]
-async fn by_not_taking_the_answer() {
+async fn a_caller_may_not_read_the_answer() {
     static LARGE: &[u8] = &[b'x'; 16 << 20];
     let gave_up = std::sync::Arc::new(tokio::sync::Notify::new());
-    let tell = std::sync::Arc::clone(&gave_up);
+    let notify = std::sync::Arc::clone(&gave_up);
     let give_up = move |mut stream: TcpStream| {
-        let tell = std::sync::Arc::clone(&tell);
+        let notify = std::sync::Arc::clone(&notify);
         async move {
-            // What fits into no buffer is not taken.
+            // Bytes that exceed all buffers are not read.
             let _ = tokio::time::timeout(Duration::from_millis(1500), stream.write_all(LARGE)).await;
             stream.set_zero_linger().unwrap();
             drop(stream);
-            tell.notify_one();
+            notify.notify_one();
         }
     };
     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n";
@@ -201,7 +201,7 @@ async fn by_not_taking_the_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_answer_has_said_how_it_ends() {
+async fn a_caller_may_disconnect_after_the_answer_has_reported_its_end() {
     let chunk = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
     let error = "data: {\"error\":{\"message\":\"boom\"}}\n\n";
     for (last, outcome, cause) in [
@@ -226,7 +226,7 @@ async fn when_the_answer_has_said_how_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn by_a_deadline_that_the_caller_set() {
+async fn a_caller_may_set_a_deadline() {
     for (timeout, code, outcome, cause) in [
         (Some("1m"), "4", Outcome::Cancelled, "deadline"),
         (Some("1m"), "1", Outcome::Cancelled, "deadline"),
@@ -235,8 +235,8 @@ async fn by_a_deadline_that_the_caller_set() {
         (None, "4", Outcome::Failed, "grpc_deadline_exceeded"),
         (Some("1m"), "13", Outcome::Failed, "grpc_internal"),
     ] {
-        let says = Says { delay: Duration::from_millis(20), ..Says::grpc("", code) };
-        let bench = router(Server::start(says).await.address).await;
+        let reply = Reply { delay: Duration::from_millis(20), ..Reply::grpc("", code) };
+        let bench = router(Server::start(reply).await.address).await;
         let client: Client<HttpConnector, Full<Bytes>> =
             Client::builder(TokioExecutor::new()).http2_only(true).build_http();
         let uri = format!("http://{}/inference.GRPCInferenceService/ModelInfer", bench.router.data_addr());
@@ -251,9 +251,9 @@ async fn by_a_deadline_that_the_caller_set() {
     }
 }
 
-/// The server breaks off while its caller waits, or sends: that is the server's doing.
+/// The server aborts while its caller waits or sends: this counts against the version.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_breaks_off_has_failed() {
+async fn a_server_that_aborts_has_failed() {
     let close = |stream: TcpStream| async move { drop(stream) };
     let reset = |stream: TcpStream| async move { stream.set_zero_linger().unwrap() };
     let upload = "POST /v2/models/flights/infer HTTP/1.1\r\nhost: a\r\ncontent-length: 500000\r\n\r\n";

@@ -1,6 +1,6 @@
-//! The router from outside: real upstreams on loopback, a log in memory, real requests.
+//! Tests of the router from outside: real upstreams on loopback, an in-memory log, real requests.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a failing test should panic where it fails")]
 
 mod answers;
 mod doors;

@@ -1,4 +1,4 @@
-//! Mirrors: recorded, never returned, never waited for; examples of pairs.
+//! Mirrors: their answers are recorded, never returned and never waited for; examples of pairs.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use serin_schemas::records::{Arm, Capture, Prediction};
 
 use crate::{
     harness::{Bench, Events, config, decoded, eventually, table, with_shadow},
-    upstreams::{Says, Server},
+    upstreams::{Reply, Server},
 };
 
-async fn three(shadow: Says) -> (Server, Server, Server) {
-    let stable = Server::start(Says::probability("0.1")).await;
-    (stable, Server::start(Says::probability("0.9")).await, Server::start(shadow).await)
+async fn three(shadow: Reply) -> (Server, Server, Server) {
+    let stable = Server::start(Reply::probability("0.1")).await;
+    (stable, Server::start(Reply::probability("0.9")).await, Server::start(shadow).await)
 }
 
 fn shadows(predictions: &[Prediction]) -> Vec<Prediction> {
@@ -21,12 +21,16 @@ fn shadows(predictions: &[Prediction]) -> Vec<Prediction> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shadow_gets_a_copy_and_its_answer_is_recorded_under_the_same_id() {
-    let (stable, canary, shadow) = three(Says::probability("0.7")).await;
+    let (stable, canary, shadow) = three(Reply::probability("0.7")).await;
     let bench = Bench::start(config()).await;
     bench.route(&with_shadow(table(1, &stable.url(), &canary.url(), (0, 10_000)), &shadow.url(), 10_000)).await;
     for _ in 0..10 {
         let got = bench.infer(&[]).await;
-        assert_eq!((got.header("x-model-version"), got.status), ("v1", StatusCode::OK), "its answer is for nobody");
+        assert_eq!(
+            (got.header("x-model-version"), got.status),
+            ("v1", StatusCode::OK),
+            "the shadow's answer is not returned"
+        );
     }
     let all = bench.predictions(20).await;
     let copies = shadows(&all);
@@ -43,8 +47,8 @@ async fn a_shadow_gets_a_copy_and_its_answer_is_recorded_under_the_same_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn copies_hold_their_share_and_pinned_calls_are_not_copied() {
-    let (stable, canary, shadow) = three(Says::probability("0.7")).await;
+async fn copies_match_their_share_and_pinned_calls_are_not_copied() {
+    let (stable, canary, shadow) = three(Reply::probability("0.7")).await;
     let bench = Bench::start(config()).await;
     bench.route(&with_shadow(table(1, &stable.url(), &canary.url(), (0, 10_000)), &shadow.url(), 2_500)).await;
     for _ in 0..400 {
@@ -62,32 +66,32 @@ async fn copies_hold_their_share_and_pinned_calls_are_not_copied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shadow_that_hangs_slows_nobody_and_is_capped() {
-    let slow = Says { delay: Duration::from_secs(30), ..Says::probability("0.7") };
+async fn a_shadow_that_hangs_does_not_slow_calls_and_is_capped() {
+    let slow = Reply { delay: Duration::from_secs(30), ..Reply::probability("0.7") };
     let (stable, canary, shadow) = three(slow).await;
     let bench = Bench::start(config()).await;
     let mut split = with_shadow(table(1, &stable.url(), &canary.url(), (0, 0)), &shadow.url(), 10_000);
     split.policy = r#"{"mirror":{"maxInFlight":3,"timeout":"200ms"}}"#.into();
     bench.route(&split).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     for _ in 0..50 {
         assert_eq!(bench.infer(&[]).await.status, StatusCode::OK);
     }
-    // Had each call waited for its copy, it would be 10 s.
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    // If each call waited for its copy, the calls would take 10 s.
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     let copies = eventually("the copies end at their timeout", async || {
         let found = Events::read(&bench.log).predictions();
         let copies = shadows(&found);
         (found.len() - copies.len() == 50 && copies.len() == shadow.calls()).then_some(copies)
     })
     .await;
-    assert!((3..50).contains(&copies.len()), "no more than three at a time: {}", copies.len());
+    assert!((3..50).contains(&copies.len()), "at most three at a time: {}", copies.len());
     assert!(copies.iter().all(|copy| copy.error.as_deref() == Some("timeout") && copy.status.is_none()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn further_shadows_are_told_of_but_belong_to_no_rollout() {
-    let (stable, canary, shadow) = three(Says::probability("0.7")).await;
+async fn further_shadows_are_reported_without_a_rollout() {
+    let (stable, canary, shadow) = three(Reply::probability("0.7")).await;
     let bench = Bench::start(config()).await;
     let mut split = with_shadow(table(1, &stable.url(), &canary.url(), (0, 10_000)), &shadow.url(), 10_000);
     split.policy = r#"{"shadows":[{"version":"v3","share":"100%"}]}"#.into();
@@ -99,8 +103,8 @@ async fn further_shadows_are_told_of_but_belong_to_no_rollout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pairs_that_disagree_are_kept_without_what_must_not_be() {
-    let (stable, canary, shadow) = three(Says::probability("0.7")).await;
+async fn pairs_that_disagree_are_kept_and_redacted() {
+    let (stable, canary, shadow) = three(Reply::probability("0.7")).await;
     let bench = Bench::start(config()).await;
     let mut split = with_shadow(table(1, &stable.url(), &canary.url(), (0, 10_000)), &shadow.url(), 10_000);
     split.policy = r#"{"capture":{"redact":["origin"],"perMinute":5,"maxBytes":400}}"#.into();
@@ -126,7 +130,7 @@ async fn pairs_that_disagree_are_kept_without_what_must_not_be() {
         example.live.body.as_ref().unwrap().contains("0.1") && example.shadow.body.as_ref().unwrap().contains("0.7")
     );
 
-    // Answers that agree are kept by chance only.
+    // Answers that agree are kept only at random.
     split.generation.0 = 2;
     split.routes[3].url = Some(stable.url());
     bench.route(&split).await;

@@ -1,4 +1,4 @@
-//! Names of routers: chosen where none is given, and lost loudly; and clocks that are off.
+//! Names of routers: default names, and the loss of a name; and clocks that are off.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn two_routers_without_a_name_are_two_writers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_router_without_a_name_has_the_same_after_a_restart() {
+async fn a_router_without_a_name_keeps_its_name_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let unnamed = Config { name: String::new(), data_dir: folder.path().to_owned(), ..config() };
     let log = log();
@@ -46,34 +46,34 @@ async fn a_router_without_a_name_has_the_same_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_router_that_lost_its_name_is_not_ready_says_why_and_no_longer_reports() {
+async fn a_router_that_lost_its_name_is_not_ready_gives_the_reason_and_no_longer_reports() {
     let older = Bench::start(config()).await;
     let newer = Bench::on(older.log.clone(), config()).await;
     let why = eventually("the older one notices", async || older.router.ready().err()).await;
-    assert!(why.contains("another process writes under its name, \"router-0\""), "{why}");
+    assert!(why.contains("another process writes under the router's name, \"router-0\""), "{why}");
     assert!(why.contains("`router.name`"), "{why}");
     assert_eq!(newer.router.ready(), Ok(()));
     let readyz = older.admin(Method::GET, "/readyz", "").await;
     assert_eq!(readyz.status, StatusCode::SERVICE_UNAVAILABLE);
-    // Callers are served while somebody takes it out; nothing that would be refused is written any more.
+    // It still serves callers until an operator removes it, but no longer writes records that would be refused.
     let own = |beat: &Heartbeat, newest: i64| beat.writer.incarnation < newest;
     let count = |newest| beats(&newer).iter().filter(|beat| own(beat, newest)).count();
     let newest = beats(&newer).iter().map(|beat| beat.writer.incarnation).max().unwrap();
     let before = count(newest);
     let all = beats(&newer).len();
-    eventually("the newer one goes on", async || (beats(&newer).len() > all + 30).then_some(())).await;
-    // One round of heartbeats may have been under way.
+    eventually("the newer one continues", async || (beats(&newer).len() > all + 30).then_some(())).await;
+    // One round of heartbeats may have been in progress.
     assert!(count(newest) <= before + crate::harness::PARTITIONS as usize);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_router_whose_clock_is_off_says_so_and_stays_ready() {
+async fn a_router_whose_clock_is_off_reports_it_and_stays_ready() {
     let machine = TimeSource::system();
     for (off_s, way) in [(-300, "behind"), (300, "ahead of")] {
         let time = TimeSource::manual(EventTime(machine.wall().0 + off_s * 1_000_000));
         let bench = Bench::with(log(), config(), time.clone()).await;
-        let line = eventually("its clock is named", async || {
-            // Its clock goes on, so that it reports.
+        let line = eventually("its clock is reported", async || {
+            // The clock must advance so that the router reports.
             time.advance(Duration::from_millis(20));
             let ready = bench.admin(Method::GET, "/readyz", "").await;
             assert_eq!(ready.status, StatusCode::OK);

@@ -1,4 +1,4 @@
-//! Every answer gets exactly one outcome, whatever its protocol.
+//! Every answer gets exactly one outcome, independent of its protocol.
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -11,7 +11,7 @@ use serin_schemas::records::{Arm, Outcome, Prediction};
 
 use crate::{
     harness::{Bench, config, table, with_shadow},
-    upstreams::{Says, Server},
+    upstreams::{Reply, Server},
 };
 
 const V2: &str = "/v2/models/flights/infer";
@@ -25,9 +25,9 @@ const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 const FOREIGN: &str = "/tensorflow.serving.PredictionService/Predict";
 
-/// One call without output rules to a canary that says this. The answer must pass unchanged.
-async fn call(path: &str, says: Says) -> Prediction {
-    let server = Server::start(says.clone()).await;
+/// One call without output rules to a canary with this reply. The answer must pass through unchanged.
+async fn call(path: &str, reply: Reply) -> Prediction {
+    let server = Server::start(reply.clone()).await;
     let bench = Bench::start(config()).await;
     let mut split = table(1, &server.url(), &server.url(), (10_000, 0));
     split.outputs = "[]".into();
@@ -42,14 +42,14 @@ async fn call(path: &str, says: Says) -> Prediction {
     let (head, body) = client.request(request.body(Full::from(body)).unwrap()).await.unwrap().into_parts();
     let got = body.collect().await.unwrap();
     let trailers = got.trailers().cloned().unwrap_or_default();
-    assert_eq!((head.status.as_u16(), &trailers), (says.status, &says.trailers), "{path}");
-    assert_eq!(got.to_bytes(), says.body, "{path}");
+    assert_eq!((head.status.as_u16(), &trailers), (reply.status, &reply.trailers), "{path}");
+    assert_eq!(got.to_bytes(), reply.body, "{path}");
     bench.predictions(1).await.remove(0)
 }
 
-pub(crate) async fn check(path: &str, says: Says, outcome: Outcome, cause: Option<&str>) {
-    let shown = format!("{path} {} {:?} {:?}", says.status, says.headers, says.body);
-    let found = call(path, says).await;
+pub(crate) async fn check(path: &str, reply: Reply, outcome: Outcome, cause: Option<&str>) {
+    let shown = format!("{path} {} {:?} {:?}", reply.status, reply.headers, reply.body);
+    let found = call(path, reply).await;
     assert_eq!(found.outcome, Some(outcome), "{shown}: {found:#?}");
     let causes = [found.error.as_deref(), found.invalid_output.as_deref(), found.unread.as_deref()];
     let place = match outcome {
@@ -62,15 +62,15 @@ pub(crate) async fn check(path: &str, says: Says, outcome: Outcome, cause: Optio
     }
 }
 
-pub(crate) fn json(body: impl Into<Bytes>) -> Says {
-    Says::ok(body)
+pub(crate) fn json(body: impl Into<Bytes>) -> Reply {
+    Reply::ok(body)
 }
 
-fn of_type(kind: &str, body: impl Into<Bytes>) -> Says {
-    Says::ok(body).with("content-type", kind)
+fn of_type(kind: &str, body: impl Into<Bytes>) -> Reply {
+    Reply::ok(body).with("content-type", kind)
 }
 
-pub(crate) fn events(body: impl Into<Bytes>) -> Says {
+pub(crate) fn events(body: impl Into<Bytes>) -> Reply {
     of_type("text/event-stream", body)
 }
 
@@ -107,7 +107,7 @@ async fn statuses_decide_for_every_protocol() {
             (302, Outcome::Redirected, None),
             (307, Outcome::Redirected, None),
         ] {
-            check(path, Says { status, ..json(r#"{"error":"field required"}"#) }, outcome, cause).await;
+            check(path, Reply { status, ..json(r#"{"error":"field required"}"#) }, outcome, cause).await;
         }
     }
 }
@@ -133,22 +133,22 @@ async fn statuses_of_grpc_decide() {
         ("x", Outcome::Failed, Some("grpc_unknown")),
     ] {
         for path in [INFER, STREAM, FOREIGN] {
-            check(path, Says::grpc(message(b""), code), outcome, cause).await;
+            check(path, Reply::grpc(message(b""), code), outcome, cause).await;
         }
-        // A status alone comes in the head.
+        // A headers-only answer has its status in the head.
         let alone = json("").with("content-type", "application/grpc").with("grpc-status", code);
         check(INFER, alone, outcome, cause).await;
     }
     check(INFER, of_type("application/grpc", message(&infer_response(0.5))), Outcome::Failed, Some("truncated")).await;
     check(INFER, of_type("text/html", "<html>"), Outcome::Failed, Some("truncated")).await;
-    check(INFER, Says { status: 502, ..of_type("text/html", "<html>") }, Outcome::Failed, Some("status_502")).await;
+    check(INFER, Reply { status: 502, ..of_type("text/html", "<html>") }, Outcome::Failed, Some("status_502")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn good_answers_are_ok() {
     let half = r#"{"outputs":[{"name":"p","shape":[2],"datatype":"FP64","data":[NaN,1]}]}"#;
-    for (path, says) in [
-        (V2, Says::probability("0.5")),
+    for (path, reply) in [
+        (V2, Reply::probability("0.5")),
         (V2, json(half)),
         (V1, json(r#"{"predictions":[0.5]}"#)),
         (CHAT, json(GOOD_CHAT)),
@@ -157,17 +157,17 @@ async fn good_answers_are_ok() {
         (GENERATE, events("data: {\"text_output\":\"x\"}\n\n")),
         (PLAIN, json(r#"{"score":0.5}"#)),
         (PLAIN, of_type("text/plain", "0.5")),
-        (INFER, Says::grpc(message(&infer_response(0.5)), "0")),
-        (STREAM, Says::grpc(message(&field(2, &infer_response(0.5))), "0")),
+        (INFER, Reply::grpc(message(&infer_response(0.5)), "0")),
+        (STREAM, Reply::grpc(message(&field(2, &infer_response(0.5))), "0")),
     ] {
-        check(path, says, Outcome::Ok, None).await;
+        check(path, reply, Outcome::Ok, None).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_under_a_good_status_fail() {
     let error_frame = format!("{CHUNK}data: {{\"error\":{{\"message\":\"boom\"}}}}\n\ndata: [DONE]\n\n");
-    for (path, says, cause) in [
+    for (path, reply, cause) in [
         (V2, json(r#"{"error":"boom"}"#), "error_object"),
         (V1, json(r#"{"error":"boom"}"#), "error_object"),
         (CHAT, json(r#"{"error":{"message":"boom"}}"#), "error_object"),
@@ -183,24 +183,24 @@ async fn errors_under_a_good_status_fail() {
         (CHAT, events(CHUNK), "truncated"),
         (GENERATE, events("data: {\"error\":\"boom\"}\n\n"), "error_frame"),
         (PLAIN, events("data: {\"error\":\"boom\"}\n\n"), "error_frame"),
-        (STREAM, Says::grpc(message(&field(1, b"boom")), "0"), "error_message"),
+        (STREAM, Reply::grpc(message(&field(1, b"boom")), "0"), "error_message"),
         (
             STREAM,
-            Says::grpc([message(&field(2, &infer_response(0.5))), message(&field(1, b"boom"))].concat(), "0"),
+            Reply::grpc([message(&field(2, &infer_response(0.5))), message(&field(1, b"boom"))].concat(), "0"),
             "error_message",
         ),
     ] {
-        check(path, says, Outcome::Failed, Some(cause)).await;
+        check(path, reply, Outcome::Failed, Some(cause)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_of_no_use_are_unusable() {
-    for (path, says, cause) in [
-        (V2, Says::probability("NaN"), "nan"),
-        (V2, Says::probability("null"), "null"),
+async fn unusable_answers_are_recognized() {
+    for (path, reply, cause) in [
+        (V2, Reply::probability("NaN"), "nan"),
+        (V2, Reply::probability("null"), "null"),
         (V2, json(""), "empty"),
-        (V2, Says { status: 204, ..json("") }, "empty"),
+        (V2, Reply { status: 204, ..json("") }, "empty"),
         (V2, json("{}"), "missing"),
         (V2, json(r#"{"outputs":[]}"#), "empty"),
         (V2, of_type("text/html", "<html><body>Sign in</body></html>"), "html"),
@@ -217,36 +217,36 @@ async fn answers_of_no_use_are_unusable() {
         (PLAIN, json(""), "empty"),
         (PLAIN, json(r#"{"score":NaN}"#), "nan"),
         (PLAIN, of_type("text/html", "<html>"), "html"),
-        (INFER, Says::grpc(message(&infer_response(f64::NAN)), "0"), "nan"),
-        (INFER, Says::grpc("", "0"), "empty"),
-        (STREAM, Says::grpc("", "0"), "empty"),
-        (STREAM, Says::grpc(message(&field(2, &infer_response(f64::INFINITY))), "0"), "nan"),
+        (INFER, Reply::grpc(message(&infer_response(f64::NAN)), "0"), "nan"),
+        (INFER, Reply::grpc("", "0"), "empty"),
+        (STREAM, Reply::grpc("", "0"), "empty"),
+        (STREAM, Reply::grpc(message(&field(2, &infer_response(f64::INFINITY))), "0"), "nan"),
     ] {
-        check(path, says, Outcome::Unusable, Some(cause)).await;
+        check(path, reply, Outcome::Unusable, Some(cause)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_router_does_not_read_is_unread() {
+async fn answers_that_the_router_does_not_read_are_unread() {
     let large = format!(r#"{{"outputs":[],"x":"{}"}}"#, "x".repeat(100_000));
-    for (path, says, why) in [
+    for (path, reply, why) in [
         (V2, json(large.clone()), "too_large"),
         (PLAIN, json(large), "too_large"),
-        (V2, Says::probability("0.5").with("content-encoding", "lzma"), "encoding"),
+        (V2, Reply::probability("0.5").with("content-encoding", "lzma"), "encoding"),
         (CHAT, events(CHUNK).with("content-encoding", "lzma"), "encoding"),
         (V2, of_type("image/png", "\x00PNG"), "content_type"),
         (PLAIN, of_type("application/octet-stream", "\x00\x01"), "content_type"),
         (PLAIN, of_type("text/csv", "a,b\n1,2\n"), "content_type"),
-        (PLAIN, Says { status: 204, ..json("") }, "no_content"),
-        (FOREIGN, Says::grpc(message(b"\x0a\x01x"), "0"), "service"),
-        (INFER, Says::grpc(&b"\x01\0\0\0\x01x"[..], "0").with("grpc-encoding", "snappy"), "encoding"),
-        (INFER, Says::grpc(message(&field(3, &[b'x'; 100]).repeat(1000)), "0"), "too_large"),
+        (PLAIN, Reply { status: 204, ..json("") }, "no_content"),
+        (FOREIGN, Reply::grpc(message(b"\x0a\x01x"), "0"), "service"),
+        (INFER, Reply::grpc(&b"\x01\0\0\0\x01x"[..], "0").with("grpc-encoding", "snappy"), "encoding"),
+        (INFER, Reply::grpc(message(&field(3, &[b'x'; 100]).repeat(1000)), "0"), "too_large"),
     ] {
-        check(path, says, Outcome::Unread, Some(why)).await;
+        check(path, reply, Outcome::Unread, Some(why)).await;
     }
 }
 
-/// The last event of `/v1/responses` repeats the whole answer, and may be longer than the router reads.
+/// The last event of `/v1/responses` repeats the whole answer, and may exceed the limit of an event.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_last_event_that_is_too_long_to_read_ends_its_stream() {
     let text = "x".repeat(300 << 10);
@@ -266,15 +266,15 @@ async fn a_last_event_that_is_too_long_to_read_ends_its_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mirrored_answers_and_fallbacks_have_outcomes_too() {
-    let stable = Server::start(Says::probability("0.5")).await;
-    for (says, outcome, cause) in [
+    let stable = Server::start(Reply::probability("0.5")).await;
+    for (reply, outcome, cause) in [
         (json(r#"{"error":"boom"}"#), Outcome::Failed, Some("error_object")),
         (events("data: {\"error\":\"boom\"}\n\n"), Outcome::Failed, Some("error_frame")),
-        (Says { status: 422, ..json("{}") }, Outcome::Refused, None),
-        (Says { status: 500, ..json("{}") }, Outcome::Failed, Some("status_500")),
-        (Says::probability("0.5"), Outcome::Ok, None),
+        (Reply { status: 422, ..json("{}") }, Outcome::Refused, None),
+        (Reply { status: 500, ..json("{}") }, Outcome::Failed, Some("status_500")),
+        (Reply::probability("0.5"), Outcome::Ok, None),
     ] {
-        let shadow = Server::start(says).await;
+        let shadow = Server::start(reply).await;
         let bench = Bench::start(config()).await;
         bench.route(&with_shadow(table(1, &stable.url(), &stable.url(), (0, 10_000)), &shadow.url(), 10_000)).await;
         assert_eq!(bench.infer(&[]).await.status, StatusCode::OK);
@@ -283,7 +283,7 @@ async fn mirrored_answers_and_fallbacks_have_outcomes_too() {
         assert_eq!((of(Arm::Shadow).outcome, of(Arm::Shadow).error.as_deref()), (Some(outcome), cause));
         assert_eq!(of(Arm::Control).outcome, Some(Outcome::Ok));
     }
-    let canary = Server::start(Says { status: 500, ..json("{}") }).await;
+    let canary = Server::start(Reply { status: 500, ..json("{}") }).await;
     let bench = Bench::start(config()).await;
     let mut split = table(1, &stable.url(), &canary.url(), (10_000, 0));
     split.fallback = true;

@@ -1,4 +1,4 @@
-//! What holds when the log does not: full queues, a log that is away at the start.
+//! Guarantees that hold when the log fails: full queues, and a log that is unavailable at startup.
 
 use std::{
     sync::{
@@ -20,10 +20,10 @@ use serin_stream::{
 use crate::{
     events::check_promises,
     harness::{Events, config, eventually, log},
-    upstreams::{Says, Server},
+    upstreams::{Reply, Server},
 };
 
-/// A log that can be away, and whose queue can be full.
+/// A log that can be unavailable and whose queue can be full.
 struct FlakyLog {
     inner: SimLog,
     away: AtomicBool,
@@ -62,7 +62,7 @@ impl Forward for FlakyLog {
 
     fn partitions(&self, topic: &str) -> Result<i32, LogError> {
         if self.away.load(Ordering::SeqCst) {
-            return Err(LogError::Failed { doing: "asking for partitions".into(), cause: "nobody answers".into() });
+            return Err(LogError::Failed { doing: "asking for partitions".into(), cause: "no broker answers".into() });
         }
         self.inner.partitions(topic)
     }
@@ -77,7 +77,7 @@ fn flaky(away: bool) -> Arc<FlakyLog> {
     Arc::new(FlakyLog { inner: log(), away: AtomicBool::new(away), full: Arc::default(), refused: Arc::default() })
 }
 
-/// A configuration that knows `flights` at this server, and its folder.
+/// A configuration with `flights` at this server, and its folder.
 fn known(server: &Server) -> (serin_router::Config, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut config = serin_router::Config { data_dir: folder.path().to_owned(), ..config() };
@@ -102,8 +102,8 @@ async fn infer(to: std::net::SocketAddr) -> StatusCode {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_costs_events_never_requests_and_is_reported() {
-    let server = Server::start(Says::probability("0.5")).await;
+async fn a_full_queue_drops_events_but_no_requests_and_is_reported() {
+    let server = Server::start(Reply::probability("0.5")).await;
     let (config, _folder) = known(&server);
     let log = flaky(false);
     let router = Router::start(config, Arc::clone(&log) as Arc<dyn Log>).await.unwrap();
@@ -125,13 +125,13 @@ async fn a_full_queue_costs_events_never_requests_and_is_reported() {
         (events.predictions().len() == 20 && drops == Some(25)).then_some(())
     })
     .await;
-    // Numbers are used only for what was queued: no gap, and the promises hold.
+    // Numbers are used only for queued records: there is no gap, and the guarantees hold.
     assert_eq!(check_promises(&Events::read(&log.inner)), 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn feedback_is_not_accepted_while_it_cannot_be_written() {
-    let server = Server::start(Says::probability("0.5")).await;
+    let server = Server::start(Reply::probability("0.5")).await;
     let (config, _folder) = known(&server);
     let log = flaky(false);
     let router = Router::start(config, Arc::clone(&log) as Arc<dyn Log>).await.unwrap();
@@ -153,13 +153,13 @@ async fn feedback_is_not_accepted_while_it_cannot_be_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_router_serves_without_the_log_and_joins_it_later() {
-    let server = Server::start(Says::probability("0.5")).await;
+async fn a_router_serves_without_the_log_and_connects_to_it_later() {
+    let server = Server::start(Reply::probability("0.5")).await;
     let (config, _folder) = known(&server);
     let log = flaky(true);
     let router = Router::start(config, Arc::clone(&log) as Arc<dyn Log>).await.unwrap();
     assert_eq!(infer(router.data_addr()).await, StatusCode::OK);
-    // It has waited long enough for the log and knows a model: it is ready.
+    // It has waited long enough for the log and has a table: it is ready.
     eventually("ready without the log", async || router.ready().ok()).await;
     log.away.store(false, Ordering::SeqCst);
     eventually("events and the loss are on the log", async || {

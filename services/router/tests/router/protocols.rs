@@ -18,10 +18,10 @@ use serin_schemas::records::Prediction;
 
 use crate::{
     harness::{Bench, Got, config, eventually, table},
-    upstreams::{Says, Server, nobody, streaming, tls_server},
+    upstreams::{Reply, Server, streaming, tls_server, unused_address},
 };
 
-/// A client that speaks HTTP/2 only.
+/// A client that uses only HTTP/2.
 fn http2() -> Client<HttpConnector, Full<Bytes>> {
     Client::builder(TokioExecutor::new()).http2_only(true).build_http()
 }
@@ -48,8 +48,8 @@ fn infer(at: &str) -> Request<Full<Bytes>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http2_comes_in_and_goes_out_without_tls() {
-    let server = Server::start(Says::ok("{}")).await;
+async fn http2_works_without_tls_on_both_sides() {
+    let server = Server::start(Reply::ok("{}")).await;
     let bench = router_to(&format!("h2c://{}", server.address), |_| {}).await;
     let response = http2().request(infer(&format!("http://{}", bench.router.data_addr()))).await.unwrap();
     assert_eq!(response.version(), Version::HTTP_2);
@@ -57,18 +57,18 @@ async fn http2_comes_in_and_goes_out_without_tls() {
     let seen = &server.seen()[0];
     assert_eq!((seen.version, seen.path.as_str()), (Version::HTTP_2, "/v2/models/flights/infer"));
     assert_eq!(seen.headers["x-forwarded-host"], bench.router.data_addr().to_string());
-    assert_eq!(bench.infer(&[]).await.status, StatusCode::OK, "and HTTP/1.1 at the same port");
+    assert_eq!(bench.infer(&[]).await.status, StatusCode::OK, "HTTP/1.1 works on the same port");
 }
 
 /// A certificate for localhost, written to files.
 fn certificate(folder: &std::path::Path) -> CertificateDer<'static> {
-    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    std::fs::write(folder.join("cert.pem"), own.cert.pem()).unwrap();
-    std::fs::write(folder.join("key.pem"), own.signing_key.serialize_pem()).unwrap();
-    own.cert.der().clone()
+    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.join("cert.pem"), signed.cert.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), signed.signing_key.serialize_pem()).unwrap();
+    signed.cert.der().clone()
 }
 
-/// One request over a new TLS connection that trusts this certificate only.
+/// Sends one request over a new TLS connection that trusts only this certificate.
 async fn over_tls(bench: &Bench, trusted: &CertificateDer<'static>) -> Result<Version, String> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
@@ -89,7 +89,7 @@ async fn over_tls(bench: &Bench, trusted: &CertificateDer<'static>) -> Result<Ve
 async fn a_changed_certificate_is_used_without_a_restart() {
     let files = tempfile::tempdir().unwrap();
     let first = certificate(files.path());
-    let server = Server::start(Says::ok("{}")).await;
+    let server = Server::start(Reply::ok("{}")).await;
     let bench = router_to(&server.url(), |config| {
         config.tls = Some(TlsConfig {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -103,7 +103,7 @@ async fn a_changed_certificate_is_used_without_a_restart() {
     assert_eq!(over_tls(&bench, &first).await, Ok(Version::HTTP_2));
     assert_eq!(server.seen()[0].headers["x-forwarded-proto"], "https");
 
-    // A file that cannot be used changes nothing.
+    // An unusable file changes nothing.
     let key = std::fs::read(files.path().join("key.pem")).unwrap();
     std::fs::write(files.path().join("key.pem"), "nonsense").unwrap();
     for _ in 0..20 {
@@ -117,14 +117,14 @@ async fn a_changed_certificate_is_used_without_a_restart() {
     assert!(error.contains("InvalidCertificate"), "{error}");
 }
 
-/// One router calls another over TLS: it is let in with its certificate, and not without.
+/// One router calls another over TLS: it is accepted with its certificate, and refused without it.
 #[tokio::test(flavor = "multi_thread")]
-async fn certificates_are_asked_of_callers_and_shown_to_upstreams() {
+async fn certificates_are_required_from_callers_and_presented_to_upstreams() {
     let [mine, theirs] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     for folder in [&mine, &theirs] {
         certificate(folder.path());
     }
-    let server = Server::start(Says::ok("{}")).await;
+    let server = Server::start(Reply::ok("{}")).await;
     let inner = router_to(&server.url(), |config| {
         config.tls = Some(TlsConfig {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -136,11 +136,11 @@ async fn certificates_are_asked_of_callers_and_shown_to_upstreams() {
     })
     .await;
     let url = format!("https://localhost:{}", inner.router.tls_addr().unwrap().port());
-    for (shows, status) in [(true, StatusCode::OK), (false, StatusCode::BAD_GATEWAY)] {
+    for (presents, status) in [(true, StatusCode::OK), (false, StatusCode::BAD_GATEWAY)] {
         let outer = router_to(&url, |config| {
             config.upstream_ca = Some(theirs.path().join("cert.pem"));
-            config.upstream_certificate = shows.then(|| mine.path().join("cert.pem"));
-            config.upstream_key = shows.then(|| mine.path().join("key.pem"));
+            config.upstream_certificate = presents.then(|| mine.path().join("cert.pem"));
+            config.upstream_key = presents.then(|| mine.path().join("key.pem"));
         })
         .await;
         assert_eq!(outer.infer(&[]).await.status, status);
@@ -149,7 +149,7 @@ async fn certificates_are_asked_of_callers_and_shown_to_upstreams() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_cannot_be_used_is_told_at_the_start() {
+async fn an_unusable_certificate_is_reported_at_startup() {
     let files = tempfile::tempdir().unwrap();
     certificate(files.path());
     std::fs::write(files.path().join("key.pem"), "nonsense").unwrap();
@@ -170,22 +170,22 @@ async fn a_certificate_that_cannot_be_used_is_told_at_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn upstreams_over_tls_are_checked_against_the_configured_roots() {
+async fn upstreams_over_tls_are_verified_against_the_configured_roots() {
     let files = tempfile::tempdir().unwrap();
     certificate(files.path());
     let server = tls_server(files.path()).await;
     let url = format!("https://localhost:{}", server.port());
     let trusting = router_to(&url, |config| config.upstream_ca = Some(files.path().join("cert.pem"))).await;
     assert_eq!(trusting.infer(&[]).await.status, StatusCode::OK);
-    // Whoever the system trusts has not signed it.
+    // The certificate is not signed by an authority in the system's trust store.
     let doubting = router_to(&url, |_| {}).await;
     let answer = doubting.infer(&[]).await;
     assert_eq!((answer.status, &answer.json()["cause"]), (StatusCode::BAD_GATEWAY, &json!("connect")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grpc_call_that_nobody_can_answer_ends_in_a_grpc_status() {
-    let bench = router_to(&format!("http://{}", nobody().await), |_| {}).await;
+async fn a_grpc_call_that_cannot_be_answered_ends_with_a_grpc_status() {
+    let bench = router_to(&format!("http://{}", unused_address().await), |_| {}).await;
     let at = format!("http://{}/inference.GRPCInferenceService", bench.router.data_addr());
     let call = async |method: &str, message: &'static [u8]| {
         let request = Request::post(format!("{at}/{method}")).header("content-type", "application/grpc");
@@ -196,7 +196,7 @@ async fn a_grpc_call_that_nobody_can_answer_ends_in_a_grpc_status() {
         (down.status, down.header("grpc-status"), down.header("content-type")),
         (StatusCode::OK, "14", "application/grpc")
     );
-    assert_eq!(down.header("grpc-message"), "v1 of model flights: its server could not be connected");
+    assert_eq!(down.header("grpc-message"), "v1 of model flights: its server could not be reached");
     assert_eq!(bench.predictions(1).await[0].error.as_deref(), Some("connect"));
     let (nameless, _) = call("ModelInfer", b"\0\0\0\0\0").await;
     assert_eq!((nameless.header("grpc-status"), nameless.body.len()), ("5", 0));
@@ -208,11 +208,11 @@ async fn a_grpc_call_that_nobody_can_answer_ends_in_a_grpc_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn binary_tensors_pass_untouched_and_are_read() {
+async fn binary_tensors_pass_unchanged_and_are_read() {
     let head = br#"{"outputs":[{"name":"p","datatype":"FP32","shape":[1],"parameters":{"binary_data_size":4}}]}"#;
     let answer = [head.as_slice(), &0.25_f32.to_le_bytes()].concat();
     let length = head.len().to_string();
-    let server = Server::start(Says::ok(answer.clone()).with("inference-header-content-length", &length)).await;
+    let server = Server::start(Reply::ok(answer.clone()).with("inference-header-content-length", &length)).await;
     let bench = Bench::start(config()).await;
     bench.route(&table(1, &server.url(), &server.url(), (0, 0))).await;
     let json = br#"{"inputs":[{"name":"origin","datatype":"BYTES","shape":[1],"parameters":{"binary_data_size":7}}]}"#;
@@ -227,7 +227,7 @@ async fn binary_tensors_pass_untouched_and_are_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_and_traces_are_kept() {
-    let server = Server::start(Says::ok("{}")).await;
+    let server = Server::start(Reply::ok("{}")).await;
     let bench = router_to(&server.url(), |_| {}).await;
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let own = bench.infer(&[("traceparent", trace), ("tracestate", "a=b"), ("x-request-id", "r1")]).await;
@@ -245,7 +245,7 @@ async fn ids_and_traces_are_kept() {
     );
 }
 
-/// A chat of `flights` whose server sends these events and then ends the stream in good order.
+/// A chat with `flights` whose server sends these events and then ends the stream normally.
 async fn chat(events: &[&'static str]) -> Prediction {
     let (address, send) = streaming().await;
     let bench = router_to(&format!("http://{address}"), |_| {}).await;
@@ -255,14 +255,14 @@ async fn chat(events: &[&'static str]) -> Prediction {
     let mut passed = Vec::new();
     for event in events {
         send.send(Bytes::from_static(event.as_bytes())).unwrap();
-        // It must pass before the next one is sent.
+        // The event must be passed on before the next one is sent.
         let frame = response.frame().await.unwrap().unwrap();
         passed.extend_from_slice(&frame.into_data().unwrap());
         assert!(bench.predictions(0).await.is_empty());
     }
     drop(send);
     assert!(response.frame().await.is_none());
-    assert_eq!(String::from_utf8(passed).unwrap(), events.concat(), "the stream passes as it is");
+    assert_eq!(String::from_utf8(passed).unwrap(), events.concat(), "the stream passes unchanged");
     bench.predictions(1).await.remove(0)
 }
 
@@ -283,20 +283,20 @@ async fn each_chunk_of_a_stream_passes_before_the_next_and_is_measured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_is_not_whole_is_an_error_under_status_200() {
+async fn an_incomplete_stream_is_an_error_under_status_200() {
     let chunk = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
     let cut = chat(&[chunk]).await;
     assert_eq!((cut.status, cut.error.as_deref()), (Some(200), Some("truncated")));
-    assert_eq!(cut.outputs.get("llm.chunks"), Some(&1.0), "what came is told");
+    assert_eq!(cut.outputs.get("llm.chunks"), Some(&1.0), "received chunks are reported");
     let failed = chat(&[chunk, "data: {\"error\":{\"message\":\"out of memory\"}}\n\n", "data: [DONE]\n\n"]).await;
     assert_eq!((failed.status, failed.error.as_deref()), (Some(200), Some("error_frame")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn openai_answers_are_read_and_errors_are_openai_s() {
+async fn openai_answers_are_read_and_errors_have_openai_s_format() {
     let answer = r#"{"object":"chat.completion","choices":[{"index":0,"finish_reason":"tool_calls","message":{"tool_calls":[
         {"function":{"name":"weather","arguments":"{\"town\":1}"}}]}}],"usage":{"prompt_tokens":9,"completion_tokens":5}}"#;
-    let server = Server::start(Says::ok(answer)).await;
+    let server = Server::start(Reply::ok(answer)).await;
     let bench = router_to(&server.url(), |_| {}).await;
     let request = r#"{"tools":[{"function":{"name":"weather","parameters":{"required":["city"]}}}],"model":"flights"}"#;
     for path in ["/v1/chat/completions", "/openai/v1/chat/completions"] {
@@ -307,12 +307,12 @@ async fn openai_answers_are_read_and_errors_are_openai_s() {
     }
     let late = format!(r#"{{"messages":"{}","model":"flights"}}"#, "x".repeat(400_000));
     let got = bench.post("/v1/chat/completions", &[], late.clone()).await;
-    assert_eq!(got.status, StatusCode::OK, "it may stand behind a long text");
+    assert_eq!(got.status, StatusCode::OK, "the model may follow a long text");
     let got = bench.post("/v1/chat/completions", &[("x-serin-model", "flights")], late).await;
     assert_eq!(got.status, StatusCode::OK, "or in a header");
 }
 
-/// Of a stream of gRPC answers the first one is read, whatever follows it.
+/// The first answer of a gRPC stream is read, independent of the following ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_answer_of_a_grpc_stream_is_read() {
     let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8][..], bytes].concat();
@@ -331,22 +331,22 @@ async fn the_first_answer_of_a_grpc_stream_is_read() {
         ([answer(0.5), failed.clone()].concat(), Some(0.5), Some("error_message")),
         (failed, None, Some("error_message")),
     ] {
-        let server = Server::start(Says::grpc(body.clone(), "0")).await;
+        let server = Server::start(Reply::grpc(body.clone(), "0")).await;
         let bench = Bench::start(config()).await;
         bench.route(&table(1, &server.url(), &server.url(), (0, 0))).await;
         let uri = format!("http://{}/inference.GRPCInferenceService/ModelStreamInfer", bench.router.data_addr());
         let message = Full::from(&b"\0\0\0\0\x09\x0a\x07flights"[..]);
         let request = Request::post(uri).header("content-type", "application/grpc").body(message).unwrap();
         let got = http2().request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(got, body, "it passes as it is");
+        assert_eq!(got, body, "the stream passes unchanged");
         let found = &bench.predictions(1).await[0];
         assert_eq!((found.outputs.get("p").copied(), found.error.as_deref()), (value, error));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_may_name_the_servers_own_name_of_a_version_and_another_port_for_grpc() {
-    let (http, grpc) = (Server::start(Says::ok("{}")).await, Server::start(Says::ok("")).await);
+async fn a_table_may_set_the_servers_name_of_a_version_and_another_port_for_grpc() {
+    let (http, grpc) = (Server::start(Reply::ok("{}")).await, Server::start(Reply::ok("")).await);
     let bench = Bench::start(config()).await;
     let mut split = table(1, &http.url(), &http.url(), (10_000, 0));
     split.policy = json!({"servers": [{"version": "v2", "grpcUrl": grpc.url(), "pathVersion": "7"}]}).to_string();
@@ -359,6 +359,6 @@ async fn a_table_may_name_the_servers_own_name_of_a_version_and_another_port_for
     let message = Full::from(&b"\0\0\0\0\x09\x0a\x07flights"[..]);
     let request = Request::post(uri).header("content-type", "application/grpc").body(message).unwrap();
     http2().request(request).await.unwrap();
-    // The name of the version is field 2, behind the model's.
+    // The name of the version is field 2, after the model's name.
     assert_eq!(grpc.seen()[0].body, &b"\0\0\0\0\x0c\x0a\x07flights\x12\x017"[..]);
 }

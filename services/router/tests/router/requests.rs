@@ -1,5 +1,4 @@
-//! What is read of requests to decide: however large they are, however they are packed and whatever they call themselves; and what
-//! happens when it cannot be read.
+//! Reading requests for decisions, independent of their size, compression and content type; and the effect of unreadable requests.
 
 use std::{collections::BTreeSet, io::Write as _};
 
@@ -12,20 +11,20 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     harness::{Bench, Got, config, eventually, statuses, table},
-    upstreams::{Says, Server},
+    upstreams::{Reply, Server},
 };
 
 const INFER: &str = "/v2/models/flights/infer";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Names and values.
+/// Header names and values.
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
 pub(crate) async fn servers() -> (Server, Server) {
-    (Server::start(Says::probability("0.1")).await, Server::start(Says::probability("0.9")).await)
+    (Server::start(Reply::probability("0.1")).await, Server::start(Reply::probability("0.9")).await)
 }
 
-/// A table at half and half that is split by this key, and looks at nothing else.
+/// A table with two equal halves that is split by this key, without any other rules.
 fn sticky(servers: &(Server, Server), key: &str) -> RoutingTable {
     let mut table = table(1, &servers.0.url(), &servers.1.url(), (5_000, 5_000));
     table.sticky = Some(key.to_owned());
@@ -49,15 +48,15 @@ pub(crate) fn zstd(body: &[u8]) -> Vec<u8> {
     ruzstd::encoding::compress_to_vec(body, ruzstd::encoding::CompressionLevel::Fastest)
 }
 
-/// A call with exactly these headers.
+/// Sends a call with exactly these headers.
 pub(crate) async fn plain(bench: &Bench, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Got {
     let request = headers.iter().fold(Request::post(path), |request, (name, value)| request.header(*name, *value));
     bench.send(bench.router.data_addr(), request, body).await
 }
 
-/// A user has one arm, whatever the requests look like that name them.
+/// A user always gets the same arm, independent of the form of the requests.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_read_however_the_body_comes() {
+async fn a_key_is_read_in_every_form_of_the_body() {
     let servers = servers().await;
     let bench = Bench::start(config()).await;
     bench.route(&sticky(&servers, r#"{"json":"/user"}"#)).await;
@@ -69,7 +68,7 @@ async fn a_key_is_read_however_the_body_comes() {
         let last = format!(r#"{{"user":"x","pad":"{}","user":"u{user}"}}"#, "y".repeat(300_000));
         let marked = [b"\xef\xbb\xbf", small.as_bytes()].concat();
         let json = ("content-type", "application/json");
-        let ways: [(Headers<'_>, Vec<u8>); 11] = [
+        let forms: [(Headers<'_>, Vec<u8>); 11] = [
             (&[json], small.clone().into_bytes()),
             (&[("content-type", FORM)], small.clone().into_bytes()),
             (&[("content-type", "text/plain; charset=utf-8")], small.clone().into_bytes()),
@@ -83,7 +82,7 @@ async fn a_key_is_read_however_the_body_comes() {
             (&[("content-encoding", "identity")], first.into_bytes()),
         ];
         let mut found = BTreeSet::new();
-        for (headers, body) in ways {
+        for (headers, body) in forms {
             let got = plain(&bench, INFER, headers, body.clone()).await;
             assert_eq!(got.status, StatusCode::OK, "{headers:?}");
             found.insert(got.header("x-model-arm").to_owned());
@@ -100,14 +99,14 @@ async fn a_key_is_read_however_the_body_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_goes_to_stable_and_is_told() {
+async fn unreadable_requests_go_to_stable_and_are_reported() {
     let servers = servers().await;
     let bench = Bench::start(config()).await;
     bench.route(&sticky(&servers, r#"{"json":"/user"}"#)).await;
     let json = ("content-type", "application/json");
     let deep = format!(r#"{{"x":{}{},"user":"u"}}"#, "[".repeat(2000), "]".repeat(2000));
     let long = format!(r#"{{"user":"{}"}}"#, "u".repeat(70_000));
-    let ways: [(Headers<'_>, &[u8]); 6] = [
+    let forms: [(Headers<'_>, &[u8]); 6] = [
         (&[json], br#"{"user":"u","inputs":["#),
         (&[json, ("content-encoding", "lzma")], b"{}"),
         (&[json, ("content-encoding", "gzip")], b"{}"),
@@ -115,7 +114,7 @@ async fn what_cannot_be_read_goes_to_stable_and_is_told() {
         (&[json], long.as_bytes()),
         (&[("content-type", FORM)], br#"{"user":{"id":7}}"#),
     ];
-    for (headers, body) in ways {
+    for (headers, body) in forms {
         for _ in 0..4 {
             let got = plain(&bench, INFER, headers, body.to_vec()).await;
             assert_eq!((got.status, got.header("x-model-version")), (StatusCode::OK, "v1"), "{headers:?}");
@@ -126,21 +125,20 @@ async fn what_cannot_be_read_goes_to_stable_and_is_told() {
         (found.assignment, found.arm, found.unit) == (Assignment::Unreadable, Arm::Stable, None)
     };
     assert!(predictions.iter().all(unreadable), "{predictions:#?}");
-    // Without a key it is chance, as the page says; its share is told too.
+    // Requests without a key are split at random, as documented. Their share is reported too.
     for body in ["{}", "", "user=u1&x=2", r#"{"user":null}"#] {
         assert_eq!(plain(&bench, INFER, &[("content-type", FORM)], body).await.status, StatusCode::OK);
     }
-    let told = eventually("the status tells", async || {
+    let reported = eventually("the status reports them", async || {
         let all = statuses(&bench.log).into_iter().map(|(_, status)| status.undecided);
-        let mut told = all.map(|all| {
-            let told = all.into_iter().map(|told| (told.needed, told.reason, told.calls, told.of));
-            told.collect::<Vec<_>>()
+        let mut reported = all.map(|all| {
+            all.into_iter().map(|entry| (entry.needed, entry.reason, entry.calls, entry.of)).collect::<Vec<_>>()
         });
-        told.find(|told| told.iter().any(|told| told.1 == "absent" && told.2 == 4))
+        reported.find(|entries| entries.iter().any(|entry| entry.1 == "absent" && entry.2 == 4))
     })
     .await;
-    let told: Vec<_> =
-        told.iter().map(|(needed, reason, calls, of)| (needed.as_str(), reason.as_str(), *calls, *of)).collect();
+    let reported: Vec<_> =
+        reported.iter().map(|(needed, reason, calls, of)| (needed.as_str(), reason.as_str(), *calls, *of)).collect();
     let expected = [
         ("sticky", "absent", 4, 28),
         ("sticky", "encoding", 8, 28),
@@ -149,12 +147,12 @@ async fn what_cannot_be_read_goes_to_stable_and_is_told() {
         ("sticky", "too_deep", 4, 28),
         ("sticky", "too_long", 4, 28),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
-/// A tenant that is kept on stable never meets the canary, and a segment that is not known is in no comparison.
+/// A tenant that must stay on stable never gets the canary, and calls with an unknown segment are excluded from the comparison.
 #[tokio::test(flavor = "multi_thread")]
-async fn targets_and_segments_that_cannot_be_read_go_to_stable() {
+async fn requests_with_unreadable_targets_or_segments_go_to_stable() {
     let servers = servers().await;
     let bench = Bench::start(config()).await;
     let mut table = table(1, &servers.0.url(), &servers.1.url(), (10_000, 0));
@@ -191,17 +189,17 @@ pub(crate) fn chat(server: &Server) -> Config {
     config
 }
 
-/// The model's name is found behind a prompt of any length, in whatever pieces it comes.
+/// The model's name is found after a prompt of any length, in chunks of any size.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_model_is_read_behind_a_long_prompt() {
-    let server = Server::start(Says::ok("{}")).await;
+async fn the_model_is_read_after_a_long_prompt() {
+    let server = Server::start(Reply::ok("{}")).await;
     let bench = Bench::start(chat(&server)).await;
     let path = "/v1/chat/completions";
     let body = json!({"messages": [{"role": "user", "content": "x".repeat(300_000)}], "model": "chat"}).to_string();
     assert_eq!(bench.post(path, &[], body.clone()).await.status, StatusCode::OK);
     let got = bench.post(path, &[("content-encoding", "gzip")], gzip(body.as_bytes())).await;
     assert_eq!(got.status, StatusCode::OK);
-    // In pieces of 1400 bytes, with a length and chunked.
+    // In chunks of 1400 bytes, with a length and chunked.
     for chunked in [false, true] {
         let mut request = format!("POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n").into_bytes();
         if chunked {
@@ -225,10 +223,10 @@ async fn the_model_is_read_behind_a_long_prompt() {
     }
     let seen = server.seen();
     assert!(seen.iter().filter(|seen| seen.body == body).count() == 3 && seen.len() == 4, "{}", seen.len());
-    // Of two names the last one counts, as for servers.
-    assert_eq!(bench.post(path, &[], r#"{"model":"nobody","model":"chat"}"#).await.status, StatusCode::OK);
+    // If a body has two names the last one counts, as for servers.
+    assert_eq!(bench.post(path, &[], r#"{"model":"missing","model":"chat"}"#).await.status, StatusCode::OK);
     let refusals = [
-        (r#"{"model":"chat","model":"nobody"}"#, &[][..], 404, "unknown_model"),
+        (r#"{"model":"chat","model":"missing"}"#, &[][..], 404, "unknown_model"),
         (r#"{"model":{}}"#, &[], 400, "unread_model"),
         (r#"{"model":"chat""#, &[], 400, "unread_model"),
         (r#"{"messages":[]}"#, &[], 404, "no_model"),
@@ -240,10 +238,10 @@ async fn the_model_is_read_behind_a_long_prompt() {
     }
 }
 
-/// Bodies that wait share one budget. When it is used up the router says so, and never that no model was named.
+/// Held bodies share one budget. If it is used up, the router reports that, and never that the request names no model.
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_wait_share_one_budget() {
-    let server = Server::start(Says::ok("{}")).await;
+async fn held_bodies_share_one_budget() {
+    let server = Server::start(Reply::ok("{}")).await;
     let mut config = chat(&server);
     config.limits.held = 1 << 20;
     config.timeouts.request = serin_spec::units::Duration::parse("400ms").unwrap();
@@ -251,11 +249,11 @@ async fn bodies_that_wait_share_one_budget() {
     let path = "/v1/chat/completions";
     let head = |size: usize| format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n");
     let body = json!({"messages": "x".repeat(600_000), "model": "chat"}).to_string();
-    // One that never ends holds more than half.
+    // A body that never ends takes more than half.
     let mut slow = tokio::net::TcpStream::connect(bench.router.data_addr()).await.unwrap();
     slow.write_all(head(900_000).as_bytes()).await.unwrap();
     slow.write_all(&body.as_bytes()[..600_000]).await.unwrap();
-    let mut told = String::new();
+    let mut message = String::new();
     for _ in 0..20 {
         let got = bench.post(path, &[], body.clone()).await;
         let retry = got.header("retry-after").to_owned();
@@ -263,20 +261,20 @@ async fn bodies_that_wait_share_one_budget() {
             200 => {}
             503 => {
                 assert_eq!((retry.as_str(), got.json()["error"]["code"].as_str()), ("1", Some("no_room")));
-                told = got.json()["error"]["message"].as_str().unwrap().to_owned();
+                message = got.json()["error"]["message"].as_str().unwrap().to_owned();
                 break;
             }
             other => panic!("{other}: {got:?}"),
         }
     }
     drop(slow);
-    assert!(told.is_empty() || told.contains("limits.held"), "{told}");
-    // The budget comes back.
+    assert!(message.is_empty() || message.contains("limits.held"), "{message}");
+    // The budget is released.
     eventually("there is room again", async || {
         (bench.post(path, &[], body.clone()).await.status == StatusCode::OK).then_some(())
     })
     .await;
-    // What can never fit is refused with the way out.
+    // A body that exceeds the whole budget is refused with the fix.
     let large = json!({"messages": "x".repeat(2 << 20), "model": "chat"}).to_string();
     let got = bench.post(path, &[], large.clone()).await;
     assert_eq!(
@@ -284,16 +282,16 @@ async fn bodies_that_wait_share_one_budget() {
         (StatusCode::PAYLOAD_TOO_LARGE, Some("unread_model"))
     );
     let got = bench.post(path, &[("x-serin-model", "chat")], large).await;
-    assert_eq!(got.status, StatusCode::OK, "with the header nothing is held");
+    assert_eq!(got.status, StatusCode::OK, "with the header the body is not held");
 }
 
-/// An OpenAI-compatible server that keeps its responses, as vLLM does.
+/// An OpenAI-compatible server that stores its responses, as vLLM does.
 async fn keeper(name: &str) -> (Server, String) {
     let id = format!("resp_{name}");
-    (Server::start(Says::ok(format!(r#"{{"id":"{id}","object":"response","status":"completed"}}"#))).await, id)
+    (Server::start(Reply::ok(format!(r#"{{"id":"{id}","object":"response","status":"completed"}}"#))).await, id)
 }
 
-/// Each turn of a chain names another id, and stays with the version that gave it, also when the ramp grows.
+/// Each turn of a chain names another id and stays with the version that created it, also when the ramp grows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_of_responses_stays_with_its_version() {
     let ((one, id_one), (two, id_two)) = tokio::join!(keeper("one"), keeper("two"));
@@ -323,15 +321,15 @@ async fn a_chain_of_responses_stays_with_its_version() {
     let count = |assignment| predictions.iter().filter(|found| found.assignment == assignment).count();
     assert_eq!((count(Assignment::Sticky), count(Assignment::Unreadable)), (160, 1));
     let units: BTreeSet<_> = predictions.iter().map(|found| found.unit).collect();
-    assert!(units.len() >= 3, "chains have units of their own");
+    assert!(units.len() >= 3, "each chain has its own unit");
 
-    // What a version keeps is asked of it.
+    // Requests for a stored response go to its version.
     let get = Request::get(format!("{path}/{id_two}"));
     assert_eq!(bench.send(bench.router.data_addr(), get, "").await.header("x-model-version"), "v2");
     let cancel = Request::post(format!("{path}/{id_one}/cancel"));
     assert_eq!(bench.send(bench.router.data_addr(), cancel, "").await.header("x-model-version"), "v1");
 
-    // The ramp has grown: chains of stable stay there, and no longer count.
+    // The ramp has grown: chains on stable stay there and are no longer compared.
     table.generation.0 = 2;
     (table.routes[1].share, table.routes[2].share) = (0, 10_000);
     bench.route(&table).await;

@@ -1,4 +1,4 @@
-//! What happens when an arm fails or is taken back: fallback, ejection, draining, a full house, a clean exit.
+//! Failing arms and rollbacks: fallback, ejection, draining, limits, a clean exit.
 
 use std::{
     net::SocketAddr,
@@ -20,19 +20,19 @@ use tokio::{
 
 use crate::{
     harness::{Bench, Events, config, eventually, statuses, table},
-    upstreams::{Says, Server, nobody, streaming},
+    upstreams::{Reply, Server, streaming, unused_address},
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_canary_that_fails_is_shed_counted_and_told_at_once() {
-    let stable = Server::start(Says::probability("0.1")).await;
+async fn a_failing_canary_is_shed_counted_and_reported_immediately() {
+    let stable = Server::start(Reply::probability("0.1")).await;
     let bench = Bench::start(config()).await;
-    let mut split = table(1, &stable.url(), &format!("http://{}", nobody().await), (10_000, 0));
+    let mut split = table(1, &stable.url(), &format!("http://{}", unused_address().await), (10_000, 0));
     split.fallback = true;
     bench.route(&split).await;
     for _ in 0..20 {
         let got = bench.infer(&[]).await;
-        assert_eq!((got.status, got.header("x-model-version")), (StatusCode::OK, "v1"), "stable answers in its place");
+        assert_eq!((got.status, got.header("x-model-version")), (StatusCode::OK, "v1"), "stable answers instead");
     }
     let found = bench.predictions(40).await;
     let of = |arm, error: &str| {
@@ -41,19 +41,22 @@ async fn a_canary_that_fails_is_shed_counted_and_told_at_once() {
     assert_eq!(
         (of(Arm::Canary, "connect"), of(Arm::Canary, "shed")),
         (5, 15),
-        "every call of its share is its failure"
+        "every call of its share counts as its failure"
     );
     assert_eq!(of(Arm::Stable, ""), 20);
     let stable_answers = found.iter().filter(|found| found.arm == Arm::Stable);
-    assert!(stable_answers.into_iter().all(|found| found.assignment == Assignment::Fallback), "compared with nothing");
+    assert!(
+        stable_answers.into_iter().all(|found| found.assignment == Assignment::Fallback),
+        "excluded from the comparison"
+    );
     let shed = statuses(&bench.log).into_iter().flat_map(|(_, status)| status.shed).next().unwrap();
     assert_eq!((shed.model.as_str(), shed.version.as_str()), ("flights", "v2"));
     assert_eq!(shed.cause, "5 calls in a row failed, the last one: connect");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shed_canary_is_tried_again_and_comes_back() {
-    let (stable, canary) = (Server::start(Says::probability("0.1")).await, nobody().await);
+async fn a_shed_canary_is_probed_and_called_again() {
+    let (stable, canary) = (Server::start(Reply::probability("0.1")).await, unused_address().await);
     let bench = Bench::start(config()).await;
     bench.route(&table(1, &stable.url(), &format!("http://{canary}"), (10_000, 0))).await;
     for _ in 0..6 {
@@ -80,23 +83,24 @@ async fn a_shed_canary_is_tried_again_and_comes_back() {
     });
     eventually("the canary answers again", async || (bench.infer(&[]).await.status == StatusCode::OK).then_some(()))
         .await;
-    eventually("its return is told", async || {
+    eventually("its return is reported", async || {
         statuses(&bench.log).last().filter(|(_, status)| status.shed.is_empty()).map(|_| ())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_bad_server_of_several_is_left_out() {
-    let (good, stable) = (Server::start(Says::probability("0.9")).await, Server::start(Says::probability("0.1")).await);
+async fn one_failing_server_of_several_is_ejected() {
+    let (good, stable) =
+        (Server::start(Reply::probability("0.9")).await, Server::start(Reply::probability("0.1")).await);
     let bench = Bench::start(config()).await;
-    let urls = format!("http://{}, {}", nobody().await, good.url());
+    let urls = format!("http://{}, {}", unused_address().await, good.url());
     bench.route(&table(1, &stable.url(), &urls, (10_000, 0))).await;
     let mut failed = 0;
     for _ in 0..60 {
         failed += usize::from(bench.infer(&[]).await.status != StatusCode::OK);
     }
-    assert!((5..20).contains(&failed), "five failures in a row, and a try now and then: {failed}");
+    assert!((5..20).contains(&failed), "five failures in a row, and occasional probes: {failed}");
     let found = bench.predictions(60).await;
     let from = good.address.to_string();
     let good = found.iter().filter(|found| found.error.is_none());
@@ -106,7 +110,7 @@ async fn one_bad_server_of_several_is_left_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stable_is_called_whatever_happens() {
     let bench = Bench::start(config()).await;
-    let dead = format!("http://{}", nobody().await);
+    let dead = format!("http://{}", unused_address().await);
     bench.route(&table(1, &dead, &dead, (0, 0))).await;
     for _ in 0..12 {
         assert_eq!(bench.infer(&[]).await.json()["cause"], "connect");
@@ -114,9 +118,9 @@ async fn stable_is_called_whatever_happens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_takes_so_many_calls_and_no_more() {
-    let slow = Says { delay: Duration::from_millis(250), ..Says::probability("0.9") };
-    let (stable, canary) = (Server::start(Says::probability("0.1")).await, Server::start(slow).await);
+async fn the_number_of_calls_per_server_is_limited() {
+    let slow = Reply { delay: Duration::from_millis(250), ..Reply::probability("0.9") };
+    let (stable, canary) = (Server::start(Reply::probability("0.1")).await, Server::start(slow).await);
     let mut config = config();
     config.limits.per_server = 2;
     let bench = Arc::new(Bench::start(config).await);
@@ -135,7 +139,7 @@ async fn a_server_takes_so_many_calls_and_no_more() {
     assert_eq!(found.iter().filter(|found| found.error.as_deref() == Some("full")).count(), full);
 }
 
-/// A caller that asks again and again until it is told to stop, and counts the calls that failed.
+/// A caller that sends requests until it is stopped, and counts the calls that failed.
 async fn hammer(to: SocketAddr, stop: Arc<AtomicBool>, failed: Arc<AtomicUsize>) {
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
     while !stop.load(Ordering::Relaxed) {
@@ -150,8 +154,8 @@ async fn hammer(to: SocketAddr, stop: Arc<AtomicBool>, failed: Arc<AtomicUsize>)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_rollback_is_applied_not_one_call_reaches_the_canary_and_those_in_flight_finish() {
-    let slow = |text| Says { delay: Duration::from_millis(20), ..Says::probability(text) };
+async fn after_a_rollback_is_applied_no_call_reaches_the_canary_and_calls_in_flight_finish() {
+    let slow = |text| Reply { delay: Duration::from_millis(20), ..Reply::probability(text) };
     let (stable, canary) = (Server::start(slow("0.1")).await, Server::start(slow("0.9")).await);
     let bench = Bench::start(config()).await;
     bench.route(&table(1, &stable.url(), &canary.url(), (5_000, 5_000))).await;
@@ -165,8 +169,8 @@ async fn after_a_rollback_is_applied_not_one_call_reaches_the_canary_and_those_i
         let mut back = table(2 * round + 2, &stable.url(), &stable.url(), (0, 0));
         back.routes.truncate(1);
         bench.route(&back).await;
-        // The router says that it uses the table: whatever has arrived there since then is on stable. Calls that were chosen for
-        // the canary before may still be on their way to it, and end well.
+        // The router reports that it has applied the table: all later calls go to stable. Calls that were assigned to the canary before may
+        // still be on their way to it, and end normally.
         let settled = eventually("calls in flight end", async || {
             let calls = canary.calls();
             let found = Events::read(&bench.log).predictions();
@@ -174,28 +178,25 @@ async fn after_a_rollback_is_applied_not_one_call_reaches_the_canary_and_those_i
         })
         .await;
         let stables = stable.calls();
-        eventually("stable goes on", async || (stable.calls() > stables + 100).then_some(())).await;
+        eventually("stable continues", async || (stable.calls() > stables + 100).then_some(())).await;
         assert_eq!(canary.calls(), settled, "round {round}");
         let late =
             Events::read(&bench.log).predictions().into_iter().filter(|found| found.generation.0 == 2 * round + 2);
-        assert!(
-            late.into_iter().all(|found| found.arm == Arm::Stable),
-            "not one call of the new table is the canary's"
-        );
+        assert!(late.into_iter().all(|found| found.arm == Arm::Stable), "no call of the new table goes to the canary");
         bench.route(&table(2 * round + 3, &stable.url(), &canary.url(), (5_000, 5_000))).await;
     }
     stop.store(true, Ordering::Relaxed);
     for caller in callers {
         caller.await.unwrap();
     }
-    assert_eq!(failed.load(Ordering::Relaxed), 0, "those in flight finish");
+    assert_eq!(failed.load(Ordering::Relaxed), 0, "calls in flight finish");
     let errors = Events::read(&bench.log).predictions().into_iter().filter_map(|found| found.error);
     assert_eq!(errors.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_of_a_rolled_back_version_is_cut_after_the_time_to_drain() {
-    let stable = Server::start(Says::probability("0.1")).await;
+    let stable = Server::start(Reply::probability("0.1")).await;
     let (canary, pieces) = streaming().await;
     let mut config = config();
     config.timeouts.idle = serin_spec::units::Duration::from_secs(60);
@@ -214,7 +215,11 @@ async fn a_stream_of_a_rolled_back_version_is_cut_after_the_time_to_drain() {
     back.routes.truncate(1);
     bench.route(&back).await;
     pieces.send("data: two\n\n".into()).unwrap();
-    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "data: two\n\n", "it may go on for a while");
+    assert_eq!(
+        body.frame().await.unwrap().unwrap().into_data().unwrap(),
+        "data: two\n\n",
+        "it may continue for the drain timeout"
+    );
     assert!(body.frame().await.unwrap().is_err(), "then the caller sees that it was cut");
     let found = bench.predictions(1).await;
     assert_eq!((found[0].error.as_deref(), found[0].arm), (Some("cut"), Arm::Canary));
@@ -223,8 +228,8 @@ async fn a_stream_of_a_rolled_back_version_is_cut_after_the_time_to_drain() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_waits_for_a_rolled_back_version_is_cut_too() {
-    let slow = Says { delay: Duration::from_secs(20), ..Says::probability("0.9") };
-    let (stable, canary) = (Server::start(Says::probability("0.1")).await, Server::start(slow).await);
+    let slow = Reply { delay: Duration::from_secs(20), ..Reply::probability("0.9") };
+    let (stable, canary) = (Server::start(Reply::probability("0.1")).await, Server::start(slow).await);
     let mut config = config();
     config.timeouts.first_byte = serin_spec::units::Duration::from_secs(60);
     let bench = Arc::new(Bench::start(config).await);
@@ -244,14 +249,14 @@ async fn a_call_that_waits_for_a_rolled_back_version_is_cut_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_that_keep_their_connections_see_no_failure_when_a_router_leaves() {
-    let stable = Server::start(Says::probability("0.1")).await;
+async fn callers_that_keep_their_connections_see_no_failure_when_a_router_shuts_down() {
+    let stable = Server::start(Reply::probability("0.1")).await;
     let mut config = config();
     config.timeouts.lame_duck = serin_spec::units::Duration::from_secs(5);
     let bench = Bench::start(config).await;
     bench.route(&table(1, &stable.url(), &stable.url(), (0, 0))).await;
     let address = bench.router.data_addr();
-    // Each caller keeps one connection and uses it until the answer says that it is the last one on it.
+    // Each caller keeps one connection and uses it until an answer announces that it is the last one.
     let callers: Vec<_> = (0..16)
         .map(|_| {
             tokio::spawn(async move {
@@ -273,18 +278,18 @@ async fn callers_that_keep_their_connections_see_no_failure_when_a_router_leaves
         })
         .collect();
     eventually("they are busy", async || (stable.calls() > 200).then_some(())).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     bench.router.shutdown(Duration::from_secs(20)).await;
     for caller in callers {
         assert!(caller.await.unwrap() > 1);
     }
-    assert!(begun.elapsed() < Duration::from_secs(5), "it does not wait when nobody is connected any more");
+    assert!(started.elapsed() < Duration::from_secs(5), "it does not wait when no callers are connected");
 }
 
-/// hyper closes a connection on which nothing has come yet as soon as it is asked to shut down.
+/// hyper closes a connection without any received bytes as soon as it is shut down.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_has_just_connected_is_answered_by_a_router_that_leaves() {
-    let stable = Server::start(Says::probability("0.1")).await;
+async fn a_caller_that_has_just_connected_is_answered_by_a_router_that_shuts_down() {
+    let stable = Server::start(Reply::probability("0.1")).await;
     let mut config = config();
     config.timeouts.lame_duck = serin_spec::units::Duration::from_secs(0);
     let bench = Bench::start(config).await;
@@ -313,21 +318,25 @@ async fn a_caller_that_has_just_connected_is_answered_by_a_router_that_leaves() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readiness_says_what_is_and_what_is_not() {
-    let stable = Server::start(Says::probability("0.1")).await;
+async fn readiness_lists_details() {
+    let stable = Server::start(Reply::probability("0.1")).await;
     let bench = Bench::start(config()).await;
-    bench.route(&table(1, &stable.url(), &format!("http://{}", nobody().await), (10_000, 0))).await;
-    let told = async || String::from_utf8(bench.admin(Method::GET, "/readyz", "").await.body.to_vec()).unwrap();
-    assert!(told().await.starts_with("ready\n+ routing log: read to its end\n"), "{}", told().await);
+    bench.route(&table(1, &stable.url(), &format!("http://{}", unused_address().await), (10_000, 0))).await;
+    let readyz = async || String::from_utf8(bench.admin(Method::GET, "/readyz", "").await.body.to_vec()).unwrap();
+    assert!(readyz().await.starts_with("ready\n+ routing log: read to its end\n"), "{}", readyz().await);
     for _ in 0..5 {
         bench.infer(&[]).await;
     }
-    assert!(told().await.contains("\n- flights: v2 is not called for a while: 5 calls in a row"), "{}", told().await);
+    assert!(
+        readyz().await.contains("\n- flights: v2 is not called for a while: 5 calls in a row"),
+        "{}",
+        readyz().await
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_is_taken_over_while_calls_go_on() {
-    let (old, new) = (Server::start(Says::probability("0.1")).await, Server::start(Says::probability("0.2")).await);
+async fn a_configuration_is_reloaded_while_calls_continue() {
+    let (old, new) = (Server::start(Reply::probability("0.1")).await, Server::start(Reply::probability("0.2")).await);
     let folder = tempfile::tempdir().unwrap();
     let with = |url: &str, more: serde_json::Value| {
         let mut config = Config { data_dir: folder.path().to_owned(), ..config() };
@@ -354,11 +363,11 @@ async fn a_configuration_is_taken_over_while_calls_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_costs_no_call_and_is_told() {
+async fn a_full_disk_affects_no_call_and_is_reported() {
     let (stable, canary) =
-        (Server::start(Says::probability("0.1")).await, Server::start(Says::probability("0.9")).await);
+        (Server::start(Reply::probability("0.1")).await, Server::start(Reply::probability("0.9")).await);
     let folder = tempfile::tempdir().unwrap();
-    // Whatever is written there ends as on a full disk.
+    // Writes to these files fail as on a full disk.
     for name in ["tables.new", "switch.new"] {
         std::os::unix::fs::symlink("/dev/full", folder.path().join(name)).unwrap();
     }
@@ -367,10 +376,10 @@ async fn a_full_disk_costs_no_call_and_is_told() {
     for _ in 0..20 {
         assert_eq!(bench.infer(&[]).await.header("x-model-arm"), "canary");
     }
-    let told = bench.admin(Method::POST, "/switch/all-stable", r#"{"on":true}"#).await.json();
-    assert_eq!((&told["all_stable"], &told["kept"]), (&true.into(), &false.into()));
-    assert!(told["warning"].as_str().unwrap().contains("No space left on device"), "{told}");
-    assert_eq!(bench.infer(&[]).await.header("x-model-arm"), "stable", "it works all the same");
+    let answer = bench.admin(Method::POST, "/switch/all-stable", r#"{"on":true}"#).await.json();
+    assert_eq!((&answer["all_stable"], &answer["kept"]), (&true.into(), &false.into()));
+    assert!(answer["warning"].as_str().unwrap().contains("No space left on device"), "{answer}");
+    assert_eq!(bench.infer(&[]).await.header("x-model-arm"), "stable", "the switch works anyway");
     bench.router.shutdown(Duration::from_secs(5)).await;
-    assert!(!folder.path().join("tables").exists(), "half a file is worse than none");
+    assert!(!folder.path().join("tables").exists(), "no incomplete file is left");
 }

@@ -1,4 +1,4 @@
-//! Who gets which arm: the published vectors, targets, pins, sessions.
+//! The split into arms: the published vectors, targets, pins, sessions.
 
 use std::{io::Write as _, process::Command};
 
@@ -8,7 +8,7 @@ use serin_sketches::hash::{bucket, hash64};
 
 use crate::{
     harness::{Bench, config, table},
-    upstreams::{Says, Server},
+    upstreams::{Reply, Server},
 };
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
@@ -20,11 +20,11 @@ fn vectors() -> (String, Value) {
 }
 
 async fn servers() -> (Server, Server) {
-    (Server::start(Says::probability("0.1")).await, Server::start(Says::probability("0.9")).await)
+    (Server::start(Reply::probability("0.1")).await, Server::start(Reply::probability("0.9")).await)
 }
 
 #[test]
-fn the_published_vectors_are_what_the_code_computes() {
+fn the_code_computes_the_published_vectors() {
     let (_, file) = vectors();
     let vectors = file["vectors"].as_array().unwrap();
     assert_eq!((file["format"].as_str(), vectors.len()), (Some("serin-split-vectors 1"), 44));
@@ -36,9 +36,9 @@ fn the_published_vectors_are_what_the_code_computes() {
     }
 }
 
-/// The lines of Python on the page, on the published file.
+/// The Python code on the page, applied to the published file.
 #[test]
-fn the_python_of_the_page_computes_the_same() {
+fn the_python_code_of_the_page_computes_the_same() {
     let page = std::fs::read_to_string(format!("{DOCS}/split.md")).unwrap();
     let code = page.split("```python").nth(1).unwrap().split("```").next().unwrap();
     let check = r#"
@@ -74,7 +74,7 @@ async fn a_running_router_gives_the_arms_of_the_vectors() {
         let share = |name: &str| shares[name].as_i64().unwrap() as i32;
         let shares = (share("canary"), share("control"));
         let mut table = sticky(place as i64 + 1, &servers, shares, r#"{"json":"/user"}"#);
-        // The harness's salt is one of the file's.
+        // The salt of the harness is one of the salts in the file.
         assert_eq!(table.salt, "r1");
         table.segments = String::new();
         bench.route(&table).await;
@@ -88,7 +88,7 @@ async fn a_running_router_gives_the_arms_of_the_vectors() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn targets_go_before_the_split_and_pins_before_targets() {
+async fn targets_precede_the_split_and_pins_precede_targets() {
     let servers = servers().await;
     let bench = Bench::start(config()).await;
     let mut split = table(1, &servers.0.url(), &servers.1.url(), (1, 10));
@@ -104,9 +104,9 @@ async fn targets_go_before_the_split_and_pins_before_targets() {
     let mut assignments: Vec<_> = bench.predictions(3).await.iter().map(|found| found.assignment).collect();
     assignments.sort_by_key(|assignment| format!("{assignment:?}"));
     assert_eq!(assignments, [Assignment::Pinned, Assignment::Targeted, Assignment::Targeted]);
-    assert!(assignments.iter().all(|assignment| !assignment.is_compared()), "nobody drew them by lot");
+    assert!(assignments.iter().all(|assignment| !assignment.is_compared()), "they were not chosen at random");
 
-    // Before the ramp has begun there is no canary to send anybody to.
+    // Before the ramp has started there is no canary for a target.
     split.generation.0 = 2;
     split.routes.retain(|route| route.arm == serin_schemas::records::Arm::Stable);
     split.routes[0].share = 10_000;
@@ -115,7 +115,7 @@ async fn targets_go_before_the_split_and_pins_before_targets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_ask_for_a_version_is_set_and_the_token_goes_no_further() {
+async fn asking_for_a_version_is_restricted_and_the_token_is_not_passed_on() {
     let servers = servers().await;
     for (allow, without, with) in [("always", 200, 200), ("token", 403, 200), ("never", 403, 403)] {
         let pin = serde_json::from_value(serde_json::json!({"allow": allow, "token": "s3cret"})).unwrap();
@@ -128,14 +128,14 @@ async fn who_may_ask_for_a_version_is_set_and_the_token_goes_no_further() {
         assert_eq!(bench.infer(&[asks, token]).await.status, with, "{allow}");
         let by_path = bench.post("/v2/models/flights/versions/v2/infer", &[], r#"{"inputs":[]}"#).await;
         assert_eq!(by_path.status, without, "{allow}");
-        assert_eq!(bench.infer(&[token]).await.status, 200, "{allow}: who asks for no version needs no token");
+        assert_eq!(bench.infer(&[token]).await.status, 200, "{allow}: a call without a version needs no token");
     }
     let seen = [servers.0.seen(), servers.1.seen()].concat();
     assert!(!seen.is_empty() && seen.iter().all(|seen| !seen.headers.contains_key("x-serin-pin-token")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_and_a_sequence_stay_where_they_are() {
+async fn a_session_and_a_sequence_stay_with_their_arm() {
     let servers = servers().await;
     let bench = Bench::start(config()).await;
     bench.route(&sticky(1, &servers, (5_000, 5_000), r#""session""#)).await;
@@ -154,5 +154,5 @@ async fn a_session_and_a_sequence_stay_where_they_are() {
         assert_eq!(call(sequence).await, arm);
         arms.insert(arm);
     }
-    assert_eq!(arms.len(), 2, "other sequences go elsewhere");
+    assert_eq!(arms.len(), 2, "sequences are split");
 }

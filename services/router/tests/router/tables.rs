@@ -1,4 +1,4 @@
-//! Tables: newer wins, older is ignored, leases end, disks are not believed, garbage harms nobody.
+//! Tables: newer ones win, older ones are ignored, leases end, tables from disk are unconfirmed, garbage has no effect.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use serin_schemas::{headers::Headers, ids::EventTime, records::Assignment};
 
 use crate::{
     harness::{Bench, config, eventually, put, put_raw, statuses, table},
-    upstreams::{Says, Server, nobody},
+    upstreams::{Reply, Server, unused_address},
 };
 
 async fn two() -> (Server, Server) {
-    (Server::start(Says::probability("0.1")).await, Server::start(Says::probability("0.9")).await)
+    (Server::start(Reply::probability("0.1")).await, Server::start(Reply::probability("0.9")).await)
 }
 
 fn known(stable: &Server) -> Config {
@@ -40,7 +40,7 @@ async fn older_generations_and_garbage_are_ignored() {
     put_raw(&bench.log, "flights", Some("\u{0}garbage".into()), Headers::default());
     let newer = [("ce_type", "dev.serin.routing_table.v99")].into_iter().collect();
     put_raw(&bench.log, "flights", Some("x".into()), newer);
-    // Another model's table, read after all of them: they are done with.
+    // A newer table, which is read after all of them.
     let mut other = table(1, &stable.url(), &canary.url(), (0, 0));
     other.model = "flights".into();
     other.generation.0 = 6;
@@ -56,9 +56,9 @@ async fn older_generations_and_garbage_are_ignored() {
     assert!(bench.predictions(50).await.iter().all(|found| found.generation.0 == 7));
 }
 
-/// What became of the newest record: it cannot be read, until there is a newer one that can.
+/// The newest record is reported as unreadable until a readable one follows.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_cannot_be_read_is_reported_until_another_can() {
+async fn an_unreadable_record_is_reported_until_a_readable_one_follows() {
     let (stable, canary) = two().await;
     let bench = Bench::start(config()).await;
     let good = table(5, &stable.url(), &canary.url(), (10_000, 0));
@@ -73,16 +73,16 @@ async fn a_record_that_cannot_be_read_is_reported_until_another_can() {
     for next in [&good, &older, &newer] {
         put_raw(&bench.log, "flights", Some("\u{0}garbage".into()), Headers::default());
         eventually("it is reported", async || (refused() == [0]).then_some(())).await;
-        // It says nothing of the table before it.
+        // It does not affect the table before it.
         assert_eq!(bench.infer(&[]).await.header("x-model-arm"), "canary");
         put(&bench.log, next);
-        eventually("it is over", async || refused().is_empty().then_some(())).await;
+        eventually("it is no longer reported", async || refused().is_empty().then_some(())).await;
     }
     assert_eq!(bench.infer(&[]).await.header("x-model-arm"), "canary");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newer_table_that_cannot_be_used_takes_the_canary_away() {
+async fn a_newer_unusable_table_ends_the_canary() {
     let (stable, canary) = two().await;
     let bench = Bench::start(config()).await;
     bench.route(&table(1, &stable.url(), &canary.url(), (10_000, 0))).await;
@@ -90,8 +90,10 @@ async fn a_newer_table_that_cannot_be_used_takes_the_canary_away() {
     let mut broken = table(2, &stable.url(), &canary.url(), (5_000, 0));
     broken.routes[0].share = 1;
     put(&bench.log, &broken);
-    eventually("all is on stable", async || (bench.infer(&[]).await.header("x-model-arm") == "stable").then_some(()))
-        .await;
+    eventually("all calls go to stable", async || {
+        (bench.infer(&[]).await.header("x-model-arm") == "stable").then_some(())
+    })
+    .await;
     bench.route(&table(3, &stable.url(), &canary.url(), (10_000, 0))).await;
     assert_eq!(bench.infer(&[]).await.header("x-model-arm"), "canary");
 }
@@ -113,7 +115,7 @@ async fn a_lease_ends_unless_it_is_renewed() {
     assert_eq!(arm().await, "canary");
     bench.time.advance(Duration::from_secs(1));
     assert_eq!(arm().await, "stable");
-    // A renewal that was overtaken changes nothing; a newer one brings the canary back.
+    // A renewal brings the canary back.
     split.lease_seq = 2;
     bench.route(&split).await;
     assert_eq!(arm().await, "canary");
@@ -136,24 +138,24 @@ async fn a_table_from_disk_is_stable_until_the_log_confirms_it() {
     .await;
     first.router.shutdown(Duration::from_secs(5)).await;
 
-    // On a log that knows nothing, it holds as unconfirmed: stable only.
+    // On a log without the table it stays unconfirmed: all calls go to stable.
     let lost = Bench::on(crate::harness::log(), with_folder()).await;
     assert_eq!(lost.infer(&[]).await.header("x-model-arm"), "stable");
     assert_eq!(lost.predictions(1).await[0].assignment, Assignment::LeaseExpired);
     assert!(statuses(&lost.log).iter().all(|(_, status)| status.applied.is_empty()), "it is not reported as applied");
     lost.router.shutdown(Duration::from_secs(5)).await;
 
-    // On the log that has it, it is confirmed.
+    // The log that contains the table confirms it.
     let again = Bench::on(log, with_folder()).await;
     assert_eq!(again.infer(&[]).await.header("x-model-arm"), "canary");
     again.router.shutdown(Duration::from_secs(5)).await;
 
-    // A log that begins anew is right, even where its numbers are smaller.
+    // A new log is right, even if its generations are smaller.
     let fresh = crate::harness::log();
     put(&fresh, &table(1, &stable.url(), &canary.url(), (10_000, 0)));
-    let anew = Bench::on(fresh, with_folder()).await;
-    assert_eq!(anew.infer(&[]).await.header("x-model-arm"), "canary");
-    anew.router.shutdown(Duration::from_secs(5)).await;
+    let renewed = Bench::on(fresh, with_folder()).await;
+    assert_eq!(renewed.infer(&[]).await.header("x-model-arm"), "canary");
+    renewed.router.shutdown(Duration::from_secs(5)).await;
 
     // A corrupt file is ignored.
     std::fs::write(folder.path().join("tables"), "serin-tables 1 0000000000000000\n[]").unwrap();
@@ -167,13 +169,13 @@ async fn without_a_table_the_configuration_serves_and_a_tombstone_brings_it_back
     let bench = Bench::start(known(&stable)).await;
     assert_eq!(bench.infer(&[]).await.header("x-model-version"), "v1");
     let mut split = table(1, &stable.url(), &canary.url(), (10_000, 0));
-    // The table does not say where v1 is; the configuration does.
+    // The table has no URL of v1; the configuration does.
     split.routes[0].url = None;
     split.routes[1].url = None;
     bench.route(&split).await;
     assert_eq!(bench.infer(&[]).await.header("x-model-version"), "v2");
     put_raw(&bench.log, "flights", None, Headers::default());
-    eventually("the tombstone works", async || {
+    eventually("the tombstone is applied", async || {
         (bench.infer(&[]).await.header("x-model-version") == "v1").then_some(())
     })
     .await;
@@ -200,20 +202,20 @@ async fn applied_tables_are_reported_fast() {
     })
     .await;
     assert_eq!((last.router.as_str(), last.applied.len(), last.leaving), ("router-0", 1, false));
-    // Every partition hears of this router, whatever its models.
-    eventually("all partitions hear", async || {
-        let heard: std::collections::BTreeSet<i32> = statuses(&bench.log).iter().map(|(at, _)| *at).collect();
-        (heard.len() == crate::harness::PARTITIONS as usize).then_some(())
+    // Every partition gets reports of this router, independent of its models.
+    eventually("all partitions have a report", async || {
+        let reported: std::collections::BTreeSet<i32> = statuses(&bench.log).iter().map(|(at, _)| *at).collect();
+        (reported.len() == crate::harness::PARTITIONS as usize).then_some(())
     })
     .await;
     let applied = statuses(&bench.log).into_iter().flat_map(|(_, status)| status.applied);
     let best = applied.map(|applied| applied.apply_us).min().unwrap();
-    // A loaded machine may delay any one of them; the way itself is short.
-    assert!(best < 10_000, "none of 20 tables was used within 10 ms; best: {best} us");
+    // A loaded machine may delay any of them, so only the fastest one is checked.
+    assert!(best < 10_000, "none of 20 tables was applied within 10 ms; best: {best} us");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_switch_works_without_the_log_and_outlives_a_restart() {
+async fn the_switch_works_without_the_log_and_survives_a_restart() {
     let (stable, canary) = two().await;
     let folder = tempfile::tempdir().unwrap();
     let with_folder = || Config { data_dir: folder.path().to_owned(), ..config() };
@@ -241,7 +243,7 @@ async fn the_switch_works_without_the_log_and_outlives_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn admin_changes_need_the_token_and_health_does_not() {
-    let mut config = known(&Server::start(Says::ok("{}")).await);
+    let mut config = known(&Server::start(Reply::ok("{}")).await);
     config.admin_token = serin_access::Secret::new("secret");
     let bench = Bench::start(config).await;
     for (method, path) in
@@ -253,21 +255,21 @@ async fn admin_changes_need_the_token_and_health_does_not() {
     assert_eq!(bench.admin(Method::GET, "/readyz", "").await.status, StatusCode::OK);
     let request = http::Request::get("/tables").header("authorization", "Bearer secret");
     assert_eq!(bench.send(bench.router.admin_addr(), request, "").await.status, StatusCode::OK);
-    assert_eq!(nobody().await.ip(), bench.router.admin_addr().ip());
+    assert_eq!(unused_address().await.ip(), bench.router.admin_addr().ip());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_cannot_be_used_is_told_wherever_somebody_looks_and_tried_again_with_another_configuration() {
+async fn an_unusable_table_is_reported_everywhere_and_compiled_again_with_another_configuration() {
     let (stable, canary) = two().await;
     let folder = tempfile::tempdir().unwrap();
     let mut config = Config { data_dir: folder.path().to_owned(), ..known(&stable) };
     let bench = Bench::start(config.clone()).await;
-    let told = async |what: &str, good: &dyn Fn(&serin_schemas::records::RouterStatus) -> bool| {
+    let status_with = async |what: &str, good: &dyn Fn(&serin_schemas::records::RouterStatus) -> bool| {
         let at = async || statuses(&bench.log).into_iter().map(|(_, status)| status).rev().find(|status| good(status));
         eventually(what, at).await
     };
-    // What the configuration says is told before any table.
-    let status = told("its configuration", &|status| status.configured.iter().flatten().next().is_some()).await;
+    // The configuration is reported before any table.
+    let status = status_with("its configuration", &|status| status.configured.iter().flatten().next().is_some()).await;
     let own = &status.configured.unwrap()[0];
     assert_eq!((own.version.as_str(), own.stable, own.url.as_str()), ("v1", true, stable.url().as_str()));
 
@@ -281,17 +283,17 @@ async fn a_table_that_cannot_be_used_is_told_wherever_somebody_looks_and_tried_a
         let is_it = move |status: &serin_schemas::records::RouterStatus| {
             status.refused.iter().any(|table| table.generation == generation && table.reason.contains(reason))
         };
-        let status = told("the refusal", &is_it).await;
+        let status = status_with("the refusal", &is_it).await;
         assert!(status.applied.is_empty(), "{status:?}");
         let ready = bench.admin(Method::GET, "/readyz", "").await;
         let line = String::from_utf8_lossy(&ready.body).into_owned();
         assert!(line.starts_with("ready\n") && line.contains("- flights: the table of generation"), "{line}");
-        assert!(line.contains("all goes where the configuration says"), "{line}");
+        assert!(line.contains("all calls follow the configuration"), "{line}");
         let tables = bench.admin(Method::GET, "/tables", "").await.json();
         assert!(tables["refused"][0]["reason"].as_str().unwrap().contains(reason), "{tables}");
         assert_eq!(bench.infer(&[]).await.status, StatusCode::OK);
     }
-    // An operator says where it is.
+    // An operator adds the missing servers to the configuration.
     let versions = &mut config.models.get_mut("flights").unwrap().versions;
     versions.insert("v2".to_owned(), canary.url().as_str().into());
     bench.router.reload(config).unwrap();
@@ -299,5 +301,5 @@ async fn a_table_that_cannot_be_used_is_told_wherever_somebody_looks_and_tried_a
     let is_it = move |status: &serin_schemas::records::RouterStatus| {
         status.refused.is_empty() && status.applied.iter().any(|table| table.generation == generation)
     };
-    told("its use", &is_it).await;
+    status_with("its use", &is_it).await;
 }

@@ -1,4 +1,4 @@
-//! Model servers, good and bad.
+//! Model servers for tests, working and failing.
 
 use std::{
     convert::Infallible,
@@ -21,7 +21,7 @@ use tokio::{
     net::TcpListener,
 };
 
-/// What a model server saw of one request.
+/// A request as seen by a model server.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) path: String,
@@ -30,16 +30,16 @@ pub(crate) struct Seen {
     pub(crate) body: Bytes,
 }
 
-/// A good model server: it answers what it was told to.
+/// A working model server with a fixed reply.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
-/// What a good server answers.
+/// The reply of a working server.
 #[derive(Clone)]
-pub(crate) struct Says {
+pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) body: Bytes,
     pub(crate) delay: Duration,
@@ -47,7 +47,7 @@ pub(crate) struct Says {
     pub(crate) trailers: HeaderMap,
 }
 
-impl Says {
+impl Reply {
     pub(crate) fn ok(body: impl Into<Bytes>) -> Self {
         Self {
             status: 200,
@@ -60,12 +60,12 @@ impl Says {
 
     /// A gRPC answer that ends with this status.
     pub(crate) fn grpc(body: impl Into<Bytes>, status: &str) -> Self {
-        let mut says = Self::ok(body).with("content-type", "application/grpc");
-        says.trailers.insert("grpc-status", status.parse().unwrap());
-        says
+        let mut reply = Self::ok(body).with("content-type", "application/grpc");
+        reply.trailers.insert("grpc-status", status.parse().unwrap());
+        reply
     }
 
-    /// The same with a header.
+    /// Adds a header.
     pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers.insert(HeaderName::from_static(name), value.parse().unwrap());
         self
@@ -78,7 +78,7 @@ impl Says {
 }
 
 impl Server {
-    pub(crate) async fn start(says: Says) -> Self {
+    pub(crate) async fn start(reply: Reply) -> Self {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -86,11 +86,11 @@ impl Server {
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (says, seen) = (says.clone(), Arc::clone(&seen));
+                let (reply, seen) = (reply.clone(), Arc::clone(&seen));
                 tokio::spawn(async move {
                     let service = service_fn(move |request: Request<Incoming>| {
-                        let (says, seen) = (says.clone(), Arc::clone(&seen));
-                        async move { Ok::<_, Infallible>(answer(&says, &seen, request).await) }
+                        let (reply, seen) = (reply.clone(), Arc::clone(&seen));
+                        async move { Ok::<_, Infallible>(answer(&reply, &seen, request).await) }
                     });
                     let _ =
                         auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
@@ -114,7 +114,7 @@ impl Server {
 }
 
 async fn answer(
-    says: &Says,
+    reply: &Reply,
     seen: &Mutex<Vec<Seen>>,
     request: Request<Incoming>,
 ) -> Response<BoxBody<Bytes, Infallible>> {
@@ -122,17 +122,17 @@ async fn answer(
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let path = parts.uri.path_and_query().unwrap().to_string();
     seen.lock().unwrap().push(Seen { path, version: parts.version, headers: parts.headers, body });
-    tokio::time::sleep(says.delay).await;
-    let body = Full::new(says.body.clone());
-    let trailers = says.trailers.clone();
+    tokio::time::sleep(reply.delay).await;
+    let body = Full::new(reply.body.clone());
+    let trailers = reply.trailers.clone();
     let mut response = Response::new(if trailers.is_empty() {
         body.boxed()
     } else {
         body.with_trailers(async move { Some(Ok(trailers)) }).boxed()
     });
-    *response.status_mut() = http::StatusCode::from_u16(says.status).unwrap();
+    *response.status_mut() = http::StatusCode::from_u16(reply.status).unwrap();
     response.headers_mut().insert("content-type", "application/json".parse().unwrap());
-    response.headers_mut().extend(says.headers.clone());
+    response.headers_mut().extend(reply.headers.clone());
     response
 }
 
@@ -157,7 +157,7 @@ pub(crate) async fn tls_server(folder: &std::path::Path) -> SocketAddr {
             let (stream, _) = listener.accept().await.unwrap();
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                // A client that does not trust it leaves.
+                // A client that does not trust the certificate disconnects.
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let service = service_fn(|_: Request<Incoming>| async {
                     Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"{}"))))
@@ -188,7 +188,7 @@ pub(crate) async fn reset_after(answer: &'static [u8]) -> SocketAddr {
     address
 }
 
-/// A bad model server: after the head of a request it writes these bytes, then hangs or closes.
+/// A failing model server: after the head of a request it writes these bytes, then hangs or closes.
 pub(crate) async fn raw(answer: &'static [u8], hang: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -200,7 +200,7 @@ pub(crate) async fn raw(answer: &'static [u8], hang: bool) -> SocketAddr {
                 let _ = stream.read(&mut request).await;
                 let _ = stream.write_all(answer).await;
                 if hang {
-                    // Until the other side closes.
+                    // Read until the other side closes.
                     while stream.read(&mut request).await.is_ok_and(|read| read > 0) {}
                     std::future::pending::<()>().await;
                 }
@@ -210,12 +210,12 @@ pub(crate) async fn raw(answer: &'static [u8], hang: bool) -> SocketAddr {
     address
 }
 
-/// An address where nobody listens.
-pub(crate) async fn nobody() -> SocketAddr {
+/// An address without a listener.
+pub(crate) async fn unused_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
-/// A server that sends one piece of a stream for each message.
+/// A server that sends one chunk of a stream for each message.
 pub(crate) async fn streaming() -> (SocketAddr, tokio::sync::mpsc::UnboundedSender<Bytes>) {
     let (send, receive) = tokio::sync::mpsc::unbounded_channel();
     let receive = Arc::new(Mutex::new(Some(receive)));
@@ -243,7 +243,7 @@ pub(crate) async fn streaming() -> (SocketAddr, tokio::sync::mpsc::UnboundedSend
 }
 
 mod futures_body {
-    //! A body whose pieces come through a channel.
+    //! A body whose chunks come through a channel.
 
     use std::{
         convert::Infallible,

@@ -1,4 +1,4 @@
-//! The verbs of a first rollout: a model server to try, and calls to it.
+//! Arguments of `model-server`, `load` and `switch`.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -7,10 +7,10 @@ use serin_spec::units::{Duration, Share};
 
 use super::Output;
 
-/// One version of the model that comes with Serin.
+/// One version of the model that ships with Serin.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ModelServer {
-    /// Where it listens
+    /// Address to listen on
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9001")]
     pub(crate) listen: SocketAddr,
     /// The version's name
@@ -22,10 +22,10 @@ pub(crate) struct ModelServer {
     /// Share of the calls that fail with status 500
     #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = Share::parse)]
     pub(crate) fail: Share,
-    /// How long an answer takes
+    /// Latency of an answer
     #[arg(long, value_name = "SPAN", default_value = "0", value_parser = Duration::parse)]
     pub(crate) latency: Duration,
-    /// Decides which calls are wrong or fail
+    /// Seed that decides which calls are wrong or fail
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
 }
@@ -38,10 +38,10 @@ pub(crate) struct Load {
     /// The router
     #[arg(long, value_name = "URL", env = "SERIN_ROUTER", default_value = "http://127.0.0.1:8000")]
     pub(crate) to: String,
-    /// How many calls are made
+    /// Rate of the calls
     #[arg(long, value_name = "RATE", default_value = "50/s")]
     pub(crate) rate: String,
-    /// Stop after this long; left out: on Ctrl-C
+    /// Stop after this time. Default: run until Ctrl-C
     #[arg(long = "for", value_name = "SPAN", value_parser = Duration::parse)]
     pub(crate) length: Option<Duration>,
     /// How long after an answer its label `fraud` (1 or 0) is sent
@@ -50,16 +50,16 @@ pub(crate) struct Load {
     /// Send no labels
     #[arg(long, conflicts_with = "label_after")]
     pub(crate) no_labels: bool,
-    /// Decides which payments are made
+    /// Seed that decides which payments are made
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Token of a writer, where the router wants one for labels (better in the environment than on the command line)
+    /// Token of a writer, if the router requires one for labels (preferably from the environment, not on the command line)
     #[arg(long, value_name = "TOKEN", env = "SERIN_WRITER_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
-    /// PEM file with the authority that signed the router's certificate (https://); left out: what the system trusts
+    /// PEM file with the CA that signed the router's certificate (https://). Default: the CAs that the system trusts
     #[arg(long, value_name = "FILE", env = "SERIN_CA_FILE")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// How to print
+    /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     pub(crate) output: Output,
 }
@@ -67,10 +67,10 @@ pub(crate) struct Load {
 /// Routers to switch.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Switch {
-    /// `on`: every call to stable; `off`: as the tables say; left out: only tell
+    /// `on`: every call goes to stable; `off`: calls follow the routing tables. Without it, the state is only shown
     #[arg(value_enum)]
     pub(crate) to: Option<Wanted>,
-    /// Admin ports of the routers, with commas: all of them, one by one
+    /// Admin ports of all routers, comma-separated
     #[arg(
         long,
         value_name = "URLS",
@@ -79,22 +79,22 @@ pub(crate) struct Switch {
         default_value = "http://127.0.0.1:8001"
     )]
     pub(crate) routers: Vec<String>,
-    /// The routers' admin token, if they want one (better in the environment than on the command line)
+    /// The routers' admin token, if they require one (preferably from the environment, not on the command line)
     #[arg(long, value_name = "TOKEN", env = "SERIN_ROUTER_ADMIN_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
-    /// PEM file with the authority that signed the certificates (https://); left out: what the system trusts
+    /// PEM file with the CA that signed the certificates (https://). Default: the CAs that the system trusts
     #[arg(long, value_name = "FILE", env = "SERIN_CA_FILE")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// How to print
+    /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     pub(crate) output: Output,
 }
 
-/// Where a switch shall stand.
+/// The wanted state of the switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Wanted {
     /// Every call of every model goes to stable.
     On,
-    /// Calls go as the routing tables say.
+    /// Calls follow the routing tables.
     Off,
 }

@@ -1,4 +1,4 @@
-//! What a comparison found, as it is printed.
+//! The findings of a comparison, as printed in JSON.
 
 use serde::Serialize;
 use serin_statistics::Scope;
@@ -6,17 +6,17 @@ use serin_statistics::Scope;
 /// Name of the t test.
 pub(super) const T_TEST: &str = "paired t test";
 
-/// What is known of one metric.
+/// The finding about one metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Finding {
-    /// Within the margin, or better.
+    /// B is within the margin, or better.
     Pass,
-    /// Beyond the margin.
+    /// B is beyond the margin.
     Fail,
-    /// Neither could be shown.
+    /// Neither pass nor fail could be shown.
     Undecided,
-    /// Shown without a limit: there is nothing to hold it against.
+    /// There is no limit, so the metric is only shown.
     Shown,
 }
 
@@ -32,16 +32,17 @@ pub(crate) struct Line {
     pub(super) low: Option<f64>,
     pub(super) high: Option<f64>,
     pub(super) margin: Option<f64>,
-    /// One-sided p-value of "beyond the margin", as it is and after Holm over all lines with a limit.
+    /// One-sided p-value of "beyond the margin".
     pub(super) p_beyond: Option<f64>,
+    /// One-sided p-value of "beyond the margin", after Holm's correction over all lines with a limit.
     pub(super) p_beyond_holm: Option<f64>,
     /// One-sided p-value of "within the margin".
     pub(super) p_within: Option<f64>,
     pub(super) finding: Finding,
     pub(super) sentence: String,
-    /// The test behind it.
+    /// Name of the test.
     pub(super) test: &'static str,
-    /// Pairs that the test needs, where there are fewer.
+    /// Number of pairs that the test needs, if there are fewer.
     pub(super) pairs_needed: Option<u64>,
     #[serde(skip)]
     pub(super) scope: Option<Scope>,
@@ -59,7 +60,7 @@ pub(crate) struct Report {
     pub(super) duplicates_in_b: u64,
     pub(super) unlabelled: u64,
     pub(super) alpha: f64,
-    /// What was taken for granted, a sentence each.
+    /// Assumptions, one sentence each.
     pub(super) notes: Vec<String>,
     pub(super) lines: Vec<Line>,
     pub(crate) finding: Finding,

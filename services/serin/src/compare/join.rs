@@ -1,4 +1,4 @@
-//! Rows of both files with the same id, as numbers or as classes.
+//! Joins the rows of both files by id, as numbers or as classes.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,12 @@ use crate::cli::{Compare, Kind, Loss};
 /// Both answers to one input, and its label.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Answers {
-    /// Numbers.
+    /// Two numbers.
     Numbers { a: f64, b: f64, label: Option<f64> },
-    /// Classes: only whether they are equal counts.
+    /// Two classes, which are only compared for equality.
     Classes {
         same: bool,
-        /// Whether A, and whether B, is wrong.
+        /// Whether A is wrong, and whether B is.
         wrong: Option<(bool, bool)>,
     },
 }
@@ -23,11 +23,11 @@ pub(super) enum Answers {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct PairedRows {
     pub(super) answers: Answers,
-    /// In the order of `--segment`.
+    /// Segment values, in the order of `--segment`.
     pub(super) segments: Vec<String>,
 }
 
-/// What a number's distance from its label costs, as it was asked for or as the labels say.
+/// How the distance of a number from its label is scored, by option or by the labels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Score {
     #[default]
@@ -37,27 +37,27 @@ pub(super) enum Score {
     Brier,
 }
 
-/// What both files have in common, and what not.
+/// The pairs of both files, and counts of the rows without a pair.
 #[derive(Debug, Default)]
 pub(super) struct Joined {
     pub(super) pairs: Vec<PairedRows>,
     pub(super) only_a: u64,
     pub(super) only_b: u64,
     pub(super) duplicates: (u64, u64),
-    /// Pairs without a label, where labels were asked for.
+    /// Number of pairs without a label, if labels are used.
     pub(super) unlabelled: u64,
     pub(super) numbers: bool,
     pub(super) score: Score,
     /// Whether all labels are 0 or 1 and all predictions between them, so that no loss is above 1.
     pub(super) probabilities: bool,
-    /// What was taken for granted, a sentence each.
+    /// Assumptions, one sentence each.
     pub(super) notes: Vec<String>,
 }
 
-/// Most different whole numbers that are taken for classes.
+/// Largest number of distinct whole numbers that are read as classes.
 const FEW: usize = 20;
 
-/// Pairs the rows by id, in the order of A. Errors: bad rows (of either file, all at once), or nothing in common.
+/// Pairs the rows by id, in the order of A. Errors: bad rows of either file (all at once), or no common ids.
 pub(super) fn join(mut a: Rows, b: Rows, args: &Compare) -> Result<Joined, CompareError> {
     let missing = |column: &String| -> bool {
         let index = args.segment.iter().position(|name| name == column).unwrap_or_default();
@@ -75,7 +75,7 @@ pub(super) fn join(mut a: Rows, b: Rows, args: &Compare) -> Result<Joined, Compa
         a.problem(1, message);
     }
     let mut notes: Vec<String> = a.note.iter().chain(&b.note).cloned().collect();
-    // Bad rows are told first: what they hold decides nothing.
+    // Bad rows are reported first. Their values do not influence how the files are read.
     let unread = !a.problems.is_empty() || !b.problems.is_empty();
     let numbers = match args.kind {
         Kind::Number => true,
@@ -136,8 +136,8 @@ pub(super) fn join(mut a: Rows, b: Rows, args: &Compare) -> Result<Joined, Compa
 }
 
 impl Joined {
-    /// What is judged of numbers with labels. The absolute error is no proper score of a probability: its best answer to "it happens
-    /// in 30 % of such cases" is 0.
+    /// Chooses the score of numbers with labels. The absolute error is not a proper score of a probability: for an event with a
+    /// probability of 30 %, the best answer would be 0.
     fn choose_score(&mut self, loss: Loss) {
         let values = || {
             self.pairs.iter().filter_map(|pair| match pair.answers {
@@ -156,39 +156,39 @@ impl Joined {
         };
         if loss == Loss::Auto && binary {
             let what = if self.probabilities {
-                "labels are 0 or 1 and predictions lie between: judged by the squared error (the Brier score)"
+                "labels are 0 or 1 and predictions are between: judged by the squared error (the Brier score)"
             } else {
-                "labels are 0 or 1: judged by the squared error; predictions beyond 0 to 1 are no probabilities"
+                "labels are 0 or 1: judged by the squared error; predictions outside of 0 to 1 are not probabilities"
             };
             self.notes.push(what.to_owned());
         }
         if loss == Loss::Absolute && binary {
             self.notes.push(
-                "the absolute error of a probability is no proper score: a constant may beat an honest forecast; see --loss".to_owned(),
+                "the absolute error of a probability is not a proper score: a constant may beat an honest forecast; see --loss".to_owned(),
             );
         }
     }
 }
 
-/// Margins that would let everything pass.
+/// Refuses margins with which everything would pass.
 fn check_margin(joined: &Joined, args: &Compare) -> Result<(), CompareError> {
     let Some(margin) = args.margin else { return Ok(()) };
     if args.label.is_none() && !joined.numbers {
         let text =
-            "--margin: these are classes, and without labels there is no error rate; give --label, or --max-differ";
+            "--margin: these are classes, and without labels there is no error rate; pass --label or --max-differ";
         return Err(CompareError::Unfit(text.to_owned()));
     }
     let share = args.label.is_some() && (!joined.numbers || joined.probabilities);
     if share && margin >= 1.0 {
         let what = if joined.numbers { "an error of a probability" } else { "an error rate" };
         return Err(CompareError::Unfit(format!(
-            "--margin {margin}: {what} lies between 0 and 1, so every B would be within it; write 0.05 for five points"
+            "--margin {margin}: {what} is between 0 and 1, so every B would be within it; write 0.05 for five points"
         )));
     }
     Ok(())
 }
 
-/// Whether each file's predictions are ever a label, or without labels ever one of the other file's.
+/// Checks that each file's predictions include a label, or without labels a prediction of the other file.
 fn something_in_common(a: &Rows, b: &Rows, args: &Compare) -> Result<(), CompareError> {
     let predictions =
         |rows: &Rows| -> BTreeSet<String> { rows.by_id.values().map(|row| canonical(&row.prediction)).collect() };
@@ -217,7 +217,7 @@ fn something_in_common(a: &Rows, b: &Rows, args: &Compare) -> Result<(), Compare
     }
 }
 
-/// The first few of them.
+/// The first few values.
 fn some_of(values: &BTreeSet<String>) -> String {
     let shown: Vec<&str> = values.iter().take(4).map(String::as_str).collect();
     let more = if values.len() > shown.len() { ", ..." } else { "" };
@@ -228,8 +228,8 @@ fn is_binary(value: f64) -> bool {
     value == 0.0 || value.total_cmp(&1.0).is_eq()
 }
 
-/// Predictions are numbers if most of them are (then the others are bad rows), unless all of them are 0 or 1, or they and the labels
-/// are few whole numbers.
+/// Whether predictions are numbers: most of them are numbers (the others are then bad rows), and they are not all 0 or 1, and they and
+/// the labels are not a few whole numbers.
 fn are_numbers(a: &Rows, b: &Rows, args: &Compare, notes: &mut Vec<String>) -> Result<bool, CompareError> {
     let rows = || a.by_id.values().chain(b.by_id.values());
     let predictions = || rows().map(|row| number(&row.prediction));
@@ -248,9 +248,12 @@ fn are_numbers(a: &Rows, b: &Rows, args: &Compare, notes: &mut Vec<String>) -> R
     }
     let values: BTreeSet<u64> = all().flatten().map(|value| (value + 0.0).to_bits()).collect();
     if args.label.is_none() || values.len() > FEW {
-        return Err(CompareError::Ask(values.len()));
+        return Err(CompareError::AmbiguousNumbers(values.len()));
     }
-    notes.push(format!("predictions and labels are {} whole numbers, read as classes; see --kind", values.len()));
+    notes.push(format!(
+        "predictions and labels have {} distinct whole numbers, read as classes; see --kind",
+        values.len()
+    ));
     Ok(false)
 }
 
@@ -275,7 +278,7 @@ fn pair(a: &Row, b: &Row, file_a: &str, file_b: &str, numbers: bool) -> Result<P
             (finite("prediction", &a.prediction, file_a, a.line), finite("prediction", &b.prediction, file_b, b.line));
         let (file, line) = if a.label.is_empty() { (file_b, b.line) } else { (file_a, a.line) };
         let label = (!label.is_empty()).then(|| finite("label", label, file, line));
-        // Squares are taken of distances, and sums of squares of those.
+        // Distances are squared, and the squares are squared and summed.
         let largest = [x, y, label.unwrap_or_default()].into_iter().fold(0.0, |most: f64, value| most.max(value.abs()));
         if largest > LARGEST {
             bad(
@@ -299,5 +302,5 @@ fn pair(a: &Row, b: &Row, file_a: &str, file_b: &str, numbers: bool) -> Result<P
     }
 }
 
-/// Largest number: the square of a distance, summed over all rows there may be, is a number too.
+/// Largest number for which sums of squared distances are finite.
 const LARGEST: f64 = 1e140;

@@ -1,7 +1,7 @@
-//! From pairs to findings: which metrics there are, their tests, Holm over all of them, one sentence each.
+//! From pairs to findings: the metrics, their tests, Holm's correction over all of them, and one sentence for each.
 //!
-//! A test is chosen by what its assumption needs, and where none fits the line stays undecided: exact tests of counts where few pairs
-//! differ; of means a t test where the pairs are many enough for their skewness, bets on bounded values where they are not.
+//! A test is chosen if its assumptions are met; if none fits, the line stays undecided. Counts use exact tests if few pairs differ.
+//! Means use a t test if there are enough pairs for their skewness, and otherwise betting on bounded values.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,15 @@ use super::join::{Answers, Joined, PairedRows, Score};
 use super::text;
 use crate::cli::Compare;
 
-/// Fewest pairs for a t test, whatever they look like.
+/// Smallest number of pairs for a t test.
 const MIN_PAIRS: u64 = 30;
-/// Fewest pairs for which a t test shows that B is good enough: with fewer, something gross in one pair of a hundred is often not among
-/// them (`0.99^299` is 5 %), and a mean hangs on such things.
+/// Smallest number of pairs with which a t test can show that B is good enough. With fewer, a gross error in one pair of a hundred is
+/// often not among them (`0.99^299` is 5 %), and such errors can dominate a mean.
 const RARE_PAIRS: u64 = 300;
-/// Most values of a segment column that are judged: the most frequent ones.
+/// Largest number of values of a segment column that are judged: the most frequent ones.
 const MAX_VALUES: usize = 50;
 
-/// A test's result before it is corrected: the figures of a line, `(p_beyond, p_within)`.
+/// The result of a test before correction: the figures of a line and `(p_beyond, p_within)`.
 struct Tested {
     figures: Figures,
     test: &'static str,
@@ -66,7 +66,7 @@ pub(super) fn report(joined: &Joined, args: &Compare) -> Report {
     }
 }
 
-/// What can be compared.
+/// A metric that can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Metric {
     ErrorRate,
@@ -75,7 +75,7 @@ enum Metric {
     Differs,
 }
 
-/// The metrics of these files, the most telling first.
+/// The metrics of these files, the most meaningful first.
 fn metrics(joined: &Joined, args: &Compare) -> Vec<Metric> {
     let quality = match (&args.label, joined.numbers) {
         (None, _) => None,
@@ -86,7 +86,7 @@ fn metrics(joined: &Joined, args: &Compare) -> Vec<Metric> {
     quality.into_iter().chain(mean).chain([Metric::Differs]).collect()
 }
 
-/// What a metric is held against: the margin belongs to the quality where there are labels, else to the mean.
+/// The limit of a metric. The margin belongs to the quality if there are labels, else to the mean.
 fn limit(metric: Metric, args: &Compare) -> Option<f64> {
     match metric {
         Metric::ErrorRate | Metric::Loss(_) => Some(args.margin.unwrap_or(0.0)),
@@ -158,17 +158,17 @@ fn error_rate(pairs: &[&PairedRows], margin: f64, alpha: f64) -> Option<Tested> 
     Some(Tested { figures, test, needed: None, p: Some((counts.p_beyond(margin), counts.p_within(margin))) })
 }
 
-/// What a mean is of.
+/// A description of a mean.
 #[derive(Clone, Copy)]
 struct About {
     metric: &'static str,
-    /// A difference counts in either direction.
+    /// Whether a difference counts in both directions.
     both_ways: bool,
-    /// Whether no value is outside of 0 to 1, by what it is.
+    /// Whether all values are between 0 and 1 by definition.
     bounded: bool,
 }
 
-/// Means of `(a, b)`.
+/// Tests the means of `(a, b)`.
 fn means(about: About, values: &[(f64, f64)], margin: Option<f64>, alpha: f64) -> Option<Tested> {
     let n = values.len() as u64;
     if n == 0 {
@@ -177,7 +177,7 @@ fn means(about: About, values: &[(f64, f64)], margin: Option<f64>, alpha: f64) -
     let mean = |of: fn(&(f64, f64)) -> f64| values.iter().map(|pair| of(pair) / n as f64).sum::<f64>();
     let differences: Vec<f64> = values.iter().map(|(a, b)| b - a).collect();
     let found = Differences::of(&differences);
-    // A t test takes the mean of the differences for normal: enough of them for their skewness, and for what is rare.
+    // A t test assumes that the mean of the differences is normal, which needs enough of them for their skewness and for rare errors.
     let least = found.map_or(MIN_PAIRS, |found| found.pairs_needed().max(MIN_PAIRS));
     let normal = found.filter(|_| n >= least);
     let betting = about.bounded && (normal.is_none() || n < RARE_PAIRS);
@@ -212,7 +212,7 @@ fn means(about: About, values: &[(f64, f64)], margin: Option<f64>, alpha: f64) -
 enum MeanTest<'a> {
     /// A paired t test.
     Normal(Differences),
-    /// Bets, of differences between -1 and 1.
+    /// Betting on differences between -1 and 1.
     Bets(&'a [f64]),
 }
 
@@ -245,7 +245,7 @@ fn differs(pairs: &[&PairedRows], limit: Option<f64>, args: &Compare) -> Tested 
         margin: limit,
     };
     let test = if counts.is_exact() { "binomial, exact" } else { "score test (Wilson)" };
-    // That nothing differs is seen, not shown: of these inputs it is so.
+    // A limit of 0 is about these inputs only, so it needs no test.
     let p = |limit: f64| match (limit == 0.0, counts.differ) {
         (true, 0) => (1.0, 0.0),
         (true, _) => (0.0, 1.0),
@@ -298,8 +298,8 @@ fn line(segment: String, scope: Scope, tested: &Tested, args: &Compare) -> Line 
     }
 }
 
-/// Weighted Holm over all lines with a limit, half of the budget for the whole and half for segments: the chance that any
-/// line fails falsely is at most `alpha`.
+/// Weighted Holm over all lines with a limit, with half of the budget for all pairs and half for segments. The chance that any line
+/// fails falsely is at most `alpha`.
 fn correct(lines: &mut [Line], alpha: f64) {
     let judged: Vec<usize> = (0..lines.len()).filter(|&index| lines[index].scope.is_some()).collect();
     let scopes: Vec<(Scope, f64)> = judged.iter().filter_map(|&index| Some((lines[index].scope?, 1.0))).collect();
@@ -313,7 +313,7 @@ fn correct(lines: &mut [Line], alpha: f64) {
     }
 }
 
-/// Any failure fails; all metrics with a limit must pass as a whole (segments may be undecided).
+/// Any failure fails. To pass, all metrics with a limit must pass over all pairs; segments may be undecided.
 fn overall(lines: &[Line]) -> Finding {
     let mut whole = lines.iter().filter(|line| line.segment == "all" && line.finding != Finding::Shown).peekable();
     if lines.iter().any(|line| line.finding == Finding::Fail) {

@@ -1,8 +1,8 @@
-//! Two files of predictions for the same inputs, judged pair by pair with the paired tests of `serin-statistics`.
+//! Compares two files of predictions for the same inputs, pair by pair, with the paired tests of `serin-statistics`.
 //!
-//! One look at complete files, so fixed-sample tests are the right ones. `read` turns files into rows and names every bad
-//! one, `join` pairs the rows by id, `judge` tests the pairs, `text` tells it to people. Nothing is judged while a row is
-//! bad, and what could not be judged is undecided, never passed.
+//! The test is one look at complete files, so it uses fixed-sample tests. `read` turns files into rows and reports all bad rows,
+//! `join` pairs the rows by id, `judge` tests the pairs, `text` formats the result. Nothing is judged if any row is bad. A metric
+//! that could not be judged is undecided, never passed.
 
 mod finding;
 mod join;
@@ -28,50 +28,50 @@ pub(crate) struct Problem {
 /// Why nothing was judged.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CompareError {
-    /// A file that cannot be read at all.
+    /// A file cannot be read at all.
     #[error("{0} cannot be read: {1}")]
     File(String, std::io::Error),
-    /// Rows that cannot be used, all of them.
+    /// All rows that cannot be used.
     #[error("{}", listed(.0))]
     Rows(Vec<Problem>),
     /// No id is in both files.
-    #[error("no id of {0} is in {1}: is `--id` the column that names the input?")]
+    #[error("no id of {0} is in {1}; check that `--id` is the column with the id of the input")]
     NoPairs(String, String),
-    /// Answers that one file lacks are no answers that were judged.
+    /// One file lacks too many answers. Inputs without both answers cannot be judged.
     #[error(
-        "{lacks} lacks {missing} of the {of} ids of {has} ({:.1} %): what it has no answer to cannot be judged; complete it, take \
-         them out of both files, or allow it with --max-missing", 100.0 * *.missing as f64 / *.of as f64
+        "{lacks} lacks {missing} of the {of} ids of {has} ({:.1} %): inputs without both answers cannot be judged; complete it, remove \
+         these ids from both files, or allow it with --max-missing", 100.0 * *.missing as f64 / *.of as f64
     )]
     Missing {
         /// The file that lacks them.
         lacks: String,
-        /// The other one.
+        /// The other file.
         has: String,
-        /// How many.
+        /// Number of missing ids.
         missing: u64,
-        /// Ids of the other one.
+        /// Number of ids in the other file.
         of: u64,
     },
-    /// Values that are never equal, which says more of how they are written than of who is right.
+    /// No values are equal. They are probably written in different ways.
     #[error(
-        "{0} and {1} have no value in common: {2} against {3}; write the same value in the same way, or see --label"
+        "{0} and {1} have no value in common: {2} against {3}; write equal values in the same way, or check --label"
     )]
     NothingInCommon(String, String, String, String),
-    /// It cannot be seen whether numbers are amounts or names.
+    /// Numbers may be amounts or names of classes.
     #[error(
-        "all values are whole numbers ({0} different ones): say `--kind class` if they are names of classes, `--kind number` if \
-         a distance between them means something"
+        "all values are whole numbers ({0} different ones): pass `--kind class` if they are names of classes, `--kind number` if \
+         the distance between them has a meaning"
     )]
-    Ask(usize),
-    /// An option that fits something else.
+    AmbiguousNumbers(usize),
+    /// An option does not fit the data.
     #[error("{0}")]
     Unfit(String),
-    /// An option outside of its range.
+    /// An option is outside its range.
     #[error("--{0} {1}: {2}")]
     Option(&'static str, f64, &'static str),
 }
 
-/// How many bad rows are shown.
+/// Largest number of bad rows that are shown.
 const SHOWN: usize = 20;
 
 fn listed(problems: &[Problem]) -> String {
@@ -83,7 +83,7 @@ fn listed(problems: &[Problem]) -> String {
     if count > SHOWN {
         let _ = write!(text, "\n  ... and {} more", count - SHOWN);
     }
-    text + "\nnothing was judged; correct these rows or take them out of both files"
+    text + "\nnothing was judged; correct these rows or remove them from both files"
 }
 
 /// Reads, joins and judges two files.

@@ -11,29 +11,29 @@ use serde_json::Value;
 use super::Problem;
 use crate::cli::Compare;
 
-/// One prediction as it stands in the file; a text that is empty is missing.
+/// One prediction as in the file. Empty texts mean missing values.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Row {
     pub(super) line: u64,
     pub(super) prediction: String,
     pub(super) label: String,
-    /// In the order of `--segment`; `None` for a column that the file does not have.
+    /// Segment values, in the order of `--segment`; `None` if the file does not have the column.
     pub(super) segments: Vec<Option<String>>,
 }
 
-/// What a file holds.
+/// The rows of a file.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     pub(super) file: String,
     /// Ids in the order of the file.
     pub(super) order: Vec<String>,
     pub(super) by_id: HashMap<String, Row>,
-    /// Rows that say again what a row before has said.
+    /// Number of rows that repeat an earlier row.
     pub(super) duplicates: u64,
     pub(super) problems: Vec<Problem>,
-    /// How the file was read, where that is not as its name says.
+    /// How the file was read, if this does not follow from its name.
     pub(super) note: Option<String>,
-    /// Whether numbers are written with a comma.
+    /// Whether the file uses decimal commas.
     decimal_comma: bool,
 }
 
@@ -42,7 +42,7 @@ impl Rows {
         self.problems.push(Problem { file: self.file.clone(), line, message: message.into() });
     }
 
-    /// Takes a row whose fields `get` finds: `None` where the row (or the file) has no such field.
+    /// Adds a row. `get` returns its fields, or `None` if the row (or the file) does not have the field.
     fn push(&mut self, line: u64, args: &Compare, get: impl Fn(&str) -> Option<String>) {
         let Some(id) = get(&args.id).filter(|id| !id.is_empty()) else {
             return self.problem(line, format!("no id: `{}` is missing or empty", args.id));
@@ -74,7 +74,7 @@ impl Rows {
         }
     }
 
-    /// A number with a point, where the file writes a comma.
+    /// A number with a decimal point, if the file uses decimal commas.
     fn plain(&self, text: String) -> String {
         let is_number = || {
             let digits = text.trim_start_matches(['+', '-']);
@@ -88,14 +88,14 @@ impl Rows {
     }
 }
 
-/// Reads a file's content; what cannot be used becomes a problem of its line.
+/// Reads the content of a file. A row that cannot be used becomes a problem of its line.
 pub(super) fn rows(file: &str, content: &[u8], args: &Compare) -> Rows {
     let mut rows = Rows { file: file.to_owned(), ..Rows::default() };
     if let Some(other) = other_format(content) {
         rows.problem(1, format!("this is {other}; write it as CSV or as JSON lines"));
         return rows;
     }
-    // A byte order mark is no part of the first name.
+    // A byte order mark is not part of the first column's name.
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     let json = [".jsonl", ".ndjson", ".json"].iter().any(|end| file.ends_with(end));
     match content.iter().find(|byte| !byte.is_ascii_whitespace()) {
@@ -106,24 +106,24 @@ pub(super) fn rows(file: &str, content: &[u8], args: &Compare) -> Rows {
     rows
 }
 
-/// What a file is that is no text.
+/// The format of a file that is not text.
 fn other_format(content: &[u8]) -> Option<&'static str> {
-    let begins: [(&[u8], &str); 10] = [
+    let signatures: [(&[u8], &str); 10] = [
         (b"PAR1", "Parquet"),
         (b"ARROW1", "an Arrow file (Feather)"),
         (b"FEA1", "an Arrow file (Feather)"),
         (b"ORC", "ORC"),
         (b"Obj\x01", "Avro"),
-        (b"PK\x03\x04", "a ZIP archive (Excel files are, too)"),
+        (b"PK\x03\x04", "a ZIP archive, or an Excel file"),
         (b"\x1f\x8b", "compressed with gzip"),
         (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
         (b"\xff\xfe", "UTF-16"),
         (b"\xfe\xff", "UTF-16"),
     ];
-    begins.into_iter().find(|(begin, _)| content.starts_with(begin)).map(|(_, name)| name)
+    signatures.into_iter().find(|(signature, _)| content.starts_with(signature)).map(|(_, name)| name)
 }
 
-/// What may stand between fields, and its name.
+/// Field delimiters and their names.
 const DELIMITERS: [(u8, &str); 4] = [(b',', "commas"), (b';', "semicolons"), (b'\t', "tabs"), (b'|', "bars")];
 
 fn delimited(rows: &mut Rows, content: &[u8], args: &Compare) {
@@ -135,7 +135,7 @@ fn delimited(rows: &mut Rows, content: &[u8], args: &Compare) {
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).from_reader(content);
     let header = match reader.headers() {
         Ok(header) => header.clone(),
-        Err(error) => return rows.problem(1, format!("the header is no CSV: {}", csv_error(&error))),
+        Err(error) => return rows.problem(1, format!("the header is not valid CSV: {}", csv_error(&error))),
     };
     let place = |name: &str| header.iter().position(|column| column == name);
     let used = [("--id", Some(&args.id)), ("--prediction", Some(&args.prediction)), ("--label", args.label.as_ref())];
@@ -148,7 +148,7 @@ fn delimited(rows: &mut Rows, content: &[u8], args: &Compare) {
     for (what, name) in [("--id", &args.id), ("--prediction", &args.prediction)] {
         if place(name).is_none() {
             let known = header.iter().collect::<Vec<_>>().join(", ");
-            return rows.problem(1, format!("there is no column `{name}` ({what}); there are: {known}"));
+            return rows.problem(1, format!("there is no column `{name}` ({what}); the columns are: {known}"));
         }
     }
     for (number, record) in (2..).zip(reader.records()) {
@@ -165,7 +165,7 @@ fn delimited(rows: &mut Rows, content: &[u8], args: &Compare) {
     }
 }
 
-/// What stands between the fields of the header: the first that makes the columns that are asked for, else commas.
+/// The delimiter of the header: the first one that gives the required columns, else commas.
 fn delimiter(content: &[u8], args: &Compare) -> (u8, &'static str) {
     let header = content.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
     let header = String::from_utf8_lossy(header);
@@ -177,7 +177,7 @@ fn delimiter(content: &[u8], args: &Compare) -> (u8, &'static str) {
     DELIMITERS.into_iter().find(fits).unwrap_or(DELIMITERS[0])
 }
 
-/// The library's message without its own place, which is ours already.
+/// The library's message without its position, which is reported separately.
 fn csv_error(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
@@ -188,7 +188,7 @@ fn csv_error(error: &csv::Error) -> String {
     }
 }
 
-/// An object whose keys are there once: of two with one name, none is meant more than the other.
+/// An object with unique keys. A duplicate key is an error.
 struct Object(HashMap<String, Value>);
 
 impl<'de> Deserialize<'de> for Object {
@@ -205,7 +205,7 @@ impl<'de> Deserialize<'de> for Object {
                 let mut fields = HashMap::new();
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
                     if fields.contains_key(&name) {
-                        return Err(M::Error::custom(format_args!("`{name}` is there twice")));
+                        return Err(M::Error::custom(format_args!("`{name}` appears twice")));
                     }
                     fields.insert(name, value);
                 }
@@ -224,17 +224,17 @@ fn json_lines(rows: &mut Rows, content: &[u8], args: &Compare) {
     }
 }
 
-/// The elements of an array are counted from 1, and their number stands for the line.
+/// The elements of an array are counted from 1, and their number is used as the line.
 fn json_array(rows: &mut Rows, content: &[u8], args: &Compare) {
     match serde_json::from_slice::<Vec<Object>>(content) {
         Ok(elements) => {
-            rows.note = Some(format!("{}: a JSON array; lines are numbers of its elements", rows.file));
+            rows.note = Some(format!("{}: a JSON array; line numbers count its elements", rows.file));
             for (number, element) in (1..).zip(elements) {
                 json_row(rows, number, Ok(element), args);
             }
         }
         Err(error) => {
-            let message = format!("the file begins like a JSON array of rows and is none: {error}");
+            let message = format!("the file starts like a JSON array of rows, but is not one: {error}");
             rows.problem(error.line() as u64, message);
         }
     }
@@ -244,16 +244,16 @@ fn json_row(rows: &mut Rows, line: u64, object: serde_json::Result<Object>, args
     let Object(object) = match object {
         Ok(object) => object,
         Err(error) if error.is_data() => {
-            let told = error.to_string();
-            let told = told.split(" at line ").next().unwrap_or_default();
-            return rows.problem(line, format!("this is no row: {told}"));
+            let message = error.to_string();
+            let message = message.split(" at line ").next().unwrap_or_default();
+            return rows.problem(line, format!("this is not a row: {message}"));
         }
-        Err(error) => return rows.problem(line, format!("the line is no JSON: {error}")),
+        Err(error) => return rows.problem(line, format!("the line is not JSON: {error}")),
     };
     let wanted = [Some(&args.id), Some(&args.prediction), args.label.as_ref()];
     let mut wanted = wanted.into_iter().flatten().chain(&args.segment);
     match wanted.find(|name| object.get(*name).is_some_and(|v| v.is_object() || v.is_array())) {
-        Some(name) => rows.problem(line, format!("`{name}` is not one value")),
+        Some(name) => rows.problem(line, format!("`{name}` is not a single value")),
         None => rows.push(line, args, |name| object.get(name).map(as_text)),
     }
 }
@@ -266,7 +266,7 @@ fn as_text(value: &Value) -> String {
     }
 }
 
-/// A finite number. `True` and `false` are 1 and 0, `50%` is 0.5.
+/// Parses a finite number. `true` is 1, `false` is 0, in any case; `50%` is 0.5.
 pub(super) fn number(text: &str) -> Option<f64> {
     let found = match text.strip_suffix('%') {
         Some(percent) => percent.trim_end().parse::<f64>().ok().map(|number| number / 100.0),
@@ -277,7 +277,7 @@ pub(super) fn number(text: &str) -> Option<f64> {
     found.filter(|number: &f64| number.is_finite())
 }
 
-/// One writing of a class: 1, 1.0, 1e0 and True are the same one.
+/// The canonical form of a class: 1, 1.0, 1e0 and True are equal.
 pub(super) fn canonical(text: &str) -> String {
     number(text).map_or_else(|| text.to_owned(), |number| (number + 0.0).to_string())
 }

@@ -1,4 +1,4 @@
-//! The comparison for people: a table and one plain sentence per line.
+//! The comparison as text: a table and one sentence per line of it.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use crate::evidence::{short, signed};
 use crate::output;
 use crate::terminal::{Cell, Column, Table, Terminal, Tone};
 
-/// Prints a report; what came of it stands last, above the next prompt.
+/// Prints a report. The finding comes last.
 pub(crate) fn print(report: &Report, terminal: Terminal) {
     output::text(format!("A: {}   B: {}", report.a, report.b));
     output::text(counts(report));
@@ -67,17 +67,17 @@ const COLUMNS: [Column; 10] = [
     Column::number("p (Holm)", 7),
     Column::text("verdict", 0),
 ];
-/// Where the interval stands.
+/// Index of the interval column.
 const INTERVAL: usize = 6;
 
-/// How the numbers of a line are written, in the table as in its sentence.
+/// The format of a line's numbers, in the table and in its sentence.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Numbers {
-    /// Shares of the pairs; they differ by points.
+    /// Shares of the pairs. Differences are in percentage points.
     Rate,
-    /// One share of the pairs.
+    /// A single share of the pairs.
     Share,
-    /// Numbers of no known unit.
+    /// Numbers without a known unit.
     Plain,
 }
 
@@ -148,7 +148,7 @@ fn table(report: &Report, terminal: Terminal) -> Vec<String> {
     table.lines(terminal)
 }
 
-/// Hundredths, as short as possible: 95, 99.9.
+/// Percent in the shortest form: 95, 99.9.
 fn short_percent(share: f64) -> String {
     let text = format!("{:.2}", 100.0 * share);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -158,7 +158,7 @@ fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 
-/// What a line says, in one sentence.
+/// The result of a line in one sentence.
 pub(super) fn sentence(line: &Line, args: &Compare) -> String {
     let text = match line.metric {
         "error rate" => {
@@ -178,7 +178,7 @@ pub(super) fn sentence(line: &Line, args: &Compare) -> String {
     format!("{text}; {}", known(line, args.alpha))
 }
 
-/// What is known of a line's limit.
+/// The finding about a line's limit.
 fn known(line: &Line, alpha: f64) -> String {
     let sure = format!("with {} % confidence", short_percent(1.0 - alpha));
     let margin = line.margin.unwrap_or_default();
@@ -188,15 +188,15 @@ fn known(line: &Line, alpha: f64) -> String {
         (Finding::Shown, true) => "no limit was given (--max-differ)".to_owned(),
         (Finding::Shown, false) => "shown without a limit".to_owned(),
         (Finding::Fail, true) if margin == 0.0 => "no answer may differ".to_owned(),
-        (Finding::Pass, true) if margin == 0.0 => "none does, as was asked for".to_owned(),
+        (Finding::Pass, true) if margin == 0.0 => "no answer differs, as required".to_owned(),
         (Finding::Fail, true) => format!("that is more than {limit}, {sure}"),
         (Finding::Pass, true) => format!("that is less than {limit}, {sure}"),
         (Finding::Undecided, _) if line.pairs_needed.is_some() => {
             let needed = line.pairs_needed.unwrap_or_default();
             let why = match (line.p_beyond, line.pairs) {
-                (None, 30..) => "too few pairs to judge a mean of differences with so long a tail",
+                (None, 30..) => "too few pairs to judge a mean of differences with such a long tail",
                 (None, _) => "too few pairs to judge a mean",
-                (Some(_), _) => "too few pairs to see what happens in one of a hundred, on which a mean hangs",
+                (Some(_), _) => "too few pairs to see what happens in one of a hundred, which can dominate a mean",
             };
             format!("{why} ({needed} are needed)")
         }
@@ -212,20 +212,20 @@ fn known(line: &Line, alpha: f64) -> String {
         (Finding::Pass, false) if margin == 0.0 => format!("B is better, {sure}"),
         (Finding::Pass, false) => format!("B is not worse by more than the margin of {limit}, {sure}"),
         (Finding::Undecided, false) if margin == 0.0 => "neither is shown to be better".to_owned(),
-        (Finding::Undecided, false) => format!("not enough pairs to tell on which side of the margin of {limit}"),
+        (Finding::Undecided, false) => format!("not enough pairs to know on which side of the margin of {limit} it is"),
     }
 }
 
-/// What the tests take for granted, a sentence for each kind of test.
+/// The assumptions of the tests, in a sentence.
 pub(super) fn assumptions(lines: &[Line]) -> Option<String> {
     let t_tests = || lines.iter().filter(|line| line.test == T_TEST && line.finding != Finding::Shown);
     let fewest = t_tests().filter(|line| line.pairs_needed.is_none()).map(|line| line.pairs).min()?;
     Some(format!(
-        "the paired t test assumes that pairs are independent and that errors too rare to be among {fewest} pairs do not weigh"
+        "the paired t test assumes that pairs are independent and that errors too rare to occur in {fewest} pairs do not matter"
     ))
 }
 
-/// The whole in one sentence.
+/// The result of the comparison in one sentence.
 pub(super) fn conclusion(lines: &[Line], finding: Finding) -> String {
     let named = |wanted: Finding| -> Vec<String> {
         let found = lines.iter().filter(|line| line.finding == wanted);
@@ -233,9 +233,9 @@ pub(super) fn conclusion(lines: &[Line], finding: Finding) -> String {
     };
     match finding {
         Finding::Fail => format!("B must not replace A: {}", named(Finding::Fail).join(", ")),
-        Finding::Pass => "B may replace A by what was judged".to_owned(),
+        Finding::Pass => "B may replace A according to all judged metrics".to_owned(),
         _ if lines.iter().all(|line| line.finding == Finding::Shown) => {
-            "nothing to judge by: give --label, or a --margin for the mean, or --max-differ".to_owned()
+            "there is no limit to judge by: pass --label, --margin for the mean, or --max-differ".to_owned()
         }
         _ => format!("not known yet: {}", named(Finding::Undecided).join(", ")),
     }

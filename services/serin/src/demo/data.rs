@@ -1,6 +1,6 @@
-//! The recorded flights of the demo: `data/flights.csv.gz`, compiled into the binary (its README names source and licence).
+//! The recorded flights of the demo: `data/flights.csv.gz`, compiled into the binary (see its README for source and license).
 //!
-//! Pure: rows are unpacked as they are asked for, always the same ones in the same order, by time of departure.
+//! Pure: rows are unpacked on demand, always the same ones in the same order, by time of departure.
 
 use flate2::read::GzDecoder;
 use serde::Deserialize;
@@ -9,15 +9,15 @@ use super::model::Flight;
 
 static FLIGHTS: &[u8] = include_bytes!("../../data/flights.csv.gz");
 
-/// A flight arrives late if it arrives more than this many minutes after schedule: what the models predict.
+/// A flight is late if it arrives more than this many minutes after schedule. The models predict this.
 pub(crate) const LATE_MIN: i32 = 15;
 
 /// One row of the recorded flights.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct FlightRecord {
-    /// When it left, in Unix seconds (UTC): scheduled departure plus departure delay. The time of the prediction request.
+    /// Time of departure, in Unix seconds (UTC): scheduled departure plus departure delay. The prediction request is sent then.
     pub(crate) departed_at: i64,
-    /// When the arrival delay became known, in Unix seconds (UTC). The time of the feedback.
+    /// Time at which the arrival delay became known, in Unix seconds (UTC). The feedback is sent then.
     pub(crate) label_at: i64,
     /// Airport it left from: `EWR`, `JFK` or `LGA`.
     pub(crate) origin: String,
@@ -31,7 +31,7 @@ pub(crate) struct FlightRecord {
     pub(crate) sched_dep_hour: u8,
     /// Departure delay in minutes, negative if it left early.
     pub(crate) dep_delay_min: i32,
-    /// Arrival delay in minutes, negative if it arrived early. The truth, unknown until `label_at`.
+    /// Arrival delay in minutes, negative if it arrived early. This is the label, unknown until `label_at`.
     pub(crate) arr_delay_min: i32,
 }
 
@@ -41,7 +41,7 @@ impl FlightRecord {
         self.arr_delay_min > LATE_MIN
     }
 
-    /// What is known at departure, and so may be asked of a model.
+    /// The features that are known at departure.
     pub(crate) fn features(&self) -> Flight {
         Flight {
             origin: self.origin.clone(),
@@ -58,7 +58,7 @@ impl FlightRecord {
 pub(crate) fn flights() -> impl Iterator<Item = FlightRecord> {
     csv::Reader::from_reader(GzDecoder::new(FLIGHTS))
         .into_deserialize()
-        .map(|row| row.expect("the embedded flights parse, which a test proves for every row"))
+        .map(|row| row.expect("the embedded flights parse; a test checks every row"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Prediction ids of the demo: `UUIDv7` from event time and a seed, so that the same seed gives the same ids.
+//! Prediction ids of the demo: `UUIDv7` from event time and a seed. The same seed gives the same ids.
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -10,7 +10,7 @@ pub(crate) struct PredictionIds {
 }
 
 impl PredictionIds {
-    /// Ids of this seed and rollout: those of a rollout do not depend on how many calls the ones before it made.
+    /// Ids of this seed and rollout. They do not depend on the number of calls of earlier rollouts.
     pub(crate) fn new(seed: u64, rollout: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(rollout);
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_gives_its_ids_again_and_no_two_are_equal() {
+    fn a_seed_gives_the_same_unique_ids_again() {
         let take = |seed, rollout| {
             let mut ids = PredictionIds::new(seed, rollout);
             (0..100).map(|at| ids.next(at)).collect::<Vec<_>>()

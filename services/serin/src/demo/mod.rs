@@ -1,8 +1,8 @@
 //! The demo: recorded flights replayed through the whole pipeline, and models that predict whether they arrive late.
 //!
-//! Nothing in it is staged: real HTTP requests, real events, the same services as in production. It drives them through
-//! their public doors only, so that it runs the same way in one process, on Kafka with every role its own process, and
-//! against a pipeline that somebody else started (`--attach`).
+//! It uses real HTTP requests, real events and the same services as in production. It drives them only through their public
+//! ports, so that it works the same in one process, on Kafka with one process per role, and with a pipeline that is already
+//! running (`--attach`).
 
 mod data;
 mod model;
@@ -38,15 +38,15 @@ pub(crate) async fn run(args: &cli::Demo) -> anyhow::Result<ExitCode> {
         return virtual_run::run(args, rollouts);
     }
     let mut view = View::new(args.output == Output::Json);
-    view.say(story::about(args.scenario));
-    view.say("starting the pipeline ...");
+    view.print(story::about(args.scenario));
+    view.print("starting the pipeline ...");
     let mut pipeline = Pipeline::start(args).await?;
     let servers = servers::start().await?;
-    let doors = pipeline.doors().clone();
+    let endpoints = pipeline.endpoints().clone();
     let mut story = Story {
-        replay: Replay::new(doors.clone(), MODEL, WINDOW, args.seed)?,
-        api: Api::at(&doors.api, None, None)?,
-        router: RouterAdmin::at(&doors.router_admin),
+        replay: Replay::new(endpoints.clone(), MODEL, WINDOW, args.seed)?,
+        api: Api::at(&endpoints.api, None, None)?,
+        router: RouterAdmin::at(&endpoints.router_admin),
         applied: std::collections::BTreeMap::new(),
         models: Models::embedded(),
         view: &mut view,
@@ -69,5 +69,5 @@ pub(crate) async fn run(args: &cli::Demo) -> anyhow::Result<ExitCode> {
         Output::Json => output::json(&summary)?,
         Output::Text => output::text(summary.text()),
     }
-    Ok(exit::if_so(summary.as_expected()))
+    Ok(exit::done_if(summary.as_expected()))
 }

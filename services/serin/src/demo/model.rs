@@ -1,7 +1,7 @@
 //! The demo's models: logistic regressions that give the probability that a flight arrives more than 15 minutes late.
 //!
-//! Pure. `models/fit.py` fitted them, says what each version is, and wrote `models/flights.json`, which is compiled into the
-//! binary. Invariant: the probabilities are scikit-learn's own, to 1e-9 (golden predictions in that file).
+//! Pure. `models/fit.py` describes each version, fits the models and writes `models/flights.json`, which is compiled into the
+//! binary. Invariant: the probabilities are those of scikit-learn, to 1e-9 (golden predictions in that file).
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 static MODELS: &str = include_str!("../../models/flights.json");
 
-/// What a model is told about a flight, at its departure.
+/// The features of a flight at its departure.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Flight {
     /// Airport it leaves from.
@@ -31,13 +31,13 @@ pub(crate) struct Flight {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a flight: {}", problems.join("; "))]
 pub(crate) struct NotAFlight {
-    /// Every problem found, each naming its input.
+    /// All problems, each with its input.
     pub(crate) problems: Vec<String>,
 }
 
 impl Flight {
-    /// The `inputs` array of an Open Inference Protocol V2 request for this flight alone, its tensors in the order of the
-    /// fields above: who reads them by place finds the origin in the first.
+    /// The `inputs` array of an Open Inference Protocol V2 request for this flight. The tensors are in the order of the fields
+    /// above, so that the origin is the first one.
     pub(crate) fn to_oip(&self) -> Value {
         let tensor = |name: &str, datatype: &str, value: Value| json!({"name": name, "datatype": datatype, "shape": [1], "data": [value]});
         json!([
@@ -65,7 +65,7 @@ impl Flight {
     }
 }
 
-/// Takes values out of the tensors and notes what is wrong with them.
+/// Reads values from the tensors and collects their problems.
 struct Inputs<'a> {
     inputs: &'a Value,
     problems: Vec<String>,
@@ -90,9 +90,9 @@ impl<'a> Inputs<'a> {
             None => format!("input `{name}` is missing"),
             Some(Some([value])) => match read(value) {
                 Some(value) => return value,
-                None => format!("input `{name}` wants {expected}, not {value}"),
+                None => format!("input `{name}` must be {expected}, not {value}"),
             },
-            Some(_) => format!("input `{name}` wants an array `data` with one element"),
+            Some(_) => format!("input `{name}` must have an array `data` with one element"),
         };
         self.problems.push(problem);
         T::default()
@@ -150,7 +150,7 @@ enum CategoryInput {
     SchedDepHour,
 }
 
-/// A real-life bug: for one origin the departure delay arrives in another unit.
+/// A realistic bug: for one origin, the departure delay is in another unit.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fault {
@@ -158,7 +158,7 @@ struct Fault {
     dep_delay_divided_by: f64,
 }
 
-/// The file as `fit.py` writes it.
+/// The file that `fit.py` writes.
 #[derive(Debug, Deserialize)]
 struct Document {
     format: u32,
@@ -176,8 +176,8 @@ struct Entry {
 impl Models {
     /// The models that are compiled into the binary.
     pub(crate) fn embedded() -> Models {
-        let document: Document = serde_json::from_str(MODELS).expect("the embedded models parse, which a test proves");
-        assert_eq!(document.format, 1, "the embedded models are of the format that this code reads");
+        let document: Document = serde_json::from_str(MODELS).expect("the embedded models parse; a test checks it");
+        assert_eq!(document.format, 1, "the embedded models have the format that this code reads");
         let model = |entry: Entry| Model { fit: document.fits[&entry.fit].clone(), fault: entry.fault };
         Models { by_version: document.models.into_iter().map(|(version, entry)| (version, model(entry))).collect() }
     }
@@ -314,10 +314,10 @@ mod tests {
         ]);
         let error = Flight::from_oip(&inputs).unwrap_err();
         let expected = [
-            "input `origin` wants a text, not 7",
-            "input `carrier` wants an array `data` with one element",
-            "input `distance_mi` wants an array `data` with one element",
-            "input `sched_dep_hour` wants an integer, not 5.5",
+            "input `origin` must be a text, not 7",
+            "input `carrier` must have an array `data` with one element",
+            "input `distance_mi` must have an array `data` with one element",
+            "input `sched_dep_hour` must be an integer, not 5.5",
             "input `dep_delay_min` is missing",
         ];
         assert_eq!(error.problems, expected);

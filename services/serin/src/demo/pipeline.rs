@@ -1,4 +1,4 @@
-//! The pipeline under the demo: in this process, as child processes on Kafka, or one that runs already.
+//! The pipeline of the demo: in this process, as child processes on Kafka, or one that is already running.
 
 use std::{
     net::TcpListener,
@@ -9,32 +9,32 @@ use std::{
 use anyhow::Context as _;
 use tempfile::TempDir;
 
-use super::replay::Doors;
+use super::replay::Endpoints;
 use crate::{
     cli::{Demo, Serve},
     serve::{self, Role, Running},
     settings,
 };
 
-/// A running pipeline and its doors.
+/// A running pipeline and its endpoints.
 pub(crate) struct Pipeline {
     kind: Kind,
-    doors: Doors,
-    /// Removed when the demo ends.
+    endpoints: Endpoints,
+    /// Folder of log and state; a temporary one is removed at the end.
     _data: Option<DataFolder>,
 }
 
 enum Kind {
     InProcess(Box<Running>),
-    /// In the order of [`Role::ALL`].
+    /// Child processes, in the order of [`Role::ALL`].
     Children(Vec<Served>),
     Attached,
 }
 
-/// A role in a process of its own.
+/// A role in its own process.
 struct Served {
     child: Child,
-    /// Its log.
+    /// File with its log output.
     log: PathBuf,
     /// Port of its metrics and health.
     telemetry: u16,
@@ -43,9 +43,9 @@ struct Served {
 impl Pipeline {
     /// Starts the pipeline that `args` ask for.
     pub(crate) async fn start(args: &Demo) -> anyhow::Result<Self> {
-        if let Some(doors) = &args.attach {
-            let doors = parse_doors(doors)?;
-            return Ok(Self { kind: Kind::Attached, doors, _data: None });
+        if let Some(endpoints) = &args.attach {
+            let endpoints = parse_endpoints(endpoints)?;
+            return Ok(Self { kind: Kind::Attached, endpoints, _data: None });
         }
         let data = DataFolder::open(args.data.as_deref())?;
         let ports = Ports::free()?;
@@ -58,15 +58,15 @@ impl Pipeline {
                     .await?;
             Kind::InProcess(Box::new(running))
         };
-        Ok(Self { kind, doors: ports.doors(), _data: Some(data) })
+        Ok(Self { kind, endpoints: ports.endpoints(), _data: Some(data) })
     }
 
-    /// Where to reach it.
-    pub(crate) fn doors(&self) -> &Doors {
-        &self.doors
+    /// The endpoints of the pipeline.
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
     }
 
-    /// What its parts say is wrong with them, one line each; of a pipeline that somebody else runs nothing is known.
+    /// Problems of the parts of the pipeline, one line each. Problems of an attached pipeline are not known.
     pub(crate) async fn trouble(&mut self) -> Option<String> {
         let found: Vec<String> = match &mut self.kind {
             Kind::InProcess(running) => {
@@ -96,15 +96,15 @@ impl Pipeline {
 }
 
 /// `router,router-admin,api`, as base URLs.
-fn parse_doors(text: &str) -> anyhow::Result<Doors> {
-    let doors: Vec<&str> = text.split(',').map(str::trim).collect();
-    let [router, router_admin, api] = doors[..] else {
-        anyhow::bail!("--attach: write the base URLs of router, router admin port and controller API, with commas");
+fn parse_endpoints(text: &str) -> anyhow::Result<Endpoints> {
+    let endpoints: Vec<&str> = text.split(',').map(str::trim).collect();
+    let [router, router_admin, api] = endpoints[..] else {
+        anyhow::bail!("--attach: write the base URLs of router, router admin port and controller API, comma-separated");
     };
-    Ok(Doors { router: router.into(), router_admin: router_admin.into(), api: api.into() })
+    Ok(Endpoints { router: router.into(), router_admin: router_admin.into(), api: api.into() })
 }
 
-/// Starts every role as a process of its own, logging into the data folder.
+/// Starts every role in its own process, with its log in the data folder.
 fn start_children(serve: &Serve, data: &Path, ports: &Ports) -> anyhow::Result<Vec<Served>> {
     let program = std::env::current_exe().context("the path of this program")?;
     let ensured = Command::new(&program)
@@ -132,12 +132,12 @@ fn start_children(serve: &Serve, data: &Path, ports: &Ports) -> anyhow::Result<V
     Ok(children)
 }
 
-/// What is wrong with a child: that it has ended, with the last line of its log, or that it is not ready.
+/// The problem of a child: it has exited (with the last line of its log), or it is not ready.
 async fn of_child(served: &mut Served, role: Role) -> Option<String> {
     let name = role.name();
     if let Ok(Some(status)) = served.child.try_wait() {
         let log = std::fs::read_to_string(&served.log).unwrap_or_default();
-        return Some(format!("the {name} ended with {status}: {}", log.lines().last().unwrap_or("it logged nothing")));
+        return Some(format!("the {name} exited with {status}: {}", log.lines().last().unwrap_or("it logged nothing")));
     }
     let asked = reqwest::get(format!("http://127.0.0.1:{}/readyz", served.telemetry)).await;
     let text = match asked {
@@ -147,11 +147,11 @@ async fn of_child(served: &mut Served, role: Role) -> Option<String> {
     (text != "ready\n").then(|| format!("the {name} is not ready: {}", text.trim_end()))
 }
 
-/// Asks every child to stop, routers last started first, and waits.
+/// Asks every child to stop, in reverse order of start, and waits for it.
 fn stop_children(children: Vec<Served>) {
     for Served { mut child, .. } in children.into_iter().rev() {
         let pid = child.id().to_string();
-        // SIGTERM through the system's kill: the standard library only knows SIGKILL.
+        // SIGTERM with the `kill` command: the standard library only has SIGKILL.
         let asked = Command::new("kill").args(["-TERM", &pid]).status().is_ok_and(|status| status.success());
         if !asked {
             let _ = child.kill();
@@ -160,7 +160,7 @@ fn stop_children(children: Vec<Served>) {
     }
 }
 
-/// Free loopback ports. Another program may take one before it is bound; starting then fails with a clear error.
+/// Free loopback ports. If another program binds one first, starting fails with a clear error.
 struct Ports {
     router: u16,
     router_admin: u16,
@@ -182,15 +182,15 @@ impl Ports {
         Ok(Self { router, router_admin, api, telemetry: [a, b, c, d] })
     }
 
-    fn doors(&self) -> Doors {
-        Doors {
+    fn endpoints(&self) -> Endpoints {
+        Endpoints {
             router: format!("http://127.0.0.1:{}", self.router),
             router_admin: format!("http://127.0.0.1:{}", self.router_admin),
             api: format!("http://127.0.0.1:{}", self.api),
         }
     }
 
-    /// What differs from the defaults: ports, folders, the replay clock.
+    /// Settings that differ from the defaults: ports, folders and the replay clock.
     fn settings(&self, args: &Demo, data: &Path) -> Vec<String> {
         let mut settings = vec![
             format!("data_dir={}", data.display()),
@@ -206,14 +206,14 @@ impl Ports {
         if let Some(brokers) = &args.kafka {
             settings.push("log.kind=kafka".to_owned());
             settings.push(format!("log.kafka.brokers={brokers}"));
-            // Each run has topics of its own.
+            // Each run has its own topics.
             settings.push(format!("topology.prefix=demo-{}-", uuid::Uuid::now_v7().simple()));
         }
         settings
     }
 }
 
-/// Settings of a pipeline whose time is replayed: six hours pass in a moment, so nothing may be judged by the wall clock.
+/// Settings of a pipeline on a replay clock. Six hours pass in a moment, so no timeout may use the wall clock.
 pub(crate) fn replay_settings() -> Vec<String> {
     vec![
         "router.clock=replay".to_owned(),
@@ -224,7 +224,7 @@ pub(crate) fn replay_settings() -> Vec<String> {
     ]
 }
 
-/// Where log and state are kept: a folder of the user's, or a temporary one that is removed at the end.
+/// The folder for log and state: one chosen by the user, or a temporary one that is removed at the end.
 enum DataFolder {
     Kept(PathBuf),
     Temporary(TempDir),

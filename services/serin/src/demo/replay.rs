@@ -1,9 +1,8 @@
 //! Replays recorded flights as inference requests, in event time, through the router.
 //!
-//! Window by window: all flights of the window as HTTP requests, then the feedback that became known in it (by
-//! prediction id only), then the router's replay clock moves to the window's end; that writes heartbeats, and the pipeline
-//! closes the window. The next one starts when the pipeline has closed and applied this one, so the replay is never a
-//! window ahead, however fast it runs.
+//! For each window, it sends all flights as HTTP requests, then the feedback that became known in it (by prediction id
+//! only). Then it moves the router's replay clock to the end of the window, which writes heartbeats, and the pipeline closes
+//! the window. The next window starts when the pipeline has closed and applied this one, so the replay is never ahead.
 
 use std::{
     cmp::Reverse,
@@ -19,16 +18,16 @@ use serin_schemas::ids::{EventTime, Span};
 
 use super::{data::FlightRecord, ids::PredictionIds};
 
-/// Requests in flight at once. This keeps two cores busy.
+/// Number of requests in flight, which keeps two cores busy.
 const IN_FLIGHT: usize = 64;
-/// Feedback sent in one request.
+/// Number of labels in one feedback request.
 const FEEDBACK_BATCH: usize = 200;
-/// How long a part of the pipeline may be away (killed and restarted) before the replay gives up.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a part of the pipeline may be down (killed and restarted) before the replay fails.
+const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Where the pipeline's doors are.
+/// Base URLs of the pipeline.
 #[derive(Clone, Debug)]
-pub(crate) struct Doors {
+pub(crate) struct Endpoints {
     /// Base URL of the router's data plane.
     pub(crate) router: String,
     /// Base URL of the router's admin port.
@@ -37,16 +36,16 @@ pub(crate) struct Doors {
     pub(crate) api: String,
 }
 
-/// How one call was answered.
+/// The answer to one call.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
-    /// The part the answering version played.
+    /// The arm of the version that answered.
     pub(crate) arm: String,
     /// The version that answered.
     pub(crate) version: String,
-    /// The probability it gave.
+    /// The predicted probability.
     pub(crate) probability: Option<f64>,
-    /// The flight that was asked about.
+    /// The flight of the request.
     pub(crate) flight: FlightRecord,
     /// The prediction id.
     pub(crate) id: String,
@@ -60,28 +59,28 @@ struct Pending {
     late: bool,
 }
 
-/// Replays flights; one value for the whole demo, so that labels of earlier flights still arrive.
+/// Replays flights. One value is used for the whole demo, so that labels of earlier flights still arrive.
 pub(crate) struct Replay {
     http: Client,
-    doors: Doors,
+    endpoints: Endpoints,
     ids: PredictionIds,
     pending: BinaryHeap<Reverse<Pending>>,
     window: Span,
     model: &'static str,
     seed: u64,
-    /// Requests sent so far, for the count of what a killed router lost.
+    /// Requests sent so far.
     pub(crate) requests: u64,
 }
 
 impl Replay {
-    /// A replay through `doors` in windows of length `window`.
-    pub(crate) fn new(doors: Doors, model: &'static str, window: Span, seed: u64) -> anyhow::Result<Self> {
+    /// A replay through `endpoints` in windows of length `window`.
+    pub(crate) fn new(endpoints: Endpoints, model: &'static str, window: Span, seed: u64) -> anyhow::Result<Self> {
         let http = Client::builder().pool_max_idle_per_host(IN_FLIGHT).timeout(Duration::from_secs(10)).build()?;
         let ids = PredictionIds::new(seed, 0);
-        Ok(Self { http, doors, ids, pending: BinaryHeap::new(), window, model, seed, requests: 0 })
+        Ok(Self { http, endpoints, ids, pending: BinaryHeap::new(), window, model, seed, requests: 0 })
     }
 
-    /// Sends the flights of one window and what became known in it, then moves the clock to its end.
+    /// Sends the flights of one window and the labels that became known in it, then moves the clock to its end.
     ///
     /// Returns the answers and the moment at which the clock was moved.
     pub(crate) async fn window(
@@ -109,13 +108,13 @@ impl Replay {
         Ok((answers, moved))
     }
 
-    /// One inference request. A router that is away is asked again, as a client with retries would.
+    /// Sends one inference request, with retries while the router is down.
     async fn call(&self, id: String, flight: FlightRecord) -> anyhow::Result<Answer> {
-        let url = format!("{}/v2/models/{}/infer", self.doors.router, self.model);
+        let url = format!("{}/v2/models/{}/infer", self.endpoints.router, self.model);
         let body = json!({"id": id, "inputs": flight.features().to_oip()});
         let event_time = flight.departed_at * 1_000_000;
         let response = self
-            .patiently("a call to the router", || {
+            .with_retries("a call to the router", || {
                 self.http.post(&url).header("x-prediction-id", &id).header("x-serin-event-time", event_time).json(&body)
             })
             .await?;
@@ -139,9 +138,9 @@ impl Replay {
                 "observed_at": label.known_at * 1_000_000,
             }));
         }
-        let url = format!("{}/v1/feedback", self.doors.router);
+        let url = format!("{}/v1/feedback", self.endpoints.router);
         for batch in due.chunks(FEEDBACK_BATCH) {
-            let response = self.patiently("feedback", || self.http.post(&url).json(batch)).await?;
+            let response = self.with_retries("feedback", || self.http.post(&url).json(batch)).await?;
             if response.status() != StatusCode::ACCEPTED {
                 bail!("the router refused feedback: {} {}", response.status(), response.text().await?);
             }
@@ -149,18 +148,18 @@ impl Replay {
         Ok(())
     }
 
-    /// Moves the router's clock; answers when the heartbeats are on the log.
+    /// Moves the router's clock. Returns when the heartbeats are on the log.
     pub(crate) async fn set_clock(&self, now: EventTime) -> anyhow::Result<()> {
-        let url = format!("{}/replay/clock", self.doors.router_admin);
+        let url = format!("{}/replay/clock", self.endpoints.router_admin);
         let response =
-            self.patiently("the replay clock", || self.http.put(&url).json(&json!({"now_us": now.0}))).await?;
+            self.with_retries("the replay clock", || self.http.put(&url).json(&json!({"now_us": now.0}))).await?;
         if !response.status().is_success() {
             bail!("the router refused the clock: {} {}", response.status(), response.text().await?);
         }
         Ok(())
     }
 
-    /// The window that contains `at`.
+    /// The end of the window that contains `at`.
     pub(crate) fn window_end(&self, at: EventTime) -> EventTime {
         at.window_end(self.window)
     }
@@ -170,19 +169,19 @@ impl Replay {
         self.window
     }
 
-    /// Begins a rollout, with ids of its own. Labels that are not known yet are forgotten: their rollout is over.
-    pub(crate) fn begin(&mut self, rollout: u64) {
+    /// Starts a rollout with its own ids. Drops labels that are not known yet, because their rollout is over.
+    pub(crate) fn start_rollout(&mut self, rollout: u64) {
         self.pending.clear();
         self.ids = PredictionIds::new(self.seed, rollout);
     }
 
-    /// Sends a request again while its receiver is away or not ready.
-    async fn patiently(
+    /// Repeats a request while its receiver is down or not ready.
+    async fn with_retries(
         &self,
         what: &str,
         request: impl Fn() -> reqwest::RequestBuilder,
     ) -> anyhow::Result<reqwest::Response> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let problem = match request().send().await {
                 Ok(response) if response.status() != StatusCode::SERVICE_UNAVAILABLE => return Ok(response),
@@ -190,7 +189,7 @@ impl Replay {
                 Err(error) => error.into(),
             };
             if Instant::now() > deadline {
-                return Err(problem).with_context(|| format!("{what}: no answer for {} s", PATIENCE.as_secs()));
+                return Err(problem).with_context(|| format!("{what}: no answer for {} s", TIMEOUT.as_secs()));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

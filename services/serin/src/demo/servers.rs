@@ -1,7 +1,7 @@
 //! The demo's model servers: one for each version, each on a loopback port.
 //!
-//! How long a call takes is on the clock of the replay: a server answers at once and says how long it would have taken, so that
-//! no figure of the demo depends on the machine. `v4` sends three calls in a hundred down a slow path.
+//! Latency is on the clock of the replay: a server answers at once and reports the latency in a header, so that no figure of the
+//! demo depends on the machine. `v4` sends 3 % of the calls down a slow path.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -17,13 +17,13 @@ use crate::model_server::{self, Answer, Clock, Model};
 /// Every version the demo serves.
 pub(crate) const VERSIONS: [&str; 4] = ["v1", "v2", "v3", "v4"];
 
-/// What every call takes at least.
+/// Shortest latency of a call.
 const SERVICE_TIME: Duration = Duration::from_millis(18);
-/// Mean of what comes on top of it: exponential, as from a server with some load.
+/// Mean of the additional latency, in microseconds: exponential, as from a server with some load.
 const MORE_US: f64 = 2000.0;
-/// What a call on `v4`'s slow path takes longer: a second, as a model that is loaded anew would.
+/// Additional latency of `v4`'s slow path: a second, as for a model that is reloaded.
 const SLOW_TIME: Duration = Duration::from_secs(1);
-/// One call in this many takes `v4`'s slow path: 3 %, so that the median does not move and p99 does.
+/// One call in this many takes `v4`'s slow path: 3 %, so that p99 changes but the median does not.
 const SLOW_ONE_IN: u64 = 33;
 
 /// One version of the demo's model.
@@ -32,7 +32,7 @@ struct Version {
     model: model::Model,
 }
 
-/// Starts a server for each version; returns each with its address. They run until the runtime ends.
+/// Starts a server for each version and returns their addresses. They run until the runtime ends.
 pub(crate) async fn start() -> anyhow::Result<Vec<(&'static str, SocketAddr)>> {
     let models = Models::embedded();
     let mut started = Vec::new();
@@ -51,23 +51,23 @@ impl Model for Version {
     }
 
     fn answer(&self, id: &str, inputs: &Value) -> Answer {
-        let says = match Flight::from_oip(inputs) {
+        let result = match Flight::from_oip(inputs) {
             Ok(flight) => {
                 let probability = self.model.predict(&flight);
                 Ok(json!([{"name": "probability", "shape": [1], "datatype": "FP64", "data": [probability]}]))
             }
             Err(error) => Err((StatusCode::BAD_REQUEST, error.to_string())),
         };
-        Answer { takes: service_time(self.name, id), says }
+        Answer { takes: service_time(self.name, id), result }
     }
 }
 
-/// Whether a call takes the slow path: decided by its id, so that a seed gives the same tail again.
+/// Whether a call takes the slow path. This depends on its id, so that a seed gives the same tail again.
 pub(crate) fn is_slow(version: &str, id: &str) -> bool {
     version == "v4" && hash64(b"slow path", id.as_bytes()).is_multiple_of(SLOW_ONE_IN)
 }
 
-/// What a call takes.
+/// The latency of a call.
 pub(crate) fn service_time(version: &str, id: &str) -> Duration {
     // 53 bits of the hash as a number in (0, 1].
     let uniform = ((hash64(b"service time", id.as_bytes()) >> 11) as f64 + 1.0) / (1_u64 << 53) as f64;
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_takes_20_ms_on_average_whichever_version_answers() {
+    fn a_call_of_any_version_takes_20_ms_on_average() {
         let times: Vec<Duration> = (0..100_000).map(|id| service_time("v1", &id.to_string())).collect();
         let mean = times.iter().sum::<Duration>().as_secs_f64() / times.len() as f64;
         assert!((mean - 0.02).abs() < 1e-4, "{mean}");

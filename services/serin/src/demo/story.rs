@@ -1,4 +1,4 @@
-//! What the demo shows: one rollout after the other, each on its third of the year.
+//! The rollouts of the demo, one after the other, each on its third of the year.
 
 use std::{
     collections::BTreeMap,
@@ -25,11 +25,11 @@ use crate::{cli::Scenario, client::Api};
 
 /// The model's name.
 pub(crate) const MODEL: &str = "flights";
-/// Length of a window, as the demo's rollout file says.
+/// Length of a window, as in the demo's rollout file.
 pub(crate) const WINDOW: Span = Span(6 * 3600 * 1_000_000);
-/// How long a window may take to pass through the pipeline, restarts of its parts included.
-const PATIENCE: Duration = Duration::from_mins(2);
-/// Pause between two looks at the pipeline's progress.
+/// Longest time for a window to pass through the pipeline, including restarts of its parts.
+const TIMEOUT: Duration = Duration::from_mins(2);
+/// Pause between two checks of the pipeline's progress.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// One rollout to show.
@@ -53,32 +53,34 @@ pub(crate) fn chapters(scenario: Scenario) -> &'static [Chapter] {
     }
 }
 
-/// What the versions of a scenario are, and what is wrong with them on purpose.
+/// The versions of a scenario, their planted faults and the expected results.
 pub(crate) fn about(scenario: Scenario) -> &'static str {
     match scenario {
         Scenario::Main => {
-            "Recorded flights are asked about as they leave: will it arrive more than 15 minutes late? Whether it did is fed back\n\
-             hours of event time later. What is planted, and should be found:\n\
-             \x20 v2  better than v1, which only has a threshold on the delay at departure: to be promoted\n\
-             \x20 v3  v2, with a bug for one airport, where the delay comes in hours: to be rolled back, for origin=LGA\n\
-             \x20 v4  v2, with three calls in a hundred that take a second more: to be rolled back, for its p99 latency\n"
+            "Each recorded flight is a request at its departure: will it arrive more than 15 minutes late? The feedback follows hours\n\
+             of event time later. The versions and the expected results:\n\
+             \x20 v2  better than v1, which only has a threshold on the departure delay: promoted\n\
+             \x20 v3  v2 with a bug for one airport, whose delays are in hours: rolled back, for origin=LGA\n\
+             \x20 v4  v2 with one more second of latency in 3 % of the calls: rolled back, for its p99 latency\n"
         }
-        Scenario::Aa => "Recorded flights are asked about as they leave. v1 against itself: to be promoted.\n",
+        Scenario::Aa => {
+            "Each recorded flight is a request at its departure. v1 is compared with itself and should be promoted.\n"
+        }
     }
 }
 
-/// Why a rollout ended as it did.
+/// The cause of a rollout's end.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct EndReason {
-    /// The metric that tipped it; empty when no metric did.
+    /// The metric that decided it; empty if no metric did.
     pub(crate) metric: String,
     /// Its segment: `all` or `origin=LGA`.
     pub(crate) segment: String,
-    /// One sentence.
+    /// The cause in one sentence.
     pub(crate) sentence: String,
 }
 
-/// One rollout's end.
+/// The end of one rollout.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Ending {
     /// The model.
@@ -89,24 +91,24 @@ pub(crate) struct Ending {
     pub(crate) canary: &'static str,
     /// `promoted`, `rolled_back` (on evidence), `inconclusive`, `no_data`, `aborted` or `unfinished` (the flights ran out).
     pub(crate) outcome: &'static str,
-    /// What tipped it.
+    /// The cause of the end.
     pub(crate) reason: EndReason,
-    /// Requests in all.
+    /// Total number of requests.
     pub(crate) requests: u64,
     /// Requests that the canary served.
     pub(crate) canary_requests: u64,
-    /// Of these, requests that got something worse than stable would have given.
+    /// Requests of the canary that got a worse answer than stable would have given.
     pub(crate) hurt_requests: u64,
-    /// From the first canary request to the decision, in event time.
+    /// Time from the first canary request to the decision, in event time.
     pub(crate) seconds_to_decision_event_time: f64,
-    /// The same by the wall clock.
+    /// Time from the first canary request to the decision, by the wall clock.
     pub(crate) seconds_to_decision_wall: f64,
-    /// From the end of the deciding window to the router's use of the new table, by the wall clock.
+    /// Time from the end of the deciding window to the router's use of the new table, by the wall clock.
     pub(crate) seconds_from_window_end_to_weight: f64,
 }
 
 impl Ending {
-    /// The version that serves after it.
+    /// The version that serves after the rollout.
     fn serving(&self) -> &'static str {
         if self.outcome == "promoted" { self.canary } else { self.stable }
     }
@@ -117,18 +119,18 @@ pub(crate) struct Story<'a> {
     pub(crate) replay: Replay,
     pub(crate) api: Api,
     pub(crate) router: RouterAdmin,
-    /// Per generation seen at the router, microseconds from the log to its use.
+    /// Microseconds from the log to the router's use of each generation.
     pub(crate) applied: BTreeMap<Generation, i64>,
     pub(crate) models: Models,
     pub(crate) view: &'a mut View,
     /// Base URL of the model server of each version.
     pub(crate) servers: Vec<(&'static str, std::net::SocketAddr)>,
-    /// What each window takes at least by the clock.
+    /// Shortest time that each window takes by the wall clock.
     pub(crate) pace: Duration,
 }
 
 impl Story<'_> {
-    /// Plays every chapter, each on its share of the year; ends early when one leaves the wrong version serving.
+    /// Plays every chapter, each on its share of the year. Stops early if a chapter leaves the wrong version serving.
     pub(crate) async fn play(&mut self, scenario: Scenario) -> anyhow::Result<Vec<Ending>> {
         let flights: Vec<FlightRecord> = data::flights().collect();
         let share = flights.len() / 3;
@@ -138,10 +140,10 @@ impl Story<'_> {
             let ending = self.chapter(number as u64, *chapter, flights).await?;
             let serving = ending.serving();
             endings.push(ending);
-            // The next chapter starts from the version that this one should have left serving.
+            // The next chapter needs the version that should serve after this one.
             if let Some(next) = chapters(scenario).get(number + 1).filter(|next| next.stable != serving) {
                 let Chapter { stable, canary } = next;
-                self.view.say(&format!("{serving} serves, not {stable}: {stable} -> {canary} cannot be shown"));
+                self.view.print(&format!("{serving} serves, not {stable}: {stable} -> {canary} cannot be shown"));
                 break;
             }
         }
@@ -152,7 +154,7 @@ impl Story<'_> {
         let (first, last) = (flights.first().context("no flights")?, flights.last().context("no flights")?);
         let mut end = self.replay.window_end(EventTime::from_secs(first.departed_at));
         let last = self.replay.window_end(EventTime::from_secs(last.departed_at));
-        self.replay.begin(number);
+        self.replay.start_rollout(number);
         self.replay.set_clock(EventTime(end.0 - self.replay.length().0)).await?;
         let rollout = self.start(chapter).await?;
         self.view.chapter(chapter.stable, chapter.canary);
@@ -221,16 +223,16 @@ impl Story<'_> {
         };
         let spec = spec(chapter, url);
         let answer = self.api.apply(&spec).await?;
-        let id = answer["rollout"].as_str().context("the controller named no rollout")?.to_owned();
+        let id = answer["rollout"].as_str().context("the controller's answer contains no rollout id")?.to_owned();
         self.settled(&id).await?;
         Ok(id)
     }
 
     /// Waits until the pipeline has closed and planned the window that ends at `end`, and the router uses the result.
     async fn closed(&mut self, rollout: &str, end: EventTime) -> anyhow::Result<RolloutState> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            // A part of the pipeline may be away for a moment: killed and started again.
+            // A part of the pipeline may be down for a moment, while it is killed and restarted.
             if let Ok((through, generation)) = self.api.progress(rollout).await
                 && through.unwrap_or(EventTime(i64::MIN)) >= end
                 && let Some((applied, took)) = self.router.table(MODEL).await
@@ -248,7 +250,7 @@ impl Story<'_> {
         }
     }
 
-    /// Where a window stopped, and what the rollout says of itself.
+    /// The part of the pipeline where a window is stuck, and the state of the rollout.
     async fn stuck(&self, rollout: &str, end: EventTime) -> String {
         let seen = Seen {
             end,
@@ -256,11 +258,11 @@ impl Story<'_> {
             judged: self.api.verdict(rollout).await.ok().map(|verdict| verdict.as_of),
             applied: self.router.table(MODEL).await.map(|(generation, _)| generation),
         };
-        let told = self
+        let state = self
             .state(rollout)
             .await
             .map_or_else(|_| String::new(), |state| format!("\nthe rollout: {}", state.sentence));
-        seen.sentence(PATIENCE) + &told
+        seen.sentence(TIMEOUT) + &state
     }
 
     /// Waits until the router uses the rollout's first table.
@@ -273,7 +275,7 @@ impl Story<'_> {
     }
 }
 
-/// The demo's rollout file for one chapter; `url` gives the base URL of a version's server.
+/// The demo's rollout file for one chapter. `url` returns the base URL of a version's server.
 pub(crate) fn spec(chapter: Chapter, url: impl Fn(&str) -> String) -> String {
     include_str!("rollout.yaml")
         .replace("STABLE_URL", &url(chapter.stable))
@@ -317,8 +319,8 @@ impl RouterAdmin {
         Self { http: reqwest::Client::new(), base: base.to_owned() }
     }
 
-    /// The generation of the table that the router uses for `model`, and how long it took from the log to its use, in
-    /// microseconds; `None` while the router does not answer.
+    /// The generation of the table that the router uses for `model`, and the microseconds from the log to its use.
+    /// `None` while the router does not answer.
     async fn table(&self, model: &str) -> Option<(Generation, i64)> {
         let response = self.http.get(format!("{}/tables", self.base)).send().await.ok()?;
         let body: serde_json::Value = response.json().await.ok()?;

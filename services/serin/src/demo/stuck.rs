@@ -1,4 +1,4 @@
-//! Says which part of the pipeline a window did not come through, in place of a state that nobody can read.
+//! Finds the part of the pipeline in which a window is stuck, for the error message.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use serin_schemas::ids::{EventTime, Generation};
 
 use crate::time::to_the_second;
 
-/// How far a window has come, as the doors of the pipeline say.
+/// How far a window has passed through the pipeline, according to its APIs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// End of the window that is waited for.
+    /// End of the expected window.
     pub(crate) end: EventTime,
-    /// What the controller has planned, and the generation after it; or why its API does not say.
+    /// The time that the controller has planned through, and the generation at that time; or the error of its API.
     pub(crate) planned: Result<(Option<EventTime>, Generation), String>,
     /// End of the last window that the analyzer has judged.
     pub(crate) judged: Option<EventTime>,
-    /// Generation that the router uses; `None`: its admin port does not say.
+    /// Generation that the router uses; `None`: its admin port does not report one.
     pub(crate) applied: Option<Generation>,
 }
 
 impl Seen {
-    /// One sentence: where it stopped.
+    /// A sentence that names the part that stopped.
     pub(crate) fn sentence(&self, waited: Duration) -> String {
         let before = |at: Option<EventTime>| at.is_none_or(|at| at < self.end);
         let until = |at: Option<EventTime>| {
@@ -37,12 +37,12 @@ impl Seen {
             ),
             (Ok(_), None) => "the router stopped: its admin port does not answer, or it has no table".to_owned(),
             (Ok((_, wanted)), Some(applied)) if applied < *wanted => {
-                format!("the router stopped: it uses table {applied}, and the controller has written {wanted}")
+                format!("the router stopped: it uses table {applied}, but the controller has written {wanted}")
             }
-            (Ok(_), Some(_)) => "every part has seen it by now, too late".to_owned(),
+            (Ok(_), Some(_)) => "every part has processed it by now, but too late".to_owned(),
         };
         format!(
-            "the window of {} did not come through the pipeline in {} s: {part}",
+            "the window of {} did not pass through the pipeline in {} s: {part}",
             to_the_second(self.end),
             waited.as_secs()
         )
@@ -60,7 +60,7 @@ mod tests {
             Seen { end, planned, judged, applied: applied.map(Generation) }.sentence(Duration::from_mins(2))
         };
         let planned = |at: EventTime| Ok((Some(at), Generation(4)));
-        for (said, expected) in [
+        for (found, expected) in [
             (sentence(Err("connection refused".to_owned()), None, None), "the controller does not answer: connection"),
             (
                 sentence(planned(before), None, Some(3)),
@@ -71,15 +71,15 @@ mod tests {
             (sentence(planned(end), Some(end), None), "the router stopped: its admin port does not answer"),
             (
                 sentence(planned(end), Some(end), Some(3)),
-                "the router stopped: it uses table 3, and the controller has written 4",
+                "the router stopped: it uses table 3, but the controller has written 4",
             ),
-            (sentence(planned(end), Some(end), Some(4)), "every part has seen it by now"),
+            (sentence(planned(end), Some(end), Some(4)), "every part has processed it by now"),
         ] {
             assert!(
-                said.starts_with("the window of 2013-01-01 12:00:00 did not come through the pipeline in 120 s: "),
-                "{said}"
+                found.starts_with("the window of 2013-01-01 12:00:00 did not pass through the pipeline in 120 s: "),
+                "{found}"
             );
-            assert!(said.contains(expected), "{expected}: {said}");
+            assert!(found.contains(expected), "{expected}: {found}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The demo's end: what was decided, why, how fast, and what it cost the callers.
+//! The result of the demo: the decisions, their causes and times, and the harm to callers.
 
 use std::fmt::Write as _;
 
@@ -10,19 +10,19 @@ use crate::{
     time::span,
 };
 
-/// How long routers took to use a routing record, in microseconds from its arrival on the log.
+/// Times until routers use a routing record, in microseconds from its arrival on the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct ApplyTimes {
-    /// Records applied.
+    /// Number of records applied.
     pub(crate) count: usize,
-    /// Median.
+    /// Median of the times.
     pub(crate) p50_us: i64,
-    /// 99 % took at most this long.
+    /// 99th percentile of the times.
     pub(crate) p99_us: i64,
 }
 
 impl ApplyTimes {
-    /// Quantiles of the times seen.
+    /// Quantiles of the measured times.
     pub(crate) fn of(mut times: Vec<i64>) -> Self {
         times.sort_unstable();
         let at = |level: f64| {
@@ -44,9 +44,9 @@ pub(crate) struct Summary {
     log: &'static str,
     /// How each rollout ended.
     rollouts: Vec<Ending>,
-    /// Requests sent in all.
+    /// Total number of requests sent.
     requests: u64,
-    /// From the routing record on the log to its use.
+    /// Times from the routing record on the log to its use.
     table_apply: ApplyTimes,
 }
 
@@ -65,9 +65,9 @@ impl Summary {
         Self { scenario, seed: args.seed, log, rollouts, requests, table_apply }
     }
 
-    /// Whether every rollout ended as it should: the good version promoted, the bad ones rolled back for their fault.
+    /// Whether every rollout ended as expected: the good version promoted, the bad ones rolled back for their fault.
     pub(crate) fn as_expected(&self) -> bool {
-        // Canary, outcome, and what tipped a rollback: metric and segment.
+        // Canary, outcome, and the metric and segment of a rollback.
         let expected: &[(&str, &str, &str, &str)] = match self.scenario {
             "main" => &[
                 ("v2", "promoted", "", ""),
@@ -82,7 +82,7 @@ impl Summary {
         found.eq(expected.iter().copied())
     }
 
-    /// The result for people.
+    /// The result as text.
     pub(crate) fn text(&self) -> String {
         let mut text = String::from("\nSummary\n");
         for ending in &self.rollouts {
@@ -103,7 +103,7 @@ impl Summary {
             );
             let _ = writeln!(
                 text,
-                "  blast radius       canary served {} of {} requests; {} got worse than stable would have given",
+                "  blast radius       canary served {} of {} requests; {} got a worse answer than stable would have given",
                 ending.canary_requests, ending.requests, ending.hurt_requests
             );
         }
@@ -114,8 +114,8 @@ impl Summary {
             self.table_apply.p50_us as f64 / 1e3,
             self.table_apply.p99_us as f64 / 1e3
         );
-        let verdict = if self.as_expected() { "as it should be" } else { "NOT as it should be" };
-        let _ = write!(text, "{} requests in all; every rollout ended {verdict}", self.requests);
+        let verdict = if self.as_expected() { "as expected" } else { "NOT as expected" };
+        let _ = write!(text, "{} requests in total; every rollout ended {verdict}", self.requests);
         text
     }
 }

@@ -1,18 +1,18 @@
-//! Counts what the demo's callers got, and what it cost them.
+//! Counts the answers of the demo, and those that are worse than stable's.
 
 use super::{data::FlightRecord, model::Models, replay::Answer, servers::is_slow};
 
-/// From here on a probability means "late".
+/// Smallest probability that means "late".
 const CUT: f64 = 0.5;
 
-/// What the callers of one rollout got.
+/// Counts of the answers of one rollout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Requests in all.
+    /// Total number of requests.
     pub(crate) requests: u64,
     /// Requests that the canary answered.
     pub(crate) canary: u64,
-    /// Of these, requests that got something worse than stable would have given: a wrong answer where stable's model is
+    /// Requests of the canary that got a worse answer than stable would have given: a wrong one although stable's model is
     /// right, or the slow path.
     pub(crate) hurt: u64,
 }

@@ -1,4 +1,4 @@
-//! What a person sees while the demo runs: one block that is drawn again on a terminal, plain lines elsewhere.
+//! The progress of the demo: a block that is redrawn on a terminal, plain lines elsewhere.
 
 use std::{
     io::Write as _,
@@ -20,21 +20,21 @@ use crate::{
     time::{span, to_the_second},
 };
 
-/// The block is drawn at most this often: the eye sees no more, and drawing costs.
+/// Shortest time between two redraws of the block, to save work.
 const REDRAW: Duration = Duration::from_millis(100);
 /// Events kept on the screen.
 const EVENTS: usize = 6;
-/// Columns of an event's time and what stands between it and its sentence.
+/// Columns of an event's time and the spaces around it.
 const EVENT_INDENT: usize = 21;
 
 /// How the demo shows its progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
-    /// Nothing: the result is a JSON document.
+    /// No progress, because the result is a JSON document.
     Silent,
     /// A line per event.
     Lines,
-    /// A block that is drawn again.
+    /// A block that is redrawn.
     Live,
 }
 
@@ -68,15 +68,15 @@ impl View {
         }
     }
 
-    /// Says something once.
-    pub(crate) fn say(&mut self, line: &str) {
+    /// Prints a line once.
+    pub(crate) fn print(&mut self, line: &str) {
         if self.style != Style::Silent {
             self.clear();
             eprint_line(line);
         }
     }
 
-    /// A rollout begins.
+    /// Starts the view of a rollout.
     pub(crate) fn chapter(&mut self, stable: &str, canary: &str) {
         self.clear();
         self.title = format!("flights: {stable} -> {canary}");
@@ -96,7 +96,7 @@ impl View {
         }
     }
 
-    /// A window has passed through the pipeline.
+    /// Shows the state after a window has passed through the pipeline.
     pub(crate) fn window(&mut self, end: EventTime, state: &RolloutState, verdict: Option<&Verdict>, tally: Tally) {
         if self.shown != Some((state.phase, state.step)) {
             self.shown = Some((state.phase, state.step));
@@ -130,7 +130,7 @@ impl View {
         }
     }
 
-    /// Takes the block off the screen.
+    /// Erases the block.
     fn clear(&mut self) {
         if let Some((_, columns)) = Terminal::stderr().redraws() {
             eprint(&self.block.erase(columns));
@@ -147,33 +147,33 @@ impl View {
     ) -> Vec<String> {
         let (tone, first) = headline(state, None);
         let mut lines = vec![terminal.paint(&terminal.wrap(&first, 0), tone)];
-        let mut say = |text: String, more| lines.push(terminal.wrap(&text, more));
+        let mut add = |text: String, more| lines.push(terminal.wrap(&text, more));
         if let Some(verdict) = verdict {
-            say(verdict.sentence.clone(), 0);
+            add(verdict.sentence.clone(), 0);
         }
         let (at, wall) = (to_the_second(end), span(self.started.elapsed().as_secs_f64()));
-        say(format!("{}   event time {at}   wall {wall}   generation {}", self.title, state.generation), 2);
-        say(ramp(state), 2);
-        say(
+        add(format!("{}   event time {at}   wall {wall}   generation {}", self.title, state.generation), 2);
+        add(ramp(state), 2);
+        add(
             format!(
-                "requests {}   canary served {}   of these worse than stable's answer would have been: {}",
+                "requests {}   canary served {}   of these worse than stable's answer: {}",
                 tally.requests, tally.canary, tally.hurt
             ),
             2,
         );
         if let Some(verdict) = verdict.filter(|verdict| !verdict.metrics.is_empty()) {
-            for line in evidence::table(verdict, &state.spec, Rows::Telling, terminal) {
-                say(line, 2);
+            for line in evidence::table(verdict, &state.spec, Rows::Relevant, terminal) {
+                add(line, 2);
             }
         }
         for event in &self.events {
-            say(event.clone(), EVENT_INDENT);
+            add(event.clone(), EVENT_INDENT);
         }
         lines.iter().flat_map(|text| text.split('\n').map(str::to_owned)).collect()
     }
 }
 
-/// Leaves out the last lines of what is drawn again, where a terminal is too low: a cursor cannot be moved above its first row.
+/// Drops the last lines of the block if the terminal is too low, because a cursor cannot be moved above the first row.
 fn keep_what_fits(lines: &mut Vec<String>, height: usize, columns: usize) {
     let mut left = height.saturating_sub(1);
     let fits = lines.iter().take_while(|line| {
@@ -190,12 +190,12 @@ fn eprint_line(line: &str) {
     eprint(&format!("{line}\n"));
 }
 
-/// Progress goes to standard error; what cannot be written there is lost without harm.
+/// Prints progress on standard error. Errors are ignored.
 fn eprint(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// Whether the demo's rollout has come to its decision: to the end, or to a promotion that is still monitored.
+/// Whether the rollout is decided: it has ended, or it is promoted and still monitored.
 pub(crate) fn decided(state: &RolloutState) -> bool {
     state.phase.is_final() || state.promoted
 }

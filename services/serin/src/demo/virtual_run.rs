@@ -1,7 +1,7 @@
-//! Many rollouts of the demo in process, with a virtual clock: the folds of aggregator, analyzer and controller as they are,
-//! without HTTP and without a log. It answers how often a version equal to stable is rolled back.
+//! Many rollouts of the demo in process, with a virtual clock: the real folds of aggregator, analyzer and controller, without
+//! HTTP and without a log. It shows how often a version equal to stable is rolled back.
 //!
-//! The router is played by its rule: the canary takes the low end of 10000 buckets, control the next ones.
+//! The router is simulated by its rule: the canary takes the lowest of 10000 buckets, control the next ones.
 
 use std::{cmp::Reverse, collections::BinaryHeap, process::ExitCode};
 
@@ -28,12 +28,12 @@ use crate::{
     output, parallel,
 };
 
-/// Name of the one writer of events.
+/// Name of the only writer of events.
 const WRITER: &str = "virtual-router";
-/// Mean of what comes on top of the service time, in microseconds: exponential, as from network and scheduler.
+/// Mean latency in addition to the service time, in microseconds: exponential, as from network and scheduler.
 const EXTRA_US: f64 = 500.0;
 
-/// What became of the rollouts.
+/// Counts of how the rollouts ended.
 #[derive(Debug, Default, Serialize)]
 struct Counts {
     rollouts: u32,
@@ -43,7 +43,7 @@ struct Counts {
     unfinished: u32,
 }
 
-/// A flight with what the demo's models say about it.
+/// A flight with the predictions of the demo's models.
 struct Known {
     flight: FlightRecord,
     /// Probability by `v1` to `v4`.
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Demo, rollouts: u32) -> anyhow::Result<ExitCode> {
     let mut all = Vec::new();
     let third = flights.len() / 3;
     for (number, chapter) in chapters(args.scenario).iter().enumerate() {
-        // As in the replay, each chapter has its third of the year; a single one takes them in turn.
+        // As in the replay, each chapter has its third of the year. A single chapter uses all thirds in turn.
         let thirds: Vec<&[Known]> = match args.scenario {
             Scenario::Main => flights.chunks_exact(third).skip(number).take(1).collect(),
             Scenario::Aa => flights.chunks_exact(third).collect(),
@@ -97,7 +97,7 @@ fn known() -> Vec<Known> {
         .collect()
 }
 
-/// Runs the rollouts of one chapter on all cores, each on one of `spans` in turn and with a seed of its own.
+/// Runs the rollouts of one chapter on all cores, each on one of `spans` in turn and with its own seed.
 fn count(chapter: Chapter, spans: &[&[Known]], seed: u64, rollouts: u32) -> anyhow::Result<Counts> {
     let title = format!("{} -> {}", chapter.stable, chapter.canary);
     let ends = parallel::run(&title, rollouts, parallel::cores(), |number| {
@@ -116,10 +116,10 @@ fn count(chapter: Chapter, spans: &[&[Known]], seed: u64, rollouts: u32) -> anyh
     Ok(counts)
 }
 
-/// A label that is not known yet: when, which prediction, what.
+/// A label that is not known yet: its time, its prediction and its value.
 type Label = Reverse<(i64, u64, bool)>;
 
-/// One rollout of the demo: its traffic, through the folds.
+/// One rollout of the demo, with its traffic and the folds.
 struct Pipeline {
     chapter: Chapter,
     random: ChaCha8Rng,
@@ -141,7 +141,7 @@ impl Pipeline {
         })
     }
 
-    /// Plays one rollout; `None`: the flights ran out before it ended.
+    /// Plays one rollout. `None`: there were no more flights before it ended.
     fn play(mut self, flights: &[Known]) -> anyhow::Result<Option<Outcome>> {
         let first = flights.first().context("no flights")?.flight.departed_at;
         let mut end = EventTime::from_secs(first).window_end(WINDOW);
@@ -166,7 +166,7 @@ impl Pipeline {
 
     fn apply(&mut self) -> anyhow::Result<()> {
         let spec = spec(self.chapter, |version| format!("http://{version}.invalid"));
-        let spec = serin_rollout::parse_yaml(&spec).map_err(|problems| anyhow::anyhow!("{problems:?}"))?.normalised();
+        let spec = serin_rollout::parse_yaml(&spec).map_err(|problems| anyhow::anyhow!("{problems:?}"))?.normalized();
         self.folds.apply(&spec)
     }
 
@@ -240,7 +240,7 @@ impl Pipeline {
     }
 }
 
-/// Time is virtual: windows of six hours pass in a moment.
+/// Timeouts beyond any run, because time is virtual: windows of six hours pass in a moment.
 fn aggregator_config() -> serin_aggregator::Config {
     let long = Duration::from_secs(1000 * 86_400);
     serin_aggregator::Config { writer_ttl: long, max_skew: long, ..serin_aggregator::Config::default() }

@@ -1,6 +1,6 @@
 //! The model of `serin model-server`: the probability that a payment is fraud, from its amount.
 //!
-//! Pure. Payments above a limit are fraud, with a few exceptions that no version of the model knows, so that a good version is
+//! Pure. Payments above a limit are fraud, with a few exceptions that no version of the model predicts, so that a good version is
 //! wrong in a few percent of its answers. `--wrong` and `--fail` pick calls by a hash of their inputs, the version and the seed.
 
 use std::{fmt::Write as _, time::Duration};
@@ -15,15 +15,15 @@ use crate::cli;
 
 /// Name of the output.
 pub(crate) const SCORE: &str = "score";
-/// Payments are drawn from 0 to this.
+/// Largest payment; amounts are random from 0 to this.
 pub(crate) const LARGEST: f64 = 1000.0;
-/// Larger ones are fraud: one in five.
+/// Larger payments are fraud: one in five.
 const LIMIT: f64 = 800.0;
-/// How far from the limit the model is unsure.
+/// Distance from the limit within which the model is unsure.
 const UNSURE: f64 = 25.0;
-/// One payment in this many is not what its amount says.
+/// One payment in this many is an exception to the rule of the limit.
 const EXCEPTION_ONE_IN: u64 = 25;
-/// Most payments of one request.
+/// Largest number of payments in one request.
 const MOST: usize = 1000;
 
 /// Whether a payment turns out to be fraud.
@@ -55,7 +55,7 @@ impl Fraud {
         Self { version: version.clone(), wrong: *wrong, fail: *fail, latency, seed: *seed }
     }
 
-    /// What it does, in a line.
+    /// A description on one line.
     pub(crate) fn about(&self) -> String {
         let Self { wrong, fail, latency, .. } = self;
         let mut about = "the score of a payment from its `amount`".to_owned();
@@ -70,7 +70,7 @@ impl Fraud {
         about
     }
 
-    /// Whether a call with these inputs is among a share of all calls.
+    /// Whether a call with these inputs belongs to a share of all calls.
     fn picks(&self, share: Share, what: &str, inputs: &Value) -> bool {
         let salt = format!("{what} {} {}", self.seed, self.version);
         i32::from(bucket(hash64(salt.as_bytes(), inputs.to_string().as_bytes()))) < share.0
@@ -83,7 +83,7 @@ impl Model for Fraud {
     }
 
     fn answer(&self, _id: &str, inputs: &Value) -> Answer {
-        let says = match amounts(inputs) {
+        let result = match amounts(inputs) {
             Err(error) => Err((StatusCode::BAD_REQUEST, error)),
             Ok(_) if self.picks(self.fail, "fail", inputs) => {
                 Err((StatusCode::INTERNAL_SERVER_ERROR, format!("{} of the calls fail (--fail)", self.fail)))
@@ -94,18 +94,18 @@ impl Model for Fraud {
                 Ok(json!([{"name": SCORE, "shape": [scores.len()], "datatype": "FP64", "data": scores}]))
             }
         };
-        Answer { takes: self.latency, says }
+        Answer { takes: self.latency, result }
     }
 }
 
 /// The probability of fraud, with four digits.
 fn score(amount: f64, is_wrong: bool) -> f64 {
     let probability = 1.0 / (1.0 + ((LIMIT - amount) / UNSURE).exp());
-    let said = if is_wrong { 1.0 - probability } else { probability };
-    (said * 1e4).round() / 1e4
+    let answer = if is_wrong { 1.0 - probability } else { probability };
+    (answer * 1e4).round() / 1e4
 }
 
-/// The numbers of the tensor `amount`, or of the only one.
+/// The numbers of the tensor `amount`, or of the only tensor.
 fn amounts(inputs: &Value) -> Result<Vec<f64>, String> {
     let wrong = || {
         let example = json!({ "inputs": self::inputs(120.5) });
@@ -140,7 +140,7 @@ mod tests {
     fn shares(model: &Fraud) -> (f64, f64) {
         let (mut wrong, mut failed) = (0, 0);
         for amount in amounts_to_ask() {
-            match model.answer("", &inputs(amount)).says {
+            match model.answer("", &inputs(amount)).result {
                 Ok(outputs) => {
                     let score = outputs[0]["data"][0].as_f64().unwrap();
                     wrong += u32::from((score > 0.5) != is_fraud(amount));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_version_is_wrong_in_a_few_percent_and_a_bad_one_in_as_many_more_as_it_is_asked_to() {
+    fn a_good_version_is_wrong_in_a_few_percent_and_a_bad_one_more_often_as_configured() {
         let close = |found: f64, expected: f64| assert!((found - expected).abs() < 0.01, "{found}, not {expected}");
         let (wrong, failed) = shares(&version(&[]));
         close(wrong, 0.04);
@@ -164,21 +164,21 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_gives_its_answers_again_and_another_one_others() {
-        let says = |seed: &str| {
+    fn a_seed_gives_the_same_answers_and_another_seed_different_ones() {
+        let result = |seed: &str| {
             let model = version(&["--wrong", "50%", "--seed", seed]);
             amounts_to_ask().take(100).map(|amount| model.answer("", &inputs(amount))).collect::<Vec<_>>()
         };
-        assert_eq!(says("1"), says("1"));
-        assert_ne!(says("1"), says("2"));
+        assert_eq!(result("1"), result("1"));
+        assert_ne!(result("1"), result("2"));
         assert_eq!(version(&["--latency", "20ms"]).answer("", &inputs(1.0)).takes, Duration::from_millis(20));
     }
 
     #[test]
-    fn one_tensor_of_numbers_is_read_and_everything_else_is_answered_with_an_example() {
+    fn one_tensor_of_numbers_is_read_and_other_requests_get_an_error_with_an_example() {
         let model = version(&[]);
         let several = json!([{"name": "x", "data": [1, 999.5]}]);
-        let outputs = model.answer("", &several).says.unwrap();
+        let outputs = model.answer("", &several).result.unwrap();
         assert_eq!((&outputs[0]["shape"], &outputs[0]["data"]), (&json!([2]), &json!([0.0, 0.9997])));
         for bad in [
             json!(null),
@@ -188,7 +188,7 @@ mod tests {
             json!([{"name": "amount", "data": ["1"]}]),
             json!([{"name": "a", "data": [1]}, {"name": "b", "data": [1]}]),
         ] {
-            let (status, error) = model.answer("", &bad).says.unwrap_err();
+            let (status, error) = model.answer("", &bad).result.unwrap_err();
             assert_eq!(status, StatusCode::BAD_REQUEST);
             assert!(error.contains(r#"send for example {"inputs":[{"data":[120.5]"#), "{error}");
         }

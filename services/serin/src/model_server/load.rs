@@ -1,7 +1,7 @@
-//! `serin load`: calls for a first rollout, through a router, and the labels of the answers.
+//! `serin load`: sends calls for a first rollout through a router, and the labels of the answers.
 //!
-//! Calls begin at the rate that was asked for, however long answers take, up to a bound in flight; what is beyond it is not
-//! sent and counted. A router that is away, or does not know the model yet, is asked again with the next call.
+//! Calls start at the requested rate, independent of latency, up to a limit of calls in flight. Calls beyond it are not sent, but
+//! counted. There are no retries: if the router is down, or does not know the model yet, the next call tries again.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -30,41 +30,41 @@ use crate::{
     verbs::rate,
 };
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Most calls in flight.
+/// Timeout of an answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest number of calls in flight.
 const IN_FLIGHT: usize = 512;
-/// Most calls a second.
+/// Largest rate, in calls per second.
 const FASTEST: f64 = 10_000.0;
-/// Most labels of one request.
+/// Largest number of labels in one request.
 const BATCH: usize = 200;
-/// How often labels that are due are sent.
+/// Interval at which due labels are sent.
 const LABELS_EVERY: Duration = Duration::from_millis(100);
-/// Most labels that wait; the oldest is given up first.
+/// Largest number of waiting labels. The oldest is dropped first.
 const WAITING: usize = 1_000_000;
-/// How often the counts are printed.
+/// Interval at which counts are printed.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
-/// What became of the calls.
+/// Counts of the calls by result.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Counts {
-    /// Calls made.
+    /// Calls sent.
     calls: u64,
     /// Answers with a 2xx status, by the version that gave them.
     answers: BTreeMap<String, u64>,
-    /// Requests without such an answer, those with labels among them.
+    /// Requests without such an answer, including requests with labels.
     failed: u64,
-    /// Why, the last time.
+    /// The last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_failure: Option<String>,
-    /// Calls that were not made because too many were in flight.
+    /// Calls that were not sent because too many were in flight.
     not_made: u64,
-    /// Labels that the router took.
+    /// Labels that the router accepted.
     labels: u64,
 }
 
 impl Counts {
-    /// What has become of the calls since `before`.
+    /// The counts since `before`.
     fn since(&self, before: &Self) -> Self {
         let count = |version: &String| before.answers.get(version).copied().unwrap_or_default();
         let answers = self.answers.iter().map(|(version, all)| (version.clone(), all - count(version)));
@@ -84,15 +84,15 @@ impl Counts {
         let mut text = format!("{}: {} calls", span(of.as_secs_f64().round()), self.calls);
         for (version, count) in &self.answers {
             let percent = *count as f64 / answered.max(1) as f64 * 100.0;
-            let name = if version.is_empty() { "not named" } else { version };
+            let name = if version.is_empty() { "(unknown)" } else { version };
             let _ = write!(text, ", {count} answered by version {name} ({percent:.0} %)");
         }
         let _ = write!(text, ", {} labels", self.labels);
         if self.not_made > 0 {
-            let _ = write!(text, ", {} not made: {IN_FLIGHT} were in flight", self.not_made);
+            let _ = write!(text, ", {} not sent: {IN_FLIGHT} calls were in flight", self.not_made);
         }
         if let Some(why) = &self.last_failure {
-            let _ = write!(text, ", {} failed, the last one: {why}", self.failed);
+            let _ = write!(text, ", {} failed, last error: {why}", self.failed);
         }
         text
     }
@@ -119,16 +119,16 @@ struct Load {
 pub(crate) async fn load(args: &cli::Load) -> anyhow::Result<ExitCode> {
     let per_second = rate(&args.rate).map_err(|error| anyhow::anyhow!("--rate: {error}"))?.per_second;
     if per_second <= 0.0 || per_second > FASTEST {
-        bail!("--rate {}: write more than 0 and at most {FASTEST} calls a second", args.rate);
+        bail!("--rate {}: the rate must be more than 0 and at most {FASTEST} calls per second", args.rate);
     }
     let base = args.to.trim_end_matches('/');
     if !base.starts_with("http://") && !base.starts_with("https://") {
-        bail!("--to {base}: write the router's URL, such as http://127.0.0.1:8000");
+        bail!("--to {base}: pass the router's URL, such as http://127.0.0.1:8000");
     }
     let micros = |span: serin_spec::units::Duration| Duration::from_micros(span.0.0.unsigned_abs());
     let model = utf8_percent_encode(&args.model, NON_ALPHANUMERIC);
     let load = Arc::new(Load {
-        http: Http::new(args.ca_file.as_deref(), PATIENCE).context("--ca-file")?,
+        http: Http::new(args.ca_file.as_deref(), TIMEOUT).context("--ca-file")?,
         infer: format!("{base}/v2/models/{model}/infer"),
         feedback: format!("{base}/v1/feedback"),
         token: args.token.clone(),
@@ -136,18 +136,18 @@ pub(crate) async fn load(args: &cli::Load) -> anyhow::Result<ExitCode> {
         counts: Mutex::default(),
         labels: Mutex::default(),
     });
-    let began = Instant::now();
+    let started = Instant::now();
     let length = args.length.map(micros);
     tokio::select! {
         () = load.calls(per_second, args.seed, length) => {}
         () = load.send_labels() => {}
-        () = load.report(began, args.output) => {}
+        () = load.report(started, args.output) => {}
         () = serve::asked_to_stop() => {}
     }
     let counts = load.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    print("all ", &counts, began.elapsed(), args.output);
+    print("all ", &counts, started.elapsed(), args.output);
     if counts.answers.is_empty() {
-        bail!("no call was answered: {}", counts.last_failure.unwrap_or_else(|| "none was made".to_owned()));
+        bail!("no call was answered: {}", counts.last_failure.unwrap_or_else(|| "no call was sent".to_owned()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -157,11 +157,11 @@ impl Load {
     async fn calls(self: &Arc<Self>, per_second: f64, seed: u64, length: Option<Duration>) {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / per_second));
-        // A moment in which the machine was busy is made up for: the rate is that of the whole run.
+        // Missed ticks are caught up, so that the rate holds on average.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let places = Arc::new(Semaphore::new(IN_FLIGHT));
-        let began = Instant::now();
-        while length.is_none_or(|length| began.elapsed() < length) {
+        let started = Instant::now();
+        while length.is_none_or(|length| started.elapsed() < length) {
             ticks.tick().await;
             let amount = (random.random::<f64>() * fraud::LARGEST * 100.0).round() / 100.0;
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
@@ -175,7 +175,7 @@ impl Load {
             });
         }
         let all = u32::try_from(IN_FLIGHT).unwrap_or(u32::MAX);
-        let _ = tokio::time::timeout(PATIENCE, places.acquire_many(all)).await;
+        let _ = tokio::time::timeout(TIMEOUT, places.acquire_many(all)).await;
         let last = tokio::time::Instant::now() + self.label_after.unwrap_or_default() + 2 * LABELS_EVERY;
         tokio::time::sleep_until(last).await;
     }
@@ -205,7 +205,7 @@ impl Load {
         labels.push_back(label);
     }
 
-    /// Sends labels as they are due, without end.
+    /// Sends labels when they are due, forever.
     async fn send_labels(&self) {
         loop {
             tokio::time::sleep(LABELS_EVERY).await;
@@ -228,7 +228,7 @@ impl Load {
         }
     }
 
-    /// The version that answered, and the id of the prediction.
+    /// Posts a request. Returns the version that answered, and the id of the prediction.
     async fn post(&self, url: &str, body: &Value) -> Result<(String, String), String> {
         let mut request =
             Request::builder().method(Method::POST).uri(url).header(header::CONTENT_TYPE, "application/json");
@@ -238,7 +238,7 @@ impl Load {
         let request = request.body(Bytes::from(body.to_string())).map_err(|error| error.to_string())?;
         let (head, body) = self.http.send(request).await.map_err(|error| format!("{url}: {error}"))?.into_parts();
         if !head.status.is_success() {
-            return Err(said(head.status, &body));
+            return Err(error_text(head.status, &body));
         }
         let text = |name: &str| {
             let value = head.headers.get(name).and_then(|value| value.to_str().ok());
@@ -251,17 +251,17 @@ impl Load {
         change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Prints what has become of the calls since the last time, until nobody reads it any more; a first failure is said at once.
-    async fn report(&self, began: Instant, format: Output) {
-        let mut told = false;
+    /// Prints the counts of each interval until standard output is closed. The first failure is printed at once.
+    async fn report(&self, started: Instant, format: Output) {
+        let mut reported = false;
         let mut before = Counts::default();
-        let mut next = began + REPORT_EVERY;
+        let mut next = started + REPORT_EVERY;
         while !output::is_closed() {
             tokio::time::sleep(LABELS_EVERY).await;
             let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if !told && let Some(why) = &counts.last_failure {
-                told = true;
-                output::aside(format!("{why}\ncalls go on; this ends with Ctrl-C"));
+            if !reported && let Some(why) = &counts.last_failure {
+                reported = true;
+                output::aside(format!("{why}\ncalls continue; stop with Ctrl-C"));
             }
             if Instant::now() >= next {
                 next += REPORT_EVERY;
@@ -272,7 +272,7 @@ impl Load {
     }
 }
 
-/// Prints what has become of the calls of so long; `what` says which these are.
+/// Prints the counts of an interval. `what`: a prefix that names it.
 fn print(what: &str, counts: &Counts, of: Duration, format: Output) {
     match format {
         Output::Text => output::line(format!("{what}{}", counts.text(of))),
@@ -280,10 +280,10 @@ fn print(what: &str, counts: &Counts, of: Duration, format: Output) {
     }
 }
 
-/// An answer that is none, in its own words.
-fn said(status: StatusCode, body: &[u8]) -> String {
-    let said: Value = serde_json::from_slice(body).unwrap_or_default();
-    let problem = said["problems"][0].as_str().or_else(|| said["error"].as_str());
+/// The error message of an unsuccessful response.
+fn error_text(status: StatusCode, body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let problem = body["problems"][0].as_str().or_else(|| body["error"].as_str());
     problem.map_or_else(|| format!("status {status}"), |problem| format!("status {}: {problem}", status.as_u16()))
 }
 
@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_counts_say_who_answered_and_what_failed() {
+    fn counts_are_printed_by_version_with_the_last_error() {
         let answers = [("1".to_owned(), 95), ("2".to_owned(), 5)].into();
         let mut counts = Counts { calls: 100, answers, labels: 90, ..Counts::default() };
         assert_eq!(
@@ -300,12 +300,12 @@ mod tests {
             "5s: 100 calls, 95 answered by version 1 (95 %), 5 answered by version 2 (5 %), 90 labels"
         );
         counts.failed = 3;
-        counts.last_failure = Some(said(StatusCode::NOT_FOUND, br#"{"error": "no such model"}"#));
+        counts.last_failure = Some(error_text(StatusCode::NOT_FOUND, br#"{"error": "no such model"}"#));
         let text = counts.text(Duration::from_secs(5));
-        assert!(text.ends_with(", 90 labels, 3 failed, the last one: status 404: no such model"), "{text}");
+        assert!(text.ends_with(", 90 labels, 3 failed, last error: status 404: no such model"), "{text}");
         let before = Counts { calls: 60, answers: [("1".to_owned(), 95)].into(), failed: 3, ..Counts::default() };
         let text = counts.since(&before).text(Duration::from_secs(5));
         assert_eq!(text, "5s: 40 calls, 5 answered by version 2 (100 %), 90 labels");
-        assert_eq!(said(StatusCode::BAD_GATEWAY, b"<html>"), "status 502 Bad Gateway");
+        assert_eq!(error_text(StatusCode::BAD_GATEWAY, b"<html>"), "status 502 Bad Gateway");
     }
 }

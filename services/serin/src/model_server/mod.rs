@@ -1,8 +1,8 @@
-//! Model servers that come with Serin: one small HTTP server for each version, which speaks the Open Inference Protocol V2.
+//! Model servers that ship with Serin: one small HTTP server per version, which speaks the Open Inference Protocol V2.
 //!
-//! The demo's models are behind it, and the one of `serin model-server` ([`fraud`]), for a first rollout. `serin load`
-//! ([`mod@load`]) calls that one through a router and sends the labels. What an answer says and how long it takes is the model's
-//! alone ([`Model`]) and follows from the request: the same request gets the same answer again.
+//! It serves the demo's models and the model of `serin model-server` ([`fraud`]). `serin load` ([`mod@load`]) calls the latter
+//! through a router and sends the labels. The model ([`Model`]) alone determines an answer and its latency from the request: the
+//! same request always gets the same answer.
 
 pub(crate) mod fraud;
 mod load;
@@ -26,32 +26,32 @@ use fraud::Fraud;
 
 pub(crate) use load::load;
 
-/// Says how long a call took, in microseconds, to a router on a replay clock.
+/// Header with the latency of a call in microseconds, for a router on a replay clock.
 const LATENCY: HeaderName = HeaderName::from_static("x-serin-latency-us");
 
 /// One version of a model.
 pub(crate) trait Model: Send + Sync + 'static {
-    /// Its name.
+    /// Name of the version.
     fn version(&self) -> &str;
-    /// The answer to one request; `id` is the request's own, `inputs` its tensors.
+    /// The answer to one request with this `id` and these `inputs` tensors.
     fn answer(&self, id: &str, inputs: &Value) -> Answer;
 }
 
-/// What a model makes of a request.
+/// The answer of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Answer {
-    /// How long it takes.
+    /// Latency of the answer.
     pub(crate) takes: Duration,
-    /// The `outputs` of the response, or what is wrong, with the status to say so.
-    pub(crate) says: Result<Value, (StatusCode, String)>,
+    /// The `outputs` of the response, or an error with its status.
+    pub(crate) result: Result<Value, (StatusCode, String)>,
 }
 
-/// Whose time an answer takes.
+/// The clock on which an answer takes time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clock {
-    /// The caller waits.
+    /// The caller waits for the latency.
     Wall,
-    /// The caller is answered at once and is told how long it would have waited.
+    /// The caller gets the answer at once, with the latency in a header.
     Replay,
 }
 
@@ -84,25 +84,25 @@ async fn infer_version<M: Model>(
     request: Bytes,
 ) -> Response {
     if version != served.model.version() {
-        let error = format!("version {version:?} is not served here; version {:?} is", served.model.version());
+        let error = format!("version {version:?} is not served here, only version {:?}", served.model.version());
         return problem(StatusCode::NOT_FOUND, &error);
     }
     infer(State(served), Path(name), request).await
 }
 
 async fn infer<M: Model>(State(served): State<Arc<Served<M>>>, Path(name): Path<String>, request: Bytes) -> Response {
-    // Whatever its content type: `curl -d` names another one.
+    // The content type is ignored: `curl -d` sends a different one.
     let request: Value = match serde_json::from_slice(&request) {
         Ok(request) => request,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("the body is no JSON: {error}")),
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("the body is not JSON: {error}")),
     };
     let id = request.get("id").and_then(Value::as_str).unwrap_or_default();
-    let Answer { takes, says } = served.model.answer(id, &request["inputs"]);
+    let Answer { takes, result } = served.model.answer(id, &request["inputs"]);
     if served.clock == Clock::Wall && !takes.is_zero() {
         tokio::time::sleep(takes).await;
     }
     let version = served.model.version();
-    let mut response = match says {
+    let mut response = match result {
         Ok(outputs) => {
             Json(json!({"model_name": name, "model_version": version, "id": id, "outputs": outputs})).into_response()
         }

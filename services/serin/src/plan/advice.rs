@@ -1,4 +1,4 @@
-//! Where the ramp wastes time, or cannot work.
+//! Advice about a ramp that wastes time or cannot work.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use serin_spec::{MetricSource, MetricSpec, Require, units::Duration};
 use super::{Forecast, MetricStep, Request, StepForecast};
 use crate::time::span;
 
-/// A wait is wasted when it is this many times as long as all that it could show.
+/// A bake time is wasted if it is this many times as long as the evidence needs.
 const LONG: f64 = 5.0;
-/// Where more healthy canaries are held than one in ten, a person is asked too often.
+/// Smallest share of healthy canaries that should be promoted. With less, an operator is needed too often.
 const OFTEN: f64 = 0.9;
-/// Shorter waits are not worth a word.
+/// Shorter waits get no advice.
 const WORTH_SECONDS: f64 = 600.0;
 
-/// What could be better, most serious first.
+/// The advice, most serious first.
 pub(super) fn advice(request: &Request, forecast: &Forecast) -> Vec<String> {
     let mut all = Vec::new();
     held(request, forecast, &mut all);
@@ -34,40 +34,40 @@ pub(super) fn advice(request: &Request, forecast: &Forecast) -> Vec<String> {
     all
 }
 
-/// With sticky assignment the answers of a user count together.
+/// With sticky assignment, the answers of one user are not independent.
 fn clustered(request: &Request, all: &mut Vec<String>) {
     if request.spec.assignment.sticky.is_some() {
         all.push(
-            "assignment.sticky: the times above count each answer as a user of its own; where users differ, all of them are longer \
-             by the design effect, which each verdict names"
+            "assignment.sticky: the times above count each answer as a separate user; if users differ, all times are longer by the \
+             design effect, which each verdict contains"
                 .to_owned(),
         );
     }
 }
 
-/// One server cannot show whether its version is slow or its host.
+/// With one server, a slow host cannot be distinguished from a slow version.
 fn one_host(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
     let is_latency = |metric: &&MetricSpec| metric.source == MetricSource::Latency && metric.role != Role::Watch;
     let alone = forecast.cost.steps.iter().flatten().any(|step| step.replicas == 1);
     if let Some(metric) = request.spec.metrics.iter().find(is_latency).filter(|_| alone) {
         all.push(format!(
-            "{}: a canary with one replica cannot show whether the version is slow or its host; run it on two or more",
+            "{}: with one replica of the canary, a slow host cannot be distinguished from a slow version; run two or more",
             metric.name
         ));
     }
 }
 
-/// Gates whose first label is judged when the ramp has long been at its largest weight.
+/// Gates whose first label is judged long after the ramp has reached its largest weight.
 fn labels_after_the_ramp(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
     let Some(last) = forecast.steps.last().filter(|_| forecast.steps.len() > 1) else { return };
-    // When the healthy ramp is at its last weight, from the canary's first request.
+    // Seconds from the canary's first request until a healthy ramp is at its last weight.
     let full = forecast.healthy.steps.iter().take(forecast.steps.len() - 1).sum::<f64>();
     for metric in request.spec.metrics.iter().filter(|metric| metric.role != Role::Watch) {
         let maturity = metric.settles_after(request.spec.window).0.as_secs_f64();
         if maturity > full + WORTH_SECONDS {
             all.push(format!(
-                "{}: its labels take {}, and the ramp is at {} % after {}: for {} nothing is known of it at that weight; keep a \
-                 light step for as long as the labels take",
+                "{}: its labels take {}, but the ramp is at {} % after {}: for {} the metric is unknown at that weight; keep a \
+                 low weight for as long as the labels take",
                 metric.name,
                 span(maturity),
                 100.0 * last.weight,
@@ -78,7 +78,7 @@ fn labels_after_the_ramp(request: &Request, forecast: &Forecast, all: &mut Vec<S
     }
 }
 
-/// Too many healthy canaries wait for a person.
+/// Too many healthy canaries wait for an operator.
 fn often_held(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
     let healthy = &forecast.healthy;
     if healthy.end == "held" || healthy.share >= OFTEN {
@@ -92,7 +92,7 @@ fn often_held(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
         let most =
             metric.pass_most.map_or_else(String::new, |most| format!(", and nine of ten need {}", span(most.seconds)));
         all.push(format!(
-            "step {}: of canaries equal to stable {:.0} % are held: {} passes in time for {:.0} % of them{most}; bake.max is {}; bake \
+            "step {}: {:.0} % of canaries equal to stable are held: {} passes in time for {:.0} % of them{most}; bake.max is {}; bake \
              longer, raise the weight or widen its margin",
             step.step + 1,
             100.0 * (1.0 - healthy.share),
@@ -103,20 +103,20 @@ fn often_held(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
     }
 }
 
-/// Labels whose delay no metric looks at: if the canary's come later, what has matured is biased.
+/// Labels whose delay no metric watches. If the canary's labels arrive later, the matured ones are biased.
 fn unwatched_labels(request: &Request, all: &mut Vec<String>) {
     let metrics = &request.spec.metrics;
     let watched = |label: &str| metrics.iter().any(|m| m.source.is_delay() && m.source.label() == Some(label));
     let labels: BTreeSet<&str> = metrics.iter().filter_map(|metric| metric.source.label()).collect();
     for label in labels.into_iter().filter(|label| !watched(label)) {
         all.push(format!(
-            "label {label}: where the canary's labels come later than stable's, more of them miss the maturity and its numbers \
-             are biased; a metric of kind distribution with the source {{label_delay: {label}}} tells"
+            "label {label}: if the canary's labels arrive later than stable's, more of them miss the maturity and its metrics \
+             are biased; a metric of kind distribution with the source {{label_delay: {label}}} detects this"
         ));
     }
 }
 
-/// Steps that a healthy canary does not end.
+/// Steps in which a healthy canary is held.
 fn held(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
     let healthy = &forecast.healthy;
     if healthy.end != "held" {
@@ -128,7 +128,7 @@ fn held(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
     let in_segments = request.spec.require(healthy.step) == Require::PassInSegments;
     all.push(match pass {
         Some(pass) => format!(
-            "step {}: a healthy canary is held: {waits} needs {} to pass{}, and bake.max is {}; bake longer, raise the weight or \
+            "step {}: a healthy canary is held: {waits} needs {} to pass{}, but bake.max is {}; bake longer, raise the weight or \
              widen its margin",
             healthy.step + 1,
             span(pass.seconds),
@@ -136,33 +136,33 @@ fn held(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
             step.bake.max
         ),
         None if waits == "bake.minEvents" => format!(
-            "step {}: {} answers of the canary do not come within bake.max ({}); lower bake.minEvents or raise the weight",
+            "step {}: the canary does not get {} answers within bake.max ({}); lower bake.minEvents or raise the weight",
             healthy.step + 1,
             step.bake.min_events,
             step.bake.max
         ),
         None if waits == "decision.minAnswers" => format!(
-            "step {}: the {} answers of each arm from which on a check counts do not come within bake.max ({}); bake longer or raise \
+            "step {}: the arms do not get the {} answers each that a check needs within bake.max ({}); bake longer or raise \
              the weight",
             healthy.step + 1,
             request.spec.decision.min_answers,
             step.bake.max
         ),
         None => format!(
-            "step {}: {waits} can never pass: nothing is acceptable to it; give it a margin, or require no_fail",
+            "step {}: {waits} can never pass, because it accepts no difference; give it a margin, or require no_fail",
             healthy.step + 1
         ),
     });
 }
 
-/// Margins that reach beyond what a metric can be.
+/// Margins that exceed the range of a metric.
 fn beyond(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
     let metrics = forecast.steps.first().into_iter().flat_map(|step| &step.metrics);
     let decides = request.spec.metrics.iter().zip(metrics).filter(|(spec, _)| spec.role != Role::Watch);
     all.extend(decides.filter_map(|(spec, metric)| spec.cannot_fail_at(metric.stable)));
 }
 
-/// Gates that cannot see the regression in any step.
+/// Gates that do not detect the regression in any step.
 fn blind(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
     let gates = request.spec.metrics.iter().enumerate().filter(|(_, metric)| metric.role != Role::Watch);
     for (place, metric) in gates {
@@ -174,11 +174,11 @@ fn blind(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
         }
         let best = forecast.steps.iter().rev().find_map(|step| step.metrics[place].seen_by_max);
         let best = best.map_or_else(
-            || "no value of it can be seen".to_owned(),
-            |best| format!("the last step sees it from {} on", crate::evidence::short(best)),
+            || "no value of it can be detected".to_owned(),
+            |best| format!("the last step detects it from {} on", crate::evidence::short(best)),
         );
         all.push(format!(
-            "{}: {} instead of {} is not rolled back before the ramp's end ({}); {best}: bake longer, or do not count on this gate",
+            "{}: {} instead of {} is not rolled back before the ramp's end ({}); {best}; bake longer, or do not rely on this gate",
             metric.name,
             crate::evidence::short(regressed.canary),
             crate::evidence::short(regressed.stable),
@@ -187,17 +187,17 @@ fn blind(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
     }
 }
 
-/// Weights below which nothing is protected and everything is slower.
+/// Weights that are so low that detection is slow and no request is protected.
 fn too_light(step: &StepForecast, all: &mut Vec<String>) {
     let gates = || step.metrics.iter().filter(|metric| metric.role == Role::Gate);
     let slowest =
         gates().filter_map(|metric| Some((metric, metric.fail?))).max_by(|a, b| a.1.seconds.total_cmp(&b.1.seconds));
     let Some((metric, fail)) = slowest.filter(|(_, fail)| fail.seconds > WORTH_SECONDS) else { return };
-    // The same answers must be seen at any weight, so the harm is the same and only the time differs.
+    // Detection needs the same number of answers at any weight, so only the time differs, not the harm.
     let weight = (step.weight * fail.seconds / WORTH_SECONDS).min(0.5);
     if weight > 1.5 * step.weight {
         all.push(format!(
-            "step {}: at {} % {} takes {} to see {}, and as many requests as at any weight; {:.0} % would take {}",
+            "step {}: at {} %, {} takes {} to detect {}, with as many requests as at any weight; {:.0} % would take {}",
             step.step + 1,
             100.0 * step.weight,
             metric.metric,
@@ -209,7 +209,7 @@ fn too_light(step: &StepForecast, all: &mut Vec<String>) {
     }
 }
 
-/// Waits in which nothing more is learned.
+/// Bake times in which no more is learned.
 fn too_long(request: &Request, step: &StepForecast, all: &mut Vec<String>) {
     let bake = &request.spec.steps[step.step].bake;
     let needs = |metric: &MetricStep| {
@@ -223,7 +223,7 @@ fn too_long(request: &Request, step: &StepForecast, all: &mut Vec<String>) {
     if slowest.is_finite() && min > WORTH_SECONDS && min > LONG * slowest {
         let enough = Duration::from_secs((2.0 * slowest / 60.0).ceil() as i64 * 60);
         all.push(format!(
-            "step {}: bake.min is {}, and all gates have seen what they can see after {}; {enough} would do, unless you wait for \
+            "step {}: bake.min is {}, but all gates can decide after {}; {enough} would be enough, unless you wait for \
              something that no metric measures",
             step.step + 1,
             bake.min,

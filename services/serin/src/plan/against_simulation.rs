@@ -1,4 +1,4 @@
-//! Forecasts against rollouts that are played: the analyzer's fold and the planner on drawn traffic.
+//! Compares forecasts with simulated rollouts: the analyzer's fold and the planner on random traffic.
 //!
 //! Times must agree within [`FACTOR`] and two windows, shares within [`POINTS`]. Seeds are fixed.
 
@@ -10,9 +10,9 @@ use crate::{
     simulate::{Experiment, Report, Setup, World},
 };
 
-/// A forecast and the median of the runs differ by this factor at most.
+/// Largest factor between a forecast time and the median of the runs.
 const FACTOR: f64 = 1.5;
-/// A forecast share and the share of the runs differ by this at most.
+/// Largest difference between a forecast share and the share of the runs.
 const POINTS: f64 = 0.15;
 const RUNS: u32 = 120;
 
@@ -24,7 +24,7 @@ struct Both {
 
 /// Plans a rollout and plays it. `regression` empty: a canary equal to stable.
 fn both(text: &str, per_second: f64, base: &[(&str, f64)], regression: &str) -> Both {
-    let spec = serin_rollout::parse_yaml(text).unwrap().normalised();
+    let spec = serin_rollout::parse_yaml(text).unwrap().normalized();
     let base: BTreeMap<String, f64> = base.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
     let regressions = || if regression.is_empty() { vec![] } else { vec![regression.parse().unwrap()] };
     let request =
@@ -45,7 +45,7 @@ impl Both {
         self.played.ends.iter().find(|report| report.end == end).map_or(0.0, |report| report.share)
     }
 
-    /// Seconds from the canary's first request of most runs that ended so.
+    /// Median of the seconds from the canary's first request to this end.
     fn median(&self, end: &str) -> f64 {
         self.played.ends.iter().find(|report| report.end == end).map_or(f64::NAN, |report| report.seconds.median)
     }
@@ -113,7 +113,7 @@ fn labels_that_come_after_the_ramp_are_in_the_forecast() {
         "{:#?}",
         late.planned.advice
     );
-    // A light step that lasts as long as the labels finds it there.
+    // A step with a low weight that lasts as long as the labels detects it there.
     let patient = LATE_LABELS.replace("{min: 30m, max: 6h, minEvents: 1000}", "{min: 14h, max: 20h}");
     let patient = both(&patient, 10.0, &[("wrong", 0.05)], "wrong 5%->9%");
     patient.is_caught_as_planned();
@@ -121,7 +121,7 @@ fn labels_that_come_after_the_ramp_are_in_the_forecast() {
     assert!(!patient.planned.advice.iter().any(|line| line.starts_with("wrong: its labels take")));
 }
 
-/// Gates with margins that the traffic resolves just so.
+/// Gates with margins that the traffic can barely resolve.
 const AT_THE_MARGIN: &str = "
 apiVersion: serin.dev/v1
 kind: Rollout

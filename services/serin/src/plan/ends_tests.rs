@@ -1,4 +1,4 @@
-//! Margins wider than what is left of a metric's range: what is planned is what happens.
+//! Forecasts and simulations agree for margins that exceed the range of a metric.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::{Request, forecast, text::lines};
 use crate::simulate::{Experiment, Run, Setup, World};
 use crate::terminal::of_width;
 
-/// The README's rollout with one metric, as far as matters here.
+/// A rollout like the README's, with one metric.
 fn text(metric: &str) -> String {
     format!(
         "
@@ -29,19 +29,19 @@ metrics:
 
 /// Plans the rollout, and plays it ten times.
 fn both(metric: &str, stable: f64) -> (super::Forecast, Vec<Run>, Vec<String>) {
-    let spec = serin_rollout::parse_yaml(&text(metric)).unwrap().normalised();
+    let spec = serin_rollout::parse_yaml(&text(metric)).unwrap().normalized();
     let base = BTreeMap::from([("m".to_owned(), stable)]);
     let setup = Setup { per_second: 200.0, base: base.clone(), ..Setup::default() };
     let world = World::new(&spec, &setup).unwrap();
     let request = Request { spec: spec.clone(), per_second: 200.0, base, regressions: vec![], react_seconds: 0.0 };
     let planned = forecast(&request).unwrap();
-    let told = lines(&request.spec, &planned, of_width(None));
+    let text_lines = lines(&request.spec, &planned, of_width(None));
     let experiment = Experiment { spec, world, seed: 1, limit: Span::from_secs(2 * 3600) };
-    (planned, (0..10).map(|number| experiment.play(number).unwrap()).collect(), told)
+    (planned, (0..10).map(|number| experiment.play(number).unwrap()).collect(), text_lines)
 }
 
 #[test]
-fn a_margin_beyond_the_range_is_planned_as_it_is_played() {
+fn a_margin_beyond_the_range_is_forecast_as_simulated() {
     let mean = "kind: {mean: {min: 0, max: 1}}, source: {output: score}";
     for (metric, stable) in [
         // The README's example, with a mean fraud score of 1 %.
@@ -54,17 +54,17 @@ fn a_margin_beyond_the_range_is_planned_as_it_is_played() {
         ("kind: {capped_mean: {cap: 40}}, source: {output: score}, direction: higher_is_better, margin: {absolute: 2}".to_owned(), 1.0),
         ("kind: {quantile: {level: 0.5}}, source: latency, direction: higher_is_better, margin: {absolute: 150}".to_owned(), 100.0),
     ] {
-        let (planned, runs, told) = both(&metric, stable);
+        let (planned, runs, text_lines) = both(&metric, stable);
         assert_eq!(planned.healthy.end, "promoted", "{metric}");
         let held = runs.iter().find(|run| run.end.name() != "promoted");
         assert!(held.is_none(), "{metric}: {held:?}");
         let mut seconds: Vec<f64> = runs.iter().map(|run| run.seconds).collect();
         seconds.sort_by(f64::total_cmp);
-        // Within 1.5 times, and two windows.
+        // Within a factor of 1.5 and two windows.
         let (planned, median) = (planned.healthy.seconds, seconds[5]);
         assert!(median <= 1.5 * planned + 20.0 && planned <= 1.5 * median + 20.0, "{metric}: {planned} {median}");
-        assert!(told.iter().any(|line| line.contains("no canary can fail it")), "{metric}: {told:#?}");
+        assert!(text_lines.iter().any(|line| line.contains("no canary can fail it")), "{metric}: {text_lines:#?}");
     }
-    let (_, _, told) = both(&format!("{mean}, direction: higher_is_better, margin: {{absolute: 0.02}}"), 0.5);
-    assert!(!told.iter().any(|line| line.contains("no canary can fail it")), "{told:#?}");
+    let (_, _, text_lines) = both(&format!("{mean}, direction: higher_is_better, margin: {{absolute: 0.02}}"), 0.5);
+    assert!(!text_lines.iter().any(|line| line.contains("no canary can fail it")), "{text_lines:#?}");
 }

@@ -1,4 +1,4 @@
-//! The forecast: every metric in every step, then the ramp as a whole.
+//! Computes a forecast: every metric in every step, then the ramp as a whole.
 
 use serin_kinds::{Kind as _, Metric as _};
 use serin_schemas::records::Role;
@@ -13,7 +13,7 @@ use super::{
     metric::Metric,
 };
 
-/// The share of rollouts that "most" stands for.
+/// The share of rollouts that "most" means.
 pub(super) const MOST: f64 = 0.9;
 
 /// Forecasts a rollout.
@@ -33,12 +33,12 @@ pub(crate) fn forecast(request: &Request) -> anyhow::Result<Forecast> {
     let ramp = Ramp::new(request)?;
     let steps = (0..spec.steps.len()).map(|step| ramp.step(step)).collect::<anyhow::Result<Vec<_>>>()?;
     let healthy = ramp.course(&steps, None);
-    let told =
+    let is_given =
         |metric: &&Metric<'_>| request.regressions.iter().any(|regression| regression.metric == metric.spec.name);
     let chosen: Vec<&Metric<'_>> = if request.regressions.is_empty() {
         ramp.metrics.iter().filter(|metric| metric.spec.role != Role::Watch).collect()
     } else {
-        ramp.metrics.iter().filter(told).collect()
+        ramp.metrics.iter().filter(is_given).collect()
     };
     let regressions: Vec<Regressed> = chosen.into_iter().map(|metric| ramp.regressed(&steps, metric)).collect();
     let cost = cost(request, &healthy);
@@ -55,13 +55,13 @@ pub(crate) fn forecast(request: &Request) -> anyhow::Result<Forecast> {
     Ok(forecast)
 }
 
-/// How long a step takes with a canary equal to stable, whatever its `bake.max` is; and what it waits for beyond `bake.min`.
+/// The time that a step takes with a canary equal to stable, regardless of `bake.max`, and what it waits for beyond `bake.min`.
 pub(super) struct Needs {
     pub(super) seconds: f64,
     pub(super) waits_for: Option<String>,
 }
 
-/// What a step needs.
+/// The time that one step needs.
 pub(super) fn needs(request: &Request, step: usize) -> anyhow::Result<Needs> {
     let ramp = Ramp::new(request)?;
     let forecast = ramp.step(step)?;
@@ -70,10 +70,10 @@ pub(super) fn needs(request: &Request, step: usize) -> anyhow::Result<Needs> {
 
 /// How long the rollout stays in a step.
 struct Stay {
-    /// Seconds from the canary's first request.
-    begin: f64,
+    /// Start of the step, in seconds from the canary's first request.
+    start: f64,
     seconds: f64,
-    /// At `bake.max`, for something it requires is not there.
+    /// Whether it is held at `bake.max`, because a requirement is not met.
     is_held: bool,
     /// What it waits for beyond `bake.min`.
     waits_for: Option<String>,
@@ -106,7 +106,7 @@ impl<'a> Ramp<'a> {
         let spec = &self.request.spec;
         let step = &spec.steps[index];
         let weight = step.share().fraction();
-        // The control arm is a multiple of the canary, or all there is; every live answer is control while calls are mirrored.
+        // The control arm is a multiple of the canary, or all other traffic. While calls are mirrored, every live answer is control.
         let control = if step.mirror.is_some() { 1.0 } else { (spec.control_ratio * weight).min(1.0 - weight) };
         let control_ratio = control / weight;
         let canary = self.canary(weight);
@@ -175,13 +175,13 @@ impl<'a> Ramp<'a> {
         }
     }
 
-    /// How the ramp goes; `regressed`: the place of a metric that regresses from the first canary request on.
+    /// The course of the ramp. `regressed`: index of a metric that regresses from the first canary request on.
     fn course(&self, steps: &[StepForecast], regressed: Option<usize>) -> Course {
         let mut planned = Vec::new();
-        let mut begin = 0.0;
+        let mut start = 0.0;
         for (forecast, step) in steps.iter().zip(&self.request.spec.steps) {
-            let step = Stay { begin, ..self.healthy_step(forecast, step, regressed) };
-            begin += step.seconds;
+            let step = Stay { start, ..self.healthy_step(forecast, step, regressed) };
+            start += step.seconds;
             let is_held = step.is_held;
             planned.push(step);
             if is_held {
@@ -203,7 +203,7 @@ impl<'a> Ramp<'a> {
             share,
         };
         for (index, stay) in planned.into_iter().enumerate() {
-            let ends = found.map(|found| found - stay.begin).filter(|left| *left <= stay.seconds);
+            let ends = found.map(|found| found - stay.start).filter(|left| *left <= stay.seconds);
             let react = self.canary(steps[index].weight).react_seconds;
             let seconds = ends.map_or(stay.seconds, |left| left.max(0.0) + react);
             course.steps.push(seconds);
@@ -218,8 +218,8 @@ impl<'a> Ramp<'a> {
         course
     }
 
-    /// Seconds from the canary's first request until the evidence against a metric's regression is enough. Evidence adds up over
-    /// the steps. Answers are judged once their labels are there: by then the ramp may be further on, or over.
+    /// Seconds from the canary's first request until there is enough evidence against a metric's regression. Evidence adds up over
+    /// the steps. Answers are judged when their labels have arrived; the ramp may be at a later step by then, or over.
     fn found(&self, steps: &[StepForecast], planned: &[Stay], place: usize) -> Option<f64> {
         let metric = &self.metrics[place];
         let mut shown = 0.0;
@@ -229,14 +229,14 @@ impl<'a> Ramp<'a> {
             let counted = (stay.seconds - metric.settle).max(0.0);
             let needed = (1.0 - shown) * growing;
             if needed <= counted {
-                return Some(stay.begin + metric.settle + needed + metric.maturity);
+                return Some(stay.start + metric.settle + needed + metric.maturity);
             }
             shown += counted / growing;
         }
         None
     }
 
-    /// Share of canaries equal to stable that are promoted without a person: each gate must pass by `bake.max` of each step that
+    /// Share of canaries equal to stable that are promoted without an operator: each gate must pass by `bake.max` of each step that
     /// requires it.
     fn share_promoted(&self, steps: &[StepForecast]) -> f64 {
         let of = |forecast: &StepForecast| {
@@ -250,15 +250,15 @@ impl<'a> Ramp<'a> {
     /// not judged by then.
     fn share_caught(&self, steps: &[StepForecast], planned: &[Stay], place: usize) -> f64 {
         let metric = &self.metrics[place];
-        let judged = planned.last().map_or(0.0, |last| last.begin + last.seconds - metric.maturity);
-        // The evidence of each step, as a share of what it takes.
+        let judged = planned.last().map_or(0.0, |last| last.start + last.seconds - metric.maturity);
+        // The evidence of each step, as a share of the needed evidence.
         let shown = |(forecast, stay): (&StepForecast, &Stay)| {
             let fail = forecast.metrics[place].fail?;
-            let counted = (judged - stay.begin).min(stay.seconds) - metric.settle;
+            let counted = (judged - stay.start).min(stay.seconds) - metric.settle;
             Some(counted.max(0.0) / (fail.seconds - metric.wait()))
         };
         let shown: f64 = steps.iter().zip(planned).filter_map(shown).sum();
-        // The evidence that it takes is the same in each step.
+        // The needed evidence is the same in each step.
         let control_ratio = steps.first().map_or(1.0, |step| step.control_ratio);
         metric.planned(control_ratio).map_or(0.0, |planned| planned.share_failed(shown, metric.alpha))
     }
@@ -267,12 +267,12 @@ impl<'a> Ramp<'a> {
     fn healthy_step(&self, forecast: &StepForecast, step: &Step, regressed: Option<usize>) -> Stay {
         let max = step.bake.max.0.as_secs_f64();
         let Needs { seconds, waits_for } = self.needs(forecast, step, regressed);
-        Stay { begin: 0.0, seconds: seconds.min(max), is_held: seconds > max, waits_for }
+        Stay { start: 0.0, seconds: seconds.min(max), is_held: seconds > max, waits_for }
     }
 
     fn needs(&self, forecast: &StepForecast, step: &Step, regressed: Option<usize>) -> Needs {
         let window = self.request.spec.window.0.as_secs_f64();
-        // Of the arm that gets less.
+        // The rate of the arm that gets fewer answers.
         let per_second = forecast.canary_per_second * forecast.control_ratio.min(1.0);
         let until = |answers: u64, per_second: f64| (answers as f64 / per_second / window).ceil() * window;
         let events = until(step.bake.min_events, forecast.canary_per_second);
@@ -288,7 +288,7 @@ impl<'a> Ramp<'a> {
         let require = self.request.spec.require(forecast.step);
         for (place, metric) in self.required(require) {
             let slower = if require == Require::PassInSegments { self.rarest(metric) } else { 1.0 };
-            // What cannot fail passes, however bad it is.
+            // A metric that cannot fail passes with any value.
             let planned = &forecast.metrics[place];
             let pass = planned.pass.filter(|_| regressed != Some(place) || planned.border.is_none());
             let passed = pass.map_or(f64::INFINITY, |pass| (pass.seconds - metric.wait()) * slower + metric.wait());
@@ -299,7 +299,7 @@ impl<'a> Ramp<'a> {
         Needs { seconds, waits_for: wait }
     }
 
-    /// Metrics that must pass before a step ends: the gates, and the rest if the score needs them.
+    /// Metrics that must pass before a step ends: the gates, and the others if the score needs them.
     fn required(&self, require: Require) -> impl Iterator<Item = (usize, &Metric<'_>)> {
         let spec: &RolloutSpec = &self.request.spec;
         let weight = |role: Option<Role>| {
@@ -317,7 +317,7 @@ impl<'a> Ramp<'a> {
         })
     }
 
-    /// How many times as long a metric's rarest segment takes, if its values have equal shares.
+    /// How many times longer a metric's rarest segment takes, if its values have equal shares.
     fn rarest(&self, metric: &Metric<'_>) -> f64 {
         let own = self.request.spec.segments.iter().filter(|segment| metric.spec.segments.contains(&segment.name));
         own.map(|segment| segment.top as f64).fold(1.0, f64::max)
@@ -356,7 +356,7 @@ fn cost(request: &Request, healthy: &Course) -> Cost {
         };
         spec.steps.iter().zip(&healthy.steps).map(of).collect()
     });
-    // Only mirrored calls have two answers to compare, and this rollout's file has no mirror.
+    // Paired metrics need mirrored calls.
     let mirrored = spec.metrics.iter().any(|metric| metric.kind.is_paired());
     Cost {
         currency: spec.plan.currency.clone(),

@@ -1,4 +1,4 @@
-//! One metric as planned: what it is expected to show, and what would be a regression.
+//! One metric in a forecast: its expected values, and its regression.
 
 use serin_kinds::{Kind as _, Metric as _, Range, Tested as _};
 use serin_schemas::records::Role;
@@ -8,18 +8,18 @@ use serin_statistics::planning::{PlanError, Planned};
 use super::Request;
 use crate::simulate;
 
-/// A metric with its figures.
+/// A metric with the figures of its forecast.
 pub(super) struct Metric<'a> {
     pub(super) spec: &'a MetricSpec,
-    /// Stable's expected value, as a person says it.
+    /// Stable's expected value, in the unit that users write.
     pub(super) stable: f64,
-    /// Level of its FAIL test: its share of the rollback budget.
+    /// Level of its test for `fail`: its share of the rollback budget.
     pub(super) alpha: f64,
     /// The canary's value, if it regresses.
     pub(super) regressed: f64,
-    /// Seconds until its labels are there.
+    /// Seconds until its labels have arrived.
     pub(super) maturity: f64,
-    /// Seconds at the begin of a step that are left out of it.
+    /// Seconds at the start of a step that are left out.
     pub(super) settle: f64,
 }
 
@@ -28,18 +28,18 @@ impl<'a> Metric<'a> {
     pub(super) fn new(request: &Request, spec: &'a MetricSpec, weight: f64) -> anyhow::Result<Self> {
         let own = request.regressions.iter().find(|regression| regression.metric == spec.name);
         let from = own.and_then(|regression| regression.change.from());
-        let told = from.or(request.base.get(&spec.name).copied());
-        let stable = told.unwrap_or_else(|| spec.usual_value());
+        let given = from.or(request.base.get(&spec.name).copied());
+        let stable = given.unwrap_or_else(|| spec.default_value());
         let check = |value: f64| match simulate::impossible(spec, value) {
             Some(why) => Err(anyhow::anyhow!("{}: {why}", spec.name)),
             None => Ok(()),
         };
         check(stable)?;
         let budget = request.spec.decision.false_rollback;
-        // What is only watched has no share of the budget and is held against its own e-value.
+        // A watched metric has no share of the budget and is compared with its own e-value.
         let alpha = if spec.role == Role::Watch { budget } else { budget * weight };
         let maturity = spec.settles_after(request.spec.window).0.as_secs_f64();
-        // Limits hold while the canary settles, too.
+        // Limits also apply while the canary settles.
         let settle = if spec.limit.is_some() { 0.0 } else { request.spec.settles_for().0.as_secs_f64() };
         let mut metric = Self { spec, stable, alpha, regressed: stable, maturity, settle };
         metric.regressed = match own {
@@ -50,13 +50,13 @@ impl<'a> Metric<'a> {
         Ok(metric)
     }
 
-    /// A value that was measured, as it can be planned with; `None`: it cannot.
+    /// A measured value in the form that forecasts use; `None`: it cannot be used.
     pub(super) fn plannable(spec: &MetricSpec, value: f64) -> Option<f64> {
         let value = spec.kind.plannable(value)?;
         (value.is_finite() && simulate::impossible(spec, value).is_none()).then_some(value)
     }
 
-    /// Twice as much harm as is acceptable; where nothing is, half as much again.
+    /// Twice the acceptable harm. If none is acceptable, a change by half.
     fn usual_regression(&self) -> anyhow::Result<f64> {
         let worse = if self.spec.direction == Direction::HigherIsBetter { 0.5 } else { 1.5 };
         let planned = self.planned(1.0)?;
@@ -75,7 +75,7 @@ impl<'a> Metric<'a> {
     /// The hypothesis with `kappa` control answers per canary answer.
     pub(super) fn planned(&self, kappa: f64) -> Result<Planned, PlanError> {
         let (kind, direction) = (&self.spec.kind, serin_kinds::direction(self.spec.direction));
-        // What stable is expected to show: the laws of the simulator.
+        // Stable's expected distribution is that of the simulator.
         let expected = kind.expected(self.stable);
         if let Some((pass, fail)) = self.spec.limit.and_then(serin_spec::Limit::both) {
             return Planned::against_limit(expected, direction, pass, fail);
@@ -89,23 +89,23 @@ impl<'a> Metric<'a> {
         })
     }
 
-    /// A person's value as the planner takes it: for a distribution, whose number here is the median, the largest difference of
-    /// the two distribution functions.
+    /// A user's value in the planner's unit. For a distribution, users write the median; the planner uses the largest difference
+    /// of the two distribution functions.
     pub(super) fn seen_as(&self, value: f64) -> f64 {
         self.spec.kind.planned_as(self.stable, value)
     }
 
-    /// The planner's value as a person reads it: the reverse of [`Self::seen_as`].
+    /// The planner's value in the user's unit: the reverse of [`Self::seen_as`].
     pub(super) fn shown(&self, value: f64) -> f64 {
         self.spec.kind.shown(self.stable, value)
     }
 
-    /// Seconds from an answer at the begin of a step until it is judged by the first that counts.
+    /// Seconds from the start of a step until the first answer that counts is judged.
     pub(super) fn wait(&self) -> f64 {
         self.settle + self.maturity
     }
 
-    /// Whether its number counts events, so that harm is a number of bad outcomes.
+    /// Whether it counts events, so that harm is a number of bad outcomes.
     pub(super) fn counts_events(&self) -> bool {
         self.spec.kind.counts_events()
     }

@@ -1,7 +1,7 @@
-//! What a rollout can see, how long it takes and what it costs, told before it starts.
+//! Forecasts which regressions a rollout can detect, how long it takes and what it costs, before it starts.
 //!
-//! Forecasts from the formulas of `serin_statistics::planning`; the same assumptions on how answers are distributed as in
-//! [`crate::simulate`], whose runs they are tested against.
+//! Forecasts use the formulas of `serin_statistics::planning`, with the same assumptions about the distribution of answers as
+//! [`crate::simulate`]. Tests compare them with simulated runs.
 
 mod advice;
 mod forecast;
@@ -22,17 +22,17 @@ pub(crate) use text::print;
 
 use crate::{evidence::short, simulate::Regression, time::span};
 
-/// What is planned.
+/// What to forecast.
 pub(crate) struct Request {
-    /// Normalised.
+    /// The normalized spec.
     pub(crate) spec: RolloutSpec,
     /// Requests per second, all versions together.
     pub(crate) per_second: f64,
-    /// Stable's numbers, where they are not the defaults.
+    /// Stable's values, if they are not the defaults.
     pub(crate) base: BTreeMap<String, f64>,
-    /// Regressions to tell the time to `fail` for, one per metric at most.
+    /// Regressions to forecast the time to `fail` for, at most one per metric.
     pub(crate) regressions: Vec<Regression>,
-    /// From the close of a window to the canary's last request.
+    /// Seconds from the close of a window to the canary's last request.
     pub(crate) react_seconds: f64,
 }
 
@@ -42,9 +42,9 @@ pub(crate) struct Forecast {
     pub(crate) requests_per_second: f64,
     pub(crate) hypotheses: usize,
     pub(crate) steps: Vec<StepForecast>,
-    /// A canary equal to stable.
+    /// The course of a canary equal to stable.
     pub(crate) healthy: Course,
-    /// One regression each, from the canary's first request on.
+    /// The course for each regression, if it is there from the canary's first request on.
     pub(crate) regressions: Vec<Regressed>,
     pub(crate) cost: Cost,
     pub(crate) advice: Vec<String>,
@@ -53,7 +53,7 @@ pub(crate) struct Forecast {
 /// One step of the ramp.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct StepForecast {
-    /// From 0.
+    /// Index of the step, from 0.
     pub(crate) step: usize,
     pub(crate) weight: f64,
     pub(crate) canary_per_second: f64,
@@ -71,57 +71,58 @@ pub(crate) struct MetricStep {
     pub(crate) stable: f64,
     /// The value beyond which it can fail.
     pub(crate) border: Option<f64>,
-    /// The value nearest to the border that is expected to fail within `bake.min`, and within `bake.max`.
+    /// The value nearest to the border that is expected to fail within `bake.min`.
     pub(crate) seen_by_min: Option<f64>,
+    /// The value nearest to the border that is expected to fail within `bake.max`.
     pub(crate) seen_by_max: Option<f64>,
-    /// The regression that the rest is told for.
+    /// The regressed value that the following fields refer to.
     pub(crate) regressed: f64,
-    /// Until it fails, if the regression is there from the begin of the step.
+    /// Time until it fails, if the regression is there from the start of the step.
     pub(crate) fail: Option<Reach>,
-    /// The same for nine of ten such canaries.
+    /// Time until nine of ten such canaries have failed.
     pub(crate) fail_most: Option<Reach>,
-    /// Until it passes, if the canary equals stable.
+    /// Time until it passes, if the canary is equal to stable.
     pub(crate) pass: Option<Reach>,
-    /// The same for nine of ten such canaries; `None` where it passes by planned looks.
+    /// Time until nine of ten such canaries have passed; `None` if it passes at planned looks.
     pub(crate) pass_most: Option<Reach>,
     /// Share of canaries equal to stable for which it has passed by `bake.max`.
     pub(crate) passed_by_max: f64,
     /// Requests that the canary answers until it is rolled back.
     pub(crate) requests_at_risk: Option<f64>,
-    /// For rates and counts: events beyond what stable would have had on them.
+    /// For rates and counts: events on these requests beyond those that stable would have had.
     pub(crate) extra_events: Option<f64>,
 }
 
-/// When something is expected to be shown.
+/// When a result is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Reach {
-    /// Canary answers.
+    /// Number of canary answers.
     pub(crate) answers: f64,
-    /// From the begin of the step, whole windows; labels' wait and what is left out at its begin included.
+    /// Seconds from the start of the step, in whole windows. Includes the wait for labels and the windows that are left out at the start.
     pub(crate) seconds: f64,
 }
 
-/// How a rollout goes.
+/// The course of a rollout.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Course {
     /// `promoted`, `rolled_back` or `held`.
     pub(crate) end: &'static str,
     /// The step it ends in, from 0.
     pub(crate) step: usize,
-    /// From the canary's first request.
+    /// Seconds from the canary's first request.
     pub(crate) seconds: f64,
     /// Seconds spent in each step.
     pub(crate) steps: Vec<f64>,
     /// Requests that the canary answers.
     pub(crate) canary_requests: f64,
-    /// What it waits for, step by step, beyond `bake.min`: metrics.
+    /// For each step, what it waits for beyond `bake.min`, such as a metric.
     pub(crate) waits: Vec<Option<String>>,
-    /// Of canaries equal to stable: the share that is promoted without a person. Of a regression: the share that is rolled back
-    /// before the rollout ends. Metrics count as independent.
+    /// For a canary equal to stable: the share that is promoted without an operator. For a regression: the share that is rolled
+    /// back before the rollout ends. Metrics are taken as independent.
     pub(crate) share: f64,
 }
 
-/// How a rollout goes with a regression.
+/// The course of a rollout with a regression.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Regressed {
     pub(crate) metric: String,
@@ -130,24 +131,24 @@ pub(crate) struct Regressed {
     pub(crate) course: Course,
     /// For rates and counts: events beyond what stable would have had.
     pub(crate) extra_events: Option<f64>,
-    /// The same times `plan.costPerBadOutcome`.
+    /// Cost of the extra events, with `plan.costPerBadOutcome`.
     pub(crate) harm_cost: Option<f64>,
 }
 
-/// What a healthy rollout costs.
+/// The cost of a rollout whose canary is equal to stable.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[expect(clippy::struct_field_names, reason = "the names are the terms of the report")]
 pub(crate) struct Cost {
     pub(crate) currency: Option<String>,
-    /// Per step, of the second version; `None`: the file says nothing of its replicas.
+    /// Cost of the second version per step; `None`: the file does not describe its replicas.
     pub(crate) steps: Option<Vec<StepCost>>,
-    /// Of all steps.
+    /// Cost of the replicas in all steps.
     pub(crate) replicas_cost: Option<f64>,
-    /// Calls that are made twice.
+    /// Number of mirrored calls.
     pub(crate) mirrored_calls: f64,
 }
 
-/// What the second version needs in a step.
+/// The resources of the second version in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct StepCost {
     pub(crate) replicas: u64,
@@ -156,9 +157,9 @@ pub(crate) struct StepCost {
     pub(crate) cost: f64,
 }
 
-/// How long the last step that asks for a pass takes until a canary equal to stable has passed, in words; `None`: no step asks for
-/// one, or it cannot be said. `measured`: what stable was seen to do, by metric, and of metrics with a limit what the canary was;
-/// other metrics are taken to be as such metrics usually are.
+/// A sentence about the time that the last step with a required pass takes with a canary equal to stable. `None`: no step requires
+/// one, or the time is unknown. `measured`: stable's measured values by metric, or the canary's for metrics with a limit. Other
+/// metrics get usual values.
 pub(crate) fn proof(spec: &RolloutSpec, per_second: f64, measured: &BTreeMap<String, f64>) -> Option<String> {
     let step = (0..spec.steps.len()).rfind(|&step| spec.require(step) != Require::NoFail)?;
     let mut request =
@@ -168,7 +169,7 @@ pub(crate) fn proof(spec: &RolloutSpec, per_second: f64, measured: &BTreeMap<Str
             request.base.insert(metric.name.clone(), value);
         }
     }
-    // What a metric with a limit shows does not depend on stable: a usual value would be a guess on whether it passes at all.
+    // A metric with a limit does not depend on stable. With a usual value, it would be a guess whether it passes at all.
     let guessed = unmeasured_limits(spec, &request.base);
     for metric in request.spec.metrics.iter_mut().filter(|metric| guessed.contains(&metric.name)) {
         metric.role = Role::Watch;
@@ -180,7 +181,9 @@ pub(crate) fn proof(spec: &RolloutSpec, per_second: f64, measured: &BTreeMap<Str
     Some(if seconds.is_finite() {
         let needed = span(seconds);
         if seconds > max.0.as_secs_f64() {
-            format!("step {number} needs about {needed} to pass ({cause}), and its bake.max is {max}: it is held then")
+            format!(
+                "step {number} needs about {needed} to pass ({cause}), but its bake.max is {max}, so it will be held"
+            )
         } else {
             format!("step {number} passes after about {needed} ({cause})")
         }
@@ -189,26 +192,28 @@ pub(crate) fn proof(spec: &RolloutSpec, per_second: f64, measured: &BTreeMap<Str
     })
 }
 
-/// Why a metric does not pass in a step, as far as is known.
+/// Why a metric does not pass in a step, as far as known.
 fn never(request: &Request, number: usize, metric: &str) -> String {
     let limit = request.spec.metrics.iter().find(|known| known.name == metric).and_then(|metric| metric.limit);
     match (request.base.get(metric), limit.and_then(serin_spec::Limit::both)) {
         (Some(value), Some((pass, _))) => {
             let (value, pass) = (short(*value), short(pass));
-            format!("{metric} does not pass in step {number} as it is now: it is {value}, and its limit is {pass}")
+            format!(
+                "{metric} does not pass in step {number} with its present value {value}, because its limit is {pass}"
+            )
         }
         (Some(value), None) => {
             let value = short(*value);
-            format!("{metric} never passes in step {number} while stable's is {value}, as it is now")
+            format!("{metric} never passes in step {number} while stable's value is {value}, as now")
         }
         (None, _) => format!(
-            "{metric} would never pass in step {number} if it is as such metrics usually are; say how it is with `serin plan --base \
+            "{metric} would never pass in step {number} with the usual value of such a metric; set its value with `serin plan --base \
              {metric}=VALUE`"
         ),
     }
 }
 
-/// Gates with a limit of which nothing was measured yet, in words: no traffic makes them pass, their values do.
+/// A condition for gates with a limit and no measured value. Whether they pass depends on their value, not on the traffic.
 pub(crate) fn under_limits(spec: &RolloutSpec, measured: &BTreeMap<String, f64>) -> Option<String> {
     (0..spec.steps.len()).rfind(|&step| spec.require(step) != Require::NoFail)?;
     let unmeasured = unmeasured_limits(spec, measured);
@@ -227,7 +232,7 @@ fn unmeasured_limits(spec: &RolloutSpec, measured: &BTreeMap<String, f64>) -> BT
     spec.metrics.iter().filter(open).map(|metric| metric.name.clone()).collect()
 }
 
-/// Each metric's share of the rollback budget over all traffic, and the number of all hypotheses: as the analyzer gives them out.
+/// Each metric's share of the rollback budget over all traffic, and the number of hypotheses, as in the analyzer.
 fn budget(spec: &RolloutSpec) -> (Vec<f64>, usize) {
     let mut shares = budget::shares(spec, &budget::expected(spec));
     let count = shares.len();

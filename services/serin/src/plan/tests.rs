@@ -1,4 +1,4 @@
-//! Forecasts as people read them, and what cannot be planned.
+//! Forecasts as text, and refused requests.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ plan: {costPerBadOutcome: 3, currency: EUR}
 
 fn planned(text: &str, regressions: &[&str]) -> anyhow::Result<(Request, Forecast)> {
     let request = Request {
-        spec: serin_rollout::parse_yaml(text).unwrap().normalised(),
+        spec: serin_rollout::parse_yaml(text).unwrap().normalized(),
         per_second: 10_000.0 / 60.0,
         base: BTreeMap::from([("latency_p99".to_owned(), 250.0)]),
         regressions: regressions.iter().map(|text| text.parse().unwrap()).collect(),
@@ -93,10 +93,12 @@ fn windows_that_are_left_out_make_a_step_longer() {
     }
     assert!(after.healthy.seconds >= before.healthy.seconds);
     let rolled_back = |forecast: &Forecast| forecast.regressions[0].course.seconds;
-    // Once in each step that it takes.
+    // Once in each step until then.
     let steps = (after.regressions[0].course.step + 1) as f64;
     assert!((rolled_back(&after) - rolled_back(&before) - 60.0 * steps).abs() < 60.0, "{}", rolled_back(&after));
-    assert!(lines(&request.spec, &after, of_width(None)).iter().any(|line| line.ends_with("; the first 1m left out")));
+    assert!(
+        lines(&request.spec, &after, of_width(None)).iter().any(|line| line.ends_with("; the first 1m is left out"))
+    );
 }
 
 #[test]
@@ -116,40 +118,40 @@ fn planned_looks_have_their_own_time_to_pass() {
     assert_eq!(pass(&enough, "latency_p99"), pass(&plain, "latency_p99"));
     assert_eq!(pass(&with(6_000).1, "error_rate"), None);
     let line = "rates and means pass at 5 planned looks, the last one at 40,000 answers";
-    assert!(lines(&request.spec, &enough, of_width(None)).iter().any(|told| told == line));
+    assert!(lines(&request.spec, &enough, of_width(None)).iter().any(|text| text == line));
 }
 
 #[test]
-fn labels_that_nobody_watches_are_told() {
+fn labels_without_a_metric_on_their_delay_are_reported() {
     let clicked = "  - {name: clicked, kind: rate, source: {feedback: click}, direction: higher_is_better, margin: {absolute: 0.02}, \
                    maturity: 1h, whenMissing: zero}\n";
     let delay = "  - {name: delay, kind: distribution, source: {label_delay: click}, maturity: 1h, role: watch}\n";
     let with = |metrics: &str| planned(&ROLLOUT.replacen("plan:", &format!("{metrics}plan:"), 1), &[]).unwrap().1;
-    let told = |metrics: &str| with(metrics).advice.iter().any(|line| line.starts_with("label click: "));
-    assert_eq!([told(""), told(clicked), told(&[clicked, delay].concat())], [false, true, false]);
-    // A tenth of the maturity, where nothing is said.
+    let reported = |metrics: &str| with(metrics).advice.iter().any(|line| line.starts_with("label click: "));
+    assert_eq!([reported(""), reported(clicked), reported(&[clicked, delay].concat())], [false, true, false]);
+    // The default is a tenth of the maturity.
     let all = with(&[clicked, delay].concat());
     let metric = all.steps[0].metrics.iter().find(|metric| metric.metric == "delay").unwrap();
     assert!((metric.stable - 360.0).abs() < 1e-9, "{metric:?}");
     let text = ROLLOUT.replacen("plan:", &format!("{clicked}{delay}plan:"), 1);
-    let told = planned(&text, &["delay 600s->900s"]).map(|_| ()).unwrap_err().to_string();
-    assert!(told.starts_with("delay: 600000 is later than labels are waited for (1h)"), "{told}");
+    let error = planned(&text, &["delay 600s->900s"]).map(|_| ()).unwrap_err().to_string();
+    assert!(error.starts_with("delay: 600000 is longer than the maturity (1h)"), "{error}");
 }
 
 #[test]
-fn what_cannot_be_planned_is_told() {
-    let told = |regression: &str| planned(ROLLOUT, &[regression]).map(|_| ()).unwrap_err().to_string();
-    insta::assert_snapshot!(["mood 1%->2%", "error_rate 1%->300%", "score 0.8->2"].map(told).join("\n"));
+fn requests_that_cannot_be_planned_are_refused() {
+    let error = |regression: &str| planned(ROLLOUT, &[regression]).map(|_| ()).unwrap_err().to_string();
+    insta::assert_snapshot!(["mood 1%->2%", "error_rate 1%->300%", "score 0.8->2"].map(error).join("\n"));
 }
 
-/// What is said of the proof of a rollout with one more metric than the built-in gates.
-fn said(metric: &str, per_second: f64, measured: &[(&str, f64)]) -> (String, Option<String>) {
+/// The sentences about the proof of a rollout with one more metric than the built-in gates.
+fn sentences(metric: &str, per_second: f64, measured: &[(&str, f64)]) -> (String, Option<String>) {
     let text = format!(
         "{{apiVersion: serin.dev/v1, kind: Rollout, model: m, stable: {{version: '1'}}, canary: {{version: '2'}}, \
          outputs: [{{name: score, source: {{tensor: score}}, min: 0, max: 1}}], \
          steps: [{{weight: 50%, bake: {{min: 10m, max: 2h}}, require: pass}}], metrics: [{metric}]}}"
     );
-    let spec = serin_rollout::parse_yaml(&text).unwrap().normalised();
+    let spec = serin_rollout::parse_yaml(&text).unwrap().normalized();
     let measured = measured.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
     (proof(&spec, per_second, &measured).unwrap(), under_limits(&spec, &measured))
 }
@@ -158,42 +160,42 @@ const SCORE: &str = "{name: score, kind: {mean: {min: 0, max: 1}}, source: {outp
                      margin: {relative: 0.1}}";
 
 #[test]
-fn a_proof_takes_the_time_that_a_step_must_bake_and_the_answers_that_a_check_counts_with() {
-    assert_eq!(said(SCORE, 1000.0, &[]).0, "step 1 passes after about 10m 0s (bake.min)");
+fn a_proof_takes_at_least_bake_min_and_min_answers() {
+    assert_eq!(sentences(SCORE, 1000.0, &[]).0, "step 1 passes after about 10m 0s (bake.min)");
     let wide = SCORE.replacen("relative: 0.1", "absolute: 0.9", 1);
-    let (slow, _) = said(&wide, 0.01, &[]);
+    let (slow, _) = sentences(&wide, 0.01, &[]);
     assert!(slow.contains("(decision.minAnswers)") || slow.contains("(failed)"), "{slow}");
 }
 
 #[test]
-fn a_proof_is_about_what_was_measured_where_something_was() {
-    // Half of the range, as is usual, is known sooner than a score of 2 % to a tenth of it.
-    let usual = said(SCORE, 10.0, &[]).0;
-    let measured = said(SCORE, 10.0, &[("score", 0.02)]).0;
+fn a_proof_uses_measured_values() {
+    // The usual value, half of the range, is known sooner than a score of 2 % to a tenth of it.
+    let usual = sentences(SCORE, 10.0, &[]).0;
+    let measured = sentences(SCORE, 10.0, &[("score", 0.02)]).0;
     assert!(usual != measured && measured.contains("(score)"), "{usual}; {measured}");
-    // Nothing lies within a tenth of nothing; a value at the end of the range can be planned with all the same.
+    // A tenth of 0 leaves no margin. A value at the end of the range can be planned.
     let count = "{name: clicks, kind: count, source: {output: score}, margin: {relative: 0.1}}";
-    let never = said(count, 10.0, &[("clicks", 0.0)]).0;
+    let never = sentences(count, 10.0, &[("clicks", 0.0)]).0;
     assert!(!never.is_empty(), "{never}");
-    assert!(!said(SCORE, 10.0, &[("score", 0.0)]).0.is_empty());
+    assert!(!sentences(SCORE, 10.0, &[("score", 0.0)]).0.is_empty());
 }
 
 #[test]
-fn metrics_with_a_limit_have_a_sentence_of_their_own() {
+fn metrics_with_a_limit_have_their_own_sentence() {
     let limit = "{name: p99, kind: {quantile: {level: 0.99}}, source: latency, limit: {pass: 50, fail: 60}}";
-    // Whether it passes is not known, whatever such metrics usually are.
-    let (proof, provided) = said(limit, 1000.0, &[]);
+    // A usual value does not show whether it passes.
+    let (proof, provided) = sentences(limit, 1000.0, &[]);
     assert!(proof.starts_with("step 1 passes after about 10m"), "{proof}");
     assert_eq!(provided.as_deref(), Some("provided that the canary's p99 is below 50.0"));
-    let (proof, provided) = said(limit, 1000.0, &[("p99", 80.0)]);
-    assert_eq!(proof, "p99 does not pass in step 1 as it is now: it is 80.0, and its limit is 50.0");
+    let (proof, provided) = sentences(limit, 1000.0, &[("p99", 80.0)]);
+    assert_eq!(proof, "p99 does not pass in step 1 with its present value 80.0, because its limit is 50.0");
     assert_eq!(provided, None);
-    assert!(said(limit, 1000.0, &[("p99", 20.0)]).0.starts_with("step 1 passes after about 10m"));
+    assert!(sentences(limit, 1000.0, &[("p99", 20.0)]).0.starts_with("step 1 passes after about 10m"));
     let least = "{name: score, kind: {mean: {min: 0, max: 1}}, source: {output: score}, direction: higher_is_better, limit: {pass: 0.4}}";
-    assert_eq!(said(least, 1000.0, &[]).1.as_deref(), Some("provided that the canary's score is above 0.4000"));
+    assert_eq!(sentences(least, 1000.0, &[]).1.as_deref(), Some("provided that the canary's score is above 0.4000"));
 }
 
-/// The analyzer gives members of a group one share together; a plan that gave each its own would promise what does not come.
+/// The analyzer gives the members of a group one share together, so the forecast must do the same.
 #[test]
 fn a_group_has_one_share_of_the_budget() {
     let alone = ROLLOUT.replace("role: watch}", "role: gate}");
@@ -205,7 +207,7 @@ fn a_group_has_one_share_of_the_budget() {
         let all = planned(text, &[]).unwrap().1;
         all.steps[1].metrics.iter().find(|metric| metric.metric == name).unwrap().fail.unwrap().answers
     };
-    // Two gates share what one has, and the others have more.
+    // The two gates share one share, and the others have more.
     assert!(fail(&grouped, "latency_p99") > fail(&alone, "latency_p99"));
     assert!(fail(&grouped, "error_rate") < fail(&alone, "error_rate"));
 }

@@ -1,4 +1,4 @@
-//! A forecast for people.
+//! A forecast as text.
 
 use serin_spec::RolloutSpec;
 
@@ -10,13 +10,13 @@ use crate::{
     time::span,
 };
 
-/// The table's columns; the first to go where the terminal is narrow is the one with the largest rank.
+/// The table's columns. On a narrow terminal, columns with a large rank are removed first.
 static COLUMNS: [Column; 11] = [
     Column::text("metric", 0),
     Column::number("stable", 2),
     Column::number("fails beyond", 6),
-    Column::number("50 % seen by max", 7),
-    Column::number("if it is", 3),
+    Column::number("detectable by max", 7),
+    Column::number("regressed to", 3),
     Column::number("fails after", 1),
     Column::number("90 % within", 8),
     Column::number("canary answers", 9),
@@ -48,7 +48,7 @@ pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast, terminal: Terminal)
         let require = serde_json::to_value(spec.require(step.step)).unwrap_or_default();
         lines.push(String::new());
         lines.push(format!(
-            "step {}: {} for {} to {}, requires {}; {} canary answers/s, {} of control for each{}",
+            "step {}: {} for {} to {}, requires {}; {} canary answers/s, {} control answers for each{}",
             step.step + 1,
             spec.steps[step.step],
             bake.min,
@@ -56,7 +56,7 @@ pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast, terminal: Terminal)
             require.as_str().unwrap_or_default(),
             short(step.canary_per_second),
             short(step.control_ratio),
-            if spec.settle > 0 { format!("; the first {} left out", spec.settles_for()) } else { String::new() },
+            if spec.settle > 0 { format!("; the first {} is left out", spec.settles_for()) } else { String::new() },
         ));
         if let Some(looks) = spec.steps[step.step].group_sequential {
             let (looks, answers) = (looks.looks, count(looks.answers as f64));
@@ -66,17 +66,17 @@ pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast, terminal: Terminal)
     }
     lines.push(String::new());
     lines.push(format!(
-        "a canary equal to stable: {}; {} of them are promoted without a person",
+        "a canary equal to stable: {}; {} of such canaries are promoted without an operator",
         course(spec, &forecast.healthy),
         percent(forecast.healthy.share)
     ));
     for regressed in &forecast.regressions {
         let harm =
-            regressed.extra_events.map_or_else(String::new, |events| format!(", {} bad answers more", count(events)));
-        let currency = forecast.cost.currency.as_deref().unwrap_or("(no currency named)");
+            regressed.extra_events.map_or_else(String::new, |events| format!(", {} more bad answers", count(events)));
+        let currency = forecast.cost.currency.as_deref().unwrap_or("(no currency set)");
         let cost = regressed.harm_cost.map_or_else(String::new, |cost| format!(" = {} {currency}", short(cost)));
         lines.push(format!(
-            "{} {} instead of {}: {}{harm}{cost}; {} of them are rolled back",
+            "{} {} instead of {}: {}{harm}{cost}; {} of such canaries are rolled back",
             regressed.metric,
             short(regressed.canary),
             short(regressed.stable),
@@ -120,7 +120,7 @@ fn row(metric: &MetricStep) -> Vec<String> {
     ]
 }
 
-/// A share, never rounded to all or nothing.
+/// A share in percent, never rounded to 0 % or 100 %.
 fn percent(share: f64) -> String {
     match 100.0 * share {
         all if all > 99.5 && share < 1.0 => "> 99 %".to_owned(),
@@ -146,7 +146,7 @@ fn course(spec: &RolloutSpec, course: &Course) -> String {
 
 fn cost(forecast: &Forecast) -> Vec<String> {
     let cost = &forecast.cost;
-    let currency = cost.currency.as_deref().unwrap_or("(no currency named)");
+    let currency = cost.currency.as_deref().unwrap_or("(no currency set)");
     let mut lines = match (&cost.steps, cost.replicas_cost) {
         (Some(steps), Some(total)) => {
             let each = steps.iter().enumerate().map(|(step, cost)| {
@@ -160,14 +160,16 @@ fn cost(forecast: &Forecast) -> Vec<String> {
             });
             vec![format!("the second version: {}; {} {currency}", each.collect::<Vec<_>>().join(", "), short(total))]
         }
-        _ => vec!["the second version: name canary.replica in the rollout file for replicas, GPUs and cost".to_owned()],
+        _ => {
+            vec!["the second version: set canary.replica in the rollout file to see replicas, GPUs and cost".to_owned()]
+        }
     };
     let mirrored = if cost.mirrored_calls > 0.0 { count(cost.mirrored_calls) } else { "none".to_owned() };
     lines.push(format!("mirrored calls: {mirrored}"));
     lines
 }
 
-/// A whole number with thousands apart.
+/// A whole number with thousands separators.
 fn count(number: f64) -> String {
     let digits = format!("{:.0}", number.max(0.0));
     let groups: Vec<&str> =

@@ -1,8 +1,8 @@
-//! A recorded log judged again: by the policy it was recorded under, to the same bytes, or by another one.
+//! Judges a recorded log again: by the recorded policy, which must give the same bytes, or by another one.
 //!
-//! Folds are deterministic, so the topic `windows` and the analyzer's fold give every verdict again. Under another policy the
-//! recorded traffic stays what it was: the weights, the steps and what warm-up froze are those of the record; margins, kinds of
-//! evidence, budget, thresholds and bake times are the other policy's.
+//! Folds are deterministic, so the topic `windows` and the analyzer's fold give every verdict again. Under another policy, the
+//! recorded traffic does not change: weights, steps and the values frozen at warm-up are those of the record. Margins, kinds of
+//! evidence, budget, thresholds and bake times are those of the other policy.
 
 mod policy;
 mod story;
@@ -19,12 +19,12 @@ pub(crate) use policy::{Policy, Recomputed, needs_events, recompute};
 pub(crate) use story::{Controls, Judge, StepEnd, Story, stories};
 pub(crate) use verify::{Difference, Verified, Verifier, difference};
 
-/// Records read at once.
+/// Largest number of records of one poll.
 const BATCH: usize = 1000;
 /// How long one poll waits.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// Shows `look` every record of a partition, oldest first, up to the end as it is now.
+/// Calls `look` with every record of a partition, oldest first, up to its current end.
 pub(crate) fn each(
     log: &dyn Log,
     topic: &str,
@@ -47,7 +47,7 @@ pub(crate) fn each(
             Polled::AtEnd => return Ok(()),
             Polled::Records => {}
             Polled::Nothing => {
-                let cause = format!("nothing came in {} s", WAIT.as_secs());
+                let cause = format!("no records arrived within {} s", WAIT.as_secs());
                 let doing = format!("reading {}[{partition}]", at.topic);
                 return Err(LogError::Failed { doing, cause }.into());
             }

@@ -25,11 +25,11 @@ use super::each;
 /// Records of `events` between two commits of the aggregator's fold.
 const COMMIT_EVERY: u64 = 2000;
 
-/// A policy that takes the place of the recorded one.
+/// A policy that replaces the recorded one.
 pub(crate) struct Policy {
     spec: RolloutSpec,
     json: String,
-    /// Metrics of the spec.
+    /// Names of the metrics in the spec.
     metrics: BTreeSet<String>,
     maturities: BTreeSet<Span>,
 }
@@ -37,19 +37,19 @@ pub(crate) struct Policy {
 impl Policy {
     /// The policy of a rollout file.
     pub(crate) fn new(spec: &RolloutSpec) -> anyhow::Result<Self> {
-        let spec = spec.normalised();
+        let spec = spec.normalized();
         let maturity = |metric: &MetricSpec| metric.settles_after(spec.window).0;
         let maturities = spec.metrics.iter().map(maturity).chain([Span::default()]).collect();
         let metrics = spec.metrics.iter().map(|metric| metric.name.clone()).collect();
         Ok(Self { json: serde_json::to_string(&spec)?, metrics, maturities, spec })
     }
 
-    /// Its spec.
+    /// The spec of the policy.
     pub(crate) fn spec(&self) -> &RolloutSpec {
         &self.spec
     }
 
-    /// A Control record under this policy. What warm-up froze is kept, as far as the policy asks for it.
+    /// A Control record under this policy. Values that were frozen at warm-up are kept if the policy uses them.
     fn control(&self, control: Control) -> anyhow::Result<Control> {
         let frozen = control.frozen.as_deref().map(serde_json::from_str::<Frozen>).transpose()?;
         let frozen = frozen.map(|mut frozen| {
@@ -63,12 +63,12 @@ impl Policy {
         Ok(Control { spec: self.json.clone(), frozen, ..control })
     }
 
-    /// A recorded window under this policy: without what it does not judge. `None`: nothing is left.
+    /// A recorded window under this policy, without cells that the policy does not judge. `None`: nothing is left.
     fn window(&self, mut window: WindowClosed) -> Option<WindowClosed> {
         if !self.maturities.contains(&window.maturity) {
             return None;
         }
-        // What units add is of use only where units are assigned; the type byte tells it.
+        // Summaries by unit are only used with sticky assignment. The type byte identifies them.
         let units = self.spec.assignment.sticky.is_some();
         let of_units = |cell: &Cell| {
             let kinds = [SummaryKind::Buckets, SummaryKind::ByUnit];
@@ -79,7 +79,7 @@ impl Policy {
     }
 }
 
-/// Why recorded windows do not suffice for a policy: then it must be judged from `events`. Empty: they do.
+/// Why recorded windows are not sufficient for a policy, so that it must be judged from `events`. Empty: they are sufficient.
 pub(crate) fn needs_events(recorded: &RolloutSpec, policy: &RolloutSpec) -> Vec<String> {
     let mut reasons = Vec::new();
     if recorded.window != policy.window {
@@ -118,17 +118,17 @@ pub(crate) fn needs_events(recorded: &RolloutSpec, policy: &RolloutSpec) -> Vec<
     reasons
 }
 
-/// Kinds that differ and are judged from the same summary: quantiles of any level come from one histogram.
+/// Whether different kinds are judged from the same summary: quantiles of any level use one histogram.
 fn same_summary(one: &MetricSpec, two: &MetricSpec) -> bool {
     use serin_spec::MetricKind::Quantile;
     matches!((&one.kind, &two.kind), (Quantile { .. }, Quantile { .. }))
 }
 
-/// Windows recomputed from `events`, per partition of it, in the order in which they closed.
+/// Windows recomputed from `events`, by partition, in the order in which they closed.
 #[derive(Default)]
 pub(crate) struct Recomputed {
     windows: BTreeMap<i32, VecDeque<WindowClosed>>,
-    /// Rollouts of which all events are still there.
+    /// Rollouts with all their events still on the log.
     pub(crate) whole: BTreeSet<RolloutId>,
 }
 
@@ -173,7 +173,7 @@ fn take_windows(fold: &mut FoldDriver, into: &mut VecDeque<WindowClosed>) -> any
     Ok(())
 }
 
-/// A record with the policy in it, if it is a Control of the policy's model; and that Control.
+/// The record, with the policy in it if it is a Control of the policy's model, and that Control.
 fn with_policy(record: &Record, policy: &Policy) -> anyhow::Result<(Record, Option<Control>)> {
     let body = record.value.as_deref().unwrap_or_default();
     let Ok((name, version)) = envelope::record_type(&record.headers) else { return Ok((record.clone(), None)) };
@@ -188,7 +188,7 @@ fn with_policy(record: &Record, policy: &Policy) -> anyhow::Result<(Record, Opti
     Ok((replaced(record, &control)?, Some(control)))
 }
 
-/// The record with another content.
+/// The record with other content.
 fn replaced<R: codec::Record>(record: &Record, content: &R) -> anyhow::Result<Record> {
     let (headers, body) = encoded(content)?;
     Ok(Record { headers, value: Some(body), ..record.clone() })
@@ -200,8 +200,8 @@ fn encoded<R: codec::Record>(content: &R) -> anyhow::Result<(Headers, Bytes)> {
 }
 
 impl Policy {
-    /// What the analyzer is shown instead of a record of `windows`: with `recomputed`, its windows instead of the recorded
-    /// ones, each before the promise that it is closed.
+    /// The records that the analyzer gets instead of a record of `windows`. With `recomputed`, its windows replace the recorded
+    /// ones, each before the `ClosedThrough` record that covers it.
     pub(crate) fn translate(
         &self,
         record: &Record,
@@ -229,7 +229,7 @@ impl Policy {
 }
 
 impl Recomputed {
-    /// Takes the windows that a promise speaks of.
+    /// Takes the windows that a `ClosedThrough` record covers.
     fn due(&mut self, closed: &ClosedThrough, grace: Span) -> Vec<WindowClosed> {
         let Some(windows) = self.windows.get_mut(&closed.partition) else { return Vec::new() };
         let is_due = |window: &WindowClosed| window.end.plus(window.maturity).plus(grace) <= closed.through;
@@ -246,7 +246,7 @@ mod tests {
     const RECORDED: &str = include_str!("../simulate/testing.yaml");
 
     fn spec(text: &str) -> RolloutSpec {
-        serin_rollout::parse_yaml(text).unwrap().normalised()
+        serin_rollout::parse_yaml(text).unwrap().normalized()
     }
 
     #[test]
@@ -256,12 +256,12 @@ mod tests {
         assert_eq!(with("level: 0.99", "level: 0.95"), Vec::<String>::new());
         assert_eq!(with("min: 10m", "min: 1m"), Vec::<String>::new());
         assert_eq!(with("model: shop", "model: shop\nsettle: 3"), Vec::<String>::new());
-        let mut told = with("maturity: 5m", "maturity: 9m");
-        told.extend(with("{output: score}", "{output: other}"));
-        told.extend(with("name: score", "name: mood"));
-        told.extend(with("segments: [origin]", "segments: [device]"));
-        told.extend(with("top: 2", "top: 4"));
-        told.extend(with("model: shop", "model: shop\nwindow: 1m"));
-        insta::assert_snapshot!(told.join("\n"));
+        let mut reasons = with("maturity: 5m", "maturity: 9m");
+        reasons.extend(with("{output: score}", "{output: other}"));
+        reasons.extend(with("name: score", "name: mood"));
+        reasons.extend(with("segments: [origin]", "segments: [device]"));
+        reasons.extend(with("top: 2", "top: 4"));
+        reasons.extend(with("model: shop", "model: shop\nwindow: 1m"));
+        insta::assert_snapshot!(reasons.join("\n"));
     }
 }

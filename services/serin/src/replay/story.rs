@@ -1,4 +1,4 @@
-//! What a policy would have decided, step by step, beside what was decided.
+//! The decisions of another policy, step by step, next to the recorded ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,9 +12,9 @@ use serin_schemas::{
 use serin_spec::{RolloutSpec, Share, Step};
 use serin_stream::{fold::Fold, record::Record};
 
-use crate::in_process::Driven;
+use crate::in_process::LocalFold;
 
-/// What counts of a verdict here.
+/// The parts of a verdict that a story needs.
 #[derive(Clone, Debug)]
 struct Brief {
     as_of: EventTime,
@@ -24,9 +24,9 @@ struct Brief {
     sentence: String,
 }
 
-/// Runs one analyzer over records of `windows`, and keeps what it finds.
+/// Runs one analyzer over records of `windows`, and keeps its verdicts.
 pub(crate) struct Judge {
-    analyzer: Driven,
+    analyzer: LocalFold,
     verdicts: BTreeMap<RolloutId, Vec<Brief>>,
     /// Why records could not be used.
     pub(crate) refused: BTreeSet<String>,
@@ -35,7 +35,7 @@ pub(crate) struct Judge {
 impl Judge {
     /// A judge with this fold of the analyzer.
     pub(crate) fn new(analyzer: Box<dyn Fold>) -> anyhow::Result<Self> {
-        Ok(Self { analyzer: Driven::new(analyzer)?, verdicts: BTreeMap::new(), refused: BTreeSet::new() })
+        Ok(Self { analyzer: LocalFold::new(analyzer)?, verdicts: BTreeMap::new(), refused: BTreeSet::new() })
     }
 
     /// Takes a record of `windows`.
@@ -60,24 +60,24 @@ impl Judge {
 /// How a step ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum How {
-    /// The next step, or promotion after the last.
+pub(crate) enum StepOutcome {
+    /// It goes to the next step, or is promoted after the last step.
     Advance,
-    /// Back to stable.
+    /// It is rolled back to stable.
     RollBack,
-    /// It waits: the evidence is not enough by `bake.max`, or unsound.
+    /// It is held: there is not enough evidence by `bake.max`, or it is unsound.
     Hold,
-    /// A person ended it.
+    /// An operator ended it.
     Ended,
-    /// The record ends first.
+    /// The record ends before the step does.
     Open,
 }
 
 /// The end of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct StepEnd {
-    pub(crate) how: How,
-    /// Event time; of the last verdict if the step is still open.
+    pub(crate) how: StepOutcome,
+    /// Event time of the end, or of the last verdict if the step is still open.
     pub(crate) at: EventTime,
     pub(crate) sentence: String,
 }
@@ -85,13 +85,13 @@ pub(crate) struct StepEnd {
 /// One recorded step with both ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct StepStory {
-    /// From 0.
+    /// Index of the step, from 0.
     pub(crate) step: i32,
     pub(crate) canary_share: i32,
     pub(crate) began: EventTime,
-    /// As recorded.
+    /// The recorded end.
     pub(crate) recorded: StepEnd,
-    /// Under the other policy; `None` after it rolled back.
+    /// The end under the other policy; `None` after it rolled back.
     pub(crate) other: Option<StepEnd>,
 }
 
@@ -110,7 +110,7 @@ pub(crate) struct Story {
 pub(crate) struct Controls(BTreeMap<RolloutId, Vec<Control>>);
 
 impl Controls {
-    /// Notes a record, if it is a Control.
+    /// Keeps a record if it is a Control.
     pub(crate) fn take(&mut self, record: &Record) {
         let body = record.value.as_deref().unwrap_or_default();
         if let Ok(WindowRecord::Control(control)) = WindowRecord::decode(&record.headers, body) {
@@ -118,16 +118,16 @@ impl Controls {
         }
     }
 
-    /// The recorded spec of each rollout of a model whose beginning is on the log.
+    /// The recorded spec of each rollout of a model whose start is on the log.
     pub(crate) fn specs(&self, model: &ModelName) -> anyhow::Result<BTreeMap<RolloutId, RolloutSpec>> {
         let first = |controls: &[Control]| controls.first().filter(|first| first.model == *model).cloned();
         let firsts = self.0.values().filter_map(|controls| first(controls));
-        let begun = firsts.filter(|first| matches!(first.phase, Phase::Pending | Phase::Warming));
-        begun.map(|first| Ok((first.rollout, serde_json::from_str(&first.spec)?))).collect()
+        let complete = firsts.filter(|first| matches!(first.phase, Phase::Pending | Phase::Warming));
+        complete.map(|first| Ok((first.rollout, serde_json::from_str(&first.spec)?))).collect()
     }
 }
 
-/// Tells the rollouts in `recorded`, with the specs they ran under, beside another policy.
+/// The stories of the rollouts in `recorded`, under their recorded specs and under another policy.
 pub(crate) fn stories(
     controls: &Controls,
     recorded: &BTreeMap<RolloutId, RolloutSpec>,
@@ -141,7 +141,7 @@ pub(crate) fn stories(
         let mut gone = false;
         let steps = bakes(controls).map(|(control, next)| {
             let other = (!gone).then(|| decided(policy, control, next, other.of(id)));
-            gone |= other.as_ref().is_some_and(|end| end.how == How::RollBack);
+            gone |= other.as_ref().is_some_and(|end| end.how == StepOutcome::RollBack);
             StepStory {
                 step: control.step,
                 canary_share: control.canary_share,
@@ -167,14 +167,14 @@ impl Judge {
     }
 }
 
-/// Each Control that begins to bake a step, with the one that ends it.
+/// Each Control that starts to bake a step, with the one that ends it.
 fn bakes(controls: &[Control]) -> impl Iterator<Item = (&Control, Option<&Control>)> {
-    let begins = |place: usize| {
+    let starts = |place: usize| {
         let (control, before) = (&controls[place], place.checked_sub(1).map(|place| &controls[place]));
         matches!(control.phase, Phase::Baking | Phase::Shadowing)
             && before.is_none_or(|before| before.step != control.step)
     };
-    (0..controls.len()).filter(move |&place| begins(place)).map(|place| {
+    (0..controls.len()).filter(move |&place| starts(place)).map(|place| {
         let control = &controls[place];
         let ends =
             |next: &&Control| next.step != control.step || next.phase == Phase::Promoted || next.phase.is_final();
@@ -182,61 +182,65 @@ fn bakes(controls: &[Control]) -> impl Iterator<Item = (&Control, Option<&Contro
     })
 }
 
-/// How a step ended on the log. What the analyzer said then tells why.
+/// How a step ended on the log. The analyzer's last sentence explains it.
 fn recorded_end(control: &Control, next: Option<&Control>, verdicts: &[Brief]) -> StepEnd {
     let Some(next) = next else {
         let last = verdicts.iter().rfind(|brief| brief.step == control.step);
         let at = last.map_or(control.decided_at, |brief| brief.as_of);
-        return StepEnd { how: How::Open, at, sentence: last.map_or_else(String::new, |brief| brief.sentence.clone()) };
+        return StepEnd {
+            how: StepOutcome::Open,
+            at,
+            sentence: last.map_or_else(String::new, |brief| brief.sentence.clone()),
+        };
     };
     let how = match next.phase {
-        Phase::RolledBack => How::RollBack,
-        Phase::Aborted | Phase::Superseded => How::Ended,
-        _ => How::Advance,
+        Phase::RolledBack => StepOutcome::RollBack,
+        Phase::Aborted | Phase::Superseded => StepOutcome::Ended,
+        _ => StepOutcome::Advance,
     };
-    let said = verdicts.iter().rfind(|brief| brief.as_of <= next.decided_at);
-    StepEnd { how, at: next.decided_at, sentence: said.map_or_else(String::new, |brief| brief.sentence.clone()) }
+    let last = verdicts.iter().rfind(|brief| brief.as_of <= next.decided_at);
+    StepEnd { how, at: next.decided_at, sentence: last.map_or_else(String::new, |brief| brief.sentence.clone()) }
 }
 
-/// How a policy would have ended a step of the record, by the planner's rule: a rollback at once; the next step once the verdict is
-/// `promote`, `bake.min` is over and `bake.minEvents` answers are there; a hold when the evidence is unsound, or not enough by
-/// `bake.max`. After a hold the step may still end.
+/// How a policy would have ended a step of the record, by the planner's rule: a rollback at once; the next step when the verdict is
+/// `promote`, `bake.min` has passed and there are `bake.minEvents` answers; a hold when the evidence is unsound, or not enough by
+/// `bake.max`. After a hold, the step may still end.
 fn decided(policy: &RolloutSpec, control: &Control, next: Option<&Control>, verdicts: &[Brief]) -> StepEnd {
     let step = usize::try_from(control.step).ok().and_then(|step| policy.steps.get(step));
     let bake = step.or(policy.steps.last()).map(|step: &Step| step.bake.clone()).unwrap_or_default();
     let until = next.map_or(EventTime(i64::MAX), |next| next.decided_at);
     let before = verdicts.iter().rfind(|brief| brief.as_of <= control.decided_at);
     let answers_before = before.map_or(0, |brief| brief.canary_answers);
-    let mut end = StepEnd { how: How::Open, at: control.decided_at, sentence: String::new() };
+    let mut end = StepEnd { how: StepOutcome::Open, at: control.decided_at, sentence: String::new() };
     for brief in verdicts.iter().filter(|brief| brief.step == control.step && brief.as_of <= until) {
         let (at, sentence) = (brief.as_of, brief.sentence.clone());
         let spent = at.since(control.decided_at);
         let answers = brief.canary_answers - answers_before;
         let how = match brief.decision {
-            Decision::Rollback => How::RollBack,
-            Decision::Promote if spent >= bake.min.0 && answers >= bake.min_events as i64 => How::Advance,
-            Decision::Hold => How::Hold,
-            _ if spent >= bake.max.0 => How::Hold,
-            _ => How::Open,
+            Decision::Rollback => StepOutcome::RollBack,
+            Decision::Promote if spent >= bake.min.0 && answers >= bake.min_events as i64 => StepOutcome::Advance,
+            Decision::Hold => StepOutcome::Hold,
+            _ if spent >= bake.max.0 => StepOutcome::Hold,
+            _ => StepOutcome::Open,
         };
         match how {
-            How::RollBack | How::Advance => return StepEnd { how, at, sentence },
-            // The first moment of the hold.
-            How::Hold if end.how == How::Hold => {}
+            StepOutcome::RollBack | StepOutcome::Advance => return StepEnd { how, at, sentence },
+            // Keep the start of the hold.
+            StepOutcome::Hold if end.how == StepOutcome::Hold => {}
             _ => end = StepEnd { how, at, sentence },
         }
     }
     end
 }
 
-impl How {
-    /// In words.
+impl StepOutcome {
+    /// The end as text.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Advance => "next step",
             Self::RollBack => "rolled back",
             Self::Hold => "held",
-            Self::Ended => "ended by a person",
+            Self::Ended => "ended by an operator",
             Self::Open => "still baking",
         }
     }

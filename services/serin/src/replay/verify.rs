@@ -1,7 +1,7 @@
 //! The verdicts of a log, recomputed from its windows and compared.
 //!
-//! What this build wrote under its own rules is compared byte by byte. Another build words its sentences in its own way, and an
-//! older schema has fewer fields: of its records all else is compared, which is the evidence, the results and the decision.
+//! Verdicts that this build wrote under its own rules are compared byte by byte. Another build may have other sentences, and an
+//! older schema has fewer fields. Of such verdicts, only the evidence, the results and the decision are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,35 +18,35 @@ use serin_sketches::hash::hash64;
 use serin_spec::Rules;
 use serin_stream::{fold::Fold, record::Record};
 
-use crate::in_process::Driven;
+use crate::in_process::LocalFold;
 
-/// Names a verdict: there is one per rollout and point of event time.
+/// Identifies a verdict: there is one per rollout and event time.
 type Key = (RolloutId, EventTime);
 
-/// What came of one partition, or of all.
+/// The result for one partition, or for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Verified {
     /// Records of `windows` that were replayed.
     pub(crate) windows: u64,
-    /// Verdicts that are the same.
+    /// Verdicts that are equal.
     pub(crate) equal: u64,
-    /// Of those compared, how many without their sentences: another build wrote them, or they are of older rules.
+    /// Verdicts that were compared without their sentences, because another build wrote them or they have older rules.
     pub(crate) without_sentences: u64,
-    /// Verdicts with other bytes.
+    /// Verdicts that differ.
     pub(crate) different: u64,
-    /// Recomputed, but not on the log (any more).
+    /// Recomputed verdicts that are not on the log, or no longer.
     pub(crate) not_recorded: u64,
-    /// On the log, but their windows are gone.
+    /// Verdicts on the log whose windows are no longer on the log.
     pub(crate) not_recomputed: u64,
-    /// Rollouts whose beginning is no longer on the log: they cannot be recomputed.
+    /// Rollouts that cannot be recomputed, because their start is no longer on the log.
     pub(crate) cut_off: BTreeSet<RolloutId>,
-    /// Rollouts of rules that this build does not know: they cannot be recomputed.
+    /// Rollouts that cannot be recomputed, because this build does not know their rules.
     pub(crate) other_rules: BTreeSet<RolloutId>,
-    /// Where the first different one stands.
+    /// Position of the first verdict that differs.
     pub(crate) first_different: Option<Place>,
 }
 
-/// A recorded verdict, and the bytes that were computed instead.
+/// Position of a recorded verdict, and the recomputed bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Place {
     pub(crate) partition: i32,
@@ -58,7 +58,7 @@ pub(crate) struct Place {
 /// The first field in which two verdicts differ.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Difference {
-    /// Such as `metrics[3].ln_e_fail`.
+    /// Path of the field, such as `metrics[3].ln_e_fail`.
     pub(crate) field: String,
     pub(crate) recorded: Value,
     pub(crate) recomputed: Value,
@@ -66,36 +66,36 @@ pub(crate) struct Difference {
 
 /// A verdict on the log.
 struct Recorded {
-    /// A hash of what is compared.
+    /// A hash of the parts that are compared.
     hash: u64,
-    words: Words,
+    sentences: Sentences,
     offset: i64,
 }
 
 /// Whether the sentences of a verdict are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Words {
-    /// With all its bytes: this build wrote it, under its own rules.
+enum Sentences {
+    /// All bytes are compared, because this build wrote the verdict under its own rules.
     Compared,
-    /// Not, nor what schemas before this version did not have.
+    /// Sentences are not compared, nor fields that this schema version does not have.
     LeftOut(u32),
 }
 
-/// Recomputes one partition: first it is shown the recorded verdicts, then the windows.
+/// Recomputes one partition. It takes the recorded verdicts first, then the windows.
 pub(crate) struct Verifier {
     partition: i32,
-    analyzer: Driven,
+    analyzer: LocalFold,
     recorded: BTreeMap<Key, Recorded>,
-    begun: BTreeSet<RolloutId>,
+    started: BTreeSet<RolloutId>,
     found: Verified,
 }
 
 impl Verifier {
     /// A verifier that uses this fold of the analyzer.
     pub(crate) fn new(partition: i32, analyzer: Box<dyn Fold>) -> anyhow::Result<Self> {
-        let analyzer = Driven::new(analyzer)?;
-        let (recorded, begun, found) = (BTreeMap::new(), BTreeSet::new(), Verified::default());
-        Ok(Self { partition, analyzer, recorded, begun, found })
+        let analyzer = LocalFold::new(analyzer)?;
+        let (recorded, started, found) = (BTreeMap::new(), BTreeSet::new(), Verified::default());
+        Ok(Self { partition, analyzer, recorded, started, found })
     }
 
     /// Takes a record of `verdicts`.
@@ -103,9 +103,9 @@ impl Verifier {
         if let Some(body) = &record.value {
             let (_, version) = envelope::record_type(&record.headers)?;
             let verdict: Verdict = codec::decode(version, body)?;
-            let words = Words::of(&verdict, version);
-            let hash = words.hash(&verdict, body)?;
-            self.recorded.insert((verdict.rollout, verdict.as_of), Recorded { hash, words, offset: record.offset });
+            let sentences = Sentences::of(&verdict, version);
+            let hash = sentences.hash(&verdict, body)?;
+            self.recorded.insert((verdict.rollout, verdict.as_of), Recorded { hash, sentences, offset: record.offset });
         }
         Ok(())
     }
@@ -118,11 +118,12 @@ impl Verifier {
             if !Rules::numbered(control.rules).is_known() {
                 self.found.other_rules.insert(control.rollout.clone());
             }
-            if self.begun.insert(control.rollout.clone()) && !matches!(control.phase, Phase::Pending | Phase::Warming) {
+            if self.started.insert(control.rollout.clone()) && !matches!(control.phase, Phase::Pending | Phase::Warming)
+            {
                 self.found.cut_off.insert(control.rollout);
             }
         }
-        // What the analyzer could not use is on `dead-letters`, then as now.
+        // Records that the analyzer cannot use were dead-lettered when they were recorded, too.
         self.analyzer.apply(record)?;
         for outgoing in std::mem::take(&mut self.analyzer.out) {
             let computed = outgoing.value.unwrap_or_default();
@@ -141,8 +142,8 @@ impl Verifier {
             self.found.not_recorded += 1;
             return Ok(());
         };
-        self.found.without_sentences += u64::from(recorded.words != Words::Compared);
-        if recorded.words.hash(verdict, computed)? == recorded.hash {
+        self.found.without_sentences += u64::from(recorded.sentences != Sentences::Compared);
+        if recorded.sentences.hash(verdict, computed)? == recorded.hash {
             self.found.equal += 1;
         } else {
             self.found.different += 1;
@@ -152,7 +153,7 @@ impl Verifier {
         Ok(())
     }
 
-    /// What came of the partition.
+    /// The result for the partition.
     pub(crate) fn finish(mut self) -> Verified {
         self.found.not_recomputed = self.recorded.len() as u64;
         self.found
@@ -160,7 +161,7 @@ impl Verifier {
 }
 
 impl Verified {
-    /// Adds what came of another partition.
+    /// Adds the result of another partition.
     pub(crate) fn add(&mut self, other: Self) {
         self.windows += other.windows;
         self.equal += other.equal;
@@ -173,14 +174,14 @@ impl Verified {
         self.first_different = self.first_different.take().or(other.first_different);
     }
 
-    /// Whether every verdict that could be recomputed is the recorded one.
+    /// Whether every recomputed verdict is equal to the recorded one.
     pub(crate) fn holds(&self) -> bool {
         self.different == 0 && self.not_recorded == 0
     }
 }
 
-impl Words {
-    /// What is compared of a recorded verdict of this schema version.
+impl Sentences {
+    /// What to compare for a recorded verdict of this schema version.
     fn of(recorded: &Verdict, version: u32) -> Self {
         let own = serin_analyzer::BUILD == recorded.build && recorded.rules == RULES && version == Verdict::VERSION;
         if own { Self::Compared } else { Self::LeftOut(version) }
@@ -189,14 +190,14 @@ impl Words {
     fn hash(self, verdict: &Verdict, body: &[u8]) -> anyhow::Result<u64> {
         match self {
             Self::Compared => Ok(fingerprint(body)),
-            Self::LeftOut(version) => Ok(fingerprint(&codec::encode(&without_words(verdict, version))?)),
+            Self::LeftOut(version) => Ok(fingerprint(&codec::encode(&without_sentences(verdict, version))?)),
         }
     }
 }
 
-/// A verdict without its sentences, and without what is made of them or of the build: what remains is the evidence, the results and
-/// the decision. `version`: that of the recorded schema; what it did not have is left out of both.
-fn without_words(verdict: &Verdict, version: u32) -> Verdict {
+/// A verdict without its sentences, its id and its build: the evidence, the results and the decision remain. `version`: the recorded
+/// schema version; fields that it does not have are left out of both verdicts.
+fn without_sentences(verdict: &Verdict, version: u32) -> Verdict {
     let mut verdict = verdict.clone();
     verdict.id.clear();
     verdict.build.clear();
@@ -218,11 +219,11 @@ fn without_words(verdict: &Verdict, version: u32) -> Verdict {
     verdict
 }
 
-/// The first field in which a verdict differs from the recorded one, of this schema version; `None`: only their bytes do.
+/// The first field in which a verdict differs from the recorded one of this schema version; `None`: only the bytes differ.
 pub(crate) fn difference(recorded: &Verdict, version: u32, computed: &Verdict) -> anyhow::Result<Option<Difference>> {
-    let compared = |verdict: &Verdict| match Words::of(recorded, version) {
-        Words::Compared => serde_json::to_value(verdict),
-        Words::LeftOut(version) => serde_json::to_value(without_words(verdict, version)),
+    let compared = |verdict: &Verdict| match Sentences::of(recorded, version) {
+        Sentences::Compared => serde_json::to_value(verdict),
+        Sentences::LeftOut(version) => serde_json::to_value(without_sentences(verdict, version)),
     };
     Ok(first("", &compared(recorded)?, &compared(computed)?))
 }

@@ -1,5 +1,5 @@
-//! How many files this process may open, and that what it listens for fits in. A socket is a file too: without this, callers of
-//! one port can take the files of all others, and a call of a model fails for want of a socket as if the model had failed.
+//! The limit of open files, and how it is divided among ports and databases. A socket is a file too: without this division, callers
+//! of one port could use up the files of all others, and calls of models would fail for lack of a socket.
 
 use std::sync::OnceLock;
 
@@ -8,39 +8,39 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::Role;
 use crate::settings::Settings;
 
-/// No more is asked for than this: some systems have no limit, and a table for all that is allowed.
+/// The limit is raised to this at most. Some systems have no limit, but allocate a table for all files that are allowed.
 const ENOUGH: u64 = 1 << 20;
-/// Fewer files are too few for any role.
+/// Smallest number of files for any role.
 const LEAST: u64 = 256;
-/// Files of the process itself: threads, pipes, the sockets of the log's clients.
+/// Files of the process itself: threads, pipes and sockets of the log's clients.
 const OWN: u64 = 128;
-/// Ports beside the router's own: API, admin, metrics.
+/// Ports other than the router's data port: API, admin, metrics.
 const PORTS: u64 = 3;
 
 /// This process may open too few files.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this process may open {allowed} files and needs at least {LEAST}: raise the limit of whatever starts it \
+    "this process may open {allowed} files and needs at least {LEAST}: raise the limit of open files \
      (`ulimit -n`, `LimitNOFILE=` of systemd, `--ulimit nofile=` of Docker)"
 )]
 pub(crate) struct TooFewFiles {
     allowed: u64,
 }
 
-/// How the files are shared out.
+/// The division of the open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
-    /// Of each database.
+    /// Open files of each database.
     pub(crate) database: i32,
-    /// Places of each port beside the router's own.
+    /// Connections of each port other than the router's data port.
     pub(crate) port: usize,
-    /// Connections of the router's callers.
+    /// Connections from the router's callers.
     callers: u64,
-    /// Calls of models at a time.
+    /// Concurrent calls of models.
     calls: u64,
 }
 
-/// How the files of this process are shared out. The first call raises their number as far as the process may by itself.
+/// The division of this process's open files. The first call raises the soft limit as far as allowed.
 pub(crate) fn share() -> Result<Share, TooFewFiles> {
     static SHARE: OnceLock<Result<Share, TooFewFiles>> = OnceLock::new();
     SHARE.get_or_init(|| Share::of(raise())).clone()
@@ -59,7 +59,7 @@ fn raise() -> u64 {
 }
 
 impl Share {
-    /// Shares out `allowed` files.
+    /// Divides `allowed` files.
     pub(crate) fn of(allowed: u64) -> Result<Self, TooFewFiles> {
         if allowed < LEAST {
             return Err(TooFewFiles { allowed });
@@ -71,7 +71,7 @@ impl Share {
         Ok(Self { database: database as i32, port: port as usize, callers: left / 3 * 2, calls: left / 3 })
     }
 
-    /// Lowers the router's limits to what fits. Returns a sentence about it when they did not.
+    /// Lowers the router's limits so that they fit. Returns a sentence if they were lowered.
     pub(crate) fn fit(&self, settings: &mut Settings, roles: &[Role]) -> Option<String> {
         let limits = &mut settings.router.limits;
         let (callers, calls) = (limits.connections, limits.in_flight);
@@ -81,7 +81,7 @@ impl Share {
         (lowered && roles.contains(&Role::Router)).then(|| {
             format!(
                 "this process may open too few files for its limits: router.limits.connections is {} instead of {callers}, \
-                 router.limits.in_flight {} instead of {calls}; raise the limit of whatever starts it (`ulimit -n`, \
+                 router.limits.in_flight is {} instead of {calls}; raise the limit of open files (`ulimit -n`, \
                  `LimitNOFILE=` of systemd, `--ulimit nofile=` of Docker), or lower the settings",
                 limits.connections, limits.in_flight
             )
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shared_out_is_never_more_than_there_is() {
+    fn shares_never_exceed_the_limit() {
         for allowed in [256, 300, 512, 1024, 4096, 20_000, 65_536, ENOUGH] {
             let share = Share::of(allowed).unwrap();
             let sum = OWN + 2 * share.database as u64 + PORTS * share.port as u64 + share.callers + share.calls;
@@ -106,10 +106,10 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_are_lowered_to_what_fits_and_that_is_said() {
+    fn limits_are_lowered_to_fit_with_a_warning() {
         let mut settings = Settings::default();
-        let said = Share::of(1024).unwrap().fit(&mut settings, Role::ALL).unwrap();
-        assert!(said.contains("router.limits.connections is 298 instead of 10000"), "{said}");
+        let warning = Share::of(1024).unwrap().fit(&mut settings, Role::ALL).unwrap();
+        assert!(warning.contains("router.limits.connections is 298 instead of 10000"), "{warning}");
         assert_eq!((settings.router.limits.connections, settings.router.limits.in_flight), (298, 149));
         let mut settings = Settings::default();
         assert_eq!(Share::of(ENOUGH).unwrap().fit(&mut settings, Role::ALL), None);

@@ -1,7 +1,7 @@
 //! Runs the services: all in one process (`serin up`) or one role per process on Kafka.
 //!
-//! Everything that is wrong with the configuration is reported at once, before the log is opened; then what is wrong with the log and
-//! the topics, before anything starts.
+//! All problems of the configuration are reported at once, before the log is opened. Then all problems of the log and the topics are
+//! reported, before any role starts.
 
 mod files;
 mod replace;
@@ -29,7 +29,7 @@ use crate::{
     telemetry,
 };
 
-/// What a process does.
+/// A role of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Splits the traffic.
@@ -81,33 +81,33 @@ pub(crate) fn open_log(settings: &Settings) -> anyhow::Result<Arc<dyn Log>> {
     }
 }
 
-/// A log to look at, also while `serin up` in another process writes it.
-pub(crate) struct Look {
+/// A log that is only read, possibly while `serin up` in another process writes it.
+pub(crate) struct ReadOnlyLog {
     pub(crate) log: Arc<dyn Log>,
-    /// Notes of a reader of the embedded log; gone when this is dropped, after the log.
+    /// Temporary files of a reader of the embedded log. Removed on drop, after the log is closed.
     _scratch: Option<tempfile::TempDir>,
 }
 
-/// Opens the log that the settings name, for looking only.
-pub(crate) fn look_at_log(settings: &Settings) -> anyhow::Result<Look> {
+/// Opens the log that the settings name, read-only.
+pub(crate) fn open_log_read_only(settings: &Settings) -> anyhow::Result<ReadOnlyLog> {
     if settings.log.kind == LogKind::Kafka {
-        return Ok(Look { log: open_log(settings)?, _scratch: None });
+        return Ok(ReadOnlyLog { log: open_log(settings)?, _scratch: None });
     }
     let path = settings.data_dir.0.join("log");
     let options = EmbeddedOptions { prefix: settings.topology.prefix.clone(), ..EmbeddedOptions::default() };
     let scratch = tempfile::tempdir().context("a temporary folder")?;
     let log = EmbeddedLog::follow(&path, scratch.path(), &options)
         .with_context(|| format!("the embedded log in {} (data_dir)", path.display()))?;
-    Ok(Look { log: Arc::new(log), _scratch: Some(scratch) })
+    Ok(ReadOnlyLog { log: Arc::new(log), _scratch: Some(scratch) })
 }
 
-/// Refuses topics on which a stage would lose records or send them to the wrong task, naming each difference. What is only to
-/// be mended is warned about. A router alone never refuses: without the log it still serves.
+/// Refuses topics on which a stage would lose records or send them to the wrong task, and lists all differences. Other differences
+/// are logged as warnings. A router alone never refuses, because it serves without the log too.
 fn check_topics(log: &dyn Log, settings: &Settings, roles: &[Role]) -> anyhow::Result<()> {
     let found = match compare(log, settings) {
         Ok(found) => found,
         Err(error) if roles == [Role::Router] => {
-            tracing::warn!(error = format!("{error:#}"), "the topics cannot be looked at");
+            tracing::warn!(error = format!("{error:#}"), "the topics could not be checked");
             return Ok(());
         }
         Err(error) => return Err(error),
@@ -115,15 +115,15 @@ fn check_topics(log: &dyn Log, settings: &Settings, roles: &[Role]) -> anyhow::R
     let refuse = roles != [Role::Router] && found.iter().any(Difference::is_fatal);
     if !refuse {
         for difference in &found {
-            tracing::warn!(%difference, "a topic is not as it should be");
+            tracing::warn!(%difference, "a topic differs from its expected configuration");
         }
         return Ok(());
     }
     let all: Vec<String> = found.iter().map(ToString::to_string).collect();
-    bail!("the topics are not as they should be:\n  - {}", all.join("\n  - "))
+    bail!("the topics differ from their expected configuration:\n  - {}", all.join("\n  - "))
 }
 
-/// How the topics differ from what they should be, a sentence each.
+/// The differences between topics and their expected configuration, one sentence each.
 pub(crate) fn differences(log: &dyn Log, settings: &Settings) -> anyhow::Result<Vec<String>> {
     Ok(compare(log, settings)?.iter().map(ToString::to_string).collect())
 }
@@ -135,20 +135,20 @@ fn compare(log: &dyn Log, settings: &Settings) -> anyhow::Result<Vec<Difference>
     Ok(serin_topology::check(&expected, &actual))
 }
 
-/// Reads the configuration and makes all checks of these roles, but for those that need a log or a port.
+/// Reads the configuration and makes all checks of these roles that need neither a log nor a port.
 fn load(roles: &[Role], args: &Serve) -> Result<Settings, SettingsError> {
     let read = settings::read(args);
     let more = problems(roles, &read.settings);
     read.with(more)
 }
 
-/// What these roles could not start with.
+/// The problems that prevent these roles from starting.
 fn problems(roles: &[Role], settings: &Settings) -> Vec<String> {
     let mut problems = Vec::new();
     let embedded = settings.log.kind == LogKind::Embedded;
     if let Some(role) = roles.first().filter(|_| embedded && roles != Role::ALL) {
         problems.push(format!(
-            "log.kind: the embedded log lives in one process: run `serin up`, or set log.kind to kafka to run {} alone",
+            "log.kind: the embedded log works within one process only: run `serin up`, or set log.kind to kafka to run {} alone",
             role.name()
         ));
     }
@@ -175,18 +175,21 @@ fn problems(roles: &[Role], settings: &Settings) -> Vec<String> {
     problems
 }
 
-/// Tells which names of the configuration come from variables: they are read in lower case, so they may be others than was meant.
-fn tell_names() {
-    let mut told = BTreeSet::new();
+/// Logs user-chosen names that come from environment variables, which are read in lower case and may differ from the intended names.
+fn log_names() {
+    let mut logged = BTreeSet::new();
     for name in settings::names(settings::variables()).iter().filter(|name| name.is_changed()) {
-        if told.insert(name.read()) {
-            tracing::info!(variable = name.variable, name = name.read(), "names in variables are read in lower case");
+        if logged.insert(name.read()) {
+            tracing::info!(
+                variable = name.variable,
+                name = name.read(),
+                "names in environment variables are read in lower case"
+            );
         }
     }
 }
 
-/// Runs `roles` until the process is asked to stop.
-/// With `replace` a router takes over from the one that runs.
+/// Runs `roles` until the process is asked to stop. With `replace`, a router takes over from the running one.
 pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::Result<ExitCode> {
     let mut settings = load(roles, args)?;
     if args.dump_config {
@@ -195,9 +198,9 @@ pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::
     }
     telemetry::start_logs(&settings.telemetry)?;
     let name = if roles == Role::ALL { "up" } else { roles.first().map_or("none", |role| role.name()) };
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), role = name, log = ?settings.log.kind, "serin starts");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), role = name, log = ?settings.log.kind, "starting serin");
 
-    tell_names();
+    log_names();
     let share = files::share()?;
     serin_listener::set_places(share.port);
     if let Some(lowered) = share.fit(&mut settings, roles) {
@@ -210,9 +213,7 @@ pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::
     let telemetry::Served { address: telemetry, socket, task: metrics_port } =
         telemetry::serve(&settings.telemetry, &mut inherited.sockets, metrics, running.readiness()).await?;
     if let Some(left) = inherited.sockets.left().first() {
-        bail!(
-            "the socket of {left} was handed over, and no setting names that address; set for example router.listen={left}"
-        );
+        bail!("the inherited socket {left} matches no configured address; set for example router.listen={left}");
     }
     for (what, address) in running.addresses() {
         tracing::info!(%address, "{what}");
@@ -228,7 +229,7 @@ pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::
     let failed = tokio::select! {
         () = asked_to_stop() => None,
         () = replaced(offer) => {
-            tracing::info!("another process has taken over; this one ends when its last call has ended");
+            tracing::info!("another process has taken over; this one exits after its last call");
             metrics_port.abort();
             running.leave().await;
             return Ok(ExitCode::SUCCESS);
@@ -237,11 +238,13 @@ pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::
         failure = running.failed() => Some(failure),
     };
     if let Some(failure) = failed.as_ref().filter(|_| running.serves_traffic()) {
-        // Model traffic matters more than an exit status: `/readyz` is red, leases run out, and the router sends all to stable.
-        tracing::error!("{failure}; the router goes on, nothing is judged until this process is started again");
+        // Model traffic matters more than an exit status: `/readyz` fails, leases expire, and the router sends every call to stable.
+        tracing::error!(
+            "{failure}; the router keeps serving, but no rollout is judged until this process is restarted"
+        );
         asked_to_stop().await;
     }
-    tracing::info!("serin stops");
+    tracing::info!("stopping serin");
     running.stop().await;
     match failed {
         None => Ok(ExitCode::SUCCESS),
@@ -249,7 +252,7 @@ pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::
     }
 }
 
-/// What to do with a pipeline that has just started, for whoever looks at its log.
+/// The next steps for the operator after the pipeline has started.
 fn next_steps(running: &Running) -> String {
     let at = |wanted: &str| {
         let mut found = running.addresses().into_iter().filter(|(what, _)| *what == wanted);
@@ -258,8 +261,8 @@ fn next_steps(running: &Running) -> String {
     format!(
         "\nNext, in another terminal:\n\
          \x20 serin apply -f rollout.yaml            starts a rollout (docs/rollout-spec.md); serin get MODEL --watch shows it\n\
-         \x20 serin model-server, serin load MODEL   a model server and calls, for trying (README.md)\n\
-         Callers send to http://{} instead of the model server; this command line asks http://{}.\n",
+         \x20 serin model-server, serin load MODEL   a sample model server and calls (README.md)\n\
+         Send calls to http://{} instead of the model server. The CLI uses the API at http://{}.\n",
         at("router: model traffic"),
         at("controller: API")
     )
@@ -273,12 +276,12 @@ async fn replaced(offer: Option<Offer>) {
     }
 }
 
-/// Reads the configuration again on every SIGHUP. What it cannot take over is told, and nothing changes.
+/// Reloads the configuration on every SIGHUP. If that fails, the error is logged and nothing changes.
 async fn reloading(running: &Running, roles: &[Role], args: &Serve) {
     let mut asked = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
         Ok(signal) => signal,
         Err(error) => {
-            tracing::warn!(%error, "SIGHUP cannot be listened for: the configuration is read at the start only");
+            tracing::warn!(%error, "cannot listen for SIGHUP: the configuration is only read at start");
             return std::future::pending().await;
         }
     };
@@ -288,19 +291,19 @@ async fn reloading(running: &Running, roles: &[Role], args: &Serve) {
             running.reload(&settings)
         });
         match read {
-            Ok(()) => tracing::info!("the configuration was read again"),
-            Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
+            Ok(()) => tracing::info!("the configuration was reloaded"),
+            Err(error) => tracing::error!("the configuration was not reloaded: {error:#}"),
         }
     }
     std::future::pending::<()>().await;
 }
 
-/// Ctrl-C or SIGTERM.
+/// Returns on Ctrl-C or SIGTERM.
 pub(crate) async fn asked_to_stop() {
     let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(signal) => signal,
         Err(error) => {
-            tracing::warn!(%error, "SIGTERM cannot be listened for");
+            tracing::warn!(%error, "cannot listen for SIGTERM");
             let _ = tokio::signal::ctrl_c().await;
             return;
         }

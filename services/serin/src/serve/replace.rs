@@ -1,8 +1,8 @@
-//! How one process of a router takes over from another without a call that fails: `serin router --replace`.
+//! `serin router --replace`: a new process of a router takes over from the running one without failed calls.
 //!
-//! The new process asks the running one, over a socket in the router's folder, for its listening sockets. Both take callers then.
-//! When the new one is ready it says so; the other takes no more callers, finishes what it has, writes its last events and ends.
-//! The two write under different names: for the folds they are two routers, so no event of the old one is out of its time.
+//! The new process asks the running one, over a socket in the router's folder, for its listening sockets. Both then accept connections.
+//! When the new process is ready, it notifies the other one, which accepts no more connections, finishes its calls, writes its last
+//! events and exits. The two write under different names: for the folds they are two routers, so no event of the old one is late.
 
 use std::{
     io::ErrorKind,
@@ -23,17 +23,17 @@ use crate::{settings::Settings, telemetry::Readiness};
 
 /// Longest time until the new process is ready.
 const READY_WITHIN: Duration = Duration::from_mins(2);
-/// Pause between two looks.
+/// Pause between two checks.
 const LOOK: Duration = Duration::from_millis(20);
-/// What stands between a router's name and its turn. It is in no default name.
+/// Separator between a router's name and its turn. Default names do not contain it.
 const TURN: char = '~';
-/// Names that a router's processes take in turn: that many would have to run at once for two to have the same.
+/// Number of names that a router's processes use in turn. Two processes have the same name only if more than this many run at once.
 const TURNS: u32 = 8;
 
-/// What a process has from another one, or from systemd.
+/// Sockets and name that a process inherits from another one, or from systemd.
 pub(super) struct Inherited {
     pub(super) sockets: Sockets,
-    /// The name that the router writes under, if not its own.
+    /// The name that the router writes under, if it differs from the configured one.
     pub(super) writer: Option<String>,
     from: Option<TakenOver>,
 }
@@ -54,25 +54,25 @@ impl Inherited {
             return Ok(alone);
         };
         let writer = next_turn(&settings.router.name, &from.writer);
-        tracing::info!(instead_of = %from.writer, name = %writer, "takes over from the running router");
+        tracing::info!(instead_of = %from.writer, name = %writer, "taking over from the running router");
         Ok(Self { sockets: std::mem::take(&mut from.sockets), writer: Some(writer), from: Some(from) })
     }
 
-    /// Waits until this process is ready, and tells the other one.
+    /// Waits until this process is ready, then notifies the other one.
     pub(super) async fn replace(self, readiness: Vec<(&'static str, Readiness)>) -> anyhow::Result<()> {
         let Some(from) = self.from else { return Ok(()) };
-        let begun = Instant::now();
+        let started = Instant::now();
         while let Some(why) = readiness.iter().find_map(|(_, ready)| ready().err()) {
-            if begun.elapsed() > READY_WITHIN {
-                bail!("not ready after {} s, so the other process goes on: {why}", READY_WITHIN.as_secs());
+            if started.elapsed() > READY_WITHIN {
+                bail!("not ready after {} s, so the other process keeps running: {why}", READY_WITHIN.as_secs());
             }
             tokio::time::sleep(LOOK).await;
         }
-        from.ready().context("telling the other process that this one is ready")
+        from.ready().context("notifying the other process that this one is ready")
     }
 }
 
-/// Names the way out when a router's port is taken by another one.
+/// Suggests --replace if another process uses a router's port.
 pub(super) fn advise(roles: &[Role], error: anyhow::Error) -> anyhow::Error {
     let taken =
         matches!(error.downcast_ref(), Some(StartError::Bind { cause, .. }) if cause.kind() == ErrorKind::AddrInUse);
@@ -90,7 +90,7 @@ pub(super) fn offer(running: &mut Running, telemetry: OwnedFd, settings: &Settin
     let path = path(settings);
     Offer::at(&path, sockets, &writer)
         .inspect_err(|error| {
-            tracing::warn!(path = %path.display(), %error, "this router cannot be replaced while it serves");
+            tracing::warn!(path = %path.display(), %error, "this router cannot be replaced without downtime");
         })
         .ok()
 }
@@ -99,9 +99,9 @@ fn path(settings: &Settings) -> PathBuf {
     router_config(settings).data_dir.join("replace.sock")
 }
 
-/// The name for the process after the one that writes under `before`. `name`: the configured one; empty: the router has chosen one.
+/// The name for the process after the one that writes under `before`. `name`: the configured name; empty: the router chooses one.
 fn next_turn(name: &str, before: &str) -> String {
-    // A router without a name in its configuration goes on under the one that it was given.
+    // A router without a configured name keeps the name of its predecessor.
     let name = if name.is_empty() { before.split(TURN).next().unwrap_or(before) } else { name };
     let turn = before.strip_prefix(name).and_then(|turn| turn.strip_prefix(TURN)).and_then(|turn| turn.parse().ok());
     match (turn.unwrap_or(0u32) + 1) % TURNS {
@@ -124,10 +124,10 @@ mod tests {
         assert_eq!(names[TURNS as usize], "eu-1");
         let different: std::collections::BTreeSet<_> = names.iter().collect();
         assert_eq!(different.len(), TURNS as usize);
-        // One without a name in its configuration keeps the one that it was given.
+        // A router without a configured name keeps the name of its predecessor.
         assert_eq!(next_turn("", "pod-7-beef"), "pod-7-beef~1");
         assert_eq!(next_turn("", "pod-7-beef~7"), "pod-7-beef");
-        // A router that was given another name takes the first.
+        // A router that was renamed starts with the new name's first turn.
         assert_eq!(next_turn("eu-2", "eu-1~3"), "eu-2~1");
     }
 }

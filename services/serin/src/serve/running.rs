@@ -1,4 +1,4 @@
-//! The roles of this process while they run.
+//! The running roles of this process.
 
 use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -18,12 +18,12 @@ use crate::{
     telemetry::Readiness,
 };
 
-/// How long a role may take to end cleanly: answer what is in flight, commit what is folded.
+/// Timeout for a role to stop cleanly: to finish calls in flight and commit folded records.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// How often the stages are looked at for a failure that needs a person.
+/// How often the stages are checked for a failure that needs an operator.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// A function that tells how a stage is doing.
+/// A function that returns the health of a stage.
 type Watch = Box<dyn Fn() -> StageHealth + Send + Sync>;
 
 /// The running roles of this process.
@@ -35,8 +35,8 @@ pub(crate) struct Running {
     readiness: Vec<(&'static str, Readiness)>,
 }
 
-/// Starts `roles` on the log that the settings name, and on those of the `sockets` that have their addresses.
-/// `writer`: the name that the router writes under, if not its own.
+/// Starts `roles` on the log that the settings name, and on the inherited `sockets` with their addresses.
+/// `writer`: the name that the router writes under, if it differs from the configured one.
 pub(crate) async fn start(
     roles: &[Role],
     settings: &Settings,
@@ -49,7 +49,7 @@ pub(crate) async fn start(
     }
     super::check_topics(log.as_ref(), settings, roles)?;
     let stores: Arc<dyn Stores> = if roles == [Role::Router] {
-        // A router has no state of stages; the process that replaces it must not find its folder locked.
+        // A router has no state of stages, and the process that replaces it must not find the folder locked.
         Arc::new(MemoryStores::default())
     } else {
         let limits = RocksLimits { max_open_files: super::files::share()?.database, ..RocksLimits::default() };
@@ -118,17 +118,17 @@ impl Running {
         Ok(())
     }
 
-    /// What `/readyz` asks.
+    /// The checks of `/readyz`.
     pub(crate) fn readiness(&self) -> Vec<(&'static str, Readiness)> {
         self.readiness.clone()
     }
 
-    /// The router's sockets and the name that it writes under, for whoever replaces it.
+    /// The router's sockets and the name that it writes under, for the process that replaces it.
     pub(crate) fn take_sockets(&mut self) -> Option<(Vec<OwnedFd>, String)> {
         self.router.as_mut().map(|router| (router.take_sockets(), router.writer().to_owned()))
     }
 
-    /// Leaves the router's callers to the process that has taken its sockets over, and ends when the last call has ended.
+    /// Leaves new calls to the process that has taken over the router's sockets, and returns after the last call.
     pub(crate) async fn leave(mut self) {
         if let Some(router) = self.router.take() {
             router.leave().await;
@@ -136,7 +136,7 @@ impl Running {
         self.stop().await;
     }
 
-    /// Where the roles listen, for the log.
+    /// The addresses of the roles, for the log.
     pub(crate) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
         let router = self
             .router
@@ -146,7 +146,7 @@ impl Running {
         router.chain(api).collect()
     }
 
-    /// Takes over what of new settings can change while the roles run: the writers, and the router's models, limits, timeouts and ejection.
+    /// Applies the settings that can change at run time: the writers, and the router's models, limits, timeouts and ejection.
     pub(crate) fn reload(&self, settings: &Settings) -> anyhow::Result<()> {
         if let Some(router) = &self.router {
             router.reload(router_config(settings))?;
@@ -159,7 +159,7 @@ impl Running {
         self.router.is_some()
     }
 
-    /// Returns when a task has failed for good: a person must look.
+    /// Returns when a task has failed permanently and needs an operator.
     pub(crate) async fn failed(&self) -> String {
         loop {
             for (watch, stage) in self.watches.iter().zip(&self.stages) {
@@ -171,7 +171,7 @@ impl Running {
         }
     }
 
-    /// Stops everything: first the router, so that its last events are folded; the controller last.
+    /// Stops all roles: the router first, so that its last events are folded, and the controller last.
     pub(crate) async fn stop(self) {
         if let Some(router) = self.router {
             router.shutdown(STOP_WITHIN).await;
@@ -183,7 +183,7 @@ impl Running {
             }
             for stage in stages.drain(..).rev() {
                 if let Err(error) = stage.stop(STOP_WITHIN) {
-                    tracing::warn!(%error, "a stage did not stop in time; its work is done again after the next start");
+                    tracing::warn!(%error, "a stage did not stop in time; it repeats its uncommitted work after the next start");
                 }
             }
         });
@@ -196,7 +196,7 @@ impl Running {
     }
 }
 
-/// The router's configuration, with its folder beside the others unless it names one.
+/// The router's configuration. Its folder is in `data_dir`, unless it sets another one.
 pub(super) fn router_config(settings: &Settings) -> serin_router::Config {
     let mut config = settings.router.clone();
     config.writers.clone_from(&settings.writers);

@@ -1,13 +1,13 @@
-//! Names in environment variables: the configuration reads variables in lower case, and the names of models, versions and people are
-//! part of them. What cannot be meant is refused, with the variable and the way out.
+//! Names of models, versions, writers and people in environment variables. The configuration reads variables in lower case, so
+//! a name with upper-case letters is refused, with the variable and the fix.
 
 use std::collections::BTreeMap;
 
 use config::{Value, ValueKind};
 
-/// What every variable begins with.
+/// The prefix of every variable.
 pub(super) const PREFIX: &str = "serin__";
-/// Where a name is that people choose; `*` stands for one.
+/// Where settings contain a user-chosen name, written as `*`.
 const NAMES: [&[&str]; 5] = [
     &["router", "models", "*"],
     &["router", "models", "*", "versions", "*"],
@@ -16,14 +16,14 @@ const NAMES: [&[&str]; 5] = [
     &["writers", "*"],
 ];
 
-/// A name that somebody chose, in a variable.
+/// A user-chosen name in a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
     /// The variable.
     pub(crate) variable: String,
     /// The setting up to the name: `router.models.mymodel`.
     setting: String,
-    /// The name as it is written there.
+    /// The name as it is written in the variable.
     written: String,
 }
 
@@ -33,7 +33,7 @@ impl Named {
         self.written.to_lowercase()
     }
 
-    /// Whether it is read in another case.
+    /// Whether it is read in a different case than it is written.
     pub(crate) fn is_changed(&self) -> bool {
         self.read() != self.written
     }
@@ -44,7 +44,7 @@ pub(crate) fn names(variables: impl Iterator<Item = String>) -> Vec<Named> {
     let of = |variable: String| {
         let lower = variable.to_lowercase();
         let parts: Vec<String> = lower.strip_prefix(PREFIX)?.split("__").map(str::to_owned).collect();
-        // Lower case may have another length.
+        // Lower case may change the length of a text.
         let written: Vec<&str> = variable.split("__").skip(1).collect();
         let fits = |pattern: &&&[&str]| {
             parts.len() >= pattern.len()
@@ -59,7 +59,7 @@ pub(crate) fn names(variables: impl Iterator<Item = String>) -> Vec<Named> {
     variables.filter_map(of).flatten().collect()
 }
 
-/// What of the variables cannot be meant. `others`: what the file and `--set` say.
+/// The problems of these variables. `others`: the settings of the file and of `--set`.
 pub(crate) fn problems(variables: impl Iterator<Item = String>, others: &BTreeMap<String, Value>) -> Vec<String> {
     let mut variables: Vec<String> = variables.filter(|variable| variable.to_lowercase().starts_with(PREFIX)).collect();
     variables.sort_unstable();
@@ -77,7 +77,7 @@ pub(crate) fn problems(variables: impl Iterator<Item = String>, others: &BTreeMa
     named.dedup_by(|one, two| one.setting == two.setting && one.written == two.written);
     for name in named {
         let (read, setting) = (name.read(), &name.setting);
-        let way_out = |meant: &str| {
+        let fix = |meant: &str| {
             let place = setting.strip_suffix(read.as_str()).unwrap_or(setting);
             format!("write it in the configuration file, or as --set {place}{meant}...")
         };
@@ -87,21 +87,21 @@ pub(crate) fn problems(variables: impl Iterator<Item = String>, others: &BTreeMa
                 "{}: variables are read in lower case, so this names {read:?}, not {:?}; {}",
                 name.variable,
                 name.written,
-                way_out(&name.written)
+                fix(&name.written)
             ));
-        } else if let Some(other) = beside(others, setting, &read) {
+        } else if let Some(other) = similar_name(others, setting, &read) {
             problems.push(format!(
-                "{}: variables are read in lower case, so this names {read:?}, beside {other:?}; {}",
+                "{}: variables are read in lower case, so this names {read:?}, but there is also {other:?}; {}",
                 name.variable,
-                way_out(&other)
+                fix(&other)
             ));
         }
     }
     problems
 }
 
-/// A name at the same place that differs by its case only.
-fn beside(others: &BTreeMap<String, Value>, setting: &str, read: &str) -> Option<String> {
+/// A name in the same section that differs only in case.
+fn similar_name(others: &BTreeMap<String, Value>, setting: &str, read: &str) -> Option<String> {
     let mut parts = setting.split('.');
     let mut value = others.get(parts.next()?)?;
     let path: Vec<&str> = parts.collect();
@@ -118,14 +118,14 @@ fn beside(others: &BTreeMap<String, Value>, setting: &str, read: &str) -> Option
 mod tests {
     use super::*;
 
-    fn told(variables: &[&str], others: &str) -> Vec<String> {
+    fn found(variables: &[&str], others: &str) -> Vec<String> {
         let file = config::File::from_str(others, config::FileFormat::Yaml);
         let others = config::Config::builder().add_source(file).build().unwrap().try_deserialize().unwrap();
         problems(variables.iter().map(ToString::to_string), &others)
     }
 
     #[test]
-    fn a_name_in_lower_case_can_be_meant() {
+    fn a_name_in_lower_case_is_accepted() {
         let variables = [
             "SERIN__ROUTER__MODELS__FRAUD__STABLE",
             "SERIN__ROUTER__MODELS__FRAUD__VERSIONS__V1",
@@ -135,7 +135,7 @@ mod tests {
             "SERIN_TOKEN",
             "Path",
         ];
-        assert_eq!(told(&variables, "router: {models: {fraud: {stable: v1}}}"), Vec::<String>::new());
+        assert_eq!(found(&variables, "router: {models: {fraud: {stable: v1}}}"), Vec::<String>::new());
         let names = names(variables.iter().map(ToString::to_string));
         let read: Vec<(String, bool)> = names.iter().map(|name| (name.read(), name.is_changed())).collect();
         let expected = [("fraud", true), ("fraud", true), ("v1", true), ("fraud", false), ("apps", true)];
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_named_with_the_way_out() {
+    fn a_name_that_differs_only_in_case_is_refused_with_the_fix() {
         for (variable, others, words) in [
             (
                 "SERIN__ROUTER__MODELS__MyModel__STABLE",
@@ -154,19 +154,23 @@ mod tests {
             (
                 "SERIN__ROUTER__MODELS__MYMODEL__STABLE",
                 "router: {models: {MyModel: {stable: v1}}}",
-                "so this names \"mymodel\", beside \"MyModel\"; write it in the configuration file, or as --set \
+                "so this names \"mymodel\", but there is also \"MyModel\"; write it in the configuration file, or as --set \
                  router.models.MyModel...",
             ),
-            ("SERIN__ROUTER__MODELS__M__VERSIONS__V1", "router: {models: {m: {versions: {V1: a}}}}", "beside \"V1\""),
+            (
+                "SERIN__ROUTER__MODELS__M__VERSIONS__V1",
+                "router: {models: {m: {versions: {V1: a}}}}",
+                "but there is also \"V1\"",
+            ),
             ("SERIN__CONTROLLER__POLICIES__Fraud__STABLE", "{}", "--set controller.policies.Fraud..."),
             ("SERIN__CONTROLLER__TOKENS__Ann__ROLE", "{}", "--set controller.tokens.Ann..."),
             ("SERIN__WRITERS__Apps__TOKEN", "{}", "--set writers.Apps..."),
         ] {
-            let told = told(&[variable], others);
-            assert_eq!(told.len(), 1, "{told:?}");
-            assert!(told[0].starts_with(variable) && told[0].contains(words), "{told:?}");
+            let problems = found(&[variable], others);
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].starts_with(variable) && problems[0].contains(words), "{problems:?}");
         }
-        let twice = told(&["SERIN__ROUTER__MODELS__M__STABLE", "SERIN__ROUTER__MODELS__m__STABLE"], "{}");
+        let twice = found(&["SERIN__ROUTER__MODELS__M__STABLE", "SERIN__ROUTER__MODELS__m__STABLE"], "{}");
         assert_eq!(
             twice,
             [

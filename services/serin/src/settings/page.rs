@@ -1,16 +1,16 @@
-//! docs/settings.md: every setting with its default and its meaning, from the types.
+//! Generates docs/settings.md, a table of all settings with default and meaning, from the types.
 
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json};
 
 const HEAD: &str = "# Settings\n\n\
-    One document holds the settings of every service. Each setting has its default, so a process starts without a file. A setting \
-    comes\nfrom the file that `--config` names, then from environment variables, then from `--set`; the later one wins:\n\n\
+    One document contains the settings of every service. Every setting has a default, so a process starts without a file. Settings \
+    are\nread from the file of `--config`, then from environment variables, then from `--set`; later sources take precedence:\n\n\
     | in the file | in the environment | on the command line |\n|---|---|---|\n\
     | `router: {listen: \"0.0.0.0:8000\"}` | `SERIN__ROUTER__LISTEN=0.0.0.0:8000` | `--set router.listen=0.0.0.0:8000` |\n\n\
     Spans of time are written `500ms`, `10s`, `5m` or `6h`; sizes are bytes. `<name>` is a name that you choose. All problems of a \
-    configuration\nare listed before anything starts, with exit status 64. `serin up --dump-config` prints the settings in force, \
+    configuration\nare listed before anything starts, with exit status 64. `serin up --dump-config` prints the effective settings, \
     `serin schema --config` the\nJSON Schema of the file, for editors.\n";
 
 /// The page.
@@ -32,7 +32,7 @@ fn properties(schema: &Json) -> impl Iterator<Item = (&String, &Json)> {
     schema["properties"].as_object().into_iter().flat_map(Map::iter)
 }
 
-/// Adds the rows of all settings within `schema`. `default`: the value of the whole, where it has one.
+/// Adds the rows of all settings within `schema`. `default`: the default of `schema` as a whole, if it has one.
 fn rows_of(root: &Json, schema: &Json, path: &str, default: &Json, rows: &mut Vec<[String; 3]>) {
     let forms: Vec<&Json> = forms(root, schema);
     let mut has_parts = false;
@@ -50,7 +50,7 @@ fn rows_of(root: &Json, schema: &Json, path: &str, default: &Json, rows: &mut Ve
         if forms.len() == 1 && named.is_object() && !named.as_object().is_some_and(Map::is_empty) {
             let first = rows.len();
             rows_of(root, named, &format!("{path}.<name>"), &Json::Null, rows);
-            // What has no words of its own is what the whole is about.
+            // A row without its own description gets that of the section.
             for [_, _, meaning] in rows[first..].iter_mut().filter(|[_, _, meaning]| meaning.is_empty()) {
                 *meaning = described(root, schema);
             }
@@ -91,7 +91,7 @@ fn is_map(root: &Json, schema: &Json) -> bool {
     forms(root, schema).iter().any(|form| form["properties"].is_object())
 }
 
-/// The words of an enum.
+/// The values of an enum.
 fn words(schema: &Json) -> Vec<String> {
     let of = |choice: &Json| -> Vec<String> {
         let inner = choice["properties"].as_object().and_then(|properties| properties.keys().next());
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_has_a_meaning_and_a_type_of_its_own() {
+    fn every_setting_has_a_meaning() {
         let page = page(&json_schema());
         let rows: Vec<&str> =
             page.lines().filter(|line| line.starts_with("| `") && !line.contains("SERIN__")).collect();

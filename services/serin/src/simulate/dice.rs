@@ -1,16 +1,16 @@
-//! Random draws: seeded, the same on every run.
+//! Seeded random numbers, the same on every run.
 
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-/// Variance from which a count is drawn from the normal law, rounded: its skewness is then below 1/50.
+/// Above this variance, a count is drawn from the rounded normal distribution: its skewness is then below 1/50.
 const NORMAL_FROM: f64 = 2500.0;
 
-/// A source of draws.
+/// A source of random numbers.
 pub(crate) struct Dice(ChaCha8Rng);
 
 impl Dice {
-    /// The draws of one run of many.
+    /// The random numbers of one run.
     pub(crate) fn of(seed: u64, run: u32) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(u64::from(run));
@@ -22,7 +22,7 @@ impl Dice {
         self.0.next_u64()
     }
 
-    /// In (0, 1].
+    /// A uniform number in (0, 1].
     fn unit(&mut self) -> f64 {
         1.0 - self.0.random::<f64>()
     }
@@ -44,7 +44,7 @@ impl Dice {
         count
     }
 
-    /// How often something of probability `p` happens in `n` trials.
+    /// A binomial count: successes of probability `p` in `n` trials.
     pub(crate) fn binomial(&mut self, n: u64, p: f64) -> u64 {
         if p > 0.5 {
             return n - self.binomial(n, 1.0 - p);
@@ -57,7 +57,7 @@ impl Dice {
         if variance > NORMAL_FROM {
             return ((mean + variance.sqrt() * self.normal()).round().max(0.0) as u64).min(n);
         }
-        // From event to event: the gaps are geometric.
+        // The gaps between successes are geometric.
         let ln_miss = (-p).ln_1p();
         let (mut count, mut at) = (0, 0.0);
         loop {
@@ -69,7 +69,7 @@ impl Dice {
         }
     }
 
-    /// `n` trials among cases of these shares, which add up to 1.
+    /// A multinomial count: `n` trials among cases of these shares, which add up to 1.
     pub(crate) fn split(&mut self, n: u64, shares: impl Iterator<Item = f64>) -> Vec<u64> {
         let (mut left, mut rest) = (n, 1.0);
         shares
@@ -83,7 +83,7 @@ impl Dice {
             .collect()
     }
 
-    /// A case of a table.
+    /// A random case of a table.
     pub(crate) fn case(&mut self, table: &Table) -> usize {
         let bits = self.bits();
         // The upper half chooses the column, the lower half between its two cases.
@@ -97,7 +97,7 @@ impl Dice {
 /// Cases with probabilities, drawn in constant time (the alias method: Walker 1977, Vose 1991).
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
-    /// Per column: the chance of its own case, and the other case.
+    /// For each column, the probability of its own case, and the other case.
     columns: Vec<(f64, u32)>,
 }
 

@@ -1,9 +1,9 @@
-//! Many rollouts in process, with drawn traffic and a virtual clock: how often and when they promote, roll back or hold.
+//! Simulates many rollouts in process, with random traffic and a virtual clock: how often and when they promote, roll back or hold.
 //!
-//! Real: the analyzer's fold, the planner and the controller's fold around it, the spec with all its rules. Drawn: the summaries
-//! that aggregators would have written, one binomial or one table of values per metric, arm and window. Ten thousand requests a
-//! minute for an hour are 600,000 events; two thousand such rollouts are not affordable event by event, and their counts have
-//! the same law.
+//! Real: the analyzer's fold, the planner, the controller's fold, and the spec with all its rules. Random: the summaries that
+//! aggregators would have written, drawn from one binomial or one table of values per metric, arm and window. Ten thousand
+//! requests per minute for an hour are 600,000 events. Two thousand such rollouts are too expensive event by event, and the
+//! drawn counts have the same distribution.
 
 mod dice;
 mod law;

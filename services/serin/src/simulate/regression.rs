@@ -1,43 +1,43 @@
-//! How a regression is written: `error_rate 1%->2%`, `latency_p99 x1.5 tail 3%`, `error_rate 1%->3% at 30m in origin=LGA`.
+//! The syntax of a regression: `error_rate 1%->2%`, `latency_p99 x1.5 tail 3%`, `error_rate 1%->3% at 30m in origin=LGA`.
 //!
 //! ```text
 //! METRIC FROM->TO | METRIC TO | METRIC xFACTOR   then any of   at SPAN   in DIMENSION=VALUE   tail SHARE
 //! ```
 //!
-//! A `=` after the metric is a space: `failed=2%` is how `--base` and the output of `serin plan` read.
+//! A `=` after the metric is read as a space: `--base` and the output of `serin plan` write `failed=2%`.
 
 use std::fmt;
 
 use serin_spec::units::Duration;
 
-/// One change of the canary's behaviour. Stable stays as it is.
+/// One change of the canary's behavior. Stable does not change.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Regression {
     /// Name of the metric that changes.
     pub(crate) metric: String,
-    /// From what to what.
+    /// The old and the new value.
     pub(crate) change: Change,
-    /// When it begins, counted from the canary's first request.
+    /// When it starts, from the canary's first request.
     pub(crate) at: Duration,
-    /// The segment it is confined to: dimension and value.
+    /// The only segment with the regression: dimension and value.
     pub(crate) segment: Option<(String, String)>,
-    /// For a quantile: only this share of the answers becomes slower, by so much that the quantile changes as told.
+    /// For a quantile: only this share of the answers becomes slower, so that the quantile has the given value.
     pub(crate) tail: Option<f64>,
 }
 
-/// From what to what.
+/// The change of a metric's value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Change {
     /// Stable's value, and the canary's.
     FromTo(f64, f64),
-    /// The canary's value; stable keeps its own.
+    /// The canary's value. Stable's does not change.
     To(f64),
     /// The canary's value as a multiple of stable's.
     Factor(f64),
 }
 
 impl Change {
-    /// Stable's value, if it is said.
+    /// Stable's value, if it is given.
     pub(crate) fn from(self) -> Option<f64> {
         match self {
             Self::FromTo(from, _) => Some(from),
@@ -45,7 +45,7 @@ impl Change {
         }
     }
 
-    /// The canary's value where stable's is `base`.
+    /// The canary's value if stable's is `base`.
     pub(crate) fn to(self, base: f64) -> f64 {
         match self {
             Self::FromTo(_, to) | Self::To(to) => to,
@@ -54,9 +54,9 @@ impl Change {
     }
 }
 
-/// A text that is no regression: which piece, what is wrong with it, what to write.
+/// An invalid regression: the part that is wrong, and what to write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("regression {text:?}: {what}\na whole one reads 'failed 1%->2%', or 'failed 1%->3% at 30m in origin=LGA'")]
+#[error("regression {text:?}: {what}\nexamples: 'failed 1%->2%', 'failed 1%->3% at 30m in origin=LGA'")]
 pub(crate) struct RegressionError {
     text: String,
     what: String,
@@ -95,9 +95,8 @@ fn parse(text: &str) -> Result<Regression, String> {
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut words = words.as_slice();
     let metric = next(&mut words).ok_or("it is empty; write for example 'failed 1%->2%'")?;
-    let first = next(&mut words).ok_or_else(|| {
-        format!("after {metric:?} comes what changes, such as 1%->2%, 2% or x1.5, and nothing is there")
-    })?;
+    let first = next(&mut words)
+        .ok_or_else(|| format!("the change after {metric:?} is missing; write for example 1%->2%, 2% or x1.5"))?;
     #[expect(clippy::single_match_else, reason = "two cases side by side")]
     let change = match first.strip_prefix('x') {
         Some(factor) => Change::Factor(self::factor(first, factor)?),
@@ -106,34 +105,32 @@ fn parse(text: &str) -> Result<Regression, String> {
             match words.first() {
                 Some(&"->") => {
                     next(&mut words);
-                    let to =
-                        next(&mut words).ok_or_else(|| format!("after \"{first} ->\" comes the canary's value"))?;
+                    let to = next(&mut words)
+                        .ok_or_else(|| format!("the canary's value after \"{first} ->\" is missing"))?;
                     Change::FromTo(value, number(to)?)
                 }
                 None | Some(&("at" | "in" | "tail")) => Change::To(value),
-                Some(word) => return Err(format!("after {first:?} comes -> and the canary's value, not {word:?}")),
+                Some(word) => return Err(format!("after {first:?}, write -> and the canary's value, not {word:?}")),
             }
         }
     };
     let mut regression =
         Regression { metric: metric.to_owned(), change, at: Duration::default(), segment: None, tail: None };
     while let Some(word) = next(&mut words) {
-        let value = next(&mut words).ok_or_else(|| format!("after {word:?} something is missing"));
+        let value = next(&mut words).ok_or_else(|| format!("the value after {word:?} is missing"));
         match word {
             "at" => regression.at = Duration::parse(value?)?,
             "in" => regression.segment = Some(segment(value?)?),
             "tail" => regression.tail = Some(tail(value?)?),
             _ => {
-                return Err(format!(
-                    "{word:?} is not known here; what may follow is `at 30m`, `in dimension=value` and `tail 3%`"
-                ));
+                return Err(format!("{word:?} is unknown here; write `at 30m`, `in dimension=value` or `tail 3%`"));
             }
         }
     }
     Ok(regression)
 }
 
-/// The text with a space for a `=` after the metric.
+/// The text with the `=` after the metric replaced by a space.
 fn with_space(text: &str) -> String {
     match text.split_once('=') {
         Some((metric, rest)) if metric.split_whitespace().count() == 1 => format!("{metric} {rest}"),
@@ -153,14 +150,14 @@ pub(crate) fn number(text: &str) -> Result<f64, String> {
     let split = units.iter().find_map(|(unit, factor)| text.strip_suffix(unit).map(|number| (number, *factor)));
     let (digits, factor) = split.unwrap_or((text, 1.0));
     let number: Option<f64> = digits.parse().ok().filter(|number: &f64| number.is_finite());
-    // `10 * 0.01` is not 0.1: dividing keeps the nearest number.
+    // `10 * 0.01` is not 0.1. A division gives the nearest number.
     let scaled = number.map(|number| if factor < 1.0 { number / 100.0 } else { number * factor });
-    scaled.ok_or_else(|| format!("{text:?} is no number; write for example 1%, 0.8 or 250ms"))
+    scaled.ok_or_else(|| format!("{text:?} is not a number; write for example 1%, 0.8 or 250ms"))
 }
 
 fn factor(word: &str, digits: &str) -> Result<f64, String> {
     let factor: Option<f64> = digits.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor >= 0.0);
-    factor.ok_or_else(|| format!("{word:?} is no factor; write for example x1.5"))
+    factor.ok_or_else(|| format!("{word:?} is not a factor; write for example x1.5"))
 }
 
 fn segment(word: &str) -> Result<(String, String), String> {
@@ -168,7 +165,7 @@ fn segment(word: &str) -> Result<(String, String), String> {
         Some((dimension, value)) if !dimension.is_empty() && !value.is_empty() => {
             Ok((dimension.to_owned(), value.to_owned()))
         }
-        _ => Err(format!("{word:?} is no segment; write dimension=value, such as origin=LGA")),
+        _ => Err(format!("{word:?} is not a segment; write dimension=value, such as origin=LGA")),
     }
 }
 
@@ -177,7 +174,7 @@ fn tail(word: &str) -> Result<f64, String> {
     if share > 0.0 && share < 1.0 {
         Ok(share)
     } else {
-        Err(format!("{word:?} is no share of the answers; write for example `tail 3%`"))
+        Err(format!("{word:?} is not a share of the answers; write for example `tail 3%`"))
     }
 }
 
@@ -214,15 +211,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_formatted_regression_can_be_parsed() {
         for text in ["a 0.1->0.2", "a x2 at 30m", "a 10->1 in d=v", "a x1.1 tail 0.03", "a 0.09 at 1h"] {
             assert_eq!(read(text).to_string(), text);
         }
     }
 
     #[test]
-    fn the_bad_piece_is_named() {
-        let told: Vec<String> = [
+    fn the_bad_part_is_named() {
+        let errors: Vec<String> = [
             "",
             "error_rate",
             "error_rate 1% 2%",
@@ -239,6 +236,6 @@ mod tests {
         .iter()
         .map(|text| text.parse::<Regression>().unwrap_err().to_string())
         .collect();
-        insta::assert_snapshot!(told.join("\n"));
+        insta::assert_snapshot!(errors.join("\n"));
     }
 }

@@ -1,4 +1,4 @@
-//! What many runs say together.
+//! The report on many runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use serin_schemas::ids::Span;
 
 use super::run::{End, Experiment, Run};
 
-/// Rows of the histogram, at most.
+/// Largest number of rows of the histogram.
 const MOST_ROWS: f64 = 14.0;
 /// Widths of its rows, in seconds.
 const WIDTHS: [f64; 17] = [
@@ -17,30 +17,30 @@ const WIDTHS: [f64; 17] = [
 /// `z_0.975`.
 const Z: f64 = 1.96;
 
-/// How many rollouts ended how, and when.
+/// How the rollouts ended, and when.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Report {
     pub(crate) runs: usize,
-    /// By end; those that never happened are left out.
+    /// One report per end. Ends that did not happen are left out.
     pub(crate) ends: Vec<EndReport>,
-    /// Seconds from the first regression's onset (without one: from the canary's first request) to a rollback on evidence.
+    /// Seconds from the start of the first regression (or from the canary's first request) to a rollback on evidence.
     pub(crate) rollback: Timed,
-    /// Rollbacks on evidence before the onset: false alarms.
+    /// Rollbacks on evidence before the start of the first regression. These are false alarms.
     pub(crate) before_onset: usize,
-    /// What tipped the rollbacks, most frequent first.
+    /// Causes of rollbacks, most frequent first.
     pub(crate) tipped: Vec<Tip>,
     /// Hypotheses that failed, most frequent first, in seconds from the canary's first request.
     pub(crate) failed: Vec<Named>,
-    /// Metrics that passed over all traffic, in seconds from the begin of the step.
+    /// Metrics that passed over all traffic, in seconds from the start of the step.
     pub(crate) passed: Vec<Passed>,
     /// Requests that the canary served.
     pub(crate) canary_requests: Spread,
-    /// Per rate that regressed or drifted by chance: events of the canary that stable would not have had.
+    /// By rate: events of the canary beyond those that stable would have had.
     pub(crate) extra_events: BTreeMap<String, Spread>,
     pub(crate) histogram: Vec<Row>,
 }
 
-/// One way of ending.
+/// The runs with one end.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct EndReport {
     pub(crate) end: &'static str,
@@ -51,11 +51,11 @@ pub(crate) struct EndReport {
     pub(crate) share_high: f64,
     /// Seconds from the canary's first request.
     pub(crate) seconds: Spread,
-    /// The sentence of one of them.
+    /// The sentence of one of these runs.
     pub(crate) example: String,
 }
 
-/// The middle and the ends of some numbers.
+/// Median, 10th and 90th percentile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) p10: f64,
@@ -63,16 +63,16 @@ pub(crate) struct Spread {
     pub(crate) p90: f64,
 }
 
-/// When something happened, over all runs: a quantile is there if it happened in that share of them.
+/// When an event happened, over all runs. A quantile is present if the event happened in at least that share of the runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Timed {
-    /// Share of the runs in which it happened.
+    /// Share of the runs in which the event happened.
     pub(crate) share: f64,
     pub(crate) median_seconds: Option<f64>,
     pub(crate) p90_seconds: Option<f64>,
 }
 
-/// What tipped rollbacks.
+/// A cause of rollbacks.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Tip {
     pub(crate) metric: String,
@@ -92,7 +92,7 @@ pub(crate) struct Named {
 /// When a metric passed in a step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Passed {
-    /// From 0.
+    /// Index of the step, from 0.
     pub(crate) step: i32,
     pub(crate) metric: String,
     #[serde(flatten)]
@@ -104,7 +104,7 @@ pub(crate) struct Passed {
 pub(crate) struct Row {
     pub(crate) from_seconds: f64,
     pub(crate) to_seconds: f64,
-    /// Runs by end.
+    /// Number of runs by end.
     pub(crate) runs: BTreeMap<&'static str, usize>,
 }
 
@@ -112,7 +112,7 @@ impl End {
     /// Every end, best first.
     pub(crate) const ALL: [Self; 5] = [Self::Promoted, Self::RolledBack, Self::Held, Self::NoData, Self::Unfinished];
 
-    /// Its name in JSON.
+    /// The name of the end in JSON.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Promoted => "promoted",
@@ -125,7 +125,7 @@ impl End {
 }
 
 impl Report {
-    /// What the runs of an experiment say. `onset`: when the first regression begins.
+    /// The report on the runs of an experiment. `onset`: when the first regression starts.
     pub(crate) fn new(experiment: &Experiment, onset: Span, runs: &[Run]) -> Self {
         let onset = onset.as_secs_f64();
         let back = |run: &&Run| run.end == End::RolledBack;
@@ -144,7 +144,7 @@ impl Report {
         }
     }
 
-    /// The report on one way of ending.
+    /// The report on one end.
     pub(crate) fn end(&self, end: End) -> Option<&EndReport> {
         self.ends.iter().find(|report| report.end == end.name())
     }
@@ -182,7 +182,7 @@ impl Timed {
     }
 }
 
-/// The value of rank `ceil(level * of)`, if there are as many.
+/// The value of rank `ceil(level * of)`, if there are that many values.
 fn quantile(sorted: &[f64], of: usize, level: f64) -> Option<f64> {
     let rank = (level * of as f64).ceil().max(1.0) as usize;
     sorted.get(rank - 1).copied()
@@ -218,7 +218,7 @@ fn failed(runs: &[Run]) -> Vec<Named> {
     all
 }
 
-/// In the order of steps, and of the spec's metrics.
+/// When metrics passed, ordered by step and by the spec's metrics.
 fn passed(experiment: &Experiment, runs: &[Run]) -> Vec<Passed> {
     let steps: BTreeSet<i32> = runs.iter().flat_map(|run| run.passed.keys().map(|(step, _)| *step)).collect();
     let metrics = || experiment.spec.metrics.iter().map(|metric| metric.name.clone());
@@ -244,7 +244,7 @@ fn histogram(runs: &[Run], window: f64) -> Vec<Row> {
     let longest = runs.iter().map(|run| run.seconds).fold(0.0, f64::max);
     let fits = |width: &f64| *width >= window && longest <= width * MOST_ROWS;
     let width = WIDTHS.into_iter().find(fits).unwrap_or_else(|| (longest / MOST_ROWS).max(window).max(1.0));
-    // A run that ends on an edge ended within the row before it.
+    // A run that ends on an edge belongs to the row before it.
     let row_of = |run: &Run| ((run.seconds / width).ceil().max(1.0) - 1.0) as usize;
     let rows = runs.iter().map(row_of).max().map_or(0, |last| last + 1);
     let mut histogram: Vec<Row> = (0..rows)
@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_count_the_runs_in_which_nothing_happened() {
+    fn quantiles_count_the_runs_without_the_event() {
         let timed = Timed::new(vec![30.0, 10.0, 20.0], 5);
         assert_eq!(timed, Timed { share: 0.6, median_seconds: Some(30.0), p90_seconds: None });
         assert_eq!(Timed::new(vec![], 5).median_seconds, None);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_of_shares_hold_even_for_none() {
+    fn intervals_of_shares_are_correct_even_for_none() {
         let (low, high) = wilson(0, 2000);
         assert!(low < 1e-12 && (0.0019..0.002).contains(&high), "{high}");
         let (low, high) = wilson(1000, 2000);

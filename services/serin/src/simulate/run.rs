@@ -1,5 +1,5 @@
-//! One rollout from its start to its end: drawn windows through the analyzer's fold, its verdicts through the planner, whose
-//! routing table splits the next window. The clock is virtual.
+//! Simulates one rollout: random windows go to the analyzer's fold, its verdicts go to the planner, and the planner's routing
+//! table splits the next window. The clock is virtual.
 
 use std::collections::BTreeMap;
 
@@ -18,20 +18,20 @@ use serin_spec::{MetricKind, MetricSource, RolloutSpec};
 use super::{dice::Dice, world::World};
 use crate::in_process::{InProcess, ROLLOUT};
 
-/// Windows after which a run is given up: warm-up that never ends.
+/// Number of windows after which a run fails, because warm-up never ends.
 const MOST_WINDOWS: u64 = 1_000_000;
-/// Where virtual time begins.
-const BEGINNING: EventTime = EventTime(1_700_000_000_000_000);
+/// Start of virtual time.
+const START: EventTime = EventTime(1_700_000_000_000_000);
 
-/// What is run many times.
+/// The rollout that is simulated many times.
 pub(crate) struct Experiment {
-    /// The rollout's spec, normalised.
+    /// The normalized spec of the rollout.
     pub(crate) spec: RolloutSpec,
-    /// Its traffic.
+    /// The simulated traffic.
     pub(crate) world: World,
-    /// Seed of all draws.
+    /// Seed of all random numbers.
     pub(crate) seed: u64,
-    /// A run ends this long after the canary's first request, if nothing ended it before.
+    /// Longest time of a run, from the canary's first request.
     pub(crate) limit: Span,
 }
 
@@ -40,13 +40,13 @@ pub(crate) struct Experiment {
 pub(crate) enum End {
     /// The canary became stable.
     Promoted,
-    /// Rolled back on evidence.
+    /// The canary was rolled back on evidence.
     RolledBack,
-    /// Held: the evidence was not enough by `bake.max`, or unsound.
+    /// The rollout was held: there was not enough evidence by `bake.max`, or it was unsound.
     Held,
-    /// Rolled back for lack of data.
+    /// The canary was rolled back because of missing data.
     NoData,
-    /// Still baking when the time was over.
+    /// The rollout was still baking at the time limit.
     Unfinished,
 }
 
@@ -54,26 +54,26 @@ pub(crate) enum End {
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) end: End,
-    /// From the canary's first request to the end.
+    /// Seconds from the canary's first request to the end.
     pub(crate) seconds: f64,
-    /// The step of the ramp it ended in, from 0.
+    /// The step in which it ended, from 0.
     pub(crate) step: i32,
-    /// What tipped a rollback.
+    /// The metric and segment that caused a rollback.
     pub(crate) tipped: Option<(String, Segment)>,
-    /// Why it ended so, in one sentence.
+    /// The cause of the end, in one sentence.
     pub(crate) sentence: String,
     /// Requests that the canary served.
     pub(crate) canary_requests: u64,
-    /// Per rate that regressed: events of the canary beyond those that stable would have had.
+    /// By index of a rate: events of the canary beyond those that stable would have had.
     pub(crate) extra: BTreeMap<usize, f64>,
-    /// Seconds from the begin of a step until a metric passed over all traffic: (step, metric).
+    /// Seconds from the start of a step until a metric passed over all traffic, by step and metric.
     pub(crate) passed: BTreeMap<(i32, String), f64>,
-    /// Seconds from the canary's first request until a hypothesis failed.
+    /// Seconds from the canary's first request until a hypothesis failed, by metric and segment.
     pub(crate) failed: BTreeMap<(String, Segment), f64>,
 }
 
 impl Experiment {
-    /// Plays one run of many.
+    /// Plays one run.
     pub(crate) fn play(&self, number: u32) -> anyhow::Result<Run> {
         let mut player = Player::new(self, number)?;
         for _ in 0..MOST_WINDOWS {
@@ -81,26 +81,26 @@ impl Experiment {
                 return Ok(run);
             }
         }
-        anyhow::bail!("no end after {MOST_WINDOWS} windows: does the traffic suffice for warm-up?")
+        anyhow::bail!("no end after {MOST_WINDOWS} windows: is the traffic enough for warm-up?")
     }
 }
 
-/// A run under way.
+/// A run in progress.
 struct Player<'a> {
     experiment: &'a Experiment,
     dice: Dice,
-    /// For populations: draws of their own, so that they change no count.
-    people: Dice,
+    /// Random numbers for populations, separate so that they do not change the counts.
+    population_dice: Dice,
     pipeline: InProcess,
     /// End of the last window.
     now: EventTime,
-    /// Begin of the first window with canary traffic.
+    /// Start of the first window with canary traffic.
     first: Option<EventTime>,
-    /// The step, and the begin of its first window.
+    /// The step, and the start of its first window.
     step: (i32, EventTime),
-    /// Windows of labels, by when they close.
+    /// Windows of labels, by the time at which they close.
     labels: BTreeMap<EventTime, Vec<WindowClosed>>,
-    /// Metrics by maturity: each is a stream of windows.
+    /// Metrics by maturity. Each maturity is a stream of windows.
     streams: BTreeMap<Span, Vec<usize>>,
     canary_requests: u64,
     extra: BTreeMap<usize, f64>,
@@ -112,7 +112,7 @@ impl<'a> Player<'a> {
     fn new(experiment: &'a Experiment, number: u32) -> anyhow::Result<Self> {
         let spec = &experiment.spec;
         let mut pipeline = InProcess::new(spec.model.clone(), serin_aggregator::Config::default())?;
-        // Requests are drawn one by one, so each is a unit of its own.
+        // Requests are drawn independently, so each is a separate unit.
         let mut drawn = spec.clone();
         drawn.assignment.sticky = None;
         pipeline.apply(&drawn)?;
@@ -120,11 +120,11 @@ impl<'a> Player<'a> {
         for (index, metric) in spec.metrics.iter().enumerate() {
             streams.entry(metric.settles_after(spec.window).0).or_insert_with(Vec::new).push(index);
         }
-        let now = BEGINNING.window_end(spec.window.0);
+        let now = START.window_end(spec.window.0);
         Ok(Self {
             experiment,
             dice: Dice::of(experiment.seed, number),
-            people: Dice::of(!experiment.seed, number),
+            population_dice: Dice::of(!experiment.seed, number),
             pipeline,
             now,
             first: None,
@@ -138,7 +138,7 @@ impl<'a> Player<'a> {
         })
     }
 
-    /// Plays one window; tells how the run ended, if it did.
+    /// Plays one window. Returns the run if it ended.
     fn window(&mut self) -> anyhow::Result<Option<Run>> {
         let end = self.now.plus(self.experiment.spec.window.0);
         self.draw(end)?;
@@ -160,7 +160,7 @@ impl<'a> Player<'a> {
         Ok(ending(state, over).map(|(end, sentence)| self.ended(end, sentence)))
     }
 
-    /// Draws a window's answers: what is known at once goes to the analyzer, labels wait.
+    /// Draws the answers of a window. Values that are known at once go to the analyzer, labels wait.
     fn draw(&mut self, end: EventTime) -> anyhow::Result<()> {
         let Experiment { spec, world, .. } = self.experiment;
         let table = self.pipeline.table()?;
@@ -189,7 +189,7 @@ impl<'a> Player<'a> {
             let mut cells = Vec::new();
             for &(arm, n) in &sketched {
                 for &metric in metrics {
-                    // Both answers to one call are there only where the call is mirrored.
+                    // Only mirrored calls have two answers.
                     if spec.metrics[metric].kind.is_paired() && arm != Arm::Shadow {
                         continue;
                     }
@@ -214,7 +214,7 @@ impl<'a> Player<'a> {
             let counts = arms.iter().filter(|(_, n)| *n > 0).map(|&(arm, n)| {
                 let bad = |metric| {
                     let drawn = outcomes.get(&(arm, metric)).copied();
-                    // Answers that are not compared are not drawn: so many are expected.
+                    // Answers that are not compared are not drawn. Their expected number is used.
                     drawn.unwrap_or_else(|| {
                         (world.stable_rate(metric, at).unwrap_or_default() * n as f64).round() as u64
                     })
@@ -247,17 +247,17 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// Who was served: the answers of each arm by segment value.
+    /// The number of answers of each arm by segment value.
     fn population(&mut self, arms: &[(Arm, u64)]) -> Vec<Population> {
         let frozen = self.pipeline.state().and_then(|state| state.frozen.as_ref());
         let is_judged = |segment: &Segment| {
             let values = frozen.and_then(|frozen| frozen.segments.get(&segment.dimension));
             values.is_some_and(|values| values.contains(&segment.value))
         };
-        let (world, people) = (&self.experiment.world, &mut self.people);
+        let (world, population_dice) = (&self.experiment.world, &mut self.population_dice);
         let mut all = Vec::new();
         for &(arm, n) in arms {
-            let drawn = world.population(n, is_judged, people).into_iter();
+            let drawn = world.population(n, is_judged, population_dice).into_iter();
             all.extend(drawn.map(|(segment, count)| Population { arm, segment, predictions: count as i64 }));
         }
         all
@@ -293,7 +293,7 @@ impl<'a> Player<'a> {
     }
 }
 
-/// How a run has ended, if it has. A hold ends it: what a person then does cannot be simulated.
+/// How a run has ended, if it has. A hold ends the run, because an operator's decision cannot be simulated.
 fn ending(state: &RolloutState, over: bool) -> Option<(End, String)> {
     if let Some(ending) = &state.ending {
         let end = match ending.outcome {
@@ -305,8 +305,8 @@ fn ending(state: &RolloutState, over: bool) -> Option<(End, String)> {
         return Some((end, ending.sentence.clone()));
     }
     if state.phase == Phase::Held {
-        // What cannot be trusted now may be sound again, or be enough for a rollback: the end of the time tells. What is marginal
-        // waits for a person.
+        // Unsound evidence may become sound again, or be enough for a rollback, until the time limit. Marginal evidence waits for an
+        // operator.
         let may_go_on = state.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::Health);
         return (over || !may_go_on).then(|| (End::Held, state.sentence.clone()));
     }
@@ -317,11 +317,11 @@ fn share(table: &RoutingTable, arm: Arm) -> f64 {
     table.routes.iter().filter(|route| route.arm == arm).map(|route| f64::from(route.share) / 1e4).sum()
 }
 
-/// Answers for which a rate was true, by arm and metric.
+/// Number of answers for which a rate was true, by arm and metric.
 type Outcomes = BTreeMap<(Arm, usize), u64>;
 
-/// An arm's counts: every answer is in time, every label comes, and outcomes are what the metrics on them say. Metrics are drawn
-/// independently, so a call may have more than one bad outcome: together they are never more than all calls.
+/// The counts of an arm. Every answer is in time, every label arrives, and outcomes follow the metrics on them. Metrics are drawn
+/// independently, so a call may have more than one bad outcome; their sum is limited to the number of calls.
 fn counts(spec: &RolloutSpec, arm: Arm, n: u64, maturity: Span, bad: impl Fn(usize) -> u64) -> ArmCounts {
     let mut left = n;
     let mut of = |source: MetricSource| {

@@ -1,6 +1,6 @@
-//! Scenarios: what to simulate, as a file, with the medians that are expected where a reference has some.
+//! Scenarios: files that describe what to simulate, with the expected medians if a reference contains them.
 //!
-//! Those of the specification's section 8 ship with the binary, named after it.
+//! The scenarios of the specification's section 8 ship with the binary and are named after it.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -22,7 +22,7 @@ macro_rules! bundled {
     };
 }
 
-/// The scenarios within the binary.
+/// The scenarios in the binary.
 const SCENARIOS: &[(&str, &str)] = bundled![
     "8.1-healthy-88-hypotheses",
     "8.2-error-1-to-20",
@@ -50,38 +50,38 @@ const SCENARIOS: &[(&str, &str)] = bundled![
 /// The rollout files that scenarios share.
 const ROLLOUTS: &[(&str, &str)] = bundled!["rollout-88-hypotheses", "rollout-ramp"];
 
-/// One scenario, as its file says it.
+/// One scenario, as in its file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Scenario {
-    /// Its name: that of the file.
+    /// Name of the scenario, which is that of the file.
     #[serde(skip)]
     pub(crate) name: String,
-    /// What it shows, in a sentence.
+    /// A sentence about what the scenario shows.
     pub(crate) about: String,
-    /// The rollout file: beside the scenario's, or one within the binary.
+    /// The rollout file: in the scenario's folder, or in the binary.
     pub(crate) rollout: String,
-    /// Requests, such as `10000/min`.
+    /// Request rate, such as `10000/min`.
     pub(crate) traffic: String,
-    /// Runs of each case, where the command line says nothing.
+    /// Number of runs of each case. The command line overrides it.
     #[serde(default)]
     pub(crate) runs: Option<u32>,
-    /// Stable's numbers.
+    /// Stable's values by metric.
     #[serde(default)]
     base: BTreeMap<String, String>,
-    /// Shares of segment values: dimension to value to share.
+    /// Shares of segment values, by dimension and value.
     #[serde(default)]
     shares: BTreeMap<String, BTreeMap<String, String>>,
-    /// What is wrong with the canary.
+    /// Regressions of the canary.
     #[serde(default)]
     regressions: Vec<String>,
-    /// What drifts in both arms, or jumps in both at a moment (`at`).
+    /// Rates that drift in both arms, or jump at a given time (`at`).
     #[serde(default)]
     drifts: Vec<String>,
-    /// Margins instead of the rollout file's.
+    /// Margins by metric, instead of those in the rollout file.
     #[serde(default)]
     margins: BTreeMap<String, Margin>,
-    /// One simulation each; none: the rollout as its file says.
+    /// One simulation for each case. Without cases, the rollout is simulated once, as in its file.
     #[serde(default)]
     pub(crate) cases: Vec<Case>,
 }
@@ -90,33 +90,33 @@ pub(crate) struct Scenario {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Case {
-    /// The canary's share for the whole hour, instead of the rollout file's ramp.
+    /// The canary's share for one hour, instead of the ramp in the rollout file.
     #[serde(default)]
     weight: Option<Share>,
-    /// What is expected.
+    /// The expected result.
     #[serde(default)]
     pub(crate) expect: Option<Expectation>,
 }
 
-/// What a reference says of a case.
+/// The expected result of a case, from a reference.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Expectation {
-    /// Of what: `rolled_back` or another end, or `passes METRIC`.
+    /// The event: `rolled_back` or another end, or `passes METRIC`.
     of: String,
-    /// Seconds.
+    /// Expected median, in seconds.
     #[serde(default)]
     median: Option<f64>,
-    /// Share of the runs in which it happens, such as `84%`.
+    /// Expected share of the runs with this event, such as `84%`.
     #[serde(default)]
     share: Option<String>,
-    /// The share is at most this.
+    /// Largest allowed share of the runs with this event.
     #[serde(default)]
     at_most: Option<String>,
-    /// How far the median may lie above: 20 % (the specification's goal G2) where nothing is said.
+    /// How far the median may be above the expected one. Default: 20 % (the specification's goal G2).
     #[serde(default)]
     within: Option<String>,
-    /// Whether a miss is a failure; `false`: the numbers are told for reference. Default true.
+    /// Whether a miss is a failure. `false`: the numbers are only shown for reference. Default: true.
     #[serde(default = "yes")]
     judged: bool,
 }
@@ -125,18 +125,18 @@ fn yes() -> bool {
     true
 }
 
-/// One expected number beside the measured one.
+/// An expected number and the measured one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Compared {
     pub(crate) sentence: String,
-    /// `None`: it is only told.
+    /// Whether the expectation is met; `None`: it is only shown for reference.
     pub(crate) holds: Option<bool>,
 }
 
-/// Share of the runs by which a measured share may miss an expected one: three standard errors of some hundred runs.
+/// How far a measured share may miss the expected one: three standard errors of some hundred runs.
 const SHARE_SLACK: f64 = 0.08;
 
-/// Names of the scenarios within the binary, with what they show.
+/// Names and descriptions of the scenarios in the binary.
 pub(crate) fn names() -> anyhow::Result<Vec<(&'static str, String)>> {
     SCENARIOS.iter().map(|(name, text)| Ok((*name, parse(name, text)?.about))).collect()
 }
@@ -151,10 +151,10 @@ pub(crate) fn find(asked: &str) -> anyhow::Result<(Scenario, RolloutSpec)> {
     }
     let path = Path::new(asked);
     let text = std::fs::read_to_string(path).with_context(|| {
-        format!("there is no scenario {asked:?}, and no such file; `serin simulate --list` shows what there is")
+        format!("there is no scenario {asked:?}, and no such file; `serin simulate --list` lists all scenarios")
     })?;
     let name = path.file_stem().map_or_else(|| asked.to_owned(), |stem| stem.to_string_lossy().into_owned());
-    let scenario = parse(&name, &text).with_context(|| format!("{asked} is no scenario"))?;
+    let scenario = parse(&name, &text).with_context(|| format!("{asked} is not a valid scenario"))?;
     let spec = rollout(&scenario, path.parent())?;
     Ok((scenario, spec))
 }
@@ -168,40 +168,40 @@ fn parse(name: &str, text: &str) -> anyhow::Result<Scenario> {
 
 fn rollout(scenario: &Scenario, folder: Option<&Path>) -> anyhow::Result<RolloutSpec> {
     let name = &scenario.rollout;
-    let beside = folder.map(|folder| folder.join(name)).filter(|path| path.exists());
+    let own = folder.map(|folder| folder.join(name)).filter(|path| path.exists());
     let bundled = || {
         let bare = name.strip_suffix(".yaml").unwrap_or(name);
         ROLLOUTS.iter().find(|(known, _)| *known == bare).map(|(_, text)| (*text).to_owned())
     };
-    let text = match beside {
+    let text = match own {
         Some(path) => std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?,
         None => bundled().with_context(|| format!("scenario {}: there is no rollout file {name:?}", scenario.name))?,
     };
     serin_rollout::parse_yaml(&text).map_err(|problems| {
         let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("{name} is no rollout file:\n  {}", all.join("\n  "))
+        anyhow::anyhow!("{name} is not a valid rollout file:\n  {}", all.join("\n  "))
     })
 }
 
 impl Scenario {
-    /// The traffic and what is wrong with the canary.
+    /// The traffic and the regressions.
     pub(crate) fn setup(&self) -> anyhow::Result<Setup> {
-        let say = |error: String| anyhow::anyhow!("scenario {}: {error}", self.name);
+        let named = |error: String| anyhow::anyhow!("scenario {}: {error}", self.name);
         let share = |(value, text): (&String, &String)| Ok((value.clone(), number(text)?));
         let values = |(name, values): (&String, &BTreeMap<String, String>)| {
             Ok((name.clone(), values.iter().map(share).collect::<Result<_, String>>()?))
         };
         let regression = |text: &String| text.parse().with_context(|| format!("scenario {}", self.name));
         Ok(Setup {
-            per_second: rate(&self.traffic).map_err(say)?.per_second,
-            base: self.base.iter().map(share).collect::<Result<_, _>>().map_err(say)?,
-            shares: self.shares.iter().map(values).collect::<Result<_, _>>().map_err(say)?,
+            per_second: rate(&self.traffic).map_err(named)?.per_second,
+            base: self.base.iter().map(share).collect::<Result<_, _>>().map_err(named)?,
+            shares: self.shares.iter().map(values).collect::<Result<_, _>>().map_err(named)?,
             regressions: self.regressions.iter().map(regression).collect::<Result<_, _>>()?,
             drifts: self.drifts.iter().map(regression).collect::<Result<_, _>>()?,
         })
     }
 
-    /// The rollout of one case: the scenario's margins, and the case's weight for an hour instead of the ramp.
+    /// The rollout of one case, with the scenario's margins and, if the case has a weight, one hour at it instead of the ramp.
     pub(crate) fn spec_of(&self, case: &Case, spec: &RolloutSpec) -> RolloutSpec {
         let mut spec = spec.clone();
         for metric in &mut spec.metrics {
@@ -220,14 +220,14 @@ impl Scenario {
 }
 
 impl Case {
-    /// What distinguishes it, for a heading.
+    /// A heading for the case.
     pub(crate) fn title(&self) -> String {
         self.weight.map_or_else(|| "the ramp".to_owned(), |weight| format!("{weight} for an hour"))
     }
 }
 
 impl Expectation {
-    /// Compares it with what was measured.
+    /// Compares the expectation with a report.
     pub(crate) fn compare(&self, report: &Report) -> anyhow::Result<Vec<Compared>> {
         let share = |text: &String| number(text).map_err(|error| anyhow::anyhow!("an expectation: {error}"));
         let within = self.within.as_ref().map(share).transpose()?.unwrap_or(0.2);
@@ -238,7 +238,7 @@ impl Expectation {
                 let end = End::ALL.into_iter().find(|end| end.name() == self.of);
                 let end = end.with_context(|| {
                     format!(
-                        "an expectation is of an end such as `rolled_back`, or of `passes METRIC`, not of {:?}",
+                        "the `of` of an expectation must be an end such as `rolled_back`, or `passes METRIC`, not {:?}",
                         self.of
                     )
                 })?;
@@ -248,10 +248,13 @@ impl Expectation {
         let mut points: Vec<(String, bool)> = Vec::new();
         if let Some(expected) = self.median {
             let measured = timed.median_seconds;
-            let told = measured.map_or_else(|| "none".to_owned(), |seconds| format!("{seconds:.0} s"));
+            let found = measured.map_or_else(|| "none".to_owned(), |seconds| format!("{seconds:.0} s"));
             let holds = measured.is_some_and(|seconds| seconds <= expected * (1.0 + within));
-            let sentence =
-                format!("median of {}: {told}, expected {expected:.0} s, up to {:.0} % above", self.of, within * 100.0);
+            let sentence = format!(
+                "median of {}: {found}, expected {expected:.0} s, up to {:.0} % above",
+                self.of,
+                within * 100.0
+            );
             points.push((sentence, holds));
         }
         if let Some(expected) = self.share.as_ref().map(share).transpose()? {
@@ -275,7 +278,7 @@ mod tests {
     use crate::simulate::World;
 
     #[test]
-    fn every_scenario_within_the_binary_can_be_played() {
+    fn every_scenario_in_the_binary_can_be_played() {
         let names = names().unwrap();
         assert_eq!(names.len(), SCENARIOS.len());
         for (name, about) in names {
@@ -287,7 +290,7 @@ mod tests {
                 let problems = serin_rollout::lint(&spec, None);
                 let errors = problems.iter().filter(|problem| problem.severity == serin_spec::Severity::Error);
                 assert_eq!(errors.count(), 0, "{name}: {problems:?}");
-                World::new(&spec.normalised(), &setup).unwrap();
+                World::new(&spec.normalized(), &setup).unwrap();
             }
         }
     }
@@ -295,7 +298,7 @@ mod tests {
     #[test]
     fn the_88_hypotheses_are_88() {
         let (_, spec) = find("8.2-error-1-to-2.yaml").unwrap();
-        let spec = spec.normalised();
+        let spec = spec.normalized();
         let values = |metric: &serin_spec::MetricSpec| {
             let own = spec.segments.iter().filter(|segment| metric.segments.contains(&segment.name));
             own.map(|segment| segment.top + 1).sum::<usize>()
@@ -305,8 +308,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_told() {
-        let told = find("8.9-nothing").unwrap_err().to_string();
-        assert!(told.contains("there is no scenario \"8.9-nothing\"") && told.contains("--list"), "{told}");
+    fn an_unknown_scenario_is_an_error() {
+        let error = find("8.9-nothing").unwrap_err().to_string();
+        assert!(error.contains("there is no scenario \"8.9-nothing\"") && error.contains("--list"), "{error}");
     }
 }

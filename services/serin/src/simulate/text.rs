@@ -1,4 +1,4 @@
-//! A report for people: shares, times, what tipped it, a histogram.
+//! A simulation report as text: shares, times, causes of rollbacks and a histogram.
 
 use super::{
     report::{Report, Row, Spread, Timed},
@@ -38,7 +38,7 @@ pub(super) fn lines(report: &Report, onset: f64) -> Vec<String> {
     }
     if !report.passed.is_empty() {
         lines.push(String::new());
-        lines.push("passed, from the begin of the step:".to_owned());
+        lines.push("passed, from the start of the step:".to_owned());
         let row = |passed: &super::report::Passed| {
             format!("  step {}  {:<20} {}", passed.step + 1, passed.metric, timed(&passed.timed))
         };
@@ -70,7 +70,7 @@ fn ends(report: &Report) -> Vec<String> {
     };
     let mut lines: Vec<String> = report.ends.iter().map(row).collect();
     if let Some(held) = report.end(End::Held) {
-        lines.push(format!("  such a hold: {}", held.example));
+        lines.push(format!("  example of a hold: {}", held.example));
     }
     lines
 }
@@ -94,7 +94,7 @@ fn spread(spread: &Spread) -> String {
     format!("{} ({} .. {})", short(spread.median.round()), short(spread.p10.round()), short(spread.p90.round()))
 }
 
-/// One bar per row, one kind of block per end.
+/// A histogram with one bar per row and one kind of block per end.
 fn histogram(rows: &[Row]) -> Vec<String> {
     const BLOCKS: [char; 5] = ['█', '▒', '░', '·', '-'];
     let total = |row: &Row| row.runs.values().sum::<usize>();
@@ -111,7 +111,7 @@ fn histogram(rows: &[Row]) -> Vec<String> {
         for (end, block) in ends() {
             let count = row.runs.get(end.name()).copied().unwrap_or(0);
             so_far += count;
-            // What is there is seen: at least one block.
+            // Every end that occurs has at least one block.
             let to = (so_far * WIDE).div_ceil(most).max(bar.chars().count() + usize::from(count > 0));
             let blocks = if count > 0 { to - bar.chars().count() } else { 0 };
             bar.extend(std::iter::repeat_n(block, blocks));

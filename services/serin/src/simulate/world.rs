@@ -1,7 +1,7 @@
-//! The traffic that is simulated: how much, from which segments, and how both versions answer it.
+//! The simulated traffic: its rate, its segments, and the answers of both versions.
 //!
-//! Metrics are drawn independently of each other, and segment dimensions too. Each arm's counts are drawn per window; no requests
-//! are made one by one.
+//! Metrics are drawn independently of each other, and so are segment dimensions. The counts of each arm are drawn per window, not
+//! per request.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +16,26 @@ use super::{
     regression::Regression,
 };
 
-/// The segment value that stands for all that are not judged alone.
+/// The segment value for all values that are not judged separately.
 const OTHER: &str = "other";
 
-/// What is to be simulated, as a person says it.
+/// What to simulate, in the units of the user.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Setup {
     /// Requests per second, all arms together.
     pub(crate) per_second: f64,
-    /// Stable's number of a metric, where it is not the default.
+    /// Stable's values by metric, if they are not the defaults.
     pub(crate) base: BTreeMap<String, f64>,
-    /// Shares of segment values per dimension, where they are not equal.
+    /// Shares of segment values by dimension, if they are not equal.
     pub(crate) shares: BTreeMap<String, Vec<(String, f64)>>,
-    /// What is wrong with the canary.
+    /// Regressions of the canary.
     pub(crate) regressions: Vec<Regression>,
-    /// Rates that drift in both arms, over the planned ramp, or jump at a moment (`at`).
+    /// Rates that drift in both arms over the planned ramp, or jump at a given time (`at`).
     pub(crate) drifts: Vec<Regression>,
 }
 
 impl Setup {
-    /// The same with the names that the metrics of a normalised spec have now.
+    /// The setup with the names of the metrics in a normalized spec.
     #[must_use]
     pub(crate) fn of(&self, spec: &RolloutSpec) -> Self {
         let mut setup = self.clone();
@@ -47,56 +47,56 @@ impl Setup {
     }
 }
 
-/// What was asked for cannot be simulated.
+/// The setup cannot be simulated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct SetupError(String);
 
-/// See the module.
+/// The simulated traffic of one setup.
 pub(crate) struct World {
     per_second: f64,
-    /// Parallel to the metrics of the spec.
-    metrics: Vec<Behaviour>,
+    /// One behavior per metric of the spec, in the same order.
+    metrics: Vec<Behavior>,
     dimensions: BTreeMap<String, Dimension>,
 }
 
-/// A segment dimension: values, their shares, and a table to draw one of them.
+/// A segment dimension: its values, their shares, and a table to draw a value.
 struct Dimension {
     values: Vec<String>,
     shares: Vec<f64>,
     table: Table,
 }
 
-/// How one metric behaves in both arms.
-struct Behaviour {
+/// The behavior of one metric in both arms.
+struct Behavior {
     spec: MetricSpec,
     stable: Law,
-    /// The canary's laws, by when they begin; the first begins at 0.
+    /// The canary's laws, ordered by start time. The first one starts at 0.
     canary: Vec<Era>,
-    /// The dimension in whose values the canary's laws differ.
+    /// The dimension whose values have different laws for the canary.
     split: Option<String>,
     drift: Option<Drift>,
 }
 
-/// The canary's laws from a moment on: everywhere, and in single values of the split dimension.
+/// The canary's laws from a point in time: the general law, and those of single values of the split dimension.
 struct Era {
     from: Span,
     everywhere: Law,
     apart: BTreeMap<usize, Law>,
 }
 
-/// A rate that moves in both arms: over the ramp, or all at once.
+/// A rate that changes in both arms, gradually over the ramp or at once.
 #[derive(Clone, Copy)]
 struct Drift {
     from: f64,
     to: f64,
     over: Span,
-    /// When it jumps instead.
+    /// When it jumps, if it does not drift.
     at: Option<Span>,
 }
 
 impl World {
-    /// The world of a normalised spec.
+    /// The simulated traffic for a normalized spec.
     pub(crate) fn new(spec: &RolloutSpec, setup: &Setup) -> Result<Self, SetupError> {
         let known = |name: &str| spec.metrics.iter().any(|metric| metric.name == name);
         let named = setup.regressions.iter().chain(&setup.drifts).map(|change| &change.metric);
@@ -106,8 +106,8 @@ impl World {
         }
         let dimensions = dimensions(spec, setup)?;
         let over: i64 = spec.steps.iter().map(|step| step.bake.min.0.0).sum();
-        let behaviour = |metric: &MetricSpec| Behaviour::new(metric, setup, &dimensions, Span(over.max(1)));
-        let metrics = spec.metrics.iter().map(behaviour).collect::<Result<_, _>>()?;
+        let behavior = |metric: &MetricSpec| Behavior::new(metric, setup, &dimensions, Span(over.max(1)));
+        let metrics = spec.metrics.iter().map(behavior).collect::<Result<_, _>>()?;
         Ok(Self { per_second: setup.per_second, metrics, dimensions })
     }
 
@@ -121,8 +121,8 @@ impl World {
         self.metrics.get(metric)?.stable_rate(at)
     }
 
-    /// The summaries of `n` answers for one metric, over all traffic and in each segment that the metric names. `at` is counted
-    /// from the canary's first request.
+    /// The summaries of `n` answers for one metric, over all traffic and in each segment of the metric. `at` is the time since
+    /// the canary's first request.
     pub(crate) fn draw(
         &self,
         metric: usize,
@@ -131,23 +131,23 @@ impl World {
         n: u64,
         dice: &mut Dice,
     ) -> Vec<(Segment, Summary)> {
-        let Some(behaviour) = self.metrics.get(metric) else { return Vec::new() };
-        let mut cells = Cells::new(&behaviour.spec, behaviour.split.as_deref(), &self.dimensions);
+        let Some(behavior) = self.metrics.get(metric) else { return Vec::new() };
+        let mut cells = Cells::new(&behavior.spec, behavior.split.as_deref(), &self.dimensions);
         #[expect(clippy::single_match_else, reason = "two cases side by side")]
-        match behaviour.stable_rate(at) {
+        match behavior.stable_rate(at) {
             Some(rate) => {
-                let rates = |value| if canary { behaviour.canary_rate(at, value) } else { rate };
+                let rates = |value| if canary { behavior.canary_rate(at, value) } else { rate };
                 cells.draw_rates(n, rates, dice);
             }
             None => {
-                let laws = |value| if canary { behaviour.canary_law(at, value) } else { &behaviour.stable };
+                let laws = |value| if canary { behavior.canary_law(at, value) } else { &behavior.stable };
                 cells.draw_values(n, laws, dice);
             }
         }
         cells.full()
     }
 
-    /// How `n` answers fall on the values of each dimension; those that `is_judged` does not know count as `other`.
+    /// How `n` answers are divided among the values of each dimension. Values that `is_judged` does not accept count as `other`.
     pub(crate) fn population(
         &self,
         n: u64,
@@ -210,7 +210,7 @@ fn dimensions(spec: &RolloutSpec, setup: &Setup) -> Result<BTreeMap<String, Dime
     spec.segments.iter().map(dimension).collect()
 }
 
-impl Behaviour {
+impl Behavior {
     fn new(
         spec: &MetricSpec,
         setup: &Setup,
@@ -222,18 +222,18 @@ impl Behaviour {
         let drift = setup.drifts.iter().find(|drift| drift.metric == *name);
         let bad = |what: String| SetupError(format!("{name}: {what}"));
         let mut bases = changes.iter().copied().chain(drift).filter_map(|change| change.change.from());
-        let told = bases.next().or(setup.base.get(name).copied());
-        if let Some(other) = bases.chain(setup.base.get(name).copied()).find(|base| Some(*base) != told) {
-            let told = told.unwrap_or_default();
-            return Err(bad(format!("stable's value is said to be both {told} and {other}")));
+        let given_base = bases.next().or(setup.base.get(name).copied());
+        if let Some(other) = bases.chain(setup.base.get(name).copied()).find(|base| Some(*base) != given_base) {
+            let given_base = given_base.unwrap_or_default();
+            return Err(bad(format!("stable's value is given as both {given_base} and {other}")));
         }
-        let base = told.unwrap_or_else(|| spec.usual_value());
+        let base = given_base.unwrap_or_else(|| spec.default_value());
         let targets = changes.iter().copied().chain(drift).map(|change| change.change.to(base));
         if let Some(what) = std::iter::once(base).chain(targets).find_map(|value| law::impossible(spec, value)) {
             return Err(bad(what));
         }
         if drift.is_some() && (spec.kind != MetricKind::Rate || !changes.is_empty()) {
-            return Err(bad("only a rate without a regression of its own can drift".to_owned()));
+            return Err(bad("only a rate without a regression can drift".to_owned()));
         }
         for change in &changes {
             check_tail(spec, base, change).map_err(bad)?;
@@ -242,7 +242,7 @@ impl Behaviour {
         let split = splits.next().cloned();
         if let Some(other) = splits.find(|other| Some(*other) != split.as_ref()) {
             return Err(bad(format!(
-                "it regresses by {} and by {other}: one dimension at a time",
+                "it regresses in {} and in {other}; only one dimension is possible",
                 split.unwrap_or_default()
             )));
         }
@@ -289,7 +289,7 @@ fn check_tail(spec: &MetricSpec, base: f64, change: &Regression) -> Result<(), S
     if change.change.to(base) < base { Err("a tail can only become slower".to_owned()) } else { Ok(()) }
 }
 
-/// The canary's laws over time: each change holds from its moment on, a later one replaces an earlier one of the same place.
+/// The canary's laws over time. Each change applies from its start; a later change replaces an earlier one of the same segment.
 fn eras(spec: &MetricSpec, base: f64, changes: &[&Regression], split: Option<&Dimension>) -> Vec<Era> {
     let mut starts: Vec<Duration> = changes.iter().map(|change| change.at).chain([Duration::default()]).collect();
     starts.sort();
@@ -309,17 +309,17 @@ fn eras(spec: &MetricSpec, base: f64, changes: &[&Regression], split: Option<&Di
     starts.into_iter().map(era).collect()
 }
 
-/// The summaries of one metric in one arm and window, in the making.
+/// The summaries of one metric in one arm and window, while they are drawn.
 #[expect(clippy::struct_field_names, reason = "cells are what it collects")]
 struct Cells<'a> {
     all: Summary,
-    /// The dimension that is drawn first: laws may differ by its values.
+    /// The dimension that is drawn first. Laws may differ by its values.
     lead: Option<(&'a str, &'a Dimension)>,
-    /// Whether the metric is judged in the values of the lead.
+    /// Whether the metric is judged in the values of the first dimension (`lead`).
     lead_judged: bool,
-    /// Dimensions beside it in which the metric is judged.
+    /// Other dimensions in which the metric is judged.
     others: Vec<(&'a str, &'a Dimension)>,
-    /// Per judged dimension, parallel to its values.
+    /// Summaries by judged dimension, parallel to its values.
     cells: BTreeMap<&'a str, Vec<Summary>>,
 }
 
@@ -328,8 +328,8 @@ impl<'a> Cells<'a> {
         let judged: Vec<&str> = spec.segments.iter().map(String::as_str).collect();
         let lead = split.or(judged.first().copied()).and_then(|name| Some((name, dimensions.get(name)?)));
         let lead_judged = lead.is_some_and(|(name, _)| judged.contains(&name));
-        let beside = judged.iter().filter(|name| lead.is_none_or(|(lead, _)| lead != **name));
-        let others: Vec<(&str, &Dimension)> = beside.filter_map(|&name| Some((name, dimensions.get(name)?))).collect();
+        let rest = judged.iter().filter(|name| lead.is_none_or(|(lead, _)| lead != **name));
+        let others: Vec<(&str, &Dimension)> = rest.filter_map(|&name| Some((name, dimensions.get(name)?))).collect();
         let own = lead.filter(|_| lead_judged);
         let cells =
             own.iter().chain(&others).map(|(name, dimension)| (*name, vec![law::empty(spec); dimension.values.len()]));
@@ -380,7 +380,7 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// What has data.
+    /// The summaries that have data.
     fn full(self) -> Vec<(Segment, Summary)> {
         let Self { all, lead, others, mut cells, .. } = self;
         let mut found = vec![(Segment::all(), all)];
@@ -399,7 +399,7 @@ mod tests {
     use super::*;
 
     fn spec() -> RolloutSpec {
-        serin_rollout::parse_yaml(include_str!("testing.yaml")).unwrap().normalised()
+        serin_rollout::parse_yaml(include_str!("testing.yaml")).unwrap().normalized()
     }
 
     fn setup(regressions: &[&str]) -> Setup {
@@ -412,8 +412,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_told() {
-        let mut told: Vec<String> = [
+    fn impossible_setups_are_refused() {
+        let mut errors: Vec<String> = [
             &["mood x2"][..],
             &["error_rate 1%->200%"],
             &["score 0.8->1.2"],
@@ -428,15 +428,15 @@ mod tests {
         .map(|regressions| refused(&setup(regressions)))
         .collect();
         let drift = |text: &str| Setup { drifts: vec![text.parse().unwrap()], ..setup(&[]) };
-        told.push(refused(&drift("score 0.5->0.6")));
+        errors.push(refused(&drift("score 0.5->0.6")));
         let shares = vec![("LGA".to_owned(), 0.7), ("JFK".to_owned(), 0.6)];
-        told.push(refused(&Setup { shares: [("origin".to_owned(), shares)].into(), ..setup(&[]) }));
-        insta::assert_snapshot!(told.join("\n"));
+        errors.push(refused(&Setup { shares: [("origin".to_owned(), shares)].into(), ..setup(&[]) }));
+        insta::assert_snapshot!(errors.join("\n"));
     }
 
     /// Rate of a cell over many windows.
     fn rate_of(world: &World, metric: &str, segment: &Segment, canary: bool, at: i64) -> f64 {
-        let metric = world.metrics.iter().position(|behaviour| behaviour.spec.name == metric).unwrap();
+        let metric = world.metrics.iter().position(|behavior| behavior.spec.name == metric).unwrap();
         let mut dice = Dice::of(1, 0);
         let mut sum = Rate::default();
         for _ in 0..200 {
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_regression_shows_where_and_when_it_was_asked_for() {
+    fn a_regression_has_its_segment_and_start() {
         let world = World::new(&spec(), &setup(&["error_rate 1%->10% in origin=LGA at 30m"])).unwrap();
         let rate = |segment: &Segment, canary, at| rate_of(&world, "error_rate", segment, canary, at);
         let lga = Segment::of("origin", "LGA");

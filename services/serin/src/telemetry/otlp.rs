@@ -1,7 +1,7 @@
-//! How metrics come to an OTLP collector: over HTTP or HTTPS, and what is logged when they do not.
+//! Sends metrics to an OTLP collector over HTTP or HTTPS, and logs failures.
 //!
-//! The exporter calls from a thread of its own, and once more when the process ends, so requests have a runtime of their own. A
-//! collector that is away is logged when it fails, when it fails in another way, and when it is back: once each, not at every try.
+//! The exporter calls from its own thread, and once more at exit, so requests have their own runtime. A failing collector is
+//! logged when it starts to fail, when the cause changes and when it recovers, not at every attempt.
 
 use std::{
     path::Path,
@@ -18,18 +18,18 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::http::Http;
 
-/// How long a collector may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout of a request to the collector.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A collector, and how the last try went.
+/// A collector, and the result of the last attempt.
 #[derive(Debug)]
 pub(super) struct Collector {
     http: Http,
     /// Its address for the log: without user and password.
     name: String,
-    /// Taken when it is dropped.
+    /// Taken in `drop`.
     runtime: Option<Runtime>,
-    /// Why it fails now.
+    /// The cause, while it fails.
     failing: Mutex<Option<String>>,
 }
 
@@ -43,12 +43,12 @@ impl Collector {
         }
         let (_, _) = (url.set_username(""), url.set_password(None));
         url.set_query(None);
-        let http = Http::new(authorities, PATIENCE).context("telemetry.otlp_ca_file")?;
+        let http = Http::new(authorities, TIMEOUT).context("telemetry.otlp_ca_file")?;
         let runtime = Builder::new_current_thread().enable_all().build().context("telemetry.otlp: a runtime")?;
         Ok(Self { http, name: url.into(), runtime: Some(runtime), failing: Mutex::default() })
     }
 
-    /// Logs what changed.
+    /// Logs a failure that is new, or the recovery.
     fn note(&self, failure: Option<String>) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         if *failing == failure {
@@ -82,7 +82,7 @@ impl HttpClient for Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        // A runtime that waits for its tasks may not be dropped on a thread of another one.
+        // A runtime that waits for its tasks must not be dropped on a thread of another runtime.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -1,7 +1,7 @@
-//! What a person sees: how wide a terminal is, what fits into it, whether it has colors and can be drawn again.
+//! Properties of the terminal: its width, its colors, and whether it can be redrawn.
 //!
-//! Invariants: no word is cut; a line is wider than the terminal only where one word is. Without a terminal nothing is wrapped, colored
-//! or drawn again, so that what is printed can be searched line by line (`COLUMNS` gives it a width).
+//! Invariants: no word is cut; a line is wider than the terminal only if a single word is. Without a terminal nothing is wrapped, colored
+//! or redrawn, so that output can be searched line by line (`COLUMNS` sets a width).
 
 mod block;
 mod table;
@@ -11,31 +11,31 @@ use console::{Style, Term, measure_text_width};
 pub(crate) use block::{Block, rows};
 pub(crate) use table::{Cell, Column, Table};
 
-/// Columns of a terminal that does not say how many it has.
+/// Width of a terminal that does not report it.
 const USUAL: usize = 80;
-/// A narrower one breaks the lines itself: one letter a line helps nobody.
+/// Smallest width for wrapping. A narrower terminal wraps lines itself.
 const NARROWEST: usize = 40;
 
-/// What a text means to its reader.
+/// The meaning of a text, shown as its color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
-    /// It is well.
+    /// A good state.
     Good,
-    /// It is bad.
+    /// A bad state.
     Bad,
-    /// A person is needed, or nothing is known yet.
+    /// An operator is needed, or the result is not known yet.
     Open,
-    /// As any text.
+    /// Normal text.
     Plain,
 }
 
-/// What an output can show.
+/// The abilities of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Terminal {
-    /// Columns to fill; `None`: as many as there are to say.
+    /// Width for wrapping; `None`: lines are not wrapped.
     width: Option<usize>,
     colors: bool,
-    /// Rows and columns of a terminal on which a cursor can be moved.
+    /// Rows and columns, if the terminal can move its cursor.
     size: Option<(usize, usize)>,
 }
 
@@ -62,17 +62,17 @@ impl Terminal {
         }
     }
 
-    /// Rows and columns, if what was printed can be drawn again; else whoever waits prints lines.
+    /// Rows and columns, if output can be redrawn. `None`: progress is printed as lines.
     pub(crate) fn redraws(self) -> Option<(usize, usize)> {
         self.size
     }
 
-    /// Whether there are colors.
+    /// Whether the output has colors.
     pub(crate) fn has_colors(self) -> bool {
         self.colors
     }
 
-    /// A text in the color of its meaning.
+    /// The text in the color of its tone.
     pub(crate) fn paint(self, text: &str, tone: Tone) -> String {
         let style = match tone {
             Tone::Good => Style::new().green(),
@@ -83,7 +83,7 @@ impl Terminal {
         style.force_styling(self.colors).apply_to(text).to_string()
     }
 
-    /// A text whose lines fit, broken between words; the pieces after the first are indented by so much more than the line is.
+    /// Wraps the lines of a text between words. Continuation lines are indented by `more` columns more than the line.
     pub(crate) fn wrap(self, text: &str, more: usize) -> String {
         let Some(width) = self.width else { return text.to_owned() };
         let wrapped = text.split('\n').flat_map(|line| {
@@ -99,28 +99,28 @@ impl Terminal {
     }
 }
 
-/// Columns to fill: what `COLUMNS` says, else what the terminal says, else what is usual for one.
-fn width_of(named: Option<&str>, told: Option<usize>, is_terminal: bool) -> Option<usize> {
+/// Width for wrapping: from `COLUMNS`, else from the terminal, else the usual width of a terminal.
+fn width_of(named: Option<&str>, reported: Option<usize>, is_terminal: bool) -> Option<usize> {
     let named = named.and_then(|text| text.trim().parse().ok()).filter(|columns| *columns > 0);
-    let width = named.or(told).or(is_terminal.then_some(USUAL));
+    let width = named.or(reported).or(is_terminal.then_some(USUAL));
     width.map(|width: usize| width.max(NARROWEST))
 }
 
-/// A line in pieces of whole words, the first of at most `first` columns and the others of at most `others`.
+/// A line in pieces of whole words. The first piece has at most `first` columns, the others at most `others`.
 fn wrapped(line: &str, first: usize, others: usize) -> Vec<String> {
     let words = line.trim_start();
     let mut piece = line[..line.len() - words.len()].to_owned();
-    let (mut pieces, mut is_begin) = (Vec::new(), true);
+    let (mut pieces, mut is_start) = (Vec::new(), true);
     for word in words.split(' ') {
         let width = if pieces.is_empty() { first } else { others };
-        let space = usize::from(!is_begin);
-        if !is_begin && measure_text_width(&piece) + space + measure_text_width(word) > width {
+        let space = usize::from(!is_start);
+        if !is_start && measure_text_width(&piece) + space + measure_text_width(word) > width {
             pieces.push(std::mem::take(&mut piece));
-        } else if !is_begin {
+        } else if !is_start {
             piece.push(' ');
         }
         piece.push_str(word);
-        is_begin = false;
+        is_start = false;
     }
     pieces.push(piece);
     pieces
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_terminal_that_does_not_know_its_width_has_the_usual_one() {
-        for (named, told, is_terminal, width) in [
+        for (named, reported, is_terminal, width) in [
             (None, Some(120), true, Some(120)),
             (None, None, true, Some(80)),
             (Some("0"), None, true, Some(80)),
@@ -149,12 +149,12 @@ mod tests {
             (None, None, false, None),
             (Some("60"), None, false, Some(60)),
         ] {
-            assert_eq!(width_of(named, told, is_terminal), width, "{named:?} {told:?} {is_terminal}");
+            assert_eq!(width_of(named, reported, is_terminal), width, "{named:?} {reported:?} {is_terminal}");
         }
     }
 
     #[test]
-    fn lines_break_between_words_alone() {
+    fn lines_are_wrapped_only_between_words() {
         let wide = of_width(None);
         assert_eq!(wide.wrap("  as it is,  however long", 4), "  as it is,  however long");
         let narrow = Terminal { width: Some(12), ..wide };
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn without_colors_a_text_is_as_it_is() {
+    fn without_colors_a_text_is_unchanged() {
         let plain = of_width(Some(80));
         assert_eq!(plain.paint("x", Tone::Bad), "x");
         let colored = Terminal { colors: true, ..plain };

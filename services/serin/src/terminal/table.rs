@@ -1,4 +1,4 @@
-//! Tables that fit: columns go by their rank, names are shortened in their middle, words are never cut.
+//! Tables that fit the terminal: columns are left out by rank, long names are shortened in the middle, words are never cut.
 
 use std::borrow::Cow;
 
@@ -9,47 +9,47 @@ use super::{Terminal, Tone, wrapped};
 
 /// Columns between two columns of a table, and around it.
 const SPACE: usize = 2;
-/// The shortest that a name becomes.
+/// Smallest width of a shortened name.
 const SHORTEST: usize = 12;
-/// Columns of this rank and beyond can be spared.
+/// Columns of this rank or larger are left out before a text takes more than two lines.
 const SPARE: u8 = 5;
 
 /// A column.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
     name: Cow<'static, str>,
-    /// Which one goes first when the terminal is too narrow: the one with the largest rank; those of rank 0 stay.
+    /// On a narrow terminal, the column with the largest rank is left out first. Columns of rank 0 are always shown.
     rank: u8,
     shape: Shape,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
-    /// Numbers: on one line, to the right.
+    /// Numbers, on one line, aligned right.
     Number,
-    /// Words: on several lines where they must.
+    /// Words, on several lines if needed.
     Text,
-    /// A sentence, on one line: it ends with an ellipsis where it must, and is there only if so many columns of it are.
+    /// A sentence on one line, shortened with an ellipsis. It needs at least this many columns.
     Clipped(usize),
 }
 
 impl Column {
-    /// Numbers.
+    /// A column of numbers.
     pub(crate) const fn number(name: &'static str, rank: u8) -> Self {
         Self { name: Cow::Borrowed(name), rank, shape: Shape::Number }
     }
 
-    /// Names and words.
+    /// A column of names and words.
     pub(crate) const fn text(name: &'static str, rank: u8) -> Self {
         Self { name: Cow::Borrowed(name), rank, shape: Shape::Text }
     }
 
-    /// The begin of a sentence of at least so many columns.
+    /// The start of a sentence, with at least `least` columns.
     pub(crate) const fn clipped(name: &'static str, rank: u8, least: usize) -> Self {
         Self { name: Cow::Borrowed(name), rank, shape: Shape::Clipped(least) }
     }
 
-    /// The same under another name.
+    /// The column with another name.
     pub(crate) fn called(self, name: String) -> Self {
         Self { name: Cow::Owned(name), ..self }
     }
@@ -63,9 +63,9 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// A text that means something to its reader.
+    /// A cell with a tone.
     pub(crate) fn toned(text: impl Into<String>, tone: Tone) -> Self {
-        // What is not ours to print may have lines of its own.
+        // Texts from other sources may contain line breaks.
         Self { text: text.into().replace(['\n', '\r', '\t'], " "), tone }
     }
 }
@@ -89,13 +89,13 @@ impl<'a> Table<'a> {
         Self { columns, rows: Vec::new() }
     }
 
-    /// Adds a row: a cell for each column.
+    /// Adds a row with a cell for each column.
     pub(crate) fn row(&mut self, cells: Vec<Cell>) {
         debug_assert_eq!(cells.len(), self.columns.len());
         self.rows.push(cells);
     }
 
-    /// Its lines, without trailing spaces.
+    /// The lines of the table, without trailing spaces.
     pub(crate) fn lines(&self, terminal: Terminal) -> Vec<String> {
         let (shown, widths) = self.layout(terminal.width);
         let mut table = comfy_table::Table::new();
@@ -123,7 +123,7 @@ impl<'a> Table<'a> {
         table.lines().map(|line| line.trim_end().to_owned()).collect()
     }
 
-    /// The columns that are shown, and how wide they are.
+    /// The columns that are shown, and their widths.
     fn layout(&self, width: Option<usize>) -> (Vec<usize>, Vec<usize>) {
         let mut shown: Vec<usize> = (0..self.columns.len()).collect();
         let natural = |index: usize| self.widest(index, measure_text_width);
@@ -148,7 +148,7 @@ impl<'a> Table<'a> {
                 shown.remove(place);
             }
         };
-        // Columns that can be spared go before a text takes many lines, and the others after it.
+        // Columns of rank SPARE or larger are left out before a text takes many lines, the others after that.
         leave_out(&two, SPARE);
         leave_out(&many, 1);
         let least = if sum(&shown, &two) <= width { two } else { many };
@@ -159,7 +159,7 @@ impl<'a> Table<'a> {
             widths[place] += more;
             left -= more;
         }
-        // Only names are left, and they are too long.
+        // Only names are left, and they do not fit.
         let mut over = sum(&shown, &least).saturating_sub(width);
         for (place, _) in shown.iter().enumerate().filter(|(_, index)| self.columns[**index].shape == Shape::Text) {
             let less = widths[place].saturating_sub(SHORTEST).min(over);
@@ -169,7 +169,7 @@ impl<'a> Table<'a> {
         (shown, widths)
     }
 
-    /// The largest measure of a column's cells, its name among them.
+    /// The largest measure of a column's cells, including its name.
     fn widest(&self, index: usize, measure: impl Fn(&str) -> usize) -> usize {
         let cells = self.rows.iter().map(|row| measure(&row[index].text)).max().unwrap_or(0);
         cells.max(measure_text_width(&self.columns[index].name))
@@ -184,8 +184,8 @@ impl<'a> Table<'a> {
             }
             Shape::Clipped(_) if measure_text_width(text) <= width => text.to_owned(),
             Shape::Clipped(_) => {
-                let begin = wrapped(text, width.saturating_sub(2), width).swap_remove(0);
-                shortened(&begin, width.saturating_sub(2)) + " …"
+                let start = wrapped(text, width.saturating_sub(2), width).swap_remove(0);
+                shortened(&start, width.saturating_sub(2)) + " …"
             }
         }
     }
@@ -198,7 +198,7 @@ enum Lines {
     Many,
 }
 
-/// The least width in which a text takes at most so many lines.
+/// The smallest width in which a text takes at most this many lines.
 fn narrowest(text: &str, lines: Lines) -> usize {
     let longest = text.split(' ').map(measure_text_width).max().unwrap_or(0);
     let all = measure_text_width(text);
@@ -214,7 +214,7 @@ fn color(tone: Tone) -> Option<Color> {
     }
 }
 
-/// A name that fits: what is too long loses its middle, for names often differ at their ends.
+/// A name that fits. A long name is shortened in the middle, because names often differ at their ends.
 fn shortened(name: &str, width: usize) -> String {
     if measure_text_width(name) <= width {
         return name.to_owned();
@@ -222,10 +222,10 @@ fn shortened(name: &str, width: usize) -> String {
     let half = width.saturating_sub(1) / 2;
     let fits = |part: &[char]| measure_text_width(&part.iter().collect::<String>()) <= half;
     let letters: Vec<char> = name.chars().collect();
-    let begin = (0..=letters.len()).rev().find(|&end| fits(&letters[..end])).unwrap_or(0);
-    let end = (0..=letters.len()).find(|&begin| fits(&letters[begin..])).unwrap_or(letters.len());
+    let start = (0..=letters.len()).rev().find(|&end| fits(&letters[..end])).unwrap_or(0);
+    let end = (0..=letters.len()).find(|&start| fits(&letters[start..])).unwrap_or(letters.len());
     let text = |part: &[char]| part.iter().collect::<String>();
-    format!("{}…{}", text(&letters[..begin]), text(&letters[end..]))
+    format!("{}…{}", text(&letters[..start]), text(&letters[end..]))
 }
 
 #[cfg(test)]
@@ -260,12 +260,12 @@ mod tests {
     }
 
     #[test]
-    fn columns_go_by_rank_and_words_stay_whole() {
+    fn columns_are_left_out_by_rank_and_words_stay_whole() {
         insta::assert_snapshot!([200, 80, 60, 40].map(|width| at("wrong_rate", width)).join("\n"));
     }
 
     #[test]
-    fn long_names_lose_their_middle() {
+    fn long_names_are_shortened_in_the_middle() {
         let name = format!("begin_{}_end", "x".repeat(190));
         insta::assert_snapshot!([120, 60, 40].map(|width| at(&name, width)).join("\n"));
         assert!(
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_has_no_lines_of_its_own() {
+    fn a_cell_has_no_line_breaks() {
         let mut table = Table::new(&COLUMNS[..1]);
         table.row(vec!["two\nlines\tand more".into()]);
         assert_eq!(table.lines(of_width(None)), [" metric", " two lines and more"]);

@@ -19,6 +19,6 @@ pub(crate) fn compare(args: &Compare) -> anyhow::Result<ExitCode> {
     Ok(match report.finding {
         Finding::Pass => exit::with(exit::DONE),
         Finding::Fail => exit::with(exit::WORSE),
-        Finding::Undecided | Finding::Shown => exit::with(exit::NOT_SO),
+        Finding::Undecided | Finding::Shown => exit::with(exit::NOT_DONE),
     })
 }

@@ -1,4 +1,4 @@
-//! `serin explain`: why, with the evidence behind it.
+//! `serin explain`: the last verdict of a rollout, with all its evidence.
 
 use std::{fmt::Write as _, process::ExitCode};
 
@@ -34,10 +34,10 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
         }
         verdict => verdict?,
     };
-    // Of all metrics, whichever is asked for: the list's bound is on the whole.
+    // Of all metrics, even with --metric: the bound on wrong names holds for the whole list.
     let suspects: Vec<MetricVerdict> = evidence::suspects(&verdict).into_iter().cloned().collect();
     if let Some(metric) = &args.metric {
-        // In warm-up the verdict has none yet.
+        // In warm-up the verdict has no metrics yet.
         let names: Vec<String> = state.spec.metrics.iter().map(|known| known.name.clone()).collect();
         let meant: &str = if names.contains(metric) { metric } else { serin_spec::built_in_name(metric) };
         verdict.metrics.retain(|known| known.metric == meant);
@@ -58,19 +58,19 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Before the first verdict there is no evidence, and that is no failure.
+/// Without a verdict there is no evidence yet, which is not a failure.
 fn nothing_yet(state: &RolloutState, applied: Option<&Applied>) -> ExitCode {
     let terminal = Terminal::stdout();
     let (tone, first) = headline(state, applied);
     output::line(terminal.paint(&first, tone));
     output::line(terminal.wrap(&state.sentence, 0));
     output::line(
-        terminal.wrap("no evidence yet: the first verdict comes when the first window with calls has closed", 0),
+        terminal.wrap("no evidence yet: the first verdict is written when the first window with calls has closed", 0),
     );
     ExitCode::SUCCESS
 }
 
-/// What is said to a person: the headline, the decision, then all the evidence.
+/// The explanation as lines: headline, decision, then all the evidence.
 fn lines(
     state: &RolloutState,
     applied: Option<&Applied>,
@@ -80,33 +80,34 @@ fn lines(
 ) -> Vec<String> {
     let (tone, first) = headline(state, applied);
     let mut lines: Vec<String> = terminal.wrap(&first, 0).lines().map(|line| terminal.paint(line, tone)).collect();
-    let mut say = |text: String| lines.extend(terminal.wrap(&text, 2).split('\n').map(str::to_owned));
-    say(decided(state, verdict));
+    let mut add = |text: String| lines.extend(terminal.wrap(&text, 2).split('\n').map(str::to_owned));
+    add(decided(state, verdict));
     for reason in &verdict.reasons {
-        say(format!("  because {} ({}): {}", reason.metric, reason.segment, reason.sentence));
+        add(format!("  because {} ({}): {}", reason.metric, reason.segment, reason.sentence));
     }
-    say(String::new());
+    add(String::new());
     if let Some(learned) = verdict.warmup_events {
         let stable = state.spec.stable.version.in_words();
-        say(format!("warm-up: {learned} good answers of {stable} learned from; nothing is compared yet"));
+        add(format!("warm-up: learned from {learned} good answers of {stable}; nothing is compared yet"));
         for seen in &verdict.seen {
-            say(format!("  {}: {} of {} answers carried a value", seen.metric, seen.values, seen.answers));
+            add(format!("  {}: {} of {} answers had a value", seen.metric, seen.values, seen.answers));
         }
     } else {
-        evidence::table(verdict, &state.spec, Rows::All, terminal).into_iter().for_each(&mut say);
-        say(String::new());
+        evidence::table(verdict, &state.spec, Rows::All, terminal).into_iter().for_each(&mut add);
+        add(String::new());
         for metric in &verdict.metrics {
-            say(explanation(metric, &state.spec, verdict.as_of));
+            add(explanation(metric, &state.spec, verdict.as_of));
         }
     }
     if !suspects.is_empty() {
-        say("suspected segments (at most 5 % of such names are wrong on average; failed is what is proven):".to_owned());
+        add("suspected segments (on average at most 5 % of these names are wrong; only a failed check is proof):"
+            .to_owned());
     }
     for suspect in suspects {
-        say(format!("  {}", evidence::suspicion(suspect)));
+        add(format!("  {}", evidence::suspicion(suspect)));
     }
     for group in &verdict.groups {
-        say(format!(
+        add(format!(
             "group {}: {} (ln e against it {:.2}, budget share {:.4}, weight {} in the score)",
             group.group,
             name_of(group.result),
@@ -116,13 +117,13 @@ fn lines(
         ));
     }
     if verdict.stable_is_out_of_date {
-        say("stable is out of date: the canary is better in at least half of the judged metrics".to_owned());
+        add("stable is out of date: the canary is better in at least half of the judged metrics".to_owned());
     }
-    // In warm-up no arm is compared, and later stable's own answers are only where they were left out.
+    // In warm-up no arm is compared. Later, stable's own answers appear only if some were left out.
     let has_any = |arm: &ArmSummary| arm.predictions + arm.excluded + arm.late + arm.lost > 0;
     let compared = |arm: &&ArmSummary| has_any(arm) || (arm.arm != Arm::Stable && verdict.warmup_events.is_none());
     for arm in verdict.arms.iter().filter(compared) {
-        say(format!(
+        add(format!(
             "{} ({}): {} answers compared ({}), {} left out, {} late, {} lost",
             arm.arm.as_str(),
             arm.version.in_words(),
@@ -134,16 +135,16 @@ fn lines(
         ));
     }
     for issue in &verdict.health {
-        say(format!("health: {} (policy: {})", issue.sentence, issue.policy));
+        add(format!("health: {} (policy: {})", issue.sentence, issue.policy));
     }
     if verdict.warmup_events.is_none() {
-        say(format!(
+        add(format!(
             "\nAll gates together: ln e = {:.2} against a rollback at ln(1/false_rollback); score {:.0} .. {:.0}",
             verdict.ln_e_rollback, verdict.score_low, verdict.score_high
         ));
     }
     let step = if verdict.step < 0 { "warm-up".to_owned() } else { format!("step {}", verdict.step + 1) };
-    say(format!(
+    add(format!(
         "Verdict {} of {} UTC on rollout {} ({step}, generation {})",
         verdict.id,
         to_the_second(verdict.as_of),
@@ -153,16 +154,19 @@ fn lines(
     lines
 }
 
-/// What the verdict decides, and what a decided step still waits for.
+/// The decision of the verdict, and what an allowed next step still waits for.
 fn decided(state: &RolloutState, verdict: &Verdict) -> String {
     let waits = Missing::of(state, Some(verdict)).parts.join("; ");
     if verdict.decision == Decision::Promote && !waits.is_empty() {
-        return format!("Decision: the evidence allows the next step, which waits for {waits}. {}", verdict.sentence);
+        return format!(
+            "Decision: the evidence allows the next step, which still waits for {waits}. {}",
+            verdict.sentence
+        );
     }
     format!("Decision: {}. {}", name_of(verdict.decision), verdict.sentence)
 }
 
-/// A verdict with the list of suspects, which follows from it.
+/// A verdict with its list of suspects, as JSON.
 fn with_suspects(verdict: &Verdict, suspects: &[MetricVerdict]) -> anyhow::Result<Value> {
     let mut value = serde_json::to_value(verdict)?;
     let one = |suspect: &MetricVerdict| json!({"metric": suspect.metric, "segment": suspect.segment, "ln_e_fail": suspect.ln_e_fail});
@@ -179,7 +183,7 @@ async fn examples(api: &Api, args: &Explain, limit: usize) -> anyhow::Result<Exi
     }
     if found.is_empty() {
         output::line(
-            "no examples: nothing is mirrored, `capture` is not in the rollout file, or all pairs agree so far",
+            "no examples: no calls are mirrored, the rollout file has no `capture`, or all pairs agree so far",
         );
     }
     for example in &found {
@@ -188,7 +192,7 @@ async fn examples(api: &Api, args: &Explain, limit: usize) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-/// One pair of answers for people.
+/// One pair of answers as text.
 fn example_text(example: &Capture) -> String {
     let mut text = format!("{} UTC  request {}  ({})", to_the_second(example.at), example.request_id, example.reason);
     for difference in &example.differences {
@@ -207,17 +211,17 @@ fn example_text(example: &Capture) -> String {
     text
 }
 
-/// The name of a variant, as on the wire.
+/// The name of a variant on the wire.
 fn name_of(variant: impl serde::Serialize) -> String {
     serde_json::to_value(variant).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// One metric's evidence in a sentence and its numbers.
+/// The evidence of one metric: its sentence and its numbers.
 fn explanation(metric: &MetricVerdict, spec: &RolloutSpec, as_of: EventTime) -> String {
     let mut text = format!("{} ({}): {}", metric.metric, metric.segment, metric.sentence);
     let corrected = match metric.correction {
         Correction::WeightedHolm => format!("{} after weighted Holm", probability(metric.p_fail)),
-        Correction::None => "not corrected, for it is only watched".to_owned(),
+        Correction::None => "not corrected, because it is only watched".to_owned(),
     };
     let _ = write!(
         text,
@@ -237,7 +241,7 @@ fn explanation(metric: &MetricVerdict, spec: &RolloutSpec, as_of: EventTime) -> 
         let _ = write!(text, ", {:.2} % of the canary's values are at the cap", 100.0 * share);
     }
     if let Some(culprit) = &metric.culprit {
-        let new = if metric.culprit_is_new { ", which control never showed" } else { "" };
+        let new = if metric.culprit_is_new { ", which control never had" } else { "" };
         let _ = write!(text, ", most evidence is on {culprit}{new}");
     }
     if let Some(harm) = &metric.harm {
@@ -260,7 +264,7 @@ fn explanation(metric: &MetricVerdict, spec: &RolloutSpec, as_of: EventTime) -> 
     text
 }
 
-/// A probability in two significant digits.
+/// A probability in short form.
 fn probability(p: f64) -> String {
     match p {
         p if p >= 0.001 => format!("{p:.3}"),

@@ -1,4 +1,4 @@
-//! `serin get`: one rollout on one screen; with `--watch`, again with each verdict.
+//! `serin get`: one rollout on one screen; with `--watch`, refreshed with each verdict.
 
 mod page;
 #[cfg(test)]
@@ -20,7 +20,7 @@ use serin_schemas::{
 };
 
 use self::page::{Page, Shown, event_line};
-use super::patience::Patience;
+use super::deadline::Deadline;
 use crate::{
     cli::{Get, Output},
     client::{Api, ApiError},
@@ -29,18 +29,18 @@ use crate::{
     time::to_the_second,
 };
 
-/// How long one look for something new may take.
+/// Longest wait for new events in one request.
 const WAIT: Duration = Duration::from_secs(5);
-/// How long an end is shown until routers use its table, and how long one look then takes.
+/// How long to wait for routers to use the last table of an ended rollout, and the wait between two requests.
 const APPLIED_WITHIN: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// `serin get`.
 pub(crate) async fn get(args: &Get) -> anyhow::Result<ExitCode> {
     let api = Api::new(&args.remote)?;
-    let mut patience = Patience::of(if args.watch { &args.timeout } else { "0s" })?;
-    // By a model's name the rollout of now is meant, also when another one follows it.
-    let rollout = patience.ask(|| api.shown(&args.rollout)).await?.0.id.0;
+    let mut deadline = Deadline::of(if args.watch { &args.timeout } else { "0s" })?;
+    // A model's name means its current rollout, even if another one follows while this verb runs.
+    let rollout = deadline.ask(|| api.shown(&args.rollout)).await?.0.id.0;
     let (mut after, mut watch, mut ended) = (0, Watch::default(), None);
     loop {
         let wait = match ended {
@@ -48,37 +48,37 @@ pub(crate) async fn get(args: &Get) -> anyhow::Result<ExitCode> {
             None if args.watch && after > 0 => WAIT,
             None => Duration::ZERO,
         };
-        // What is new comes first: the state is then not older than it.
-        let mut page = patience.ask(|| api.events(&rollout, after, wait)).await?;
-        let (state, applied) = patience.ask(|| api.shown(&rollout)).await?;
-        let verdict = optional(patience.ask(|| api.verdict(&rollout)).await)?;
-        // What routers tell is beside the state: an API that does not know it hides nothing else.
+        // Events are read before the state, so that the state is not older than the events.
+        let mut page = deadline.ask(|| api.events(&rollout, after, wait)).await?;
+        let (state, applied) = deadline.ask(|| api.shown(&rollout)).await?;
+        let verdict = optional(deadline.ask(|| api.verdict(&rollout)).await)?;
+        // Reports of routers are optional: an older API does not have them.
         let routers = api.routers().await.unwrap_or_default();
         let soon = applied.as_ref().is_some_and(|applied| !applied.done && applied.soon);
-        let told =
-            Told { applied, undecided: undecided(&routers, &state.spec.model), refused: refused(&routers, &state) };
+        let reported =
+            Reported { applied, undecided: undecided(&routers, &state.spec.model), refused: refused(&routers, &state) };
         let is_over = if state.phase.is_final() {
             let now = Instant::now();
             !soon || now >= *ended.get_or_insert(now + APPLIED_WITHIN)
         } else {
             false
         };
-        let is_last = !args.watch || is_over || patience.is_over();
+        let is_last = !args.watch || is_over || deadline.is_over();
         if is_last {
-            // The state may be newer than what has happened before it was asked for.
+            // The state may be newer than the events that were read before it.
             let next = page["next"].as_u64().unwrap_or(after);
-            let rest = patience.ask(|| api.events(&rollout, next, Duration::ZERO)).await?;
+            let rest = deadline.ask(|| api.events(&rollout, next, Duration::ZERO)).await?;
             let rest = rest["events"].as_array().cloned().unwrap_or_default();
             page["events"].as_array_mut().into_iter().for_each(|events| events.extend_from_slice(&rest));
         }
         match args.remote.output {
             Output::Json if args.watch => {
-                output::json_line(&document(&state, verdict.as_ref(), &page, &told))?;
+                output::json_line(&document(&state, verdict.as_ref(), &page, &reported))?;
             }
-            Output::Json => output::json(&document(&state, verdict.as_ref(), &page, &told))?,
+            Output::Json => output::json(&document(&state, verdict.as_ref(), &page, &reported))?,
             Output::Text => {
                 let news = page["events"].as_array().map_or(&[][..], Vec::as_slice);
-                watch.show(&state, verdict.as_ref(), news, &told, is_last);
+                watch.show(&state, verdict.as_ref(), news, &reported, is_last);
             }
         }
         if is_last || output::is_closed() {
@@ -91,21 +91,28 @@ pub(crate) async fn get(args: &Get) -> anyhow::Result<ExitCode> {
 /// What has been shown so far.
 #[derive(Default)]
 struct Watch {
-    /// All that happened: the controller tells what is new only.
+    /// All events so far: the controller returns only new ones.
     events: Vec<Value>,
     block: Block,
-    /// The verdict's sentence that was shown last.
-    said: Option<String>,
+    /// The verdict's sentence that was printed last.
+    last_sentence: Option<String>,
 }
 
 impl Watch {
-    /// Shows a rollout: on a terminal in the place of what was there, else the first and the last time whole and in between as lines.
-    fn show(&mut self, state: &RolloutState, verdict: Option<&Verdict>, news: &[Value], told: &Told, is_last: bool) {
-        let is_first = self.events.is_empty() && self.said.is_none();
+    /// Shows a rollout. A terminal is redrawn; otherwise the first and last page are printed in full, and new events as lines between them.
+    fn show(
+        &mut self,
+        state: &RolloutState,
+        verdict: Option<&Verdict>,
+        news: &[Value],
+        reported: &Reported,
+        is_last: bool,
+    ) {
+        let is_first = self.events.is_empty() && self.last_sentence.is_none();
         self.events.extend_from_slice(news);
         let terminal = Terminal::stdout();
-        let page = || Page::new(&Shown { state, verdict, told, events: &self.events }, terminal);
-        let says = verdict.map(|verdict| without_order(&verdict.sentence).to_owned()).unwrap_or_default();
+        let page = || Page::new(&Shown { state, verdict, reported, events: &self.events }, terminal);
+        let sentence = verdict.map(|verdict| without_order(&verdict.sentence).to_owned()).unwrap_or_default();
         match terminal.redraws() {
             Some(size) if !is_last => {
                 let text = page().fitted(size);
@@ -121,79 +128,81 @@ impl Watch {
                 for event in news {
                     output::line(event_line(event).trim_start());
                 }
-                if let Some(verdict) = verdict.filter(|_| self.said.as_deref() != Some(&says)) {
-                    output::line(format!("{}  evidence: {says}", to_the_second(verdict.as_of)));
+                if let Some(verdict) = verdict.filter(|_| self.last_sentence.as_deref() != Some(&sentence)) {
+                    output::line(format!("{}  evidence: {sentence}", to_the_second(verdict.as_of)));
                 }
             }
         }
-        self.said = Some(says);
+        self.last_sentence = Some(sentence);
     }
 }
 
-/// What routers tell of a rollout.
-struct Told {
-    /// Who uses its table.
+/// Reports of routers about a rollout.
+struct Reported {
+    /// The routers that use its table.
     applied: Option<Applied>,
-    /// The calls that they could not decide as asked, by router.
+    /// The calls that they could not assign as the rollout requires, by router.
     undecided: Vec<(String, Undecided)>,
-    /// Why they cannot use its table or a newer one, a sentence each.
+    /// Why they cannot use its table or a newer one, one sentence each.
     refused: Vec<String>,
 }
 
 /// Why routers cannot use the rollout's table or a newer one.
 fn refused(routers: &[RouterStatus], state: &RolloutState) -> Vec<String> {
     let of = |router: &RouterStatus| {
-        let told = router.refused.iter().filter(|told| told.model == state.spec.model);
-        let told = told.filter(|told| told.generation >= state.generation || told.generation.0 == 0);
-        told.map(|told| format!("router {} cannot use the newest table: {}", router.router, told.reason))
+        let reported = router.refused.iter().filter(|reported| reported.model == state.spec.model);
+        let reported =
+            reported.filter(|reported| reported.generation >= state.generation || reported.generation.0 == 0);
+        reported
+            .map(|reported| format!("router {} cannot use the newest table: {}", router.router, reported.reason))
             .collect::<Vec<_>>()
     };
     routers.iter().flat_map(of).collect()
 }
 
-/// The calls of a model that routers could not decide as its rollout asks, by router.
+/// The calls of a model that routers could not assign as its rollout requires, by router.
 fn undecided(routers: &[RouterStatus], model: &ModelName) -> Vec<(String, Undecided)> {
     let of = |router: &RouterStatus| {
-        let told = router.undecided.iter().filter(|told| told.model == *model);
-        told.map(|told| (router.router.clone(), told.clone())).collect::<Vec<_>>()
+        let reported = router.undecided.iter().filter(|reported| reported.model == *model);
+        reported.map(|reported| (router.router.clone(), reported.clone())).collect::<Vec<_>>()
     };
     routers.iter().flat_map(of).collect()
 }
 
-/// What `--output json` shows.
-fn document(state: &RolloutState, verdict: Option<&Verdict>, page: &Value, told: &Told) -> Value {
-    let undecided: Vec<Value> = told
+/// The document of `--output json`.
+fn document(state: &RolloutState, verdict: Option<&Verdict>, page: &Value, reported: &Reported) -> Value {
+    let undecided: Vec<Value> = reported
         .undecided
         .iter()
-        .map(|(router, told)| {
-            json!({"router": router, "needed": told.needed, "reason": told.reason, "calls": told.calls, "of": told.of})
+        .map(|(router, reported)| {
+            json!({"router": router, "needed": reported.needed, "reason": reported.reason, "calls": reported.calls, "of": reported.of})
         })
         .collect();
-    json!({"state": state, "verdict": verdict, "events": page["events"], "undecided": undecided, "applied": told.applied,
-        "refused": told.refused})
+    json!({"state": state, "verdict": verdict, "events": page["events"], "undecided": undecided, "applied": reported.applied,
+        "refused": reported.refused})
 }
 
-/// What routers could not decide as asked, a sentence each.
-fn undecided_sentence(router: &str, told: &Undecided, stable: &Version) -> String {
-    let Undecided { needed, reason, calls, of, .. } = told;
+/// A sentence about the calls that a router could not assign as required.
+fn undecided_sentence(router: &str, reported: &Undecided, stable: &Version) -> String {
+    let Undecided { needed, reason, calls, of, .. } = reported;
     let share = 100.0 * *calls as f64 / (*of).max(1) as f64;
     let what = match needed.as_str() {
         "sticky" => "the sticky key",
-        "target" => "what a target looks at",
+        "target" => "the value that a target matches",
         _ => "the value of a segment",
     };
     if reason == "absent" {
         return format!(
-            "  router {router}: {calls} of {of} calls ({share:.1} %) have no sticky key; they are split by chance"
+            "  router {router}: {calls} of {of} calls ({share:.1} %) have no sticky key; they are split at random"
         );
     }
     format!(
-        "  ! router {router}: {what} could not be read in {calls} of {of} calls ({share:.1} %, {reason}); they went to {} and enter no comparison",
+        "  ! router {router}: {what} could not be read in {calls} of {of} calls ({share:.1} %, {reason}); they went to {} and are not compared",
         stable.in_words()
     )
 }
 
-/// No verdict yet is not an error.
+/// Turns a missing verdict into `None`.
 fn optional(verdict: Result<Verdict, ApiError>) -> Result<Option<Verdict>, ApiError> {
     match verdict {
         Err(ApiError::NotFound(_)) => Ok(None),
@@ -201,7 +210,7 @@ fn optional(verdict: Result<Verdict, ApiError>) -> Result<Option<Verdict>, ApiEr
     }
 }
 
-/// Why routers cannot use the newest table, unless the one that is waited for has said so already.
-fn refusals(told: &Told) -> impl Iterator<Item = &String> {
-    told.refused.iter().filter(|_| told.applied.as_ref().is_none_or(|applied| !applied.refused))
+/// Why routers cannot use the newest table, unless `applied` contains it already.
+fn refusals(reported: &Reported) -> impl Iterator<Item = &String> {
+    reported.refused.iter().filter(|_| reported.applied.as_ref().is_none_or(|applied| !applied.refused))
 }

@@ -22,9 +22,9 @@ static COLUMNS: [Column; 8] = [
     Column::text("phase", 0),
     Column::number("step", 3),
     Column::number("weight", 2),
-    Column::clipped("what happened last", 6, 30),
+    Column::clipped("last event", 6, 30),
 ];
-/// Characters of the shortest id that is shown.
+/// Shortest length of an id prefix.
 const SHORTEST_ID: usize = 8;
 
 /// `serin list`.
@@ -35,7 +35,7 @@ pub(crate) async fn list(args: &Remote) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let states: Vec<RolloutState> =
-        serde_json::from_value(rollouts).context("something this version of serin cannot read")?;
+        serde_json::from_value(rollouts).context("this version of serin cannot read the controller's answer")?;
     if states.is_empty() {
         output::line("no rollouts yet; start one with: serin apply -f rollout.yaml");
         return Ok(ExitCode::SUCCESS);
@@ -73,7 +73,7 @@ fn lines(states: &[RolloutState], terminal: Terminal) -> Vec<String> {
     table.lines(terminal)
 }
 
-/// The begin of each id that no other one has.
+/// The shortest unique prefix of each id.
 fn short_ids(states: &[RolloutState]) -> Vec<&str> {
     let ids: Vec<&str> = states.iter().map(|state| state.id.as_str()).collect();
     let common = |one: &str, two: &str| one.bytes().zip(two.bytes()).take_while(|(one, two)| one == two).count();

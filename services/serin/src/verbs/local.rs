@@ -20,7 +20,7 @@ pub(crate) fn lint(args: &Lint) -> anyhow::Result<ExitCode> {
     let text = read(&args.file)?;
     let checked = serin_rollout::check(&text, traffic.as_ref());
     print_problems(&args.file.display().to_string(), &checked, args.output)?;
-    Ok(exit::if_so(!checked.has_errors()))
+    Ok(exit::done_if(!checked.has_errors()))
 }
 
 /// `serin schema`.
@@ -39,7 +39,7 @@ pub(crate) fn read(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
 }
 
-/// Prints what was found in the rollout file `name`, a line each, and a count.
+/// Prints the problems of the rollout file `name`, one per line, and their count.
 pub(crate) fn print_problems(name: &str, checked: &Checked, format: Output) -> anyhow::Result<()> {
     if format == Output::Json {
         return output::json(&json!({"file": name, "ok": !checked.has_errors(), "problems": checked.problems}));
@@ -53,7 +53,7 @@ pub(crate) fn print_problems(name: &str, checked: &Checked, format: Output) -> a
     Ok(())
 }
 
-/// Prints what a sound rollout file should not say, a line each.
+/// Prints the warnings about a valid rollout file, one per line.
 pub(crate) fn print_warnings(name: &str, checked: &Checked) {
     for problem in checked.problems.iter().filter(|problem| problem.severity == Severity::Warning) {
         output::line(problem_line(name, problem));

@@ -1,11 +1,11 @@
-//! The verbs of the command line, besides running services and the demo.
+//! The verbs of the command line, except those that run services and the demo.
 
 mod compare;
+mod deadline;
 mod explain;
 mod get;
 mod list;
 mod local;
-mod patience;
 mod plan;
 mod progress;
 mod remote;

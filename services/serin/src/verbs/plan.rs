@@ -1,4 +1,4 @@
-//! `serin plan`: what a rollout can see, how long it takes, what it costs.
+//! `serin plan`: which regressions a rollout can detect, how long it takes and what it costs.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ use crate::{
 
 /// Prints the forecast of a rollout.
 pub(crate) fn plan(args: &Plan) -> anyhow::Result<ExitCode> {
-    let spec = load(&args.file)?.normalised();
+    let spec = load(&args.file)?.normalized();
     let traffic = rate(&args.traffic).map_err(|error| anyhow::anyhow!("--traffic: {error}"))?;
     anyhow::ensure!(traffic.per_second > 0.0, "--traffic: without requests there is nothing to plan");
     let react = Duration::parse(&args.react).map_err(|error| anyhow::anyhow!("--react: {error}"))?;

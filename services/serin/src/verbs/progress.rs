@@ -1,4 +1,4 @@
-//! How far a rollout is on its way: what it has had, what is missing for the next step, and when that can come at the earliest.
+//! The progress of a rollout: the time spent, what the next step still needs, and when it can start at the earliest.
 
 use std::collections::BTreeMap;
 
@@ -17,17 +17,19 @@ use crate::{
     time::{span, to_the_second},
 };
 
-/// Most checks of which it is said what they lack.
+/// Largest number of open checks that are listed.
 const MOST_CHECKS: usize = 5;
 
-/// What is said of it, a line each. `began`: when the canary got its first call, as far as is known.
-pub(super) fn lines(state: &RolloutState, verdict: Option<&Verdict>, began: Option<EventTime>) -> Vec<String> {
+/// The progress as lines. `started`: when the canary got its first call, if known.
+pub(super) fn lines(state: &RolloutState, verdict: Option<&Verdict>, started: Option<EventTime>) -> Vec<String> {
     let mut lines = match state.phase {
         Phase::Warming => warming(state, verdict),
         Phase::Baking | Phase::Shadowing if state.acts() => baking(state, verdict),
         Phase::Baking | Phase::Shadowing => {
             let spent = time(spent(state, verdict));
-            return vec![format!("Observed:  for {spent}; no step is taken (mode: observe), verdicts are told only")];
+            return vec![format!(
+                "Observed:  for {spent}; no step is taken (mode: observe), verdicts are only reported"
+            )];
         }
         Phase::Held => held(state, verdict),
         Phase::Paused => paused(state, verdict),
@@ -37,11 +39,11 @@ pub(super) fn lines(state: &RolloutState, verdict: Option<&Verdict>, began: Opti
         }
         _ => return Vec::new(),
     };
-    lines.extend(proof(state, verdict, began));
+    lines.extend(proof(state, verdict, started));
     lines
 }
 
-/// Time that the step has baked for.
+/// The time that the step has baked.
 fn spent(state: &RolloutState, verdict: Option<&Verdict>) -> Span {
     verdict.map_or(state.clock.spent, |verdict| state.clock.spent(verdict.as_of))
 }
@@ -58,7 +60,7 @@ fn left(of: Duration, spent: Span) -> String {
     time(remains(of, spent))
 }
 
-/// Time until `missing` more come, at the rate of `seen` in `within`; `None`: nobody can tell.
+/// The time until `missing` more arrive, at the rate of `seen` in `within`; `None`: unknown.
 fn at_this_rate(missing: u64, seen: u64, within: Span) -> Option<Span> {
     if missing == 0 {
         return Some(Span(0));
@@ -67,7 +69,7 @@ fn at_this_rate(missing: u64, seen: u64, within: Span) -> Option<Span> {
     (per_second > 0.0 && per_second.is_finite()).then(|| Span((missing as f64 / per_second * 1e6) as i64))
 }
 
-/// `in 5m 3s at the earliest, at 2026-11-21 11:51:50 UTC`.
+/// Formats the earliest time: `in 5m 3s at the earliest, at 2026-11-21 11:51:50 UTC`.
 fn at_the_earliest(after: Span, now: EventTime) -> String {
     format!("in {} at the earliest, at {} UTC", time(after), to_the_second(now.plus(after)))
 }
@@ -85,29 +87,29 @@ fn warming(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
         names.sort_unstable();
         names.dedup();
         lines.push(format!(
-            "Labels:    waits for the first ones ({}), {maturity} after their answers",
+            "Labels:    waiting for the first labels ({}), {maturity} after their answers",
             names.join(", ")
         ));
     }
     let next = if state.acts() {
-        state.spec.steps.first().map_or_else(String::new, |step| format!("the first step, {step}, comes"))
+        state.spec.steps.first().map_or_else(String::new, |step| format!("the first step, {step}, starts"))
     } else {
-        "the comparison begins".to_owned()
+        "the comparison starts".to_owned()
     };
     let labelled = first.map_or(Span(0), |(_, maturity)| remains(maturity, since));
     lines.push(match (at_this_rate(wanted.saturating_sub(seen), seen, since), verdict) {
         (Some(answered), Some(verdict)) => {
             format!("Next:      {next} {}", at_the_earliest(answered.max(labelled), verdict.as_of))
         }
-        _ => format!("Next:      {next} when {stable} has answered; the canary gets nothing before"),
+        _ => format!("Next:      {next} when {stable} has answered; the canary gets no calls before"),
     });
     let unseen = verdict.into_iter().flat_map(|verdict| &verdict.seen).filter(|seen| seen.values < seen.answers);
     for seen in unseen {
         let mark = if seen.values == 0 { "!" } else { " " };
-        lines.push(format!("  {mark} {}: {} of {} answers carried a value", seen.metric, seen.values, seen.answers));
+        lines.push(format!("  {mark} {}: {} of {} answers had a value", seen.metric, seen.values, seen.answers));
     }
     if verdict.is_some_and(|verdict| verdict.seen.iter().any(|seen| seen.values == 0 && seen.answers > 0)) {
-        lines.push("    (the names that answers and feedback carry: serin tail events --limit 5)".to_owned());
+        lines.push("    (to see the names in answers and feedback: serin tail events --limit 5)".to_owned());
     }
     lines
 }
@@ -126,7 +128,7 @@ fn baking(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
     };
     lines.push(match (missing.earliest, verdict, missing.parts.is_empty() && missing.checks.is_empty()) {
         (Some(Span(0)), _, true) => format!("Next:      {next}, with the next verdict"),
-        (Some(Span(0)), _, false) => format!("Next:      {next}, as soon as what is missing is there"),
+        (Some(Span(0)), _, false) => format!("Next:      {next}, as soon as nothing is missing"),
         (Some(after), Some(verdict), _) => format!("Next:      {next}, {}", at_the_earliest(after, verdict.as_of)),
         (Some(after), None, _) => format!("Next:      {next}, in {} at the earliest", time(after)),
         (None, ..) => format!("Next:      {next}, not before the canary has answers in this step"),
@@ -147,16 +149,16 @@ fn baking(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
 /// What the next step waits for.
 #[derive(Debug, Default)]
 pub(super) struct Missing {
-    /// Time and answers, a clause each.
+    /// Missing time and answers, one clause each.
     pub(super) parts: Vec<String>,
-    /// Checks, each with what it lacks.
+    /// Open checks, each with what it still needs.
     checks: Vec<String>,
-    /// When the step can come at the earliest, as far as can be known; `None`: nobody can tell.
+    /// The earliest time until the step can start; `None`: unknown.
     earliest: Option<Span>,
 }
 
 impl Missing {
-    /// What a step that is under way lacks.
+    /// What the current step still needs.
     pub(super) fn of(state: &RolloutState, verdict: Option<&Verdict>) -> Self {
         let mut missing = Self { earliest: Some(Span(0)), ..Self::default() };
         let running = matches!(state.phase, Phase::Baking | Phase::Shadowing) && state.acts();
@@ -204,7 +206,7 @@ impl Missing {
     }
 }
 
-/// Which labels a check waits for, and when the first of this step are due.
+/// The label that a check waits for, and when the first labels of this step are due.
 fn labels(state: &RolloutState, metric: &MetricVerdict, spent: Span) -> Option<(String, Span)> {
     let spec = state.spec.metrics.iter().find(|known| known.name == metric.metric)?;
     let label = spec.source.label()?;
@@ -226,29 +228,29 @@ fn held(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
     let after = verdict.and_then(|verdict| state.after_hold(verdict));
     let mut lines = vec![match (hold.cause, after) {
         (HoldCause::Stale, _) | (_, None) => format!(
-            "Held:      no verdict since {} UTC; it goes on by itself when verdicts come again. Until then its lease is not \
-             renewed, and at the lease's end routers send every call to {}",
+            "Held:      no verdict since {} UTC; it continues by itself when verdicts arrive again. Until then its lease is not \
+             renewed; when the lease expires, routers send every call to {}",
             to_the_second(hold.since),
             state.spec.stable.version.in_words()
         ),
         (cause, Some(after)) => {
-            let goes_on = match cause {
+            let continues = match cause {
                 HoldCause::Health => "when the evidence is sound again",
-                HoldCause::Marginal => "when the evidence is enough",
-                HoldCause::Stale => "when verdicts come again",
+                HoldCause::Marginal => "when there is enough evidence",
+                HoldCause::Stale => "when verdicts arrive again",
             };
             let then = match after {
-                AfterHold::Finding => "it is rolled back on what was found",
+                AfterHold::Finding => "it is rolled back because of the finding",
                 AfterHold::RolledBack => "it is rolled back as inconclusive",
                 AfterHold::Promoted => "it goes to the next step",
-                AfterHold::Asked => "it waits for a person",
+                AfterHold::Asked => "it waits for an operator",
                 AfterHold::Verdicts => "it waits for verdicts",
             };
             let when = match after {
-                AfterHold::Asked if since.0 >= decision.hold_max.0.0 => "it waits for a person".to_owned(),
+                AfterHold::Asked if since.0 >= decision.hold_max.0.0 => "it waits for an operator".to_owned(),
                 _ => format!("in {} {then} (decision.holdMax)", left(decision.hold_max, since)),
             };
-            format!("Held:      for {}; it goes on by itself {goes_on}; {when}", time(since))
+            format!("Held:      for {}; it continues by itself {continues}; {when}", time(since))
         }
     }];
     lines.extend(baked(state, spent(state, verdict)));
@@ -258,21 +260,21 @@ fn held(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
 
 fn paused(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
     let mut lines =
-        vec!["Paused:    the step's clock stands; evidence against the canary still rolls it back".to_owned()];
+        vec!["Paused:    the step's clock is stopped; evidence against the canary still rolls it back".to_owned()];
     lines.extend(baked(state, spent(state, verdict)));
     lines.push(format!("You can:   serin resume {0}, serin promote {0}, serin abort {0}", state.spec.model));
     lines
 }
 
-/// How long a proof takes with the traffic that is there, where a step asks for one.
-fn proof(state: &RolloutState, verdict: Option<&Verdict>, began: Option<EventTime>) -> Option<String> {
+/// How long a proof takes with the measured traffic, if a step requires one.
+fn proof(state: &RolloutState, verdict: Option<&Verdict>, started: Option<EventTime>) -> Option<String> {
     if state.promoted {
         return None;
     }
     let verdict = verdict?;
     let (answers, since) = match verdict.warmup_events {
         Some(seen) => (seen, state.started_at),
-        None => (verdict.arms.iter().map(|arm| arm.predictions).sum(), began?),
+        None => (verdict.arms.iter().map(|arm| arm.predictions).sum(), started?),
     };
     let seconds = verdict.as_of.since(since).as_secs_f64();
     if answers <= 0 || seconds <= 0.0 {
@@ -285,8 +287,8 @@ fn proof(state: &RolloutState, verdict: Option<&Verdict>, began: Option<EventTim
     Some(format!("Proof:     at {} requests/s {proof}{provided}", crate::evidence::short(per_second)))
 }
 
-/// What a verdict has seen of each metric over all traffic, where that is more than a handful of answers: control's value, or the
-/// canary's where it is held against a limit.
+/// The measured value of each metric over all traffic, if there are enough answers: control's value, or the canary's if the metric
+/// has a limit.
 fn measured(spec: &RolloutSpec, verdict: &Verdict) -> BTreeMap<String, f64> {
     let least = spec.decision.min_answers.max(1);
     let overall = verdict.metrics.iter().filter(|metric| metric.segment.is_all());
@@ -326,10 +328,10 @@ mod tests {
         verdict
     }
 
-    /// What is said of a rollout whose step began at 0, after verdicts at these times, and then none for an hour.
-    fn held(way_out: &str, verdicts: &[(i64, Decision)], silent: bool) -> String {
+    /// The lines about a held rollout whose step started at 0, after verdicts at these times and, if `silent`, an hour without one.
+    fn held(on_inconclusive: &str, verdicts: &[(i64, Decision)], silent: bool) -> String {
         let mut spec: RolloutSpec = serin_rollout::parse_yaml(SPEC).unwrap();
-        spec.decision.on_inconclusive = serde_json::from_str(&format!("{way_out:?}")).unwrap();
+        spec.decision.on_inconclusive = serde_json::from_str(&format!("{on_inconclusive:?}")).unwrap();
         let mut planner = Planner::new(Settings::default());
         let command = Command {
             id: "c".to_owned(),
@@ -359,39 +361,42 @@ mod tests {
         super::held(&state, last.as_ref()).join("\n")
     }
 
-    /// The planner's own table test shows that what [`RolloutState::after_hold`] says is what happens.
+    /// The planner's own tests check that [`RolloutState::after_hold`] is what happens.
     #[test]
-    fn what_a_hold_leads_to_is_said_for_each_cause() {
+    fn the_next_step_after_a_hold_is_shown_for_each_cause() {
         let (hour, day) = (3600, 86_400);
         let unsound = [(60, Decision::Hold), (hour, Decision::Hold)];
         let marginal = [(3 * hour, Decision::Continue), (4 * hour, Decision::Continue)];
-        for (way_out, verdicts, said) in [
+        for (on_inconclusive, verdicts, expected) in [
             (
                 "rollback",
                 unsound,
                 "when the evidence is sound again; in 23h 1m it is rolled back as inconclusive (decision.holdMax)",
             ),
-            ("promote", unsound, "it waits for a person (decision.holdMax)"),
-            ("hold", unsound, "it waits for a person (decision.holdMax)"),
+            ("promote", unsound, "it waits for an operator (decision.holdMax)"),
+            ("hold", unsound, "it waits for an operator (decision.holdMax)"),
             (
                 "rollback",
                 marginal,
-                "when the evidence is enough; in 23h 0m it is rolled back as inconclusive (decision.holdMax)",
+                "when there is enough evidence; in 23h 0m it is rolled back as inconclusive (decision.holdMax)",
             ),
             ("promote", marginal, "in 23h 0m it goes to the next step (decision.holdMax)"),
-            ("hold", marginal, "it waits for a person (decision.holdMax)"),
-            ("hold", [(60, Decision::Hold), (2 * day, Decision::Hold)], "; it waits for a person\n"),
+            ("hold", marginal, "it waits for an operator (decision.holdMax)"),
+            ("hold", [(60, Decision::Hold), (2 * day, Decision::Hold)], "; it waits for an operator\n"),
         ] {
-            let line = held(way_out, &verdicts, false);
-            assert!(line.contains(said), "{way_out}: {line}");
+            let line = held(on_inconclusive, &verdicts, false);
+            assert!(line.contains(expected), "{on_inconclusive}: {line}");
         }
         let line = held("rollback", &[(60, Decision::Continue)], true);
-        assert!(line.contains("no verdict since 1970-01-01 00:01") && line.contains("it goes on by itself"), "{line}");
+        assert!(
+            line.contains("no verdict since 1970-01-01 00:01") && line.contains("it continues by itself"),
+            "{line}"
+        );
         assert!(!line.contains("rolled back") && line.contains("send every call to version 1"), "{line}");
     }
 
     #[test]
-    fn what_was_measured_is_controls_value_or_the_canarys_under_a_limit() {
+    fn measured_values_are_controls_or_the_canarys_under_a_limit() {
         let mut spec: RolloutSpec = serin_rollout::parse_yaml(SPEC).unwrap();
         spec.decision.min_answers = 50;
         let text = include_str!("../../../../schemas/tests/golden/verdict.v4.json");

@@ -1,4 +1,4 @@
-//! Verbs that change something at the controller: `apply`, `status`, `promote`, `pause`, `resume`, `abort`, `stop`.
+//! Verbs that act on a rollout at the controller: `apply`, `status`, `promote`, `pause`, `resume`, `abort`, `stop`.
 
 use std::{
     collections::BTreeMap,
@@ -12,8 +12,8 @@ use serin_rollout::{Outcome, RolloutState, planner::Applied};
 use serin_spec::RolloutSpec;
 
 use super::{
+    deadline::Deadline,
     local::{print_problems, print_warnings, read},
-    patience::Patience,
 };
 use crate::{
     cli::{Act, Apply, Output, Remote, Status, Stop},
@@ -21,33 +21,33 @@ use crate::{
     exit, output, plan,
 };
 
-/// How long it is waited for routers to use the table of an ending that was waited for, and how often it is looked.
+/// How long to wait for routers to use the last table of an ended rollout, and the wait between two requests.
 const APPLIED_WITHIN: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Longest wait for news in one request.
+/// Longest wait for new events in one request.
 const NEWS: Duration = Duration::from_secs(20);
 
 /// `serin apply`.
 pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
     let text = read(&args.file)?;
-    // Problems are told from the file itself, with its lines; the controller would say the same.
+    // Problems are found in the file here, so that they have line numbers. The controller would report the same.
     let checked = serin_rollout::check(&text, None);
     if checked.has_errors() {
         print_problems(&args.file.display().to_string(), &checked, args.remote.output)?;
-        return Ok(exit::with(exit::NOT_SO));
+        return Ok(exit::with(exit::NOT_DONE));
     }
     let api = Api::new(&args.remote)?;
-    let mut patience = Patience::of(&args.timeout)?;
-    let sent = if args.wait { patience.send(|| api.apply(&text)).await } else { api.apply(&text).await };
+    let mut deadline = Deadline::of(&args.timeout)?;
+    let sent = if args.wait { deadline.send(|| api.apply(&text)).await } else { api.apply(&text).await };
     let answer = match sent {
         Err(ApiError::Invalid(body)) => {
             output::json(&body)?;
-            return Ok(exit::with(exit::NOT_SO));
+            return Ok(exit::with(exit::NOT_DONE));
         }
         answer => answer?,
     };
-    let rollout = answer["rollout"].as_str().context("the controller named no rollout")?.to_owned();
+    let rollout = answer["rollout"].as_str().context("the controller's answer contains no rollout id")?.to_owned();
     let is_answered = answer["sentence"].is_string();
     match args.remote.output {
         Output::Json if !args.wait => output::json(&answer)?,
@@ -68,58 +68,58 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
         }
     }
     if args.wait {
-        if !is_answered && !is_confirmed(&api, &rollout, &mut patience).await? {
+        if !is_answered && !is_confirmed(&api, &rollout, &mut deadline).await? {
             let sentence = format!(
-                "rollout {rollout} was sent, and the controller has not confirmed it by --timeout: see that its stage runs (`/readyz`), \
-                 then ask with `serin status {rollout}`"
+                "rollout {rollout} was sent, but the controller did not confirm it within --timeout: check that its stage runs \
+                 (`/readyz`), then run `serin status {rollout}`"
             );
             match args.remote.output {
                 Output::Json => output::json(&answer)?,
                 Output::Text => output::line(&sentence),
             }
-            return Ok(exit::with(exit::NOT_SO));
+            return Ok(exit::with(exit::NOT_DONE));
         }
-        return wait(&api, &rollout, &args.remote, patience).await;
+        return wait(&api, &rollout, &args.remote, deadline).await;
     }
-    // A table that a router cannot use is no start.
+    // A rollout has not started if a router cannot use its table.
     let refused = applied_of(&answer).is_some_and(|applied| applied.refused);
-    Ok(exit::if_so(!refused && is_answered))
+    Ok(exit::done_if(!refused && is_answered))
 }
 
-/// Waits until the controller knows a rollout that it took without an answer, or until it is over: whether it does.
+/// Waits until the controller knows a rollout that it accepted without an answer. Returns whether it does by the deadline.
 ///
 /// # Errors
 /// The rollout was refused after all, or the controller cannot be asked.
-async fn is_confirmed(api: &Api, rollout: &str, patience: &mut Patience) -> anyhow::Result<bool> {
+async fn is_confirmed(api: &Api, rollout: &str, deadline: &mut Deadline) -> anyhow::Result<bool> {
     loop {
-        match patience.ask(|| api.state(rollout)).await {
-            Err(ApiError::NotFound(_)) if !patience.is_over() && !output::is_closed() => {}
+        match deadline.ask(|| api.state(rollout)).await {
+            Err(ApiError::NotFound(_)) if !deadline.is_over() && !output::is_closed() => {}
             Err(ApiError::NotFound(_)) => return Ok(false),
             answer => return Ok(answer.map(|_| true)?),
         }
-        // A refusal has an event, and no state.
+        // A refusal has an event but no state.
         if let Ok(page) = api.events(rollout, 0, Duration::ZERO).await
             && let Some(event) = page["events"].as_array().and_then(|events| events.first())
             && event["kind"] == "refused"
         {
             anyhow::bail!("{}", event["sentence"].as_str().unwrap_or("refused"));
         }
-        tokio::time::sleep(patience.left(LOOK_AGAIN)).await;
+        tokio::time::sleep(deadline.left(LOOK_AGAIN)).await;
     }
 }
 
-/// Traffic for which it is said how long a proof takes, in requests per second.
+/// Request rates for which the time of a proof is shown, in requests per second.
 const RATES: [f64; 4] = [0.1, 1.0, 10.0, 100.0];
 
-/// How long a proof takes, for a model whose traffic is not known: where little comes, it takes days.
+/// How long a proof takes, for a model whose traffic is not known. With little traffic it takes days.
 fn how_long(spec: &RolloutSpec) -> Option<String> {
-    let spec = spec.normalised();
+    let spec = spec.normalized();
     let none = BTreeMap::new();
     let at = |per_second: f64| Some(format!("  at {per_second} requests/s {}", plan::proof(&spec, per_second, &none)?));
     let lines: Vec<String> = RATES.into_iter().filter_map(at).collect();
     (!lines.is_empty()).then(|| {
         let lines = lines.join("\n");
-        let about = "how long it takes until a version equal to stable has passed";
+        let about = "time until a version equal to stable passes";
         let provided = plan::under_limits(&spec, &none).map_or_else(String::new, |limits| format!(", {limits}"));
         format!("{about}{provided} (for your own traffic: serin plan -f FILE --traffic RATE):\n{lines}")
     })
@@ -127,24 +127,24 @@ fn how_long(spec: &RolloutSpec) -> Option<String> {
 
 /// `serin status`.
 pub(crate) async fn status(args: &Status) -> anyhow::Result<ExitCode> {
-    let patience = Patience::of(&args.timeout)?;
+    let deadline = Deadline::of(&args.timeout)?;
     let api = Api::new(&args.remote)?;
     if args.wait {
-        return wait(&api, &args.rollout, &args.remote, patience).await;
+        return wait(&api, &args.rollout, &args.remote, deadline).await;
     }
     let (state, applied) = api.shown(&args.rollout).await?;
     print_state(&state, applied.as_ref(), args.remote.output)?;
     Ok(exit_code(&state, applied.as_ref()))
 }
 
-/// Waits until a rollout ends and its end is applied, telling what happens to it on the way. The rollout is the one that the name means
-/// now: a model may have another one by then.
-async fn wait(api: &Api, rollout: &str, remote: &Remote, mut patience: Patience) -> anyhow::Result<ExitCode> {
-    let rollout = patience.ask(|| api.state(rollout)).await?.id.0;
-    let (mut after, mut told, mut applied_by) = (0, String::new(), None);
+/// Waits until a rollout ends and routers apply the end, and prints its events meanwhile. A model's name means its current rollout,
+/// even if another one follows.
+async fn wait(api: &Api, rollout: &str, remote: &Remote, mut deadline: Deadline) -> anyhow::Result<ExitCode> {
+    let rollout = deadline.ask(|| api.state(rollout)).await?.id.0;
+    let (mut after, mut printed, mut applied_by) = (0, String::new(), None);
     loop {
-        let (state, applied) = patience.ask(|| api.shown(&rollout)).await?;
-        let is_over = patience.is_over() || output::is_closed();
+        let (state, applied) = deadline.ask(|| api.shown(&rollout)).await?;
+        let is_over = deadline.is_over() || output::is_closed();
         if state.phase.is_final() || is_over {
             let soon = applied.as_ref().is_some_and(|applied| !applied.done && applied.soon);
             let now = Instant::now();
@@ -152,29 +152,29 @@ async fn wait(api: &Api, rollout: &str, remote: &Remote, mut patience: Patience)
                 tokio::time::sleep(LOOK_AGAIN).await;
                 continue;
             }
-            if remote.output == Output::Json || told != state.sentence || !is_applied(applied.as_ref()) {
+            if remote.output == Output::Json || printed != state.sentence || !is_applied(applied.as_ref()) {
                 print_state(&state, applied.as_ref(), remote.output)?;
             }
             return Ok(exit_code(&state, applied.as_ref()));
         }
-        let news = patience.left(NEWS);
-        let page = patience.ask(|| api.events(&rollout, after, news)).await?;
+        let news = deadline.left(NEWS);
+        let page = deadline.ask(|| api.events(&rollout, after, news)).await?;
         after = page["next"].as_u64().unwrap_or(after);
         if remote.output == Output::Text {
             for event in page["events"].as_array().into_iter().flatten() {
-                event["sentence"].as_str().unwrap_or_default().clone_into(&mut told);
-                output::text(&told);
+                event["sentence"].as_str().unwrap_or_default().clone_into(&mut printed);
+                output::text(&printed);
             }
         }
     }
 }
 
-/// What the controller said about who uses the table.
+/// The part of the controller's answer about routers that use the table.
 fn applied_of(answer: &Value) -> Option<Applied> {
     serde_json::from_value(answer["applied"].clone()).unwrap_or_default()
 }
 
-/// Whether calls go as it was decided, as far as the controller says.
+/// Whether routers apply the decision. True if the controller does not report it.
 fn is_applied(applied: Option<&Applied>) -> bool {
     applied.is_none_or(|applied| applied.done)
 }
@@ -192,7 +192,7 @@ fn print_state(state: &RolloutState, applied: Option<&Applied>, output: Output) 
         }
         Output::Text => {
             output::text(&state.sentence);
-            // What is only observed has no table.
+            // A rollout that is only observed has no table.
             if let Some(applied) = applied.filter(|applied| !applied.done && state.acts()) {
                 output::text(not_applied(applied));
             }
@@ -202,10 +202,10 @@ fn print_state(state: &RolloutState, applied: Option<&Applied>, output: Output) 
 }
 
 fn exit_code(state: &RolloutState, applied: Option<&Applied>) -> ExitCode {
-    let promoted = if is_applied(applied) { exit::DONE } else { exit::NOT_SO };
+    let promoted = if is_applied(applied) { exit::DONE } else { exit::NOT_DONE };
     exit::with(match state.ending.as_ref().map(|ending| ending.outcome) {
         None if state.promoted => promoted,
-        None => exit::NOT_SO,
+        None => exit::NOT_DONE,
         Some(Outcome::Promoted) => promoted,
         Some(Outcome::Evidence | Outcome::NoData | Outcome::Inconclusive) => exit::WORSE,
         Some(Outcome::Aborted | Outcome::Superseded) => exit::ENDED,
@@ -225,7 +225,7 @@ pub(crate) async fn stop_all(args: &Stop) -> anyhow::Result<ExitCode> {
     print_answer(&answer, args.remote.output)
 }
 
-/// Prints what the controller made of a command. It is done when routers use the table that it led to.
+/// Prints the result of a command. It is done when routers use the resulting table.
 fn print_answer(answer: &Value, output: Output) -> anyhow::Result<ExitCode> {
     let applied = applied_of(answer);
     match output {
@@ -237,9 +237,9 @@ fn print_answer(answer: &Value, output: Output) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    // A command without an answer is not known to have done anything.
+    // Without a sentence the command is not confirmed.
     let is_done = answer["sentence"].is_string() && is_applied(applied.as_ref());
-    Ok(exit::if_so(is_done))
+    Ok(exit::done_if(is_done))
 }
 
 #[cfg(test)]
@@ -251,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    /// A controller that knows no rollout, and says this of its events.
+    /// A controller that knows no rollout and returns this for its events.
     async fn controller(events: (u16, &'static str)) -> Api {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let api = Api::at(&format!("http://{}", listener.local_addr().unwrap()), None, None).unwrap();
@@ -276,12 +276,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rollout_that_is_not_confirmed_is_no_error_and_one_that_was_refused_is() {
+    async fn an_unconfirmed_rollout_is_not_an_error_but_a_refused_one_is() {
         let silent = controller((404, "{\"error\": \"there is no rollout\"}")).await;
-        assert!(!is_confirmed(&silent, "r1", &mut Patience::of("0s").unwrap()).await.unwrap());
+        assert!(!is_confirmed(&silent, "r1", &mut Deadline::of("0s").unwrap()).await.unwrap());
         let refused = "{\"events\": [{\"kind\": \"refused\", \"sentence\": \"apply refused: no\"}], \"next\": 1}";
         let refusing = controller((200, refused)).await;
-        let told = is_confirmed(&refusing, "r1", &mut Patience::of("1h").unwrap()).await.unwrap_err();
-        assert_eq!(told.to_string(), "apply refused: no");
+        let error = is_confirmed(&refusing, "r1", &mut Deadline::of("1h").unwrap()).await.unwrap_err();
+        assert_eq!(error.to_string(), "apply refused: no");
     }
 }

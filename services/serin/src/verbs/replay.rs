@@ -1,4 +1,4 @@
-//! `serin replay`: a recorded log judged again.
+//! `serin replay`: judges a recorded log again.
 
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
@@ -38,10 +38,10 @@ pub(crate) fn replay(args: &Replay) -> anyhow::Result<ExitCode> {
             settings.data_dir = settings::DataDir(PathBuf::from(folder));
         }
     }
-    let look = serve::look_at_log(&settings)?;
+    let look = serve::open_log_read_only(&settings)?;
     let Some(file) = &args.file else {
         if from_events || args.events {
-            bail!("`events` are folded again for another policy only: name its file with -f");
+            bail!("`events` can only be folded again for another policy: pass its file with -f");
         }
         return verify(look.log.as_ref(), &settings, args.output);
     };
@@ -49,10 +49,10 @@ pub(crate) fn replay(args: &Replay) -> anyhow::Result<ExitCode> {
     let name = file.file_name().map_or_else(|| file.display().to_string(), |name| name.to_string_lossy().into_owned());
     let Some(spec) = checked.spec.as_ref().filter(|_| !checked.has_errors()) else {
         super::print_problems(&name, &checked, args.output)?;
-        return Ok(exit::with(exit::NOT_SO));
+        return Ok(exit::with(exit::NOT_DONE));
     };
     let what_if = WhatIf { log: look.log.as_ref(), settings: &settings, from_events: from_events || args.events };
-    let stories = what_if.tell(spec, args.rollout.as_deref())?;
+    let stories = what_if.stories(spec, args.rollout.as_deref())?;
     match args.output {
         Output::Json => output::json(&json!({"policy": name, "rollouts": stories}))?,
         Output::Text => stories.iter().flat_map(|story| lines(story, &name)).for_each(output::text),
@@ -69,12 +69,12 @@ fn verify(log: &dyn Log, settings: &Settings, format: Output) -> anyhow::Result<
     let (found, field) = recomputed(log, settings)?;
     match format {
         Output::Json => output::json(&json!({"holds": found.holds(), "verified": found, "first_field": field}))?,
-        Output::Text => told(&found, field.as_ref()).into_iter().for_each(output::text),
+        Output::Text => summary(&found, field.as_ref()).into_iter().for_each(output::text),
     }
-    Ok(exit::if_so(found.holds()))
+    Ok(exit::done_if(found.holds()))
 }
 
-/// What came of all partitions, and the first field that differs.
+/// The result of all partitions, and the first field that differs.
 fn recomputed(log: &dyn Log, settings: &Settings) -> anyhow::Result<(Verified, Option<Difference>)> {
     let partitions = log.partitions(WINDOWS)?;
     let mut found = Verified::default();
@@ -91,7 +91,7 @@ fn recomputed(log: &dyn Log, settings: &Settings) -> anyhow::Result<(Verified, O
     Ok((found, field))
 }
 
-fn told(found: &Verified, field: Option<&Difference>) -> Vec<String> {
+fn summary(found: &Verified, field: Option<&Difference>) -> Vec<String> {
     let all = found.equal + found.different;
     let mut lines = vec![match found.different {
         0 => format!("{all} verdicts, all equal; recomputed from {} records of `windows`", found.windows),
@@ -104,16 +104,13 @@ fn told(found: &Verified, field: Option<&Difference>) -> Vec<String> {
         ));
     }
     if let Some(place) = &found.first_different {
-        lines.push(format!(
-            "the first that differs: partition {}, offset {} of `verdicts`",
-            place.partition, place.offset
-        ));
+        lines.push(format!("first difference: partition {}, offset {} of `verdicts`", place.partition, place.offset));
     }
     if let Some(field) = field {
         lines.push(format!("  {}: recorded {}, recomputed {}", field.field, field.recorded, field.recomputed));
     }
     if found.not_recorded > 0 {
-        lines.push(format!("{} verdicts were recomputed that are not on the log", found.not_recorded));
+        lines.push(format!("{} recomputed verdicts are not on the log", found.not_recorded));
     }
     if found.not_recomputed > 0 {
         lines.push(format!(
@@ -123,7 +120,7 @@ fn told(found: &Verified, field: Option<&Difference>) -> Vec<String> {
     }
     let ids = |rollouts: &BTreeSet<RolloutId>| rollouts.iter().map(RolloutId::as_str).collect::<Vec<_>>().join(", ");
     if !found.cut_off.is_empty() {
-        lines.push(format!("the beginning is no longer on the log: {}", ids(&found.cut_off)));
+        lines.push(format!("not recomputed, because their start is no longer on the log: {}", ids(&found.cut_off)));
     }
     if !found.other_rules.is_empty() {
         let (oldest, newest) = (Rules::OLDEST, Rules::CURRENT);
@@ -141,7 +138,7 @@ fn verdict_at(log: &dyn Log, partition: i32, offset: i64) -> anyhow::Result<(Ver
     let start = Start::At(serin_schemas::ids::NextOffset(offset));
     let mut records = Vec::new();
     log.reader(&[(at, start)])?.poll(1, std::time::Duration::from_secs(5), &mut records)?;
-    let record = records.first().context("the recorded verdict is gone")?;
+    let record = records.first().context("the recorded verdict is no longer on the log")?;
     let (_, version) = envelope::record_type(&record.headers)?;
     Ok((codec::decode(version, record.value.as_deref().unwrap_or_default())?, version))
 }
@@ -154,7 +151,7 @@ struct WhatIf<'a> {
 }
 
 impl WhatIf<'_> {
-    fn tell(&self, spec: &RolloutSpec, rollout: Option<&str>) -> anyhow::Result<Vec<Story>> {
+    fn stories(&self, spec: &RolloutSpec, rollout: Option<&str>) -> anyhow::Result<Vec<Story>> {
         let policy = Policy::new(spec)?;
         let partitions = self.log.partitions(WINDOWS)?;
         let partition = serin_stream::partition_of(spec.model.as_str().as_bytes(), partitions);
@@ -165,16 +162,20 @@ impl WhatIf<'_> {
         })?;
         let mut recorded = controls.specs(&spec.model)?;
         if let Some(text) = rollout {
-            let begun: Vec<_> =
+            let matching: Vec<_> =
                 recorded.keys().filter(|id| id.as_str().starts_with(text)).map(|id| id.0.clone()).collect();
-            let exact = begun.iter().any(|id| id == text);
-            if begun.len() > 1 && !exact {
-                bail!("{text:?} begins the ids of {} rollouts; write more of one: {}", begun.len(), begun.join(", "));
+            let exact = matching.iter().any(|id| id == text);
+            if matching.len() > 1 && !exact {
+                bail!(
+                    "{text:?} matches the ids of {} rollouts; write more of one: {}",
+                    matching.len(),
+                    matching.join(", ")
+                );
             }
             recorded.retain(|id, _| if exact { id.as_str() == text } else { id.as_str().starts_with(text) });
         }
         if recorded.is_empty() {
-            bail!("the log has no rollout of model {} from its beginning on", spec.model);
+            bail!("the log does not contain the start of any rollout of model {}", spec.model);
         }
         let mut recomputed = self.recomputed(&policy, &mut recorded)?;
         let new = || Judge::new(fold(self.settings, partition, partitions));
@@ -192,7 +193,7 @@ impl WhatIf<'_> {
         Ok(stories(&controls, &recorded, &base, policy.spec(), &other))
     }
 
-    /// Windows folded again from `events`, if asked for; else it is checked that the recorded ones suffice.
+    /// Windows folded again from `events`, if requested. Otherwise checks that the recorded windows are sufficient.
     fn recomputed(
         &self,
         policy: &Policy,
@@ -202,7 +203,7 @@ impl WhatIf<'_> {
             let found = recompute(self.log, &self.settings.aggregator.fold, policy)?;
             recorded.retain(|id, _| found.whole.contains(id));
             if recorded.is_empty() {
-                bail!("the events of these rollouts are no longer on the log from their beginning on");
+                bail!("the first events of these rollouts are no longer on the log");
             }
             return Ok(Some(found));
         }
@@ -210,8 +211,8 @@ impl WhatIf<'_> {
             let reasons = needs_events(spec, policy.spec());
             if !reasons.is_empty() {
                 bail!(
-                    "the recorded windows of rollout {id} do not suffice for this policy:\n  - {}\n\
-                     fold the events again with --events, as long as they are on the log",
+                    "the recorded windows of rollout {id} are not sufficient for this policy:\n  - {}\n\
+                     fold the events again with --events, while they are still on the log",
                     reasons.join("\n  - ")
                 );
             }
@@ -220,7 +221,7 @@ impl WhatIf<'_> {
     }
 }
 
-/// A story for people: each step as it ended, and as it would have.
+/// A story as text: how each step ended, and how it would have ended under the policy.
 fn lines(story: &Story, policy: &str) -> Vec<String> {
     let (stable, canary) = (story.stable.in_words(), story.canary.in_words());
     let mut lines = vec![format!("rollout {} of {}: {stable} -> {canary}", story.rollout, story.model)];

@@ -1,4 +1,4 @@
-//! `serin simulate`: many rollouts in process, and how they end.
+//! `serin simulate`: plays many rollouts in process and reports how they end.
 
 use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
@@ -15,7 +15,7 @@ use crate::{
     simulate::{self, Case, Compared, Experiment, Report, Setup, World, number},
 };
 
-/// Runs where neither the command line nor the scenario says how many.
+/// Number of runs if neither the command line nor the scenario sets it.
 const RUNS: u32 = 1000;
 
 /// Simulates a rollout, or the cases of a scenario.
@@ -31,7 +31,7 @@ pub(crate) fn simulate(args: &Simulate) -> anyhow::Result<ExitCode> {
             (Some(scenario), spec, setup)
         }
         None => {
-            let file = args.file.as_deref().context("name a rollout file with -f, or a scenario with --scenario")?;
+            let file = args.file.as_deref().context("pass a rollout file with -f, or a scenario with --scenario")?;
             (None, load(file)?, Setup::default())
         }
     };
@@ -40,20 +40,20 @@ pub(crate) fn simulate(args: &Simulate) -> anyhow::Result<ExitCode> {
         _ => spec,
     };
     change(&mut setup, args)?;
-    anyhow::ensure!(setup.per_second > 0.0, "say how many requests there are, such as --traffic 10000/min");
+    anyhow::ensure!(setup.per_second > 0.0, "pass the request rate, such as --traffic 10000/min");
     let runs = args.runs.or(scenario.as_ref().and_then(|scenario| scenario.runs)).unwrap_or(RUNS);
     anyhow::ensure!(runs > 0, "the scenario plays 0 rollouts; write `runs: 1` or more");
     let cases = scenario.as_ref().map(|scenario| scenario.cases.clone()).filter(|cases| !cases.is_empty());
     let (mut all, mut held) = (Vec::new(), true);
     for case in cases.unwrap_or_else(|| vec![Case::default()]) {
         let spec = scenario.as_ref().map_or_else(|| spec.clone(), |scenario| scenario.spec_of(&case, &spec));
-        let normalised = spec.normalised();
-        let setup = setup.of(&normalised);
-        let played = play(&normalised, &setup, runs, args)?;
+        let normalized = spec.normalized();
+        let setup = setup.of(&normalized);
+        let played = play(&normalized, &setup, runs, args)?;
         let expected = case.expect.as_ref().map(|expect| expect.compare(&played)).transpose()?.unwrap_or_default();
         held &= expected.iter().all(|compared| compared.holds != Some(false));
         match args.output {
-            Output::Json => all.push(in_json(&case, &notes(&normalised, &setup), &played, &expected)),
+            Output::Json => all.push(in_json(&case, &notes(&normalized, &setup), &played, &expected)),
             Output::Text => {
                 let title = scenario.as_ref().map(|scenario| format!("{}: {}", scenario.name, scenario.about));
                 print(title, &case, &spec, &setup, &played, &expected);
@@ -64,7 +64,7 @@ pub(crate) fn simulate(args: &Simulate) -> anyhow::Result<ExitCode> {
         let name = scenario.as_ref().map(|scenario| scenario.name.as_str());
         output::json(&json!({"scenario": name, "seed": args.seed, "runs": runs, "drawn": "counts", "cases": all}))?;
     }
-    Ok(exit::if_so(held))
+    Ok(exit::done_if(held))
 }
 
 fn list(format: Output) -> anyhow::Result<ExitCode> {
@@ -92,7 +92,7 @@ pub(crate) fn load(file: &Path) -> anyhow::Result<RolloutSpec> {
     })
 }
 
-/// What the command line says wins over the scenario.
+/// Applies the options of the command line, which override the scenario.
 fn change(setup: &mut Setup, args: &Simulate) -> anyhow::Result<()> {
     if let Some(text) = &args.traffic {
         setup.per_second = rate(text).map_err(|error| anyhow::anyhow!("--traffic: {error}"))?.per_second;
@@ -129,7 +129,7 @@ pub(crate) fn bases(texts: &[String]) -> anyhow::Result<BTreeMap<String, f64>> {
 fn play(spec: &RolloutSpec, setup: &Setup, runs: u32, args: &Simulate) -> anyhow::Result<Report> {
     anyhow::ensure!(
         spec.mode == Mode::Act,
-        "with `mode: observe` nothing moves, so there is nothing to simulate; set `mode: act` in a copy of the file"
+        "with `mode: observe` no calls are moved, so there is nothing to simulate; set `mode: act` in a copy of the file"
     );
     let world = World::new(spec, setup)?;
     let planned: i64 = spec.steps.iter().map(|step| step.bake.max.0.0).fold(0, i64::saturating_add);
@@ -143,17 +143,17 @@ fn play(spec: &RolloutSpec, setup: &Setup, runs: u32, args: &Simulate) -> anyhow
     Ok(Report::new(&experiment, onset(setup), &played))
 }
 
-/// When the first regression begins.
+/// When the first regression starts.
 fn onset(setup: &Setup) -> Span {
     setup.regressions.iter().map(|change| change.at.0).min().unwrap_or_default()
 }
 
-/// Metrics that no canary can fail in this world.
+/// A sentence about each metric that no canary can fail in this world.
 fn notes(spec: &RolloutSpec, setup: &Setup) -> Vec<String> {
     let stable = |metric: &MetricSpec| {
         let changes = setup.regressions.iter().filter(|change| change.metric == metric.name);
         let mut from = changes.filter_map(|change| change.change.from());
-        from.next().or(setup.base.get(&metric.name).copied()).unwrap_or_else(|| metric.usual_value())
+        from.next().or(setup.base.get(&metric.name).copied()).unwrap_or_else(|| metric.default_value())
     };
     let decides = spec.metrics.iter().filter(|metric| metric.role != Role::Watch);
     decides.filter_map(|metric| metric.cannot_fail_at(stable(metric))).collect()
@@ -177,7 +177,7 @@ fn print(
     let wrong: Vec<String> = setup.regressions.iter().map(ToString::to_string).collect();
     let wrong = if wrong.is_empty() { "a canary equal to stable".to_owned() } else { wrong.join("; ") };
     output::text(format!(
-        "{} rollouts at {:.0} requests/s, {wrong}; drawn counts through the analyzer's fold and the planner",
+        "{} rollouts at {:.0} requests/s, {wrong}; random counts through the analyzer's fold and the planner",
         report.runs, setup.per_second
     ));
     for note in notes(spec, setup) {

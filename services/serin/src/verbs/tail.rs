@@ -1,4 +1,4 @@
-//! `serin tail`: a topic's records, decoded, as they come.
+//! `serin tail`: the records of a topic, decoded, as they arrive.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     output, serve, settings,
 };
 
-/// Records read at once.
+/// Largest number of records of one poll.
 const BATCH: usize = 500;
 /// How long one poll waits.
 const WAIT: Duration = Duration::from_millis(250);
@@ -25,8 +25,13 @@ const WAIT: Duration = Duration::from_millis(250);
 pub(crate) fn tail(args: &Tail) -> anyhow::Result<ExitCode> {
     let settings = settings::load(&args.serve)?;
     let known: Vec<String> = settings.topics().into_iter().map(|topic| topic.name).collect();
-    anyhow::ensure!(known.contains(&args.topic), "there is no topic {:?}; there are {}", args.topic, known.join(", "));
-    let look = serve::look_at_log(&settings)?;
+    anyhow::ensure!(
+        known.contains(&args.topic),
+        "there is no topic {:?}; the topics are {}",
+        args.topic,
+        known.join(", ")
+    );
+    let look = serve::open_log_read_only(&settings)?;
     let log = &look.log;
     let partitions = log.partitions(&args.topic)?;
     let start = if args.from_beginning || args.until_end { Start::Beginning } else { Start::End };
@@ -73,7 +78,7 @@ fn print(record: &Record, format: Output) -> anyhow::Result<()> {
     }
 }
 
-/// A value for people: what it says of itself, if it does; `--output json` has all of it.
+/// A value as short text: its sentence or message if it has one. `--output json` prints the whole value.
 fn brief(value: &Value) -> String {
     let word = |name: &str| value[name].as_str().unwrap_or_default();
     let message = [word("sentence"), word("message")].into_iter().find(|text| !text.is_empty());
@@ -83,7 +88,7 @@ fn brief(value: &Value) -> String {
     }
 }
 
-/// The record's type and its value as JSON; what cannot be decoded is shown as it is, never hidden.
+/// The record's type and its value as JSON. A value that cannot be decoded is shown as it is.
 fn decoded(headers: &Headers, body: &Bytes) -> (String, Value) {
     let (name, version) = match envelope::record_type(headers) {
         Ok(known) => known,
@@ -124,5 +129,5 @@ fn decode(name: &str, version: u32, body: &[u8]) -> anyhow::Result<Value> {
         records::RolloutEvent,
         records::DeadLetter,
     );
-    None.with_context(|| format!("a record of type {name:?} is not known to this version"))
+    None.with_context(|| format!("this version does not know records of type {name:?}"))
 }

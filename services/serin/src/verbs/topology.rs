@@ -1,4 +1,4 @@
-//! `serin topology`: the topics, created or compared.
+//! `serin topology`: creates the topics, or compares them with the configuration.
 
 use std::process::ExitCode;
 
@@ -27,19 +27,19 @@ fn ensure(args: &TopologyArgs) -> anyhow::Result<ExitCode> {
 
 fn check(args: &TopologyArgs) -> anyhow::Result<ExitCode> {
     let settings = settings::load(&args.serve)?;
-    let look = serve::look_at_log(&settings)?;
+    let look = serve::open_log_read_only(&settings)?;
     report(args, &serve::differences(look.log.as_ref(), &settings)?, settings.topics().len())
 }
 
 fn report(args: &TopologyArgs, differences: &[String], topics: usize) -> anyhow::Result<ExitCode> {
     match args.output {
         Output::Json => output::json(&json!({"topics": topics, "differences": differences}))?,
-        Output::Text if differences.is_empty() => output::line(format!("{topics} topics are as they should be")),
+        Output::Text if differences.is_empty() => output::line(format!("{topics} topics are as expected")),
         Output::Text => {
             for difference in differences {
                 output::line(difference);
             }
         }
     }
-    Ok(exit::if_so(differences.is_empty()))
+    Ok(exit::done_if(differences.is_empty()))
 }

@@ -1,4 +1,4 @@
-//! Labels: forged ones, and those that come for one version only.
+//! Attacks with labels: forged labels, and labels for one version only.
 
 use std::{
     sync::{
@@ -15,23 +15,23 @@ use serde_json::{Value, json};
 use crate::{
     APPS, TEAM_A,
     support::{PATIENCE, Pipeline, http, wait_until},
-    world::{Behaviour, MODEL, User, borrowed, infer, model_server, rollout, wall},
+    world::{Behavior, MODEL, User, borrowed, infer, model_server, rollout, wall},
     writers,
 };
 
-/// Callers of the model who label each answer, until dropped.
+/// Callers of the model that label each answer, until dropped.
 pub(crate) struct Callers {
     stop: Arc<AtomicBool>,
     answers: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Labels that somebody sends about an answer: the token, and the label for an arm, if any.
+/// A sender of labels: its token, and its label for an answer of an arm, if any.
 pub(crate) type Labeller = (&'static str, Label);
 type Label = fn(arm: &str) -> Option<Value>;
 
 impl Callers {
-    /// Calls `router` so often a second; each answer is labelled by all of these, in this order.
+    /// Sends `per_second` calls per second to `router`. Each answer is labelled by all labellers, in this order.
     pub(crate) fn start(router: &str, per_second: u32, labellers: &'static [Labeller]) -> Self {
         let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (asked, counted, router) = (Arc::clone(&stop), Arc::clone(&answers), router.to_owned());
@@ -72,13 +72,13 @@ async fn call(client: reqwest::Client, router: String, labellers: &'static [Labe
     }
 }
 
-/// The truth: it is as the model says.
-#[expect(clippy::unnecessary_wraps, reason = "a labeller may have nothing to say")]
+/// The true label, which agrees with the model.
+#[expect(clippy::unnecessary_wraps, reason = "other labellers return `None`")]
 pub(crate) fn honest(_arm: &str) -> Option<Value> {
     Some(json!({"values": {"late": 0}}))
 }
 
-/// The attack: every answer of canary was wrong, and no other label may follow.
+/// The attack: every answer of the canary was wrong, with a revision that prevents other labels.
 fn forged(arm: &str) -> Option<Value> {
     (arm == "canary").then(|| json!({"values": {"late": 1}, "revision": 1_000_000_000}))
 }
@@ -92,30 +92,30 @@ fn metric(pipeline: &Pipeline, name: &str, label: &str) -> f64 {
         .sum()
 }
 
-/// Nine labels in ten, whatever answered.
+/// Labels nine of ten answers, whatever the arm.
 fn most(_arm: &str) -> Option<Value> {
     static ANSWERS: AtomicU64 = AtomicU64::new(0);
     (!ANSWERS.fetch_add(1, Ordering::Relaxed).is_multiple_of(10)).then(|| json!({"values": {"late": 0}}))
 }
 
-/// The attack: answers of control are kept, and never labelled.
+/// The attack: answers of control are never labelled.
 fn of_canary(arm: &str) -> Option<Value> {
     (arm != "control").then(|| json!({"values": {"late": 0}}))
 }
 
-/// The reverse.
+/// The reverse attack: answers of the canary are never labelled.
 fn of_control(arm: &str) -> Option<Value> {
     (arm != "canary").then(|| json!({"values": {"late": 0}}))
 }
 
-/// How a rollout between equal versions ends, or where it stands still, with these labels.
+/// The phase in which a rollout between equal versions ends or is held, with these labels.
 fn outcome_with(labellers: &'static [Labeller]) -> (String, f64) {
     let (state, not_allowed) = state_with("3s", labellers);
     (state["phase"].as_str().unwrap().to_owned(), not_allowed)
 }
 
 fn state_with(bake: &str, labellers: &'static [Labeller]) -> (Value, f64) {
-    let (v1, v2) = (model_server(Behaviour::Good), model_server(Behaviour::Good));
+    let (v1, v2) = (model_server(Behavior::Good), model_server(Behavior::Good));
     let mut settings = wall(&[("v1", &v1), ("v2", &v2)]);
     settings.extend(writers());
     let pipeline = Pipeline::embedded(&borrowed(&settings)).unwrap();
@@ -134,20 +134,20 @@ fn state_with(bake: &str, labellers: &'static [Labeller]) -> (Value, f64) {
 }
 
 #[test]
-fn labels_of_a_writer_for_other_models_decide_nothing_and_lock_nothing() {
-    // The forged label comes first, with a revision that the true one does not exceed.
-    let (phase, not_allowed) = outcome_with(&[(TEAM_A, forged), ("a-token-of-nobody", forged), (APPS, honest)]);
+fn labels_of_a_writer_for_other_models_have_no_effect() {
+    // The forged label is sent first, with a revision that the true one does not exceed.
+    let (phase, not_allowed) = outcome_with(&[(TEAM_A, forged), ("an-unknown-token-01", forged), (APPS, honest)]);
     assert!(["promoted", "completed"].contains(&phase.as_str()), "{phase}");
     assert!(not_allowed > 0.0);
 }
 
 #[test]
-fn the_same_labels_of_a_writer_that_may_judge_the_model_decide() {
+fn the_same_labels_of_a_writer_for_the_model_roll_back() {
     let (phase, not_allowed) = outcome_with(&[(APPS, forged), (APPS, honest)]);
     assert_eq!((phase.as_str(), not_allowed), ("rolled_back", 0.0));
 }
 
-/// Whoever has no credential for the model labels none of its answers: the share of labelled ones is what the others make it.
+/// A sender without a credential for the model labels none of its answers, so it does not affect the share of labelled answers.
 #[test]
 fn labels_without_a_credential_do_not_move_the_share_of_labelled_answers() {
     for labeller in [of_canary as Label, of_control] {
@@ -158,9 +158,10 @@ fn labels_without_a_credential_do_not_move_the_share_of_labelled_answers() {
     }
 }
 
-/// With a credential it is the writer's act. It counts against neither version: what labels say is not judged, and a person decides.
+/// A writer with a credential can label one arm only. This counts against neither version: the labels are not judged, and the rollout
+/// is held for an operator.
 #[test]
-fn labels_of_one_arm_only_are_held_against_neither() {
+fn labels_of_one_arm_only_hold_the_rollout() {
     for labeller in [of_canary as Label, of_control] {
         let labellers: &[Labeller] = Box::leak(Box::new([(APPS, labeller)]));
         let (state, _) = state_with("20s", labellers);

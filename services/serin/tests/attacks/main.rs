@@ -1,7 +1,7 @@
-//! Attacks on verdicts and switches, played with the real binary: forged labels and events, other sites' web pages, callers who
-//! act against one arm. Each comes with its counterpart that succeeds, so that no attack fails for another reason.
+//! Attacks on verdicts and switches with the real binary: forged labels and events, web pages of other sites, callers that act against
+//! one arm. Each attack has a permitted counterpart that succeeds, so that no attack fails for another reason.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod labels;
 #[path = "../support/mod.rs"]
@@ -30,13 +30,13 @@ use serin_tests::kafka::{Broker, unique_prefix};
 
 use labels::{Callers, honest};
 use support::{Answer, PATIENCE, Pipeline, SERIN, free_port, http, http_with, wait_until};
-use world::{Behaviour, MODEL, User, borrowed, infer, model_server, rollout, wall};
+use world::{Behavior, MODEL, User, borrowed, infer, model_server, rollout, wall};
 
-/// The token of the writer that may judge the model.
+/// The token of the writer that may label the model's answers.
 const APPS: &str = "token-of-the-applications";
-/// The token of a writer that may judge other models only.
+/// The token of a writer for other models only.
 const TEAM_A: &str = "token-of-another-team-a";
-/// The token of the writer that may send events about the model, and nothing else.
+/// The token of the writer that may only send events about the model.
 const LOGS: &str = "token-of-the-log-shipper";
 
 /// Settings with three writers.
@@ -63,9 +63,9 @@ fn post(url: &str, token: &str, body: &Value) -> Answer {
     http_with(Method::POST, url, headers, Some(body.to_string().into_bytes())).unwrap()
 }
 
-/// Calls a model and leaves as soon as the answer's head says that canary answers.
+/// Calls a model and cancels the call as soon as the head of the answer names the canary.
 async fn call_and_leave(router: String, left: Arc<AtomicU64>) {
-    // A connection of its own: leaving ends it.
+    // The client has its own connection, which is closed on cancellation.
     let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
     let request = client.post(format!("{router}/v2/models/{MODEL}/infer")).body(infer().to_string());
     let Ok(answer) = request.send().await else { return };
@@ -77,8 +77,8 @@ async fn call_and_leave(router: String, left: Arc<AtomicU64>) {
 }
 
 #[test]
-fn callers_who_leave_at_the_sight_of_canary_do_not_roll_it_back() {
-    let (v1, v2) = (model_server(Behaviour::Streams), model_server(Behaviour::Streams));
+fn callers_that_cancel_calls_to_the_canary_do_not_roll_it_back() {
+    let (v1, v2) = (model_server(Behavior::Streams), model_server(Behavior::Streams));
     let pipeline = Pipeline::embedded(&borrowed(&wall(&[("v1", &v1), ("v2", &v2)]))).unwrap();
     let user = User(pipeline.api());
     let callers = Callers::start(&pipeline.router(), 60, &[("", honest)]);
@@ -96,7 +96,7 @@ fn callers_who_leave_at_the_sight_of_canary_do_not_roll_it_back() {
             }
         });
     });
-    // Enough of them to have rolled a good canary back before: 30 in 180 requests a second did, in two seconds.
+    // Before cancellations were separate, 30 of 180 requests per second rolled a good canary back in two seconds.
     let cancelled = |verdict: &Value| {
         let arms = verdict["arms"].as_array().cloned().unwrap_or_default();
         arms.iter().filter(|arm| arm["arm"] == "canary").filter_map(|arm| arm["cancelled"].as_i64()).sum::<i64>()
@@ -111,8 +111,8 @@ fn callers_who_leave_at_the_sight_of_canary_do_not_roll_it_back() {
     attacker.join().unwrap();
     seen.unwrap_or_else(|error| panic!("{error}: {} left; {verdict:#}", left.load(Ordering::Relaxed)));
     assert_ne!(verdict["decision"], "rollback", "{verdict:#}");
-    // Leaving differs between the arms and is reported; it neither rolls the canary back nor holds the rollout. What may hold it is
-    // that the attacker's answers of control have no label, and those of the canary were left.
+    // The different shares of cancelled calls are reported, but neither roll the canary back nor hold the rollout. The rollout may be
+    // held because the attacker's answers of control have no label, while those of the canary were cancelled.
     let issues = verdict["health"].as_array().cloned().unwrap_or_default();
     let leaving = issues.iter().filter(|issue| issue["reason"] == "cancelled_share_differs");
     assert!(leaving.clone().all(|issue| issue["policy"] == "warn"), "{verdict:#}");
@@ -123,8 +123,8 @@ fn callers_who_leave_at_the_sight_of_canary_do_not_roll_it_back() {
 }
 
 #[test]
-fn beyond_loopback_no_door_takes_evidence_without_a_credential() {
-    let v1 = model_server(Behaviour::Good);
+fn beyond_loopback_every_door_requires_a_credential() {
+    let v1 = model_server(Behavior::Good);
     let port = free_port().unwrap();
     let mut settings = wall(&[("v1", &v1)]);
     settings.push(format!("router.listen=0.0.0.0:{port}"));
@@ -147,7 +147,7 @@ fn beyond_loopback_no_door_takes_evidence_without_a_credential() {
             assert_eq!(answer.headers["www-authenticate"], "Bearer");
         }
     }
-    // Callers need none.
+    // Callers of models need no credential.
     assert_eq!(post(&format!("{router}/v2/models/{MODEL}/infer"), "", &infer()).status, 200);
     for topic in ["events", "predictions"] {
         let written = pipeline.tail(topic).unwrap();
@@ -160,19 +160,19 @@ fn beyond_loopback_no_door_takes_evidence_without_a_credential() {
 }
 
 #[test]
-fn events_are_taken_from_who_may_send_them_about_that_model() {
-    let v1 = model_server(Behaviour::Good);
+fn events_are_only_accepted_from_writers_for_that_model() {
+    let v1 = model_server(Behavior::Good);
     let mut settings = wall(&[("v1", &v1)]);
     settings.extend(writers());
     let pipeline = Pipeline::embedded(&borrowed(&settings)).unwrap();
     let url = format!("{}/v1/events", pipeline.router());
     let event = |id: &str, model: &str| json!({"prediction_id": id, "model": model, "version": "v2", "arm": "canary", "status": 500});
     assert_eq!(post(&url, "", &event("forged", MODEL)).status, 401);
-    assert_eq!(post(&url, "token-of-nobody-at-all", &event("forged", MODEL)).status, 401);
+    assert_eq!(post(&url, "some-unknown-token", &event("forged", MODEL)).status, 401);
     assert_eq!(post(&url, APPS, &event("forged", MODEL)).status, 403, "it may send feedback only");
     let answer = post(&url, TEAM_A, &event("forged", MODEL));
     assert_eq!(answer.status, 400, "{answer:?}");
-    assert_eq!(answer.json().unwrap()["problems"][0], "[0].model: writer team-a may not speak for flights");
+    assert_eq!(answer.json().unwrap()["problems"][0], "[0].model: writer team-a may not send data for flights");
     let mixed = json!([event("forged", MODEL), event("own", "team-a-fraud")]);
     let answer = post(&url, TEAM_A, &mixed);
     assert_eq!((answer.status, &answer.json().unwrap()["accepted"]), (207, &json!(1)), "{answer:?}");
@@ -237,8 +237,8 @@ fn on_kafka_the_topic_is_the_credential() {
 }
 
 #[test]
-fn no_revision_and_no_time_locks_a_label() {
-    let v1 = model_server(Behaviour::Good);
+fn no_revision_and_no_time_prevents_later_labels() {
+    let v1 = model_server(Behavior::Good);
     let pipeline = Pipeline::embedded(&borrowed(&wall(&[("v1", &v1)]))).unwrap();
     let url = format!("{}/v1/feedback", pipeline.router());
     let of = |name: &str, value: Value| {
@@ -264,8 +264,8 @@ fn no_revision_and_no_time_locks_a_label() {
 }
 
 #[test]
-fn another_sites_page_changes_nothing_and_reads_nothing() {
-    let v1 = model_server(Behaviour::Good);
+fn web_pages_of_other_sites_can_neither_change_nor_read_anything() {
+    let v1 = model_server(Behavior::Good);
     let pipeline = Pipeline::embedded(&borrowed(&wall(&[("v1", &v1)]))).unwrap();
     let switch = format!("{}/switch/all-stable", pipeline.admin());
     let is_on = || {
@@ -283,7 +283,7 @@ fn another_sites_page_changes_nothing_and_reads_nothing() {
     };
     let json = ("content-type", "application/json");
     let form = ("content-type", "application/x-www-form-urlencoded");
-    // As docs/router.md shows it: what curl sends.
+    // The request of docs/router.md, as curl sends it.
     assert_eq!(send(Method::POST, &switch, &[form], r#"{"on":true}"#), 200);
     assert_eq!(is_on(), true);
     let off = r#"{"on":false}"#;
@@ -327,8 +327,8 @@ fn another_sites_page_changes_nothing_and_reads_nothing() {
 }
 
 #[test]
-fn metrics_ask_for_a_token_where_one_is_set() {
-    let v1 = model_server(Behaviour::Good);
+fn metrics_require_the_token_if_one_is_set() {
+    let v1 = model_server(Behavior::Good);
     let mut settings = wall(&[("v1", &v1)]);
     settings.push("telemetry.token=token-of-prometheus".to_owned());
     let pipeline = Pipeline::embedded(&borrowed(&settings)).unwrap();
@@ -339,11 +339,11 @@ fn metrics_ask_for_a_token_where_one_is_set() {
     assert_eq!(ask(&[("authorization", "Bearer token-of-prometheus")]), 200);
     let foreign = [("authorization", "Bearer token-of-prometheus"), ("origin", "http://evil.example")];
     assert_eq!(ask(&foreign), 403);
-    // `ready` asked `/readyz` without it.
+    // `/readyz` needs no token: `ready` has requested it without one.
 }
 
 #[test]
-fn a_short_token_opens_no_port_to_the_network() {
+fn short_or_missing_tokens_are_refused_at_the_start() {
     for (settings, place) in [
         (&["router.admin_listen=0.0.0.0:0", "router.admin_token=a"][..], "admin_token: shorter than 16 characters"),
         (&["router.admin_listen=0.0.0.0:0"], "admin_listen: 0.0.0.0:0 is not loopback"),
@@ -362,15 +362,15 @@ fn a_short_token_opens_no_port_to_the_network() {
             command.args(["--set", setting]);
         }
         let output = command.output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && told.contains(place), "{place} is missing in: {told}");
-        assert!(!told.contains("=short"), "{told}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && errors.contains(place), "{place} is missing in: {errors}");
+        assert!(!errors.contains("=short"), "{errors}");
     }
 }
 
 #[test]
-fn answers_name_no_arm_where_that_is_switched_off() {
-    let (v1, dead) = (model_server(Behaviour::Good), world::nobody());
+fn answers_do_not_name_the_arm_if_that_is_switched_off() {
+    let (v1, dead) = (model_server(Behavior::Good), world::unreachable_url());
     let mut settings = wall(&[("v1", &v1), ("v2", &dead)]);
     settings.push("router.answers.arm_header=false".to_owned());
     let pipeline = Pipeline::embedded(&borrowed(&settings)).unwrap();

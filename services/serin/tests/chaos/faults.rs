@@ -1,4 +1,4 @@
-//! What is done to the pipeline, one fault after the other, and how it is seen to be over it.
+//! The faults that are injected into the pipeline one after the other, and the checks for its recovery.
 
 use std::{
     collections::BTreeMap,
@@ -33,13 +33,13 @@ pub(crate) const PARTITIONS: usize = 2;
 /// Longer than a transaction may stay open.
 const BEYOND_TRANSACTIONS: Duration = Duration::from_secs(35);
 
-/// Unusable records of one fault, on each partition: few enough for the circuit breaker.
+/// Number of unusable records per partition and fault, below the limit of the circuit breaker.
 const POISON: usize = 5;
 
-/// The processes that share their work with another one.
+/// The processes that share their work with a peer.
 const PAIRED: [&str; 6] = ["aggregator-a", "aggregator-b", "analyzer-a", "analyzer-b", "controller-a", "controller-b"];
 
-/// Roles in the order in which they are given a new binary: who reads a record before who writes it.
+/// Roles in the order in which they get a new binary: readers of a record before its writers.
 const READERS_FIRST: [&str; 4] = ["analyzer", "controller", "aggregator", "router"];
 
 /// A kind of fault.
@@ -67,7 +67,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// Every kind once, for the short run.
+    /// Every kind of fault once, for the short run.
     pub(crate) const ALL: [Self; 19] = [
         Self::Killed,
         Self::BrokerKilled,
@@ -90,7 +90,7 @@ impl Fault {
         Self::RollingRestart,
     ];
 
-    /// In words.
+    /// Description of the fault.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Killed => "kill -9, started again at once",
@@ -116,27 +116,27 @@ impl Fault {
     }
 }
 
-/// What a kind of fault has come to.
+/// Results of a kind of fault.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Count {
     pub(crate) injected: u32,
-    /// From the end of the fault until all was ready and verdicts came again.
+    /// Longest time from the end of the fault until everything was ready and new verdicts came.
     pub(crate) slowest: Duration,
 }
 
-/// The pipeline, and whoever breaks it.
+/// The pipeline, and the state of the fault injection.
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) fleet: Fleet,
     rng: ChaCha8Rng,
     prefix: String,
     pub(crate) counts: BTreeMap<Fault, Count>,
-    /// Kinds that cannot be shown here, with the reason.
+    /// Kinds of faults that cannot be injected on this machine, with the reason.
     pub(crate) not_shown: BTreeMap<Fault, &'static str>,
     /// Records of `routing` seen so far, by partition and offset: the topic is compacted.
     pub(crate) routing: BTreeMap<(i64, i64), Value>,
     models: Models,
-    /// Rollouts whose canary turned bad: what happened to a router at that moment, and the seconds until they were rolled back.
+    /// Rollouts whose canary turned bad: what happened to a router at the same time, and the seconds until the rollback.
     pub(crate) turned_bad: BTreeMap<String, (String, f64)>,
 }
 
@@ -151,7 +151,7 @@ impl World {
         Self { cluster, fleet, rng, prefix, counts, not_shown, routing, models, turned_bad }
     }
 
-    /// A kind of fault for a long run; what takes long comes less often. The new binary is for once.
+    /// Draws a kind of fault for a long run. Slow faults are drawn less often, and the new binary never.
     pub(crate) fn draw(&mut self) -> Fault {
         loop {
             let fault = *Fault::ALL.choose(&mut self.rng).expect("there are faults");
@@ -163,9 +163,9 @@ impl World {
         }
     }
 
-    /// Injects a fault, ends it, and waits until the pipeline is over it. Returns what was done.
+    /// Injects a fault, ends it, and waits until the pipeline has recovered. Returns a description.
     pub(crate) fn inject(&mut self, fault: Fault) -> Result<String> {
-        let what = self.do_it(fault).with_context(|| fault.name())?;
+        let what = self.execute(fault).with_context(|| fault.name())?;
         let ended = Instant::now();
         self.recover().with_context(|| format!("after: {}, {what}", fault.name()))?;
         let count = self.counts.entry(fault).or_default();
@@ -174,7 +174,7 @@ impl World {
         Ok(format!("{what}; recovered after {:.1} s", ended.elapsed().as_secs_f64()))
     }
 
-    fn do_it(&mut self, fault: Fault) -> Result<String> {
+    fn execute(&mut self, fault: Fault) -> Result<String> {
         match fault {
             Fault::Killed => self.killed(false),
             Fault::StateWiped => self.killed(true),
@@ -197,8 +197,8 @@ impl World {
         }
     }
 
-    /// Waits until the cluster has all replicas, everybody is ready and new verdicts come, for which every partition of every
-    /// stage has to work.
+    /// Waits until the cluster has all replicas, all processes are ready and there are new verdicts, which need every partition of
+    /// every stage.
     pub(crate) fn recover(&mut self) -> Result<()> {
         self.cluster.wait_until_whole(PATIENCE)?;
         self.fleet.ready()?;
@@ -211,7 +211,7 @@ impl World {
         self.note_routing()
     }
 
-    /// Notes the routing tables of now, before they are compacted away.
+    /// Keeps the current routing tables before they are compacted.
     pub(crate) fn note_routing(&mut self) -> Result<()> {
         for table in self.fleet.tail(&self.cluster.bootstrap(), "routing")? {
             let place = |name: &str| table[name].as_i64().with_context(|| format!("no {name} in {table}"));
@@ -220,11 +220,22 @@ impl World {
         Ok(())
     }
 
-    /// Records and markers of a topic, over all partitions.
+    /// Number of records and markers of a topic, over all partitions.
     fn written(&self, topic: &str) -> Result<i64> {
         let client: BaseConsumer = client_config(&self.cluster.bootstrap()).create()?;
         let topic = format!("{}{topic}", self.prefix);
-        let end = |partition| Ok(client.fetch_watermarks(&topic, partition, Duration::from_secs(30))?.1);
+        // A partition that has just lost its leader cannot report its end, so it is asked again.
+        let end = |partition| {
+            let (mut end, mut last) = (None, None);
+            let asked = wait_until(PATIENCE, || {
+                match client.fetch_watermarks(&topic, partition, Duration::from_secs(30)) {
+                    Ok((_, high)) => end = Some(high),
+                    Err(error) => last = Some(error),
+                }
+                Ok(end.is_some())
+            });
+            end.with_context(|| format!("the end of {topic}[{partition}]: {asked:?}, {last:?}"))
+        };
         (0..PARTITIONS as i32).map(end).sum()
     }
 
@@ -232,7 +243,7 @@ impl World {
         *from.choose(&mut self.rng).expect("something to pick from")
     }
 
-    /// How long something is away: the length of the fault.
+    /// Sleeps for a random time: the length of the fault.
     fn pause(&mut self, from: Duration, to: Duration) {
         let millis = self.rng.random_range(from.as_millis() as u64..=to.as_millis() as u64);
         thread::sleep(Duration::from_millis(millis));
@@ -285,7 +296,7 @@ impl World {
         Ok(name.to_owned())
     }
 
-    /// A process with a small disk that is full has to make room for another partition's state.
+    /// A process with a full disk has to take over the state of another partition.
     fn disk_full(&mut self) -> Result<String> {
         let name = self.pick(&PAIRED);
         let (role, peer) = role_and_peer(name);
@@ -318,7 +329,7 @@ impl World {
             self.cluster.node(node).shut_down(PATIENCE)?;
         }
         self.pause(Duration::from_secs(2), Duration::from_secs(10));
-        // Whatever happens meanwhile happens to two brokers.
+        // Sometimes a process is killed while only two brokers run.
         if self.rng.random_bool(0.3) {
             let name = self.pick(&PAIRED);
             self.fleet.kill(name)?;
@@ -342,7 +353,7 @@ impl World {
         }
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "faults are called alike")]
+    #[expect(clippy::unnecessary_wraps, reason = "all faults have the same signature")]
     fn refused(&mut self) -> Result<String> {
         let zone = self.rng.random_range(0..ZONES);
         self.set_zone(zone, State::Refusing);
@@ -351,7 +362,7 @@ impl World {
         Ok(format!("zone {zone}"))
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "faults are called alike")]
+    #[expect(clippy::unnecessary_wraps, reason = "all faults have the same signature")]
     fn one_unreachable(&mut self) -> Result<String> {
         let (zone, node) = (self.rng.random_range(0..ZONES), self.rng.random_range(0..NODES));
         self.cluster.link(zone, node).set(State::Silent);
@@ -360,20 +371,20 @@ impl World {
         Ok(format!("zone {zone} from broker {}", node + 1))
     }
 
-    /// Everybody in the other zone takes over; then the zone comes back, with all it had sent meanwhile.
+    /// The processes in the other zone take over. Then the zone is reconnected, and its delayed requests arrive.
     fn cut_off(&mut self, at_least: Duration) -> Result<String> {
         let zone = self.rng.random_range(0..SHARED_ZONES);
-        let begun = Instant::now();
+        let started = Instant::now();
         self.set_zone(zone, State::Silent);
         for (name, _, _) in MEMBERS.iter().filter(|(name, _, of)| *of != zone && PAIRED.contains(name)) {
             self.fleet.owns_all(name, PARTITIONS)?;
         }
-        thread::sleep(at_least.saturating_sub(begun.elapsed()));
+        thread::sleep(at_least.saturating_sub(started.elapsed()));
         self.set_zone(zone, State::Up);
-        Ok(format!("zone {zone} for {:.0} s", begun.elapsed().as_secs_f64()))
+        Ok(format!("zone {zone} for {:.0} s", started.elapsed().as_secs_f64()))
     }
 
-    /// Somebody writes what nobody can read; who has to put it aside is killed meanwhile.
+    /// Writes unreadable records, and kills a process that has to dead-letter them.
     fn poison(&mut self) -> Result<String> {
         let producer: BaseProducer = client_config(&self.cluster.bootstrap()).create()?;
         let topic = format!("{}events", self.prefix);
@@ -390,7 +401,7 @@ impl World {
         Ok(format!("{POISON} records on each partition, {name} killed"))
     }
 
-    /// A router runs with a clock that is off for a while, by much or by little.
+    /// A router runs with a wrong clock for a while.
     fn clock_off(&mut self) -> Result<String> {
         let name = self.pick(&ROUTERS);
         let off = self.pick(&[-300_000, -20_000, -4000, 4000, 20_000, 300_000]);
@@ -406,12 +417,12 @@ impl World {
         self.fleet.start(name)
     }
 
-    /// The canary of a rollout that went well fails every call from now on, and one of the routers goes in the same moment. The
-    /// rollout is rolled back while the router is away.
+    /// The canary of a good rollout starts to fail every call, and at the same time one of the routers becomes unavailable. The rollout
+    /// is rolled back while the router is away.
     fn turns_bad(&mut self) -> Result<String> {
         let (name, how) = (self.pick(&ROUTERS), self.pick(&["killed", "stopped", "cut off", "asked to end"]));
         let (rollout, canary) = self.good_rollout()?;
-        let begun = Instant::now();
+        let started = Instant::now();
         self.models.turn(&canary, true);
         match how {
             "killed" => self.fleet.kill(name)?,
@@ -420,7 +431,7 @@ impl World {
             _ => self.fleet.stop(name)?,
         }
         let over = wait_until(PATIENCE, || Ok(self.phase(&rollout).is_some_and(|phase| phase == "rolled_back")));
-        let took = begun.elapsed().as_secs_f64();
+        let took = started.elapsed().as_secs_f64();
         self.models.turn(&canary, false);
         match how {
             "stopped" => self.fleet.thaw(name)?,
@@ -433,7 +444,7 @@ impl World {
         Ok(format!("{what}; rolled back after {took:.1} s"))
     }
 
-    /// Waits for a rollout of equal versions that bakes; returns its id and its canary.
+    /// Waits for a baking rollout of equal versions, and returns its id and its canary.
     fn good_rollout(&mut self) -> Result<(String, String)> {
         let mut found = None;
         wait_until(PATIENCE, || {
@@ -441,7 +452,7 @@ impl World {
             let newest = self.rollouts().first().cloned().unwrap_or_default();
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let (phase, canary) = (text(&newest["phase"]), text(&newest["spec"]["canary"]["version"]));
-            // In its first step it is far from its end.
+            // In its first step, the rollout will not end soon.
             found = (phase == "baking" && canary != BAD && newest["step"] == 0).then(|| (text(&newest["id"]), canary));
             Ok(found.is_some())
         })
@@ -449,10 +460,10 @@ impl World {
         found.context("a rollout")
     }
 
-    /// The rollouts as the first controller that answers tells, newest first.
+    /// The rollouts according to the first controller that answers, newest first.
     fn rollouts(&self) -> Vec<Value> {
-        let told = |api: String| http(Method::GET, &format!("{api}/v1/rollouts"), None).ok()?.json().ok();
-        self.fleet.apis().into_iter().find_map(told).and_then(|all| all.as_array().cloned()).unwrap_or_default()
+        let ask = |api: String| http(Method::GET, &format!("{api}/v1/rollouts"), None).ok()?.json().ok();
+        self.fleet.apis().into_iter().find_map(ask).and_then(|all| all.as_array().cloned()).unwrap_or_default()
     }
 
     fn phase(&self, rollout: &str) -> Option<String> {
@@ -482,7 +493,7 @@ fn zone_of(name: &str) -> usize {
     MEMBERS.iter().find(|member| member.0 == name).map_or(0, |member| member.2)
 }
 
-/// The binary whose windows have one field more, beside the one under test.
+/// The binary whose windows have one more field, in the folder of the binary under test.
 pub(crate) fn next_binary() -> Result<PathBuf> {
     let binary = Path::new(SERIN).with_file_name("serin-next");
     ensure!(binary.exists(), "{} is missing; build it with scripts/build-next.sh", binary.display());

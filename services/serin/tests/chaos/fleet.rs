@@ -1,8 +1,8 @@
-//! The roles as processes of their own, two of each that can share its work, and somebody who starts them again.
+//! The roles as separate processes, two of each role, with a supervisor that restarts them.
 //!
-//! Invariants: only processes that were started here get a signal, by their own id; all of them are ended with the fleet. A
-//! process that ends by itself is started again, as any platform does, and noted; one that gives up for good (a failed task, a
-//! panic) is an error: nothing that is done to it here is a reason for that.
+//! Invariants: only processes that were started here get a signal, by their own id, and all of them end with the fleet. A process that
+//! exits by itself is restarted, as any platform does, and recorded. A process that fails permanently (a failed task, a panic) is an
+//! error, because no injected fault justifies that.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,16 +22,16 @@ use tempfile::TempDir;
 
 use crate::support::{SERIN, free_port, http, wait_until};
 
-/// How long anything may take on a machine that is busy with the faults before.
+/// Timeout for everything, on a machine that is busy with the previous faults.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
-/// How long a process may take to end when asked: its own limits add up to less.
+/// How long a process may take to exit after SIGTERM. The sum of its own timeouts is shorter.
 const END: Duration = Duration::from_mins(1);
 
-/// Size of the disk of a process whose disk is to run full.
+/// Size of the small disk of a process, which can be filled.
 const SMALL_DISK: u64 = 32 << 20;
 
-/// Zones of the network, see `serin_tests::kafka::Cluster`: those of the processes that share their work, then one for each router.
+/// Number of network zones, see `serin_tests::kafka::Cluster`: those of the processes that share their work, then one per router.
 pub(crate) const ZONES: usize = SHARED_ZONES + ROUTERS.len();
 
 /// Zones of the processes that share their work.
@@ -52,10 +52,10 @@ pub(crate) const MEMBERS: [(&str, &str, usize); 8] = [
 /// The routers.
 pub(crate) const ROUTERS: [&str; 2] = ["router-a", "router-b"];
 
-/// By how many milliseconds the routers' clocks are off all the time, so that events come late between them.
+/// Permanent clock offsets of the routers in milliseconds, so that their events are late relative to each other.
 const CLOCKS: [(&str, i64); 2] = [("router-a", 700), ("router-b", -700)];
 
-/// Stages that a role runs.
+/// Stages of a role.
 pub(crate) fn stages(role: &str) -> &'static [&'static str] {
     match role {
         "aggregator" => &["aggregator", "intake"],
@@ -65,18 +65,18 @@ pub(crate) fn stages(role: &str) -> &'static [&'static str] {
     }
 }
 
-/// The role of a process, and who shares its work.
+/// The role of a process, and its peer.
 pub(crate) fn role_and_peer(name: &str) -> (&'static str, Option<&'static str>) {
     let role = MEMBERS.iter().find(|member| member.0 == name).map_or("", |member| member.1);
     (role, MEMBERS.iter().find(|member| member.1 == role && member.0 != name).map(|member| member.0))
 }
 
-/// What a process may be found doing by itself.
+/// A process that has exited by itself.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) name: &'static str,
     pub(crate) status: String,
-    /// The end of its log.
+    /// The end of the process's log.
     pub(crate) log: String,
 }
 
@@ -85,9 +85,9 @@ struct Member {
     role: &'static str,
     settings: Vec<String>,
     telemetry: u16,
-    /// Where it runs: with a disk of its own, or on everybody's.
+    /// Whether the process has its own small disk.
     small_disk: bool,
-    /// By how many milliseconds its clock is off.
+    /// Offset of the process's clock in milliseconds.
     clock_off: i64,
     child: Option<Child>,
     frozen: bool,
@@ -97,7 +97,7 @@ struct Member {
 /// All processes.
 pub(crate) struct Fleet {
     dir: TempDir,
-    /// Gives a process a clock that is off.
+    /// Library that gives a process a wrong clock.
     clock: PathBuf,
     binary: PathBuf,
     common: Vec<String>,
@@ -108,15 +108,15 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// A fleet that does not run yet. `zones`: brokers as each zone reaches them; `test`: as the test does.
+    /// Creates a fleet without starting it. `zones` are the brokers' addresses for each zone, `test` those for the test.
     pub(crate) fn new(zones: &[String; ZONES], test: &str, settings: &[String]) -> Result<Self> {
         let dir = TempDir::with_prefix("serin-chaos-")?;
         let clock = clock::build(dir.path())?;
         let mut common = vec![
             "log.kind=kafka".to_owned(),
-            // The shortest that tells a busy machine from a dead process.
+            // The shortest timeout that does not mistake a busy machine for a dead process.
             "log.kafka.properties.session.timeout.ms=6000".to_owned(),
-            // Enough to see afterwards why a group gave a partition to no member.
+            // Enough to find out later why a group did not assign a partition.
             "log.kafka.properties.debug=cgrp".to_owned(),
             "telemetry.log_level=info,serin_stream=debug,librdkafka=debug".to_owned(),
         ];
@@ -133,7 +133,7 @@ impl Fleet {
         };
         for (name, role, zone) in MEMBERS {
             let mut own = vec![format!("log.kafka.brokers={}", zones[zone])];
-            // One zone has names that outlive a restart, the other has not: both ways of membership are met.
+            // Zone 0 uses static group membership, the other zones dynamic membership, so that both are tested.
             if zone == 0 {
                 own.push(format!("log.kafka.instance={name}"));
             }
@@ -170,7 +170,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Runs a command of the newest binary, with the brokers as the test reaches them.
+    /// Runs a command of the newest binary, with the brokers' addresses for the test.
     pub(crate) fn cli(&self, brokers: &str, arguments: &[&str]) -> Result<std::process::Output> {
         let settings = self.common.iter().cloned().chain([format!("log.kafka.brokers={brokers}")]);
         let settings = settings.flat_map(|setting| ["--set".to_owned(), setting]);
@@ -185,7 +185,7 @@ impl Fleet {
         lines.map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 
-    /// From here on, processes are started from this binary.
+    /// Sets the binary from which processes are started.
     pub(crate) fn use_binary(&mut self, binary: &Path) {
         binary.clone_into(&mut self.binary);
     }
@@ -202,7 +202,7 @@ impl Fleet {
         self.dir.path().join(format!("{name}.log"))
     }
 
-    /// Starts a process; does not wait for it.
+    /// Starts a process, without waiting for it.
     pub(crate) fn start(&mut self, name: &'static str) -> Result<()> {
         let (data, log_file) = (self.data_dir(name), self.log_file(name));
         fs::create_dir_all(&data)?;
@@ -213,7 +213,7 @@ impl Fleet {
         let settings = settings.chain(own).flat_map(|setting| ["--set".to_owned(), setting]);
         let mut command =
             if member.small_disk { on_small_disk(&data, &self.binary) } else { Command::new(&self.binary) };
-        // The log does not go to the disk of the process.
+        // The log is not on the disk of the process.
         let (mut printed, print) = io::pipe()?;
         let mut log = File::options().create(true).append(true).open(log_file)?;
         writeln!(log, "--- {} starts", self.binary.display())?;
@@ -226,12 +226,12 @@ impl Fleet {
         Ok(())
     }
 
-    /// Starts all.
+    /// Starts all processes.
     pub(crate) fn start_all(&mut self) -> Result<()> {
         MEMBERS.iter().try_for_each(|(name, _, _)| self.start(name))
     }
 
-    /// `kill -9`, and waits for the end.
+    /// Sends SIGKILL and waits for the exit.
     pub(crate) fn kill(&mut self, name: &str) -> Result<()> {
         let member = self.member(name);
         if let Some(mut child) = member.child.take() {
@@ -242,25 +242,25 @@ impl Fleet {
         Ok(())
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM and waits for the exit.
     pub(crate) fn stop(&mut self, name: &str) -> Result<()> {
         if self.member(name).child.is_some() {
             self.signal(name, "-TERM")?;
             let ended = wait_until(END, || Ok(self.has_ended(name)?.is_some()));
             self.kill(name)?;
-            ended.with_context(|| format!("{name} did not stop when asked:\n{}", self.log_end(name)))?;
+            ended.with_context(|| format!("{name} did not stop on SIGTERM:\n{}", self.log_end(name)))?;
         }
         Ok(())
     }
 
-    /// SIGSTOP.
+    /// Sends SIGSTOP.
     pub(crate) fn freeze(&mut self, name: &str) -> Result<()> {
         self.signal(name, "-STOP")?;
         self.member(name).frozen = true;
         Ok(())
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub(crate) fn thaw(&mut self, name: &str) -> Result<()> {
         self.member(name).frozen = false;
         self.signal(name, "-CONT")
@@ -272,23 +272,23 @@ impl Fleet {
         Ok(())
     }
 
-    /// Removes all that a process that does not run has on disk.
+    /// Removes all files of a process that is not running.
     pub(crate) fn wipe(&self, name: &str) -> Result<()> {
         Ok(fs::remove_dir_all(self.data_dir(name))?)
     }
 
-    /// How a process has ended by itself.
+    /// Exit status of a process that has exited by itself.
     fn has_ended(&mut self, name: &str) -> Result<Option<String>> {
         let child = self.member(name).child.as_mut();
         Ok(child.and_then(|child| child.try_wait().transpose()).transpose()?.map(|status| status.to_string()))
     }
 
-    /// Starts again what has ended by itself. An error if it gave up for good.
+    /// Restarts processes that have exited by themselves. Returns an error if one of them failed permanently.
     pub(crate) fn tend(&mut self) -> Result<()> {
         for (name, _, _) in MEMBERS {
             let Some(status) = self.has_ended(name)? else { continue };
             self.kill(name)?;
-            // All it has said.
+            // Wait for the rest of its log.
             if let Some(log) = self.member(name).log.take() {
                 log.join().ok();
             }
@@ -302,21 +302,23 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits until all that runs is ready. Who ends by himself meanwhile is started again.
+    /// Waits until all running processes are ready. Processes that exit by themselves are restarted.
     pub(crate) fn ready(&mut self) -> Result<()> {
-        let mut said = String::new();
+        let mut not_ready = String::new();
         wait_until(PATIENCE, || {
             self.tend()?;
             for (name, member) in self.members.iter().filter(|(_, member)| member.child.is_some() && !member.frozen) {
                 let answer = get(&format!("http://127.0.0.1:{}/readyz", member.telemetry));
                 if answer.as_deref() != Some("ready\n") {
-                    said = format!("{name}: {}", answer.as_deref().unwrap_or("no answer"));
+                    not_ready = format!("{name}: {}", answer.as_deref().unwrap_or("no answer"));
                     return Ok(false);
                 }
             }
             Ok(true)
         })
-        .with_context(|| format!("not ready: {said}\n{}", self.log_end(said.split(':').next().unwrap_or_default())))
+        .with_context(|| {
+            format!("not ready: {not_ready}\n{}", self.log_end(not_ready.split(':').next().unwrap_or_default()))
+        })
     }
 
     /// Waits until a process runs every partition of its role.
@@ -330,7 +332,7 @@ impl Fleet {
         .with_context(|| format!("{name} does not take over: {:?}\n{}", self.running(name), self.log_end(name)))
     }
 
-    /// Stage and partition of the tasks that run in a process, as its metrics tell.
+    /// Stage and partition of the running tasks of a process, according to its metrics.
     fn running(&self, name: &str) -> BTreeSet<(String, String)> {
         let metrics = get(&format!("http://127.0.0.1:{}/metrics", self.members[name].telemetry)).unwrap_or_default();
         let label = |line: &str, name: &str| {
@@ -345,38 +347,38 @@ impl Fleet {
             .collect()
     }
 
-    /// The tasks of every process and how far they are behind, as its metrics tell: for whoever asks why nothing moves.
+    /// The tasks of every process and their lag, according to its metrics, to diagnose a stuck pipeline.
     pub(crate) fn tasks(&self) -> String {
-        let told =
+        let relevant =
             |line: &&str| line.starts_with("serin_stream_task_state{") || line.starts_with("serin_stream_lag_records{");
         let mut all = String::new();
         for (name, member) in &self.members {
             let metrics = get(&format!("http://127.0.0.1:{}/metrics", member.telemetry)).unwrap_or_default();
-            for line in metrics.lines().filter(told) {
+            for line in metrics.lines().filter(relevant) {
                 all = format!("{all}{name}: {line}\n");
             }
         }
         all
     }
 
-    /// From its next start on, the clock of a process is off by so many milliseconds, or as it usually is.
+    /// Sets the clock offset of a process in milliseconds from its next start on; `None` for its usual offset.
     pub(crate) fn set_clock(&mut self, name: &str, off: Option<i64>) {
         self.member(name).clock_off = off.unwrap_or_else(|| usual_clock(name));
     }
 
-    /// From its next start on, a process has a small disk of its own, that begins empty, or the machine's again.
+    /// Sets whether a process has its own small, empty disk from its next start on.
     pub(crate) fn set_small_disk(&mut self, name: &str, small: bool) {
         self.member(name).small_disk = small;
     }
 
-    /// The small disk of a running process, as the test sees it.
+    /// Path of a running process's small disk for the test.
     fn disk(&mut self, name: &str) -> Result<PathBuf> {
         let data = self.data_dir(name);
         let pid = self.member(name).child.as_ref().with_context(|| format!("{name} does not run"))?.id();
         Ok(PathBuf::from(format!("/proc/{pid}/root{}", data.display())))
     }
 
-    /// Writes the small disk of a process full; returns how many bytes there was room for.
+    /// Fills the small disk of a process, and returns the number of bytes written.
     pub(crate) fn fill_disk(&mut self, name: &str) -> Result<usize> {
         let mut ballast = File::create(self.disk(name)?.join("ballast"))?;
         let block = [0; 4096];
@@ -391,7 +393,7 @@ impl Fleet {
         }
     }
 
-    /// Makes room on it again.
+    /// Frees the space on the small disk of a process.
     pub(crate) fn free_disk(&mut self, name: &str) -> Result<()> {
         Ok(fs::remove_file(self.disk(name)?.join("ballast"))?)
     }
@@ -406,7 +408,7 @@ impl Fleet {
         self.apis.iter().map(|port| format!("http://127.0.0.1:{port}")).collect()
     }
 
-    /// What a process has logged.
+    /// The log of a process.
     pub(crate) fn log(&self, name: &str) -> String {
         fs::read_to_string(self.log_file(name)).unwrap_or_default()
     }
@@ -417,7 +419,7 @@ impl Fleet {
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
-    /// Keeps the folder of a run that failed, with its logs; returns where it is.
+    /// Keeps the folder of a failed run with its logs, and returns its path.
     pub(crate) fn keep(mut self) -> Result<PathBuf> {
         Ok(std::mem::replace(&mut self.dir, TempDir::new()?).keep())
     }
@@ -438,13 +440,13 @@ fn usual_clock(name: &str) -> i64 {
     CLOCKS.iter().find(|(of, _)| *of == name).map_or(0, |(_, off)| *off)
 }
 
-/// Whether a process can be given a disk of its own here.
+/// Whether a process can have its own disk on this machine.
 pub(crate) fn has_small_disks() -> bool {
     let command = on_small_disk(Path::new("/tmp"), Path::new("true")).output();
     command.is_ok_and(|output| output.status.success())
 }
 
-/// Runs a program with a disk of its own at `folder`: a file system in memory, in a mount namespace that ends with the program.
+/// Runs a program with its own disk at `folder`: an in-memory file system in a mount namespace that ends with the program.
 fn on_small_disk(folder: &Path, program: &Path) -> Command {
     let mut command = Command::new("unshare");
     let script = r#"mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@""#;

@@ -1,7 +1,7 @@
-//! What the log must say in the end, whatever was done to the pipeline meanwhile.
+//! Checks of the log at the end of a chaos run.
 //!
-//! Windows are recomputed from the events by `support::oracle`, verdicts from the windows by `serin replay`. Here is what must be
-//! true of controls, routing tables, audit and dead letters: all of them once, in order, and no rollback lost.
+//! `support::oracle` recomputes windows from events, and `serin replay` recomputes verdicts from windows. This module checks controls,
+//! routing tables, audit and dead letters: each is written once and in order, and no rollback is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use crate::{load::BAD, support::oracle};
 
-/// Topics with all that was written to them, committed.
+/// All committed records of the topics.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
     pub(crate) events: Vec<Value>,
-    /// Records of `events` that nobody can read.
+    /// Unreadable records of `events`.
     pub(crate) garbage: Vec<Value>,
     pub(crate) windows: Vec<Value>,
     pub(crate) verdicts: Vec<Value>,
@@ -25,7 +25,7 @@ pub(crate) struct Log {
     pub(crate) turned_bad: BTreeSet<String>,
 }
 
-/// What was compared, for people.
+/// Counts of what was compared, for display.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) windows: oracle::Report,
@@ -35,18 +35,18 @@ pub(crate) struct Report {
     pub(crate) rollbacks: usize,
 }
 
-/// A rollout's end: its last phase, and the generation that began with it.
+/// The end of a rollout: its last phase, and the generation that started with it.
 type End = (String, i64);
 
 impl Log {
-    /// Judges everything; returns what was compared and every difference.
+    /// Checks everything, and returns what was compared and all differences.
     pub(crate) fn judge(&self) -> (Report, Vec<String>) {
         let mut differences = Vec::new();
         let mut report = Report::default();
         let mut note = |name: &str, result: Result<()>| {
             differences.extend(result.err().map(|error| format!("{name}: {error:#}")));
         };
-        // What nobody can read moves the time of the log, too.
+        // Unreadable records advance the log's time too.
         let place = |record: &&Value| (record["partition"].as_i64(), record["offset"].as_i64());
         let mut events: Vec<&Value> = self.events.iter().chain(&self.garbage).collect();
         events.sort_by_key(place);
@@ -62,8 +62,8 @@ impl Log {
         (report, differences)
     }
 
-    /// Every partition of `events` and `windows` has the same controls, in the order of their generations. While no verdict comes the
-    /// newest is written again: it says the same at a later time.
+    /// Every partition of `events` and `windows` has the same controls, in the order of their generations. While there are no verdicts,
+    /// the newest control is repeated with a later time.
     fn controls(&self) -> Result<usize> {
         let mut lists: BTreeMap<(&str, i64), Vec<&Value>> = BTreeMap::new();
         for (topic, records) in [("events", &self.events), ("windows", &self.windows)] {
@@ -80,16 +80,16 @@ impl Log {
                 first.len()
             );
         }
-        let mut said: Vec<Value> = first.iter().map(|control| (*control).clone()).collect();
-        for control in &mut said {
+        let mut distinct: Vec<Value> = first.iter().map(|control| (*control).clone()).collect();
+        for control in &mut distinct {
             control["decided_at"] = Value::Null;
         }
-        said.dedup();
-        ascending(said.iter().map(|control| whole(control, "generation")))?;
+        distinct.dedup();
+        ascending(distinct.iter().map(|control| whole(control, "generation")))?;
         Ok(first.len())
     }
 
-    /// Generations of routing tables only grow, and within one the renewals of its lease.
+    /// Generations of routing tables only grow, and so do the lease renewals within a generation.
     fn tables(&self) -> Result<usize> {
         let mut newest: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
         for record in &self.routing {
@@ -116,7 +116,7 @@ impl Log {
         Ok(())
     }
 
-    /// Every event once; every rollout begins once and ends once.
+    /// Every event is there once, and every rollout starts once and ends once.
     fn audit(&self) -> Result<()> {
         let mut ids = BTreeSet::new();
         let mut seen: BTreeMap<(&str, &str), u32> = BTreeMap::new();
@@ -131,14 +131,14 @@ impl Log {
             let ends = of("completed") + of("rolled_back") + of("aborted") + of("superseded");
             ensure!(
                 of("started") == 1 && ends == 1,
-                "rollout {rollout} began {} times, ended {ends} times",
+                "rollout {rollout} started {} times, ended {ends} times",
                 of("started")
             );
         }
         Ok(())
     }
 
-    /// The newest control of each rollout; an error if one is still running.
+    /// The newest control of each rollout. Returns an error if a rollout is still running.
     fn ends(&self) -> Result<BTreeMap<String, End>> {
         let mut ends = BTreeMap::new();
         for record in self.events.iter().filter(|record| record["type"] == "control" && record["partition"] == 0) {
@@ -153,8 +153,8 @@ impl Log {
         Ok(ends)
     }
 
-    /// A verdict to roll back is followed by the rollback, whose table has no canary, and by no other table of the rollout. The
-    /// bad version never gets further, an equal one is never rolled back. Returns the numbers of rollouts and of rollbacks.
+    /// A verdict to roll back is followed by the rollback, whose table has no canary, and by no other table of the rollout. The bad
+    /// version is never promoted, and an equal version is never rolled back. Returns the numbers of rollouts and of rollbacks.
     fn rollbacks(&self) -> Result<(usize, usize)> {
         let ends = self.ends()?;
         let canaries: BTreeMap<&str, &str> = self
@@ -175,17 +175,17 @@ impl Log {
                 ("rolled_back", true) => rollbacks += 1,
                 ("rolled_back", false) => bail!("rollout {rollout} of {canary}, equal to stable, was rolled back"),
                 ("aborted", _) => {
-                    ensure!(!asked, "rollout {rollout} was to be rolled back, and was not until it was aborted");
+                    ensure!(!asked, "rollout {rollout} was aborted before its rollback");
                 }
                 (_, true) => bail!("rollout {rollout} of the bad version ended as {phase}"),
-                (_, false) => ensure!(!asked, "rollout {rollout} was to be rolled back and ended as {phase}"),
+                (_, false) => ensure!(!asked, "rollout {rollout} should have been rolled back, but ended as {phase}"),
             }
             self.stays_ended(rollout, *generation)?;
         }
         Ok((ends.len(), rollbacks))
     }
 
-    /// The table of a rollout's end is there, without a canary, and no later one is the rollout's.
+    /// The table of a rollout's end exists and has no canary, and there is no later table of the rollout.
     fn stays_ended(&self, rollout: &str, generation: i64) -> Result<()> {
         let tables = || self.routing.iter().map(|record| &record["value"]);
         let last = tables().find(|table| table["generation"] == generation);
@@ -199,20 +199,20 @@ impl Log {
         Ok(())
     }
 
-    /// Every unusable record of `events` was put aside once, and nothing else but what a killed router had under way when its
-    /// successor wrote already.
+    /// Every unusable record of `events` was dead-lettered once. Other dead letters are only records that a killed router still had in
+    /// flight when its successor had started to write.
     fn dead_letters(&self) -> Result<()> {
-        let mut aside: BTreeSet<(i64, i64)> = BTreeSet::new();
+        let mut letters: BTreeSet<(i64, i64)> = BTreeSet::new();
         for record in &self.dead_letters {
             let letter = &record["value"];
             let place = (whole(letter, "partition")?, whole(letter, "offset")?);
             let known = ["old_incarnation", "unknown_type"].contains(&text(letter, "code"));
-            ensure!(known && text(letter, "topic").ends_with("events"), "a dead letter that nobody caused: {record}");
-            ensure!(aside.insert(place), "put aside twice: {record}");
+            ensure!(known && text(letter, "topic").ends_with("events"), "an unexpected dead letter: {record}");
+            ensure!(letters.insert(place), "dead-lettered twice: {record}");
         }
         for record in &self.garbage {
             let place = (whole(record, "partition")?, whole(record, "offset")?);
-            ensure!(aside.contains(&place), "not put aside: {record}");
+            ensure!(letters.contains(&place), "not dead-lettered: {record}");
         }
         Ok(())
     }

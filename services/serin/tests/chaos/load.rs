@@ -1,4 +1,4 @@
-//! What the fleet works on: models, callers, feedback, and one rollout after the other.
+//! The load on the fleet: models, callers, feedback, and one rollout after the other.
 
 use std::{
     collections::BTreeMap,
@@ -17,24 +17,24 @@ use reqwest::Client;
 use serde_json::{Value, json};
 
 pub(crate) const MODEL: &str = "flights";
-/// The versions that are equal.
+/// The equal versions.
 const GOOD: [&str; 2] = ["v1", "v2"];
 /// The version that must be rolled back.
 pub(crate) const BAD: &str = "v3";
-/// One of so many answers of [`BAD`] is an error.
+/// One of this many answers of [`BAD`] is an error.
 const BAD_EVERY: u64 = 5;
-/// Calls a second.
+/// Calls per second.
 const RATE: u32 = 40;
-/// How long a rollout may take, with faults all the time, until it is aborted and counted as such.
+/// How long a rollout may take during the faults before it is aborted and counted as given up.
 const ROLLOUT: Duration = Duration::from_mins(5);
-/// Between two looks at the rollouts.
+/// Interval between two requests for the rollouts.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The model servers, a version each.
+/// The model servers, one for each version.
 #[derive(Debug)]
 pub(crate) struct Models {
     urls: BTreeMap<&'static str, String>,
-    /// Versions that fail every call for now.
+    /// Whether a version currently fails every call.
     turned_bad: BTreeMap<&'static str, Arc<AtomicBool>>,
 }
 
@@ -49,19 +49,19 @@ impl Models {
         Ok(Self { urls, turned_bad })
     }
 
-    /// The settings of a router that knows them.
+    /// The settings of a router with these models.
     pub(crate) fn settings(&self) -> Vec<String> {
         let versions = self.urls.iter().map(|(version, url)| format!("router.models.{MODEL}.versions.{version}={url}"));
         versions.chain([format!("router.models.{MODEL}.stable={}", GOOD[0])]).collect()
     }
 
-    /// From now on a version fails every call, or answers as it did.
+    /// Sets whether a version fails every call.
     pub(crate) fn turn(&self, version: &str, bad: bool) {
         self.turned_bad[version].store(bad, Ordering::Relaxed);
     }
 }
 
-/// Starts a model server; returns its URL. It ends with the test.
+/// Starts a model server that ends with the test, and returns its URL.
 fn model(bad: bool, turned_bad: Arc<AtomicBool>) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
@@ -126,22 +126,22 @@ metrics:
     source: latency
     margin: {{relative: 1.0}}
     role: watch
-# Faults of the pipeline are no finding, and none of them waits for a person.
+# Faults of the pipeline are not findings, and none of them needs an operator.
 decision: {{falseRollback: 0.0001}}
 "
     )
 }
 
-/// What has happened so far.
+/// Counts so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
-    /// Calls that were answered.
+    /// Number of calls that were answered.
     pub(crate) answered: u64,
-    /// Calls that met no router, or one that ended meanwhile.
+    /// Number of calls that no router answered.
     pub(crate) unanswered: u64,
-    /// Rollouts by how they ended: phase and whether the canary was the bad one.
+    /// Number of rollouts by last phase, and by whether the canary was the bad version.
     pub(crate) ended: BTreeMap<(String, bool), u64>,
-    /// Rollouts that were aborted because they took too long.
+    /// Number of rollouts that were aborted because they took too long.
     pub(crate) given_up: u64,
 }
 
@@ -175,7 +175,7 @@ impl Load {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for the end of the rollout that runs, then ends the calls.
+    /// Waits for the end of the current rollout, then stops the callers.
     pub(crate) fn finish(&mut self) -> Result<Tally> {
         self.last.store(true, Ordering::Relaxed);
         let ended = self.rollouts.take().map(|rollouts| rollouts.join().expect("the rollouts' thread"));
@@ -203,14 +203,14 @@ async fn call_on(routers: &[String], asked_to_stop: &AtomicBool, tally: &Arc<Mut
             break;
         }
         pace.tick().await;
-        // Every second call has feedback, so two in a row have the same router.
+        // Every second call has feedback, so two consecutive calls use the same router.
         let router = &routers[number as usize / 2 % routers.len()];
         calls.push(tokio::spawn(call(client.clone(), router.clone(), number, Arc::clone(tally))));
         calls.retain(|call| !call.is_finished());
     }
 }
 
-/// One call, and feedback on every second one: most of it in time, some too late.
+/// Sends a call, and feedback for every second call. Most feedback is in time, some is too late.
 async fn call(client: Client, router: String, number: u64, tally: Arc<Mutex<Tally>>) {
     let origin = ["LGA", "JFK", "EWR", "BOS", "ORD"][(number % 5) as usize];
     let input = json!({"name": "origin", "shape": [1], "datatype": "BYTES", "data": [origin]});
@@ -229,17 +229,17 @@ async fn call(client: Client, router: String, number: u64, tally: Arc<Mutex<Tall
         tokio::time::sleep(Duration::from_millis(wait)).await;
         let late = u8::from(number.is_multiple_of(6));
         let feedback = json!({"prediction_id": id, "values": {"late": late}});
-        // Without a router there is no feedback either.
+        // If there is no router, the feedback is lost.
         client.post(format!("{router}/v1/feedback")).json(&feedback).send().await.ok();
     }
 }
 
-/// Starts a rollout whenever none runs: equal versions and the bad one by turns.
+/// Starts a rollout whenever none is running, alternating between an equal version and the bad version.
 struct Rollouts {
     apis: Vec<String>,
     last: Arc<AtomicBool>,
     tally: Arc<Mutex<Tally>>,
-    /// The rollout that runs, and since when it does.
+    /// The current rollout, and when it was first seen.
     seen: Option<(String, Instant)>,
 }
 
@@ -288,7 +288,7 @@ impl Rollouts {
             match self.apply(&client, next.as_str().unwrap_or_default()).await {
                 Ok(()) => waited = None,
                 Err(error) => {
-                    // A controller that was killed meanwhile is asked again: the rollout may have been started all the same.
+                    // Retry, because a controller may have been killed. The rollout may have been started nevertheless.
                     let since = *waited.get_or_insert_with(Instant::now);
                     if since.elapsed() > ROLLOUT {
                         bail!("no rollout can be started: {error}");
@@ -298,7 +298,7 @@ impl Rollouts {
         }
     }
 
-    /// The newest rollout; null: there was none. `None`: nobody answers.
+    /// The newest rollout, or null if there is none; `None` if no controller answers.
     async fn newest(&self, client: &Client) -> Option<Value> {
         let mut newest: Option<Value> = None;
         for api in &self.apis {
@@ -308,7 +308,7 @@ impl Rollouts {
             };
             let Ok(rollouts) = answer.json::<Value>().await else { continue };
             let first = rollouts.get(0).cloned().unwrap_or_default();
-            // One of the two may not have read all yet.
+            // One of the controllers may not have read everything yet.
             let generation = |value: &Value| value["generation"].as_i64().unwrap_or(-1);
             if newest.as_ref().is_none_or(|newest| generation(&first) > generation(newest)) {
                 newest = Some(first);

@@ -1,10 +1,10 @@
-//! Process chaos on a real Kafka: three brokers, seven processes of Serin, faults one after the other, and in the end everything
-//! on the log recomputed and compared.
+//! Process chaos on a real Kafka: three brokers, eight Serin processes, and one fault after the other. At the end, everything on the
+//! log is recomputed and compared.
 //!
-//! As a test it injects every kind of fault once. With `CHAOS_MINUTES` it draws faults for that long; `CHAOS_SEED` repeats the
-//! same draws (`make chaos`). What is timing is the machine's: a seed repeats what is done, not how it interleaves.
+//! As a test, it injects every kind of fault once. With `CHAOS_MINUTES` it draws faults for that long, and `CHAOS_SEED` repeats the
+//! same draws (`make chaos`). A seed repeats the faults, but not the timing, which depends on the machine.
 
-#![expect(clippy::print_stdout, reason = "progress and figures for whoever runs it")]
+#![expect(clippy::print_stdout, reason = "prints progress and figures")]
 
 mod faults;
 mod fleet;
@@ -32,16 +32,16 @@ use support::{oracle, wait_until};
 const SEED: u64 = 1;
 
 #[test]
-fn whatever_breaks_windows_verdicts_and_tables_are_exactly_those_of_the_events() -> Result<()> {
+fn after_all_faults_windows_verdicts_and_tables_match_the_events() -> Result<()> {
     let minutes = number("CHAOS_MINUTES")?;
     let seed = number("CHAOS_SEED")?.unwrap_or(SEED);
-    // Told before anything is broken: a run that cannot show its last fault is a run for nothing.
+    // Fail before the first fault if the last one cannot be injected.
     faults::next_binary()?;
     let prefix = unique_prefix("chaos");
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut world = start(&prefix, seed)?;
     let mut load = Load::start(world.fleet.routers(), world.fleet.apis());
-    let result = run(&mut world, &mut load, minutes, begun);
+    let result = run(&mut world, &mut load, minutes, started);
     let outcome = result.and_then(|()| finish(&mut world, &mut load));
     let again = match minutes {
         Some(minutes) => format!("CHAOS_MINUTES={minutes} CHAOS_SEED={seed} make chaos"),
@@ -49,9 +49,9 @@ fn whatever_breaks_windows_verdicts_and_tables_are_exactly_those_of_the_events()
     };
     match outcome {
         Ok((log, report, tally)) => {
-            table(&world, &report, &tally, begun.elapsed());
+            table(&world, &report, &tally, started.elapsed());
             println!("to run it again: {again}");
-            the_judge_notices(&log)
+            the_judge_finds_errors(&log)
         }
         Err(error) => {
             let logs = world.fleet.keep()?;
@@ -66,7 +66,7 @@ fn number(variable: &str) -> Result<Option<u64>> {
     text.parse().map(Some).with_context(|| format!("{variable} is {text:?}; write a number"))
 }
 
-/// Brokers, topics and processes, all ready.
+/// Starts brokers and processes, and waits until all are ready.
 fn start(prefix: &str, seed: u64) -> Result<World> {
     let cluster = Cluster::start(ZONES)?;
     let mut settings = vec![
@@ -84,12 +84,12 @@ fn start(prefix: &str, seed: u64) -> Result<World> {
     Ok(World::new(cluster, fleet, models, prefix, seed))
 }
 
-/// One fault after the other: every kind, or for as long as was asked for.
-fn run(world: &mut World, load: &mut Load, minutes: Option<u64>, begun: Instant) -> Result<()> {
+/// Injects one fault after the other: every kind once, or random faults for the given minutes.
+fn run(world: &mut World, load: &mut Load, minutes: Option<u64>, started: Instant) -> Result<()> {
     world.recover().context("before the first fault")?;
-    println!("{:>6} s  everything runs, verdicts come", begun.elapsed().as_secs());
-    let tell = |fault: Fault, what: &str, tally: &Tally| {
-        let (seconds, calls) = (begun.elapsed().as_secs(), tally.answered);
+    println!("{:>6} s  everything runs, verdicts come", started.elapsed().as_secs());
+    let print = |fault: Fault, what: &str, tally: &Tally| {
+        let (seconds, calls) = (started.elapsed().as_secs(), tally.answered);
         println!(
             "{seconds:>6} s  {}: {what}; {calls} calls, {} rollouts",
             fault.name(),
@@ -102,29 +102,29 @@ fn run(world: &mut World, load: &mut Load, minutes: Option<u64>, begun: Instant)
                 continue;
             }
             let what = world.inject(fault)?;
-            tell(fault, &what, &load.tally());
+            print(fault, &what, &load.tally());
         }
         return Ok(());
     };
     let until = Duration::from_secs(60 * minutes);
     let mut upgraded = false;
-    while begun.elapsed() < until {
-        // Half of the time with each binary.
-        let fault = if !upgraded && begun.elapsed() > until / 2 { Fault::NewBinary } else { world.draw() };
+    while started.elapsed() < until {
+        // Each binary runs for half of the time.
+        let fault = if !upgraded && started.elapsed() > until / 2 { Fault::NewBinary } else { world.draw() };
         upgraded |= fault == Fault::NewBinary;
         let what = world.inject(fault)?;
-        tell(fault, &what, &load.tally());
+        print(fault, &what, &load.tally());
     }
     Ok(())
 }
 
-/// Lets the last rollout end, then compares all that is on the log.
+/// Waits for the end of the last rollout, then compares everything on the log.
 fn finish(world: &mut World, load: &mut Load) -> Result<(Log, Report, Tally)> {
     let tally = load.finish()?;
     world.fleet.ready()?;
     let mut log = Log::default();
     let mut found = (Report::default(), Vec::new());
-    // The last windows of the last rollout are written within a moment of its end.
+    // The last windows of the last rollout are written shortly after its end.
     let equal = wait_until(PATIENCE, || {
         log = read(world)?;
         found = log.judge();
@@ -133,11 +133,12 @@ fn finish(world: &mut World, load: &mut Load) -> Result<(Log, Report, Tally)> {
     let (report, differences) = found;
     ensure!(equal.is_ok(), "{} differences:\n{}", differences.len(), differences.join("\n"));
     let replay = world.fleet.cli(&world.cluster.bootstrap(), &["replay", "--output", "json"])?;
-    let told: Value = serde_json::from_slice(&replay.stdout).context("what `serin replay` printed")?;
-    let verified = &told["verified"];
-    let all_equal = told["holds"] == true && verified["not_recomputed"] == 0 && verified["equal"] == log.verdicts.len();
-    ensure!(all_equal, "{} verdicts on the log, `serin replay` says {told}", log.verdicts.len());
-    ensure!(report.rollbacks > 0, "no rollout of the bad version ended: nothing is known of rollbacks");
+    let replayed: Value = serde_json::from_slice(&replay.stdout).context("the output of `serin replay`")?;
+    let verified = &replayed["verified"];
+    let all_equal =
+        replayed["holds"] == true && verified["not_recomputed"] == 0 && verified["equal"] == log.verdicts.len();
+    ensure!(all_equal, "{} verdicts on the log, but `serin replay` printed {replayed}", log.verdicts.len());
+    ensure!(report.rollbacks > 0, "no rollout of the bad version ended, so no rollback was checked");
     Ok((log, report, tally))
 }
 
@@ -194,13 +195,13 @@ fn table(world: &World, report: &Report, tally: &Tally, took: Duration) {
     println!("differences: 0");
 }
 
-/// The comparison is worth something: whatever is wrong on the log is found.
-fn the_judge_notices(log: &Log) -> Result<()> {
+/// Checks the judge itself: it finds every kind of error in a changed log.
+fn the_judge_finds_errors(log: &Log) -> Result<()> {
     let refuses = |what: &str, change: &dyn Fn(&mut Log)| {
         let mut changed = log.clone();
         change(&mut changed);
         let (_, differences) = changed.judge();
-        ensure!(!differences.is_empty(), "the judge does not notice {what}");
+        ensure!(!differences.is_empty(), "the judge does not find {what}");
         Ok(())
     };
     let busy = |record: &Value| {
@@ -231,7 +232,7 @@ fn the_judge_notices(log: &Log) -> Result<()> {
             }
         }
     })?;
-    refuses("a rollout that goes on", &|log| {
+    refuses("a rollout that goes on after its end", &|log| {
         let going_on = log.routing[table].clone();
         let place = log.routing.len();
         log.routing.push(going_on);
@@ -242,9 +243,9 @@ fn the_judge_notices(log: &Log) -> Result<()> {
         refuses("a rollback without a reason", &|log| log.turned_bad.retain(|turned| *turned != rollout))?;
     }
     if let Some(letter) = log.dead_letters.first() {
-        refuses("a record that was put aside twice", &|log| log.dead_letters.push(letter.clone()))?;
+        refuses("a record that was dead-lettered twice", &|log| log.dead_letters.push(letter.clone()))?;
     }
-    refuses("an end that was told twice", &|log| {
+    refuses("a repeated end in the audit", &|log| {
         let Some(end) = log.audit.iter().find(|record| record["value"]["kind"] == "rolled_back").cloned() else {
             return;
         };

@@ -1,6 +1,6 @@
-//! `serin compare` held against scipy and statsmodels: every p-value and interval of drawn files.
+//! Compares every p-value and interval of `serin compare` with scipy and statsmodels, for generated files.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::{
     io::Write as _,
@@ -19,12 +19,12 @@ fn python() -> PathBuf {
     if done.exists() {
         return python;
     }
-    // What a run that was stopped has left is made anew.
+    // Remove the incomplete environment of an interrupted run.
     drop(std::fs::remove_dir_all(&venv));
     std::fs::create_dir_all(&cache).unwrap();
     let run = |command: &mut Command| {
-        let told = command.output().unwrap();
-        assert!(told.status.success(), "python3 with venv is needed (apt-get install python3-venv): {told:?}");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "python3 with venv is needed (apt-get install python3-venv): {output:?}");
     };
     run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
     run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "scipy", "statsmodels"]));
@@ -32,7 +32,7 @@ fn python() -> PathBuf {
     python
 }
 
-/// Numbers that look random, from 0 to 1: the `i`-th of a stream.
+/// The `i`-th pseudorandom number of a stream, from 0 to 1.
 fn scattered(stream: u64, i: u64) -> f64 {
     let mut x = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (stream + 1).wrapping_mul(0xD1B5_4A32_D192_ED03);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -40,7 +40,7 @@ fn scattered(stream: u64, i: u64) -> f64 {
     ((x ^ (x >> 31)) >> 11) as f64 / 9_007_199_254_740_992.0
 }
 
-/// Compares two files of `(prediction of A, of B, label)`; the report's lines.
+/// Compares two files with rows of `(prediction of A, prediction of B, label)`, and returns the lines of the report.
 fn compare(rows: &[(String, String, String)], more: &[&str]) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, of: fn(&(String, String, String)) -> &String| {
@@ -64,7 +64,7 @@ fn line<'a>(lines: &'a [Value], metric: &str) -> &'a Value {
     lines.iter().find(|line| line["metric"] == metric).unwrap_or_else(|| panic!("no {metric}: {lines:#?}"))
 }
 
-/// Classes: B wrong in this share, and A in the same and in another one of the pairs.
+/// Rows of classes: A is wrong in the share `only_a` of the rows, and B in the share `only_b` of other rows.
 fn classes(stream: u64, n: u64, only_a: f64, only_b: f64) -> Vec<(String, String, String)> {
     let row = |i| {
         let (label, chance) = (if scattered(stream, i) < 0.5 { "yes" } else { "no" }, scattered(stream + 100, i));
@@ -76,7 +76,7 @@ fn classes(stream: u64, n: u64, only_a: f64, only_b: f64) -> Vec<(String, String
     (0..n).map(row).collect()
 }
 
-/// Amounts that both predict, B with another spread.
+/// Rows of amounts that both predict, B with another spread.
 fn amounts(stream: u64, n: u64, spread: f64) -> Vec<(String, String, String)> {
     let row = |i| {
         let label = 100.0 * scattered(stream, i);
@@ -87,7 +87,7 @@ fn amounts(stream: u64, n: u64, spread: f64) -> Vec<(String, String, String)> {
 }
 
 #[test]
-fn every_figure_is_that_of_scipy_and_statsmodels() {
+fn every_figure_matches_scipy_and_statsmodels() {
     let (mut cases, mut found) = (Vec::new(), Vec::new());
     let mut note = |case: Value, line: &Value| {
         cases.push(case);
@@ -138,9 +138,9 @@ fn every_figure_is_that_of_scipy_and_statsmodels() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/comparison/references.py");
     let mut child = Command::new(python()).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(json!(cases).to_string().as_bytes()).unwrap();
-    let told = child.wait_with_output().unwrap();
-    assert!(told.status.success());
-    let references: Vec<Vec<Option<f64>>> = serde_json::from_slice(&told.stdout).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let references: Vec<Vec<Option<f64>>> = serde_json::from_slice(&output.stdout).unwrap();
     for ((case, line), expected) in cases.iter().zip(&found).zip(references) {
         for (name, expected) in ["p_beyond", "p_within", "low", "high"].into_iter().zip(expected) {
             let Some(expected) = expected else { continue };

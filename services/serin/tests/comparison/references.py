@@ -1,4 +1,4 @@
-"""What scipy and statsmodels say of the pairs that `serin compare` judged. Reads cases as JSON, writes one list of figures per case."""
+"""Reference figures of scipy and statsmodels for the pairs that `serin compare` judged. Reads cases as JSON, writes one list of figures per case."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 
 def likeliest(n, b, c, delta):
-    """The share of pairs that only A gets wrong, at the maximum of the likelihood where B's share is higher by delta."""
+    """Maximum likelihood estimate of the share of pairs that only A gets wrong, if B's share is higher by delta."""
     low, high = max(0.0, -delta), (1.0 - delta) / 2.0
 
     def minus_log(q):
@@ -23,7 +23,7 @@ def likeliest(n, b, c, delta):
 
 
 def score(n, b, c, delta):
-    """Tango's statistic, with its variance at the likeliest shares."""
+    """Tango's statistic, with its variance at the maximum likelihood estimate."""
     q = likeliest(n, b, c, delta)
     variance = (2.0 * q + delta - delta * delta) / n
     distance = (b - c) / n - delta
@@ -31,11 +31,11 @@ def score(n, b, c, delta):
 
 
 def exact(n, b, c, delta):
-    """P(score as low or lower), over all tables, at the worst share that the counts do not rule out."""
-    ruled_out = 1e-4
+    """P(score as low or lower) over all tables, at the worst share that the counts do not exclude."""
+    excluded = 1e-4
     seen = score(n, b, c, delta)
-    low = stats.beta.ppf(ruled_out / 2, c, n - c + 1) if c else 0.0
-    high = stats.beta.ppf(1 - ruled_out / 2, c + 1, n - c) if c < n else 1.0
+    low = stats.beta.ppf(excluded / 2, c, n - c + 1) if c else 0.0
+    high = stats.beta.ppf(1 - excluded / 2, c + 1, n - c) if c < n else 1.0
     least, most = max(0.0, -delta), (1.0 - delta) / 2.0
     tables = [(x, y) for y in range(n + 1) for x in range(n + 1 - y) if score(n, x, y, delta) <= seen + 1e-6]
     x, y = np.array(tables).T
@@ -43,7 +43,7 @@ def exact(n, b, c, delta):
     for q in np.linspace(np.clip(low, least, most), np.clip(high, least, most), 65):
         shares = np.clip([q + delta, q, 1.0 - 2.0 * q - delta], 0.0, 1.0)
         worst = max(worst, stats.multinomial.pmf(np.stack([x, y, n - x - y], 1), n, shares / shares.sum()).sum())
-    return min(1.0, worst + ruled_out)
+    return min(1.0, worst + excluded)
 
 
 def error_rate(case):
@@ -55,7 +55,7 @@ def error_rate(case):
             two_sided = mcnemar([[n - b - c, c], [b, 0]], exact=True).pvalue
             assert abs(two_sided - min(1.0, 2 * min(beyond, within))) < 1e-9
     elif b + c < 30 and n * margin < 60:
-        # Every table of counts is looked at: not of thousands of pairs.
+        # This enumerates all tables of counts, so it is not used for thousands of pairs.
         beyond, within = (exact(n, c, b, -margin), exact(n, b, c, margin)) if n <= 50 else (None, None)
     else:
         beyond, within = stats.norm.sf(score(n, b, c, margin)), stats.norm.cdf(score(n, b, c, margin))

@@ -1,10 +1,10 @@
-//! The whole pipeline in one thread, on a simulated cluster and a clock of its own: a router that plays by its rule, and the real
-//! aggregator, analyzer and controller on the real task runtime, on machines that crash, pause, lose disks and networks.
+//! The whole pipeline in one thread, on a simulated cluster with a simulated clock: a simulated router, and the real aggregator,
+//! analyzer and controller on the real task runtime, on machines that crash, pause, and lose disks and networks.
 //!
-//! Afterwards everything is computed again from the log, undisturbed: each window from the events, by code that shares nothing
-//! with the aggregator; each verdict from the windows; each weight from the verdicts. All must be there, once, and equal.
+//! Afterwards everything is recomputed from the log without faults: each window from the events, by code that shares nothing with the
+//! aggregator, each verdict from the windows, and each weight from the verdicts. All must exist once, and be equal.
 
-#![expect(clippy::unwrap_used, reason = "a test: it fails where it would panic")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod behind;
 #[path = "../support/oracle.rs"]
@@ -47,12 +47,12 @@ use router::{ROGUE, Router, encoded, micros, outgoing};
 const MODEL: &str = "shop";
 const PARTITIONS: i32 = 2;
 const MACHINES: usize = 3;
-/// Simulated time in which everything goes wrong.
+/// Simulated time with faults.
 const RUN: Duration = Duration::from_hours(1);
-/// Seconds of traffic after that in which nothing goes wrong.
+/// Seconds of traffic without faults after that.
 const PEACE_S: usize = 900;
 
-/// Windows of seconds, and steps that end within minutes.
+/// A rollout with windows of seconds, and steps that end within minutes.
 const ROLLOUT: &str = "
 apiVersion: serin.dev/v1
 kind: Rollout
@@ -103,12 +103,12 @@ metrics:
     maturity: 1m
 ";
 
-/// The controller renews leases by the clock; what else it does depends on verdicts alone.
+/// Settings of the controller. It renews leases by the clock; everything else depends only on verdicts.
 fn settings() -> Settings {
     Settings { stale_ms: i64::MAX / 2, ..Settings::default() }
 }
 
-/// Everything that a process runs: all three stages.
+/// The stages of each process: all three.
 fn program() -> Program {
     Arc::new(|log: &SimLog| {
         let tables = RoutingTopic(Arc::new(log.clone()));
@@ -121,9 +121,9 @@ fn program() -> Program {
     })
 }
 
-/// Starts a rollout of this file; returns the command.
+/// Starts a rollout of this file, and returns the command.
 fn apply(simulation: &Simulation, file: &str) -> Command {
-    let spec = serin_rollout::parse_yaml(file).unwrap().normalised();
+    let spec = serin_rollout::parse_yaml(file).unwrap().normalized();
     let apply = Command {
         id: "apply".to_owned(),
         action: Action::Apply,
@@ -138,29 +138,29 @@ fn apply(simulation: &Simulation, file: &str) -> Command {
     apply
 }
 
-/// How a rollout ended, and what was compared on the way.
+/// How a rollout ended, and what was compared.
 #[derive(Debug, Default)]
 struct Outcome {
     rolled_back: bool,
-    /// How much there was of each, by name.
+    /// Numbers of compared items, by name.
     counts: BTreeMap<&'static str, u64>,
 }
 
-/// One rollout of a canary that fails so often, in a thousand.
+/// Plays one rollout. `canary_fails` of a thousand calls to the canary fail.
 fn play(seed: u64, canary_fails: u32, flaw: Flaw) -> Result<Outcome, String> {
     let rates = Rates { most_idle: Duration::from_secs(3), ..Rates::wild() };
     let topics = Topology { partitions: PARTITIONS, ..Topology::default() }.topics();
     let machines = vec![program(); MACHINES];
     let simulation = Simulation::new(Setup { seed, topics, machines, task: TaskOptions::default(), rates, flaw });
-    let begun_ms = simulation.now_ms();
+    let started_ms = simulation.now_ms();
     let apply = apply(&simulation, ROLLOUT);
     let mut router = Router::new(&simulation, canary_fails);
-    while simulation.now_ms() - begun_ms < RUN.as_millis() as i64 {
+    while simulation.now_ms() - started_ms < RUN.as_millis() as i64 {
         simulation.run_wild(50, |simulation| router.live(simulation));
         router.live(&simulation);
     }
     simulation.calm();
-    // Whatever was in the way of a decision is over: it comes now.
+    // Without faults, the decision is made now.
     for _ in 0..PEACE_S {
         simulation.pass(Duration::from_secs(1));
         router.live(&simulation);
@@ -173,7 +173,7 @@ fn play(seed: u64, canary_fails: u32, flaw: Flaw) -> Result<Outcome, String> {
     })?;
     router.follow();
     let mut outcome = compare(&simulation, &router, &apply)?;
-    outcome.counts.insert("simulated seconds", ((simulation.now_ms() - begun_ms) / 1000) as u64);
+    outcome.counts.insert("simulated seconds", ((simulation.now_ms() - started_ms) / 1000) as u64);
     outcome.counts.insert("faults", simulation.happened().values().sum());
     Ok(outcome)
 }
@@ -191,7 +191,7 @@ fn records(log: &SimLog, topic: &str, partition: i32) -> Vec<Record> {
     read_all(log, topic, partition).unwrap()
 }
 
-/// Compares windows, verdicts and weights with what the log says they must be.
+/// Compares windows, verdicts and weights with those that are recomputed from the log.
 fn compare(simulation: &Simulation, router: &Router, apply: &Command) -> Result<Outcome, String> {
     let log = simulation.log();
     let all = |topic: &str| (0..PARTITIONS).flat_map(|partition| records(log, topic, partition)).collect::<Vec<_>>();
@@ -242,7 +242,7 @@ fn window(record: &Record) -> Option<Value> {
     }
 }
 
-/// Every verdict is the one that an analyzer writes to which nothing happens, byte by byte.
+/// Checks that every verdict equals, byte by byte, that of an undisturbed analyzer.
 fn verdicts_follow(log: &SimLog) -> Result<usize, String> {
     let mut count = 0;
     for partition in 0..PARTITIONS {
@@ -267,7 +267,7 @@ fn verdicts_follow(log: &SimLog) -> Result<usize, String> {
     Ok(count)
 }
 
-/// Every weight is the one that a controller decides on to which nothing happens, and each partition was told of it once.
+/// Checks that every weight equals that of an undisturbed controller, and that each partition has it once.
 fn weights_follow(log: &SimLog, apply: &Command) -> Result<Vec<Control>, String> {
     let partition = partition_of(MODEL.as_bytes(), PARTITIONS);
     let factory = ControllerFactory::new(settings(), Arc::new(NoTables));
@@ -281,15 +281,15 @@ fn weights_follow(log: &SimLog, apply: &Command) -> Result<Vec<Control>, String>
     let computed: Vec<Control> =
         written.map(|out| codec::read(&out.headers, out.value.as_deref().unwrap()).unwrap()).collect();
     for (topic, partition) in [EVENTS, WINDOWS].into_iter().flat_map(|topic| (0..PARTITIONS).map(move |n| (topic, n))) {
-        let told: Vec<Control> = records(log, topic, partition).iter().filter_map(control).collect();
-        if told != computed {
+        let recorded: Vec<Control> = records(log, topic, partition).iter().filter_map(control).collect();
+        if recorded != computed {
             let brief = |controls: &[Control]| {
                 let one = |c: &Control| (c.generation, c.phase, c.canary_share, c.decided_at);
                 controls.iter().map(one).collect::<Vec<_>>()
             };
             return Err(format!(
                 "weights in {topic}[{partition}]: {:?}, computed {:?}",
-                brief(&told),
+                brief(&recorded),
                 brief(&computed)
             ));
         }
@@ -305,7 +305,7 @@ fn control(record: &Record) -> Option<Control> {
     (name == Control::NAME).then(|| codec::read(&record.headers, record.value.as_deref().unwrap()).unwrap())
 }
 
-/// A verdict that says so ends the rollout, and the newest table sends everything to stable.
+/// Checks that a verdict to roll back ends the rollout, and that the newest table sends all calls to stable.
 fn a_rollback_is_not_lost(log: &SimLog, router: &Router, controls: &[Control]) -> Result<(), String> {
     let verdicts = records(log, VERDICTS, partition_of(MODEL.as_bytes(), PARTITIONS));
     let decided = verdicts.iter().any(|record| {
@@ -318,20 +318,23 @@ fn a_rollback_is_not_lost(log: &SimLog, router: &Router, controls: &[Control]) -
     let ended = controls.last().is_some_and(|control| control.phase == Phase::RolledBack);
     let table = router.table.as_ref().ok_or("no table")?;
     let all_stable = table.routes.iter().all(|route| route.arm == Arm::Stable && route.share == Share::ALL.0);
-    let told = (0..PARTITIONS).map(|n| records(log, AUDIT, n).len()).sum::<usize>() > 0;
-    if ended && all_stable && told { Ok(()) } else { Err(format!("a rollback is lost: {table:?}")) }
+    let is_audited = (0..PARTITIONS).map(|n| records(log, AUDIT, n).len()).sum::<usize>() > 0;
+    if ended && all_stable && is_audited { Ok(()) } else { Err(format!("a rollback is lost: {table:?}")) }
 }
 
-/// A bad canary and a good one, under everything that can go wrong.
+/// A bad canary and a good one, under all faults.
 #[test]
-fn windows_verdicts_and_weights_are_those_of_an_undisturbed_run() {
+fn windows_verdicts_and_weights_equal_those_of_an_undisturbed_run() {
     let total = Mutex::new(BTreeMap::new());
     each_seed("-p serin --test simulation windows_verdicts_and_weights", 8, |seed| {
         let is_bad = seed % 2 == 0;
         let outcome = play(seed, if is_bad { 300 } else { 10 }, Flaw::None)?;
         println!("seed {seed}: {outcome:?}");
         if outcome.rolled_back != is_bad {
-            return Err(format!("a canary that is {} ended so: {outcome:?}", if is_bad { "bad" } else { "good" }));
+            return Err(format!(
+                "the rollout of a {} canary ended with {outcome:?}",
+                if is_bad { "bad" } else { "good" }
+            ));
         }
         let mut total = total.lock().unwrap();
         for (name, count) in outcome.counts {
@@ -342,15 +345,15 @@ fn windows_verdicts_and_weights_are_those_of_an_undisturbed_run() {
     println!("{:?}", total.into_inner().unwrap());
 }
 
-/// The comparison notices a cluster with a flaw.
+/// The comparison finds a cluster with a flaw.
 #[test]
-fn flaws_of_the_cluster_are_noticed() {
+fn flaws_of_the_cluster_are_found() {
     for flaw in [Flaw::ServesZombies, Flaw::ShowsUncommitted, Flaw::AddsRepeated, Flaw::NoTakeOver] {
         let caught = (0..10).find_map(|seed| {
             let played = std::panic::catch_unwind(|| play(seed, 300, flaw).map(drop));
             played.unwrap_or_else(|_| Err("a panic".into())).err().map(|error| (seed, error))
         });
-        let (seed, error) = caught.unwrap_or_else(|| panic!("{flaw:?} was not noticed"));
+        let (seed, error) = caught.unwrap_or_else(|| panic!("{flaw:?} was not found"));
         println!("{flaw:?}: seed {seed}: {}", error.chars().take(200).collect::<String>());
     }
 }

@@ -1,4 +1,4 @@
-//! A router that plays by its rule, with what networks and strangers do to its topic.
+//! A simulated router, with disturbances of its topic by networks and foreign writers.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -45,21 +45,21 @@ pub(crate) fn micros(ms: i64) -> EventTime {
     EventTime(ms * 1000)
 }
 
-/// A router played by its rule: the canary takes the low end of 10000 buckets, control the next ones.
+/// A simulated router. The canary gets the lowest of 10000 buckets, and control the next ones.
 pub(crate) struct Router {
     tables: Box<dyn Reader>,
     pub(crate) table: Option<RoutingTable>,
     incarnation: i64,
-    /// Number of the last record, by partition.
+    /// Sequence number of the last record, by partition.
     seq: BTreeMap<i32, i64>,
     requests: u64,
-    /// Calls and heartbeats were made up to here.
+    /// Calls and heartbeats have been created up to this time.
     made_ms: i64,
-    /// Labels to come: when, for which request, what.
+    /// Future labels: time and request, with the value of the label.
     labels: BTreeMap<(i64, u64), bool>,
-    /// How often the canary fails, in a thousand.
+    /// Number of failing calls to the canary per thousand.
     canary_fails: u32,
-    /// Records written that a fold cannot use.
+    /// Number of written records that a fold cannot use.
     pub(crate) poison: usize,
 }
 
@@ -81,7 +81,7 @@ impl Router {
         }
     }
 
-    /// Applies new tables: generations, and leases within one, only grow.
+    /// Applies new tables. Generations only grow, and so do the leases within a generation.
     pub(crate) fn follow(&mut self) {
         let mut records = Vec::new();
         self.tables.poll(1000, Duration::ZERO, &mut records).unwrap();
@@ -95,13 +95,13 @@ impl Router {
         }
     }
 
-    /// Everything that happened since the last call.
+    /// Creates everything that happened since the last call.
     pub(crate) fn live(&mut self, simulation: &Simulation) {
         self.follow();
         let now = simulation.now_ms();
         let mut records = Vec::new();
         if simulation.dice(|dice| dice.per_mille(20)) {
-            // Killed and started again.
+            // The router is killed and restarted.
             self.incarnation += 1;
             self.seq.clear();
         }
@@ -114,7 +114,7 @@ impl Router {
                 for partition in 0..PARTITIONS {
                     let writer = Writer { seq: self.seq.get(&partition).copied().unwrap_or(0), ..self.writer() };
                     let low_watermark = micros(self.made_ms);
-                    // It stands still and writes in bursts, as a replay does, so it does not say when it sends.
+                    // The router writes in bursts, as a replay does, so its heartbeats have no time.
                     let (leaving, sent_at, relay) = (false, None, false);
                     let heartbeat = Heartbeat { writer, low_watermark, drops: vec![], leaving, sent_at, relay };
                     records.push(outgoing(EVENTS, Target::Partition(partition), "", &heartbeat));
@@ -132,7 +132,7 @@ impl Router {
         Writer { name: "router-0".to_owned(), incarnation: self.incarnation, seq: 0 }
     }
 
-    /// A writer with the next number of the partition of a request.
+    /// The writer with the next sequence number of the request's partition.
     fn next(&mut self, request: &str) -> Writer {
         let seq = self.seq.entry(partition_of(request.as_bytes(), PARTITIONS)).or_default();
         *seq += 1;
@@ -151,7 +151,7 @@ impl Router {
         let (arm, version) =
             self.table.as_ref().map_or((Arm::Stable, "v1".to_owned()), |table| split(table, bucket as i32));
         let fails = chance < if arm == Arm::Canary { self.canary_fails as usize } else { 10 };
-        // Of both arms alike: what callers do wrong or leave, and what is not or cannot be read.
+        // Both arms alike have refused, redirected, cancelled, unread and unusable answers.
         let (outcome, status, error, invalid_output) = match chance {
             _ if fails => (None, 500, None, None),
             900..903 => (None, 422, None, None),
@@ -208,7 +208,7 @@ impl Router {
         }
     }
 
-    /// What networks and strangers do to the topic: records twice, bytes that are no record, a clock that is wrong by a day.
+    /// Adds repeated records, invalid bytes, and records of a writer whose clock is off by a day.
     fn disturb(&mut self, simulation: &Simulation, records: &mut Vec<Outgoing>) {
         let (twice, garbage, future) =
             simulation.dice(|dice| (dice.per_mille(100), dice.per_mille(30), dice.per_mille(30)));
@@ -222,7 +222,7 @@ impl Router {
             records.push(garbage);
             self.poison += 1;
         }
-        // After a heartbeat of this partition the fold knows the time.
+        // The fold knows the time after a heartbeat in this partition.
         if future && heard {
             let mut feedback = self.alive();
             feedback.observed_at = micros(self.made_ms + 86_400_000);

@@ -1,9 +1,9 @@
-//! Real pipelines for tests: `serin` as child processes on folders and ports of their own, to be killed and started again.
+//! Real pipelines for tests: `serin` as child processes with their own folders and ports, which can be killed and restarted.
 //!
-//! Invariants: only processes that this module started are ended, by their own id; all of them are ended when their owner
-//! is dropped. Nothing sleeps for a fixed time: waits look for a condition, with a deadline.
+//! Invariants: only processes that this module started are ended, by their own id, and all of them end when their owner is dropped.
+//! Nothing sleeps for a fixed time: waits check a condition, with a deadline.
 
-#![allow(dead_code, reason = "each test file uses its part of this module")]
+#![allow(dead_code, reason = "each test file uses only a part of this module")]
 
 pub(crate) mod oracle;
 
@@ -30,25 +30,25 @@ use tempfile::TempDir;
 /// The binary under test.
 pub(crate) const SERIN: &str = env!("CARGO_BIN_EXE_serin");
 
-/// How long anything may take to come up, to answer or to end. Far more than it takes, on a loaded machine too.
+/// Timeout for every start, answer or exit. It is far longer than needed, even on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-/// Pause between two looks at a condition.
+/// Interval between two checks of a condition.
 const LOOK: Duration = Duration::from_millis(10);
-/// Ports below the range from which systems take the ports of outgoing connections, so that a port stays free while its
-/// process is down, and apart from those that the tests' Kafka takes.
+/// Ports below the range of ports for outgoing connections, so that a port stays free while its process is down. They are disjoint from
+/// the ports of the tests' Kafka.
 const PORTS: std::ops::Range<u16> = 10_000..20_000;
 
-/// The roles that run as processes of their own on Kafka, in the order in which they start.
+/// The roles that run as separate processes on Kafka, in the order of their start.
 pub(crate) const ROLES: [&str; 4] = ["controller", "analyzer", "aggregator", "router"];
 
-/// Settings of a pipeline whose time is replayed, as the demo's own.
+/// Settings of a pipeline with a replay clock, like that of the demo.
 pub(crate) const REPLAY: [&str; 4] =
     ["router.clock=replay", "aggregator.writer_ttl=1000d", "aggregator.max_skew=1000d", "topology.partitions=2"];
 
 /// Settings of a pipeline on the machine's clock, with two partitions.
 pub(crate) const WALL: [&str; 1] = ["topology.partitions=2"];
 
-/// A pipeline in processes of our own.
+/// A pipeline of child processes.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     binary: PathBuf,
@@ -62,7 +62,7 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    /// `serin up` on the embedded log, ready.
+    /// Starts `serin up` on the embedded log, and waits until it is ready.
     pub(crate) fn embedded(settings: &[&str]) -> Result<Self> {
         let mut pipeline = Self::new(&["up"], settings)?;
         pipeline.start("up")?;
@@ -70,7 +70,7 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    /// `serin up` of another binary, on a folder that `prepare` has filled.
+    /// Starts `serin up` of another binary, on a folder that `prepare` has filled.
     pub(crate) fn embedded_by(
         binary: &Path,
         settings: &[&str],
@@ -84,12 +84,12 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    /// Every role a process of its own, on topics of its own of the Kafka cluster at `brokers`, ready.
+    /// Starts every role as a separate process on the Kafka cluster at `brokers`, with its own topics, and waits until all are ready.
     pub(crate) fn kafka(brokers: &str, prefix: &str, settings: &[&str]) -> Result<Self> {
         Self::kafka_roles(brokers, prefix, settings, &ROLES)
     }
 
-    /// As [`Pipeline::kafka`], with these roles only.
+    /// Like [`Pipeline::kafka`], with these roles only.
     pub(crate) fn kafka_roles(brokers: &str, prefix: &str, settings: &[&str], roles: &[&'static str]) -> Result<Self> {
         let mut pipeline = Self::new(roles, settings)?;
         pipeline.settings.extend([
@@ -121,17 +121,17 @@ impl Pipeline {
         Ok(Self { binary: SERIN.into(), dir, settings: all, router, admin, api, telemetry, running: BTreeMap::new() })
     }
 
-    /// Settings, folder and ports of a `serin up` that somebody else starts.
+    /// Settings, folder and ports of a `serin up` that is not started here.
     pub(crate) fn idle(settings: &[&str]) -> Result<Self> {
         Self::new(&["up"], settings)
     }
 
-    /// Starts a process (`up` or a role) on its folder and ports; does not wait for it.
+    /// Starts a process (`up` or a role) with its folder and ports, without waiting for it.
     pub(crate) fn start(&mut self, name: &'static str) -> Result<()> {
         self.start_with(name, &[])
     }
 
-    /// As [`Pipeline::start`], with further arguments.
+    /// Like [`Pipeline::start`], with additional arguments.
     pub(crate) fn start_with(&mut self, name: &'static str, further: &[&str]) -> Result<()> {
         ensure!(!self.running.contains_key(name), "{name} runs already");
         let port = self.telemetry.get(name).with_context(|| format!("this pipeline has no process {name}"))?;
@@ -150,7 +150,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Starts a process that takes over from the one that runs, and waits until that one has ended.
+    /// Starts a process that takes over from the running one, and waits until the old process has exited.
     pub(crate) fn replace(&mut self, name: &'static str) -> Result<()> {
         let mut before = self.running.remove(name).with_context(|| format!("{name} does not run"))?;
         let mut ended = None;
@@ -181,7 +181,7 @@ impl Pipeline {
         self.dir.path().join(name)
     }
 
-    /// Runs `serin ARGUMENTS` with this pipeline's settings (for the embedded log: stop `up` before, it holds the folder).
+    /// Runs `serin ARGUMENTS` with this pipeline's settings.
     pub(crate) fn cli(&self, arguments: &[&str]) -> Result<Output> {
         Ok(Command::new(&self.binary).args(arguments).args(self.arguments("up")).stdin(Stdio::null()).output()?)
     }
@@ -194,23 +194,23 @@ impl Pipeline {
         lines.map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 
-    /// Waits until every running process says on `/readyz` that it is.
+    /// Waits until every running process reports on `/readyz` that it is ready.
     pub(crate) fn ready(&mut self) -> Result<()> {
         let names: Vec<_> = self.running.keys().copied().collect();
         for name in names {
             let url = format!("{}/readyz", self.telemetry(name));
-            let mut said = String::new();
+            let mut reported = String::new();
             let ready = wait_until(PATIENCE, || {
                 self.check_alive(name)?;
-                said = http(Method::GET, &url, None).map_or_else(|error| error.to_string(), |answer| answer.text);
-                Ok(said == "ready\n")
+                reported = http(Method::GET, &url, None).map_or_else(|error| error.to_string(), |answer| answer.text);
+                Ok(reported == "ready\n")
             });
-            ready.with_context(|| format!("{name} is not ready: {said}\n{}", self.log_end(name)))?;
+            ready.with_context(|| format!("{name} is not ready: {reported}\n{}", self.log_end(name)))?;
         }
         Ok(())
     }
 
-    /// An error, with the end of its log, if a process has ended by itself.
+    /// Returns an error with the end of its log if a process has exited by itself.
     pub(crate) fn check_alive(&mut self, name: &str) -> Result<()> {
         let child = self.running.get_mut(name).with_context(|| format!("{name} does not run"))?;
         let Some(status) = child.try_wait()? else { return Ok(()) };
@@ -223,7 +223,7 @@ impl Pipeline {
         self.running.get(name).map(Child::id)
     }
 
-    /// `kill -9`, and waits for the end.
+    /// Sends SIGKILL and waits for the exit.
     pub(crate) fn kill(&mut self, name: &str) -> Result<()> {
         self.check_alive(name)?;
         let mut child = self.running.remove(name).with_context(|| format!("{name} does not run"))?;
@@ -232,7 +232,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Asks a process to stop (SIGTERM) and waits for its end.
+    /// Sends SIGTERM and waits for the exit.
     pub(crate) fn stop(&mut self, name: &str) -> Result<()> {
         let mut child = self.running.remove(name).with_context(|| format!("{name} does not run"))?;
         // The standard library only knows SIGKILL.
@@ -242,10 +242,10 @@ impl Pipeline {
             child.kill()?;
             child.wait()?;
         }
-        ended.with_context(|| format!("{name} did not stop when asked\n{}", self.log_end(name)))
+        ended.with_context(|| format!("{name} did not stop on SIGTERM\n{}", self.log_end(name)))
     }
 
-    /// Stops everything that runs, the router first.
+    /// Stops all running processes, the router first.
     pub(crate) fn stop_all(&mut self) -> Result<()> {
         let names: Vec<_> = self.running.keys().copied().rev().collect();
         names.into_iter().try_for_each(|name| self.stop(name))
@@ -271,12 +271,12 @@ impl Pipeline {
         format!("http://127.0.0.1:{}", self.telemetry[name])
     }
 
-    /// What `serin demo --attach` takes.
+    /// The value of `serin demo --attach`.
     pub(crate) fn doors(&self) -> String {
         [self.router(), self.admin(), self.api()].join(",")
     }
 
-    /// Asks the controller's API; `None`: it does not answer, or not with success.
+    /// Sends a request to the controller's API; `None` if there is no successful answer.
     pub(crate) fn ask(&self, path: &str) -> Option<Value> {
         let answer = http(Method::GET, &format!("{}{path}", self.api()), None).ok()?;
         if answer.status == 200 { answer.json().ok() } else { None }
@@ -307,7 +307,7 @@ impl Drop for Pipeline {
     }
 }
 
-/// Lets one test of this process run at a time: the demo judges latency, and tests beside it on a small machine are a tail.
+/// Lets one test of this process run at a time. The demo judges latency, and parallel tests on a small machine would affect it.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -334,18 +334,18 @@ impl Demo {
         Ok(Self { child, dir })
     }
 
-    /// Whether it still runs.
+    /// Whether the demo is still running.
     pub(crate) fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }
 
-    /// Waits for its end; returns what it printed.
+    /// Waits for the end of the demo, and returns its output.
     pub(crate) fn finish(mut self, within: Duration) -> Result<Value> {
         let ended = wait_until(within, || Ok(self.child.try_wait()?.is_some()));
-        let told = last_lines(&self.dir.path().join("stderr"));
-        ended.with_context(|| format!("the demo did not end:\n{told}"))?;
+        let errors = last_lines(&self.dir.path().join("stderr"));
+        ended.with_context(|| format!("the demo did not end:\n{errors}"))?;
         let printed = std::fs::read_to_string(self.dir.path().join("stdout"))?;
-        serde_json::from_str(&printed).with_context(|| format!("the demo printed {printed:?}\n{told}"))
+        serde_json::from_str(&printed).with_context(|| format!("the demo printed {printed:?}\n{errors}"))
     }
 }
 
@@ -356,7 +356,7 @@ impl Drop for Demo {
     }
 }
 
-/// An answer over HTTP.
+/// An HTTP response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -367,16 +367,16 @@ pub(crate) struct Answer {
 impl Answer {
     /// The body as JSON.
     pub(crate) fn json(&self) -> Result<Value> {
-        serde_json::from_str(&self.text).with_context(|| format!("{} {:?} is no JSON", self.status, self.text))
+        serde_json::from_str(&self.text).with_context(|| format!("{} {:?} is not JSON", self.status, self.text))
     }
 }
 
-/// One HTTP request; a body is sent as JSON.
+/// Sends an HTTP request. A body is sent as JSON.
 pub(crate) fn http(method: Method, url: &str, body: Option<&Value>) -> Result<Answer> {
     http_with(method, url, &[], body.map(|body| body.to_string().into_bytes()))
 }
 
-/// One HTTP request with headers; a body is sent as JSON.
+/// Sends an HTTP request with headers. A body is sent as JSON.
 pub(crate) fn http_with(method: Method, url: &str, headers: &[(&str, &str)], body: Option<Vec<u8>>) -> Result<Answer> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -396,7 +396,7 @@ pub(crate) fn http_with(method: Method, url: &str, headers: &[(&str, &str)], bod
     })
 }
 
-/// Looks until `condition` holds; an error when it does not within `limit`.
+/// Waits until `condition` is true. Returns an error if it is not true within `limit`.
 pub(crate) fn wait_until(limit: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + limit;
     while !condition()? {
@@ -408,11 +408,11 @@ pub(crate) fn wait_until(limit: Duration, mut condition: impl FnMut() -> Result<
     Ok(())
 }
 
-/// A loopback port that no process has and no other test of this process gets.
+/// Returns a loopback port that is free and that no other test of this process gets.
 pub(crate) fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let span = PORTS.end - PORTS.start;
-    // The standard library seeds each hasher's keys anew: test processes rarely meet.
+    // The standard library seeds each hasher randomly, so test processes rarely get the same ports.
     let random = (RandomState::new().hash_one(0) % u64::from(span)) as u16;
     let _ = NEXT.compare_exchange(0, random.max(1), Ordering::Relaxed, Ordering::Relaxed);
     (0..1000)
@@ -444,16 +444,16 @@ pub(crate) fn three_outcomes(summary: &Value) {
     assert_eq!(ends[2], ["v4", "rolled_back", "latency_p99", "all"], "{summary:#}");
 }
 
-/// A moment of the demo, told by the controller's API: rollout number `rollout` (from 1) has come at least this far.
+/// A moment of the demo, according to the controller's API: rollout number `rollout` (from 1) has reached at least this step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     pub(crate) rollout: usize,
-    /// Index of the step; -1 while it warms up.
+    /// Index of the step; -1 during warm-up.
     pub(crate) step: i64,
 }
 
 impl Moment {
-    /// Waits until the demo has come here and windows are passing through the pipeline.
+    /// Waits until the demo has reached this moment and windows are passing through the pipeline.
     pub(crate) fn wait(self, pipeline: &Pipeline, demo: &mut Demo) -> Result<()> {
         let mut first: Option<i64> = None;
         let here = || -> Option<i64> {
@@ -471,6 +471,6 @@ impl Moment {
             first = if now.is_none() { None } else { first.or(now) };
             Ok(moved)
         })
-        .with_context(|| format!("the demo does not come to {self:?}"))
+        .with_context(|| format!("the demo does not reach {self:?}"))
     }
 }

@@ -1,8 +1,8 @@
-//! What the windows must be, computed from the log in the plainest way, and compared with what the pipeline wrote.
+//! Computes the expected windows from the log in the simplest way, and compares them with the windows that the pipeline wrote.
 //!
-//! It knows the newest rules only. It shares no code with the aggregator: it reads decoded records, keeps every prediction, and counts each of a window anew
-//! when the window closes. Per (rollout, generation, window, maturity, arm) it gives the counts, and per metric and segment
-//! the summary itself, bit for bit.
+//! The oracle only supports the newest rules, and shares no code with the aggregator. It reads decoded records, keeps every prediction,
+//! and counts the predictions of a window when the window closes. It compares the counts of each (rollout, generation, window, maturity,
+//! arm), and the summary of each metric and segment, bit for bit.
 
 use std::{
     borrow::Borrow,
@@ -20,11 +20,11 @@ use serin_schemas::{
 use serin_sketches::{LinHist, LogHist, Rate, Summary, hash::hash64};
 use serin_spec::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec};
 
-/// By name: revision, what the label says, when it was observed.
+/// Revision, value and observation time of each label, by name.
 type Labels = BTreeMap<String, (i64, f64, EventTime)>;
-/// Names one window of one partition.
+/// Identifies a window of a partition.
 pub(crate) type Key = (RolloutId, Generation, EventTime, Span);
-/// What one window holds: counts by arm, summaries by arm, metric and segment, compared answers by arm and segment value.
+/// Contents of a window: counts by arm, summaries by arm, metric and segment, and compared answers by arm and segment value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Contents {
     pub(crate) arms: BTreeMap<Arm, ArmCounts>,
@@ -34,45 +34,46 @@ pub(crate) struct Contents {
 /// The windows of every partition.
 pub(crate) type Windows = BTreeMap<(i32, Key), Contents>;
 
-/// What was compared, for people.
+/// Counts of what was compared, for display.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Report {
-    /// Predictions on the log, each sequence number once.
+    /// Number of predictions on the log, without repeated sequence numbers.
     pub(crate) predictions: usize,
-    /// Different request ids among them.
+    /// Number of distinct request ids of these predictions.
     pub(crate) requests: usize,
-    /// Records that stand on the log more than once under the same sequence number.
+    /// Number of records with a repeated sequence number.
     pub(crate) repeated: usize,
-    /// Records of processes that a newer one had replaced: they count for nothing.
+    /// Number of records of processes that a newer process had replaced. They are not counted.
     pub(crate) stale: usize,
-    /// Processes of routers that wrote.
+    /// Number of router processes that wrote records.
     pub(crate) incarnations: usize,
-    /// Windows compared.
+    /// Number of compared windows.
     pub(crate) windows: usize,
-    /// Cells compared.
+    /// Number of compared cells.
     pub(crate) cells: usize,
     /// Sum of `n` over the cells for all traffic.
     pub(crate) observations: u64,
 }
 
-/// Compares `windows` with `events`, both as `serin tail --output json` printed them; any difference is an error.
+/// Compares `windows` with `events`, both in the format of `serin tail --output json`. Returns an error for any difference.
 pub(crate) fn compare<E: Borrow<Value>>(events: &[E], windows: &[Value]) -> Result<Report> {
     let (expected, mut report) = expected(events)?;
     let found = found(windows)?;
     for (key, contents) in &expected {
-        let there = found.get(key).with_context(|| format!("window {key:?} is not on the log"))?;
-        ensure!(there.arms == contents.arms, "window {key:?}: counts\n{:?}, expected\n{:?}", there.arms, contents.arms);
-        let (found_there, wanted) = (&there.population, &contents.population);
-        ensure!(found_there == wanted, "window {key:?}: population\n{found_there:?}, expected\n{wanted:?}");
+        let actual = found.get(key).with_context(|| format!("window {key:?} is not on the log"))?;
+        let (arms, wanted) = (&actual.arms, &contents.arms);
+        ensure!(arms == wanted, "window {key:?}: counts\n{arms:?}, expected\n{wanted:?}");
+        let (population, wanted) = (&actual.population, &contents.population);
+        ensure!(population == wanted, "window {key:?}: population\n{population:?}, expected\n{wanted:?}");
         let names = |contents: &Contents| contents.cells.keys().cloned().collect::<Vec<_>>();
         ensure!(
-            there.cells.len() == contents.cells.len(),
+            actual.cells.len() == contents.cells.len(),
             "{key:?}: {:?}, expected {:?}",
-            names(there),
+            names(actual),
             names(contents)
         );
         for (cell, summary) in &contents.cells {
-            let found = there.cells.get(cell).with_context(|| format!("window {key:?} has no cell {cell:?}"))?;
+            let found = actual.cells.get(cell).with_context(|| format!("window {key:?} has no cell {cell:?}"))?;
             ensure!(found == summary, "window {key:?}, cell {cell:?}: {found:?}, expected {summary:?}");
             report.cells += 1;
             report.observations += if cell.2.is_all() { summary.n() } else { 0 };
@@ -84,7 +85,7 @@ pub(crate) fn compare<E: Borrow<Value>>(events: &[E], windows: &[Value]) -> Resu
     Ok(report)
 }
 
-/// The windows on the log; an error if one of them stands there twice.
+/// The windows on the log. Returns an error if a window is repeated.
 fn found(records: &[Value]) -> Result<Windows> {
     let mut found = Windows::new();
     for record in records.iter().filter(|record| record["type"] == "window_closed") {
@@ -103,12 +104,12 @@ fn found(records: &[Value]) -> Result<Windows> {
             ensure!(before.is_none(), "a segment value twice in one window: {record}");
         }
         let key = (window.partition, (window.rollout, window.generation, window.end, window.maturity));
-        ensure!(found.insert(key.clone(), contents).is_none(), "window {key:?} stands on the log twice");
+        ensure!(found.insert(key.clone(), contents).is_none(), "window {key:?} is on the log twice");
     }
     Ok(found)
 }
 
-/// The windows that the events make.
+/// The windows that result from the events.
 fn expected<E: Borrow<Value>>(events: &[E]) -> Result<(Windows, Report)> {
     let mut partitions: BTreeMap<i32, Vec<&Value>> = BTreeMap::new();
     for event in events.iter().map(Borrow::borrow) {
@@ -135,16 +136,16 @@ fn expected<E: Borrow<Value>>(events: &[E]) -> Result<(Windows, Report)> {
     Ok((windows, report))
 }
 
-/// Longest step of the time of a log, in milliseconds.
+/// Maximum step of a log's time, in milliseconds.
 const LONGEST_STEP_MS: i64 = 1000;
-/// How long a writer is waited for that is not heard in time, in milliseconds of the log.
+/// How long event time waits for a writer without timely heartbeats, in milliseconds of log time.
 const SILENT_AFTER_MS: i64 = 2000;
 /// How far a writer's clock may be off, in microseconds.
 const TOLERANCE_US: i64 = 2_000_000;
-/// How long a writer may be silent before it is given up, in milliseconds of the log.
+/// How long a writer may be silent before it is given up, in milliseconds of log time.
 const TTL_MS: i64 = 30_000;
 
-/// What a partition has heard of a router. Times are milliseconds of its log.
+/// State of a router from its heartbeats in a partition. Times are milliseconds of log time.
 #[derive(Debug)]
 struct HeardOf {
     incarnation: i64,
@@ -154,17 +155,17 @@ struct HeardOf {
     in_time: Option<i64>,
 }
 
-/// A rollout while it runs.
+/// A running rollout.
 #[derive(Debug)]
 struct Running {
     id: RolloutId,
     spec: RolloutSpec,
-    /// Per generation, the frozen segments; `None` while it warms up.
+    /// The frozen segments by generation; `None` during warm-up.
     generations: BTreeMap<Generation, Option<Frozen>>,
     open: BTreeMap<(EventTime, Generation), Vec<Prediction>>,
-    /// Predictions that came late, by the window that they are counted in.
+    /// Number of late predictions, by the window that counts them.
     late: BTreeMap<(EventTime, Generation, Span), BTreeMap<Arm, i64>>,
-    /// Streams of a window that are closed already.
+    /// Closed streams of windows.
     done: BTreeSet<(EventTime, Generation, Span)>,
 }
 
@@ -175,10 +176,10 @@ struct Partition {
     generation: Generation,
     newest_control: Option<Control>,
     watermark: Option<EventTime>,
-    /// Timestamp of the newest record, and how far the log's own time has come since the first.
+    /// Timestamp of the newest record, and the log time since the first record.
     stamp_ms: Option<i64>,
     log_ms: i64,
-    /// When a router that was heard in time last held event time.
+    /// Log time at which a router with timely heartbeats last determined event time.
     held_ms: i64,
     routers: BTreeMap<String, HeardOf>,
     seen: HashSet<(String, i64, i64)>,
@@ -208,13 +209,13 @@ impl Partition {
             }
             Some("heartbeat") => self.heartbeat(&read(record)?),
             Some("control") => self.control(read(record)?),
-            // It is put aside.
+            // The record is dead-lettered.
             Some(other) if other.starts_with("unknown") => Ok(()),
             other => anyhow::bail!("a record of type {other:?} on events: {record}"),
         }
     }
 
-    /// Whether a record is of the writer's newest process; what a killed one had under way may come after its successor's.
+    /// Whether a record is from the writer's newest process. In-flight records of a killed process may arrive after its successor's.
     fn is_current(&mut self, writer: &Writer) -> bool {
         let incarnations = self.newest.entry(writer.name.clone()).or_default();
         if incarnations.last().is_some_and(|newest| writer.incarnation < *newest) {
@@ -225,7 +226,7 @@ impl Partition {
         true
     }
 
-    /// Whether a record counts: the first with its number, and of the writer's newest process.
+    /// Whether a record counts: it is the first with its sequence number, and from the writer's newest process.
     fn is_new(&mut self, writer: &Writer) -> bool {
         let current = self.is_current(writer);
         let new = current && self.seen.insert((writer.name.clone(), writer.incarnation, writer.seq));
@@ -248,7 +249,7 @@ impl Partition {
         let closed_to = self.watermark.map(|mark| mark.minus(running.spec.grace.0));
         for stream in streams(&running.spec) {
             let Some(to) = closed_to.filter(|to| end.plus(stream) <= *to) else { continue };
-            // It counts as late in the next window to close, and the window that it missed is not written again.
+            // It counts as late in the next window to close. The window that it missed is not written again.
             running.done.insert((end, prediction.generation, stream));
             let next = to.minus(stream).window_end(running.spec.window.0);
             let late = running.late.entry((next, prediction.generation, stream)).or_default();
@@ -279,11 +280,10 @@ impl Partition {
         Ok(())
     }
 
-    /// Where event time stands after a heartbeat: at the lowest watermark of the routers that are heard in time, or else of those
-    /// that are heard at all.
+    /// Event time after a heartbeat: the lowest watermark of the routers with timely heartbeats, or else of those with any heartbeats.
     fn held(&mut self, heartbeat: &Heartbeat) -> Option<EventTime> {
         let (Some(sent_at), Some(stamp_ms)) = (heartbeat.sent_at, self.stamp_ms) else {
-            // A replay; here there is one router then.
+            // This is a replay, which has only one router here.
             return Some(heartbeat.low_watermark);
         };
         let Writer { name, incarnation, .. } = &heartbeat.writer;
@@ -308,25 +308,25 @@ impl Partition {
     }
 
     fn control(&mut self, control: Control) -> Result<()> {
-        // While no verdict comes, the controller writes the newest record again: the same at a later time. It changes nothing.
+        // While there are no verdicts, the controller repeats the newest record with a later time, which has no effect.
         let again = |old: &Control| Control { decided_at: control.decided_at, ..old.clone() } == control;
         if self.newest_control.as_ref().is_some_and(again) {
             return Ok(());
         }
-        ensure!(control.generation > self.generation, "generation {} came again", control.generation);
+        ensure!(control.generation > self.generation, "generation {} is repeated", control.generation);
         self.generation = control.generation;
         self.newest_control = Some(control.clone());
         let same = self.running.as_ref().is_some_and(|running| running.id == control.rollout);
         if !same || control.phase.is_final() {
-            // What is open of a rollout that ends is written as it is; labels that still wait are not.
+            // Open windows of a rollout that ends are written as they are, except those that wait for labels.
             self.close(Some(Span(0)));
             self.running = None;
         }
         if control.phase.is_final() {
             return Ok(());
         }
-        ensure!(control.phase != Phase::Pending, "the oracle knows no queue of rollouts");
-        ensure!(control.rules == RULES, "the oracle does not know rules {}", control.rules);
+        ensure!(control.phase != Phase::Pending, "the oracle does not support queued rollouts");
+        ensure!(control.rules == RULES, "the oracle does not support rules {}", control.rules);
         let frozen = control.frozen.as_deref().map(serde_json::from_str).transpose()?;
         let spec = serde_json::from_str(&control.spec)?;
         let running = self.running.get_or_insert_with(|| Running {
@@ -341,7 +341,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Closes what the watermark has passed, or all of one stream.
+    /// Closes the windows that the watermark has passed, or all windows of one stream.
     fn close(&mut self, all_of: Option<Span>) {
         let Some(running) = &mut self.running else { return };
         let none = Vec::new();
@@ -377,7 +377,7 @@ fn maturity(metric: &MetricSpec) -> Span {
     if metric.source.needs_label() { metric.maturity.0 } else { Span(0) }
 }
 
-/// What a window holds for one stream.
+/// Contents of a window for one stream.
 fn contents(
     spec: &RolloutSpec,
     frozen: Option<&Frozen>,
@@ -390,7 +390,7 @@ fn contents(
     for prediction in predictions {
         let (arm, is_label_stream) = (prediction.arm, stream > Span(0));
         let compared = prediction.assignment.is_compared();
-        // Warm-up looks at stable, the comparison at the others.
+        // Warm-up summarizes stable, the comparison the other arms.
         let sketched = compared && (arm == Arm::Stable) == frozen.is_none();
         let outcome = prediction.outcome();
         let cancelled = compared && outcome == Outcome::Cancelled;
@@ -402,7 +402,7 @@ fn contents(
             counts.excluded += 1;
             continue;
         }
-        // A call that was asked again after a router was killed is two answers, but one that waits for a label.
+        // A call that was retried after a router was killed has two answers, but only one of them waits for a label.
         if is_label_stream && !joined.insert(&prediction.request_id) {
             continue;
         }
@@ -455,11 +455,11 @@ fn value(metric: &MetricSpec, prediction: &Prediction, truths: Option<&Labels>) 
             Some(observed_at.since(prediction.completed_at).as_secs_f64().max(0.0))
         }
         (MetricSource::SquaredError { output: name, label }, _) => Some((output(name)? - truth(label)?).powi(2)),
-        (other, _) => panic!("the oracle does not know {other:?}"),
+        (other, _) => panic!("the oracle does not support {other:?}"),
     }
 }
 
-/// All traffic, and one segment per dimension of the metric.
+/// The segment of all traffic, and one segment per dimension of the metric.
 fn segments(metric: &MetricSpec, frozen: Option<&Frozen>, prediction: &Prediction) -> Vec<Segment> {
     let own = metric.segments.iter().map(|dimension| segment(dimension, frozen, prediction));
     std::iter::once(Segment::all()).chain(own).collect()
@@ -478,7 +478,7 @@ fn empty_summary(metric: &MetricSpec) -> Summary {
         MetricKind::Rate => Summary::Rate(Rate::default()),
         MetricKind::Mean { .. } => Summary::Lin(LinHist::new()),
         MetricKind::Quantile { .. } | MetricKind::Distribution => Summary::Log(LogHist::new()),
-        ref other => panic!("the oracle does not know {other:?}"),
+        ref other => panic!("the oracle does not support {other:?}"),
     }
 }
 

@@ -1,11 +1,11 @@
-//! Documentation that is run: a folder, processes in the background, commands, and what they print, compared as far as it does
-//! not depend on time and chance.
+//! Runs the examples of a documentation page: background processes and commands in a folder. The output is compared, except for parts
+//! that depend on time and chance.
 //!
-//! Pages name the ports of the defaults. Here each of them is another one, in commands, in files and in settings, so that a page runs
-//! beside anything else; what is printed has the page's ports again. Only processes that were started here are ended.
+//! Pages use the default ports. They are replaced by free ports in commands, files and settings, so that a page can run in parallel with
+//! other tests, and mapped back in the output. Only processes that were started here are ended.
 
-#![allow(dead_code, reason = "each test file uses its part of this module")]
-#![expect(clippy::unwrap_used, reason = "a test may stop here")]
+#![allow(dead_code, reason = "each test file uses only a part of this module")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::{
     collections::BTreeMap,
@@ -20,24 +20,24 @@ use tempfile::TempDir;
 
 use crate::support::{PATIENCE, SERIN, free_port, http, wait_until};
 
-/// Columns of the terminal of a page.
+/// Width of a page's terminal.
 pub(crate) const COLUMNS: &str = "200";
-/// Longest run of one block.
+/// Timeout of one block.
 const BLOCK: Duration = Duration::from_mins(5);
-/// The ports that pages name: router, its admin port, API, metrics, model servers.
+/// The ports on pages: router, its admin port, API, metrics, model servers.
 const PORTS: [u16; 7] = [8000, 8001, 8100, 9464, 9001, 9002, 9003];
 
-/// Where a page is run.
+/// The environment in which a page is run.
 pub(crate) struct Stage {
     folder: TempDir,
     ports: BTreeMap<String, String>,
     running: Vec<Child>,
-    /// What the last command printed that printed anything.
+    /// The last non-empty output of a command.
     last: String,
 }
 
 impl Stage {
-    /// An empty folder, and ports that are free.
+    /// Creates an empty folder, and finds free ports.
     pub(crate) fn new() -> Self {
         let ports = PORTS.iter().map(|port| (port.to_string(), free_port().unwrap().to_string())).collect();
         Self { folder: tempfile::tempdir().unwrap(), ports, running: Vec::new(), last: String::new() }
@@ -47,12 +47,12 @@ impl Stage {
         self.folder.path()
     }
 
-    /// A text of the page with the ports that are used here.
+    /// Replaces the page's ports in a text by the actual ones.
     pub(crate) fn with_ports(&self, text: &str) -> String {
         swap(text, |number| self.ports.get(number).cloned())
     }
 
-    /// A text that was printed here with the page's ports.
+    /// Replaces the actual ports in a text by the page's ports.
     fn with_ports_of_page(&self, text: &str) -> String {
         swap(text, |number| self.ports.iter().find(|(_, here)| *here == number).map(|(page, _)| page.clone()))
     }
@@ -82,7 +82,7 @@ impl Stage {
         self.folder().join(format!("background-{number}.log"))
     }
 
-    /// Starts each line of a block, and waits until `serin up`, if it is among them, is ready.
+    /// Starts each line of a block as a process, and waits until `serin up` is ready.
     pub(crate) fn background(&mut self, block: &str) {
         for line in block.lines().filter(|line| !line.is_empty()) {
             let command = self.with_ports(line.trim_end_matches('&').trim_end());
@@ -97,7 +97,7 @@ impl Stage {
         assert!(ready.is_ok(), "not ready after {block:?}:\n{}", self.logs());
     }
 
-    /// Runs a block in one shell. What it prints, standard error included, and its exit status.
+    /// Runs a block in one shell. Returns its output, including standard error, and its exit status.
     pub(crate) fn run(&mut self, block: &str) -> (String, i32) {
         let path = self.folder().join("block.out");
         let out = File::create(&path).unwrap();
@@ -112,7 +112,7 @@ impl Stage {
         if ended.is_err() {
             child.kill().unwrap();
             child.wait().unwrap();
-            panic!("it does not end:\n{block}\nit printed:\n{printed}\n{}", self.logs());
+            panic!("the block does not end:\n{block}\nit printed:\n{printed}\n{}", self.logs());
         }
         let status = status.unwrap().code().unwrap();
         if !printed.is_empty() {
@@ -127,7 +127,7 @@ impl Stage {
         assert!(succeeds.is_ok(), "never true: {command}\n{}\n{}", self.last, self.logs());
     }
 
-    /// What the processes in the background have printed.
+    /// The output of the background processes.
     pub(crate) fn logs(&self) -> String {
         let logs = (0..self.running.len()).map(|number| fs::read_to_string(self.log(number)).unwrap_or_default());
         logs.collect::<Vec<_>>().join("\n---\n")
@@ -143,7 +143,7 @@ impl Drop for Stage {
     }
 }
 
-/// Replaces whole numbers.
+/// Replaces whole numbers in a text.
 fn swap(text: &str, by: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -157,7 +157,7 @@ fn swap(text: &str, by: impl Fn(&str) -> Option<String>) -> String {
     out + rest
 }
 
-/// A text without what depends on time and chance: numbers, with their signs, ids, dates, and the width of columns.
+/// Masks the parts of a text that depend on time and chance: numbers with their signs, ids, dates, and the width of columns.
 pub(crate) fn masked(text: &str) -> String {
     let line = |line: &str| {
         let line = line.trim_end();
@@ -165,9 +165,9 @@ pub(crate) fn masked(text: &str) -> String {
             return "date: #".to_owned();
         }
         let words: Vec<String> = line.split_whitespace().map(word).collect();
-        // Evidence is odds, or none yet.
+        // Evidence is printed as odds, or as "none".
         let text = words.join(" ").replace("# : #", "#").replace(" none ", " # ");
-        // What has too few answers at this moment is a matter of time.
+        // Which metrics have too few answers depends on timing.
         text.split("; not judged:").next().unwrap_or_default().to_owned()
     };
     text.lines().map(line).collect::<Vec<_>>().join("\n")
@@ -191,7 +191,7 @@ fn word(word: &str) -> String {
             '─' if out.ends_with('─') => {}
             c => out.push(c),
         }
-        // A fraction, a time.
+        // Join the parts of a fraction or a time.
         for joined in ["#.#", "#,#", "#:#"] {
             if out.ends_with(joined) {
                 out.truncate(out.len() - joined.len() + 1);
@@ -202,7 +202,7 @@ fn word(word: &str) -> String {
 }
 
 #[test]
-fn masks_leave_words_and_signs_of_their_order() {
+fn masks_keep_words_and_their_order() {
     for (text, expected) in [
         ("step 1 of 2: 30% to v2 after 64 answers", "step # of #: #% to v# after # answers"),
         ("rollout 01a1fdf2-b94c-723a-becb-c53d9fa5f068 accepted.", "rollout # accepted."),

@@ -1,7 +1,7 @@
-//! What a pipeline under test meets: model servers, good and bad, callers, rollout files, a person at the command line.
+//! The environment of a pipeline under test: good and bad model servers, callers, rollout files, and a user of the command line.
 
-#![allow(dead_code, reason = "each test file uses its part of this module")]
-#![expect(clippy::unwrap_used, reason = "a test may stop here")]
+#![allow(dead_code, reason = "each test file uses only a part of this module")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::{
     collections::BTreeMap,
@@ -25,63 +25,63 @@ pub(crate) const MODEL: &str = "flights";
 
 /// How a model server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Behaviour {
-    /// A probability of 0.1.
+pub(crate) enum Behavior {
+    /// Answers with a probability of 0.1.
     Good,
-    /// A probability that is no number.
+    /// Answers with NaN as probability.
     Nan,
-    /// Status 500.
+    /// Answers with status 500.
     Fails,
-    /// Takes the request and never answers.
+    /// Reads the request and never answers.
     Hangs,
-    /// Closes in the middle of the answer.
+    /// Closes the connection in the middle of the answer.
     HalfBody,
-    /// As `Good`, in two pieces with a moment between them: the caller has the head before the rest.
+    /// Like `Good`, in two chunks with a pause between them, so that the caller has the head before the rest.
     Streams,
 }
 
-/// Starts a model server that speaks the Open Inference Protocol V2; returns its base URL. It ends with the process.
-pub(crate) fn model_server(behaviour: Behaviour) -> String {
-    model_server_by(move || behaviour)
+/// Starts a model server for the Open Inference Protocol V2, and returns its base URL. It ends with the process.
+pub(crate) fn model_server(behavior: Behavior) -> String {
+    model_server_by(move || behavior)
 }
 
-/// A model server that is asked for each call how it answers.
-pub(crate) fn model_server_by(behaviour: impl Fn() -> Behaviour + Clone + Send + 'static) -> String {
+/// Starts a model server whose behavior is determined for each call.
+pub(crate) fn model_server_by(behavior: impl Fn() -> Behavior + Clone + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            // A caller that goes away ends the connection's thread, not the server.
-            let behaviour = behaviour.clone();
-            thread::spawn(move || drop(serve(&stream, behaviour)));
+            // A closed connection ends its thread, not the server.
+            let behavior = behavior.clone();
+            thread::spawn(move || drop(serve(&stream, behavior)));
         }
     });
     url
 }
 
-/// A base URL where nobody listens.
-pub(crate) fn nobody() -> String {
+/// A base URL without a listener.
+pub(crate) fn unreachable_url() -> String {
     format!("http://127.0.0.1:{}", free_port().unwrap())
 }
 
-fn serve(stream: &TcpStream, behaviour: impl Fn() -> Behaviour) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, behavior: impl Fn() -> Behavior) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
     let mut writer = stream;
     while read_request(&mut reader)? {
-        let behaviour = behaviour();
-        let number = if behaviour == Behaviour::Nan { "NaN" } else { "0.1" };
+        let behavior = behavior();
+        let number = if behavior == Behavior::Nan { "NaN" } else { "0.1" };
         let body = format!(
             r#"{{"model_name":"{MODEL}","outputs":[{{"name":"probability","shape":[1],"datatype":"FP64","data":[{number}]}}]}}"#
         );
         let head = |status: &str, length: usize| {
             format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n")
         };
-        let answer = match behaviour {
-            Behaviour::Good | Behaviour::Nan => head("200 OK", body.len()) + &body,
-            Behaviour::Fails => head("500 Internal Server Error", 2) + "{}",
-            Behaviour::HalfBody => head("200 OK", body.len()) + &body[..body.len() / 2],
-            Behaviour::Streams => {
+        let answer = match behavior {
+            Behavior::Good | Behavior::Nan => head("200 OK", body.len()) + &body,
+            Behavior::Fails => head("500 Internal Server Error", 2) + "{}",
+            Behavior::HalfBody => head("200 OK", body.len()) + &body[..body.len() / 2],
+            Behavior::Streams => {
                 let (first, second) = body.split_at(body.len() / 2);
                 let piece = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
                 let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -89,20 +89,20 @@ fn serve(stream: &TcpStream, behaviour: impl Fn() -> Behaviour) -> std::io::Resu
                 thread::sleep(Duration::from_millis(30));
                 piece(second) + "0\r\n\r\n"
             }
-            Behaviour::Hangs => {
+            Behavior::Hangs => {
                 reader.read_to_end(&mut Vec::new())?;
                 break;
             }
         };
         writer.write_all(answer.as_bytes())?;
-        if behaviour == Behaviour::HalfBody {
+        if behavior == Behavior::HalfBody {
             break;
         }
     }
     stream.shutdown(std::net::Shutdown::Both)
 }
 
-/// Reads one request to its end; false when there is none.
+/// Reads one request to its end. Returns false if there is none.
 fn read_request(reader: &mut impl std::io::BufRead) -> std::io::Result<bool> {
     let mut length = 0;
     let mut line = String::new();
@@ -125,7 +125,7 @@ fn read_request(reader: &mut impl std::io::BufRead) -> std::io::Result<bool> {
     Ok(true)
 }
 
-/// Callers of a model through the router, until dropped: requests one by one at a rate, and feedback on each answer.
+/// Callers of a model through the router, until dropped: requests at a constant rate, with feedback on each answer.
 pub(crate) struct Traffic {
     stop: Arc<AtomicBool>,
     seen: Arc<Mutex<BTreeMap<(String, u16), u64>>>,
@@ -151,13 +151,13 @@ impl Traffic {
         Self { stop, seen, thread: Some(thread) }
     }
 
-    /// Answers that an arm gave with a status.
+    /// Number of an arm's answers with a status.
     pub(crate) fn answers(&self, arm: &str, status: u16) -> u64 {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.get(&(arm.to_owned(), status)).copied().unwrap_or(0)
     }
 
-    /// Waits until an arm has given `more` further answers with a status.
+    /// Waits for `more` further answers of an arm with a status.
     pub(crate) fn wait_for(&self, arm: &str, status: u16, more: u64) {
         let before = self.answers(arm, status);
         wait_until(PATIENCE, || Ok(self.answers(arm, status) >= before + more))
@@ -189,8 +189,8 @@ pub(crate) fn infer() -> Value {
     json!({"inputs": [{"name": "origin", "shape": [1], "datatype": "BYTES", "data": ["LGA"]}]})
 }
 
-/// A rollout of seconds from v1 to `canary`, judged on truth that comes over HTTP. `bake_min` such as `1s`. A proof would take longer
-/// than that, so its last step asks for none.
+/// A rollout of seconds from v1 to `canary`, judged by labels over HTTP. `bake_min` is for example `1s`. A pass would take longer, so the
+/// last step does not require one.
 pub(crate) fn rollout(canary: &str, bake_min: &str) -> String {
     format!(
         "apiVersion: serin.dev/v1
@@ -215,7 +215,7 @@ metrics:
     )
 }
 
-/// Settings of a pipeline on the machine's clock whose router knows these versions; v1 is stable.
+/// Settings of a pipeline on the machine's clock whose router has these versions. v1 is stable.
 pub(crate) fn wall(versions: &[(&str, &str)]) -> Vec<String> {
     let mut settings: Vec<String> = [
         "topology.partitions=2",
@@ -230,12 +230,12 @@ pub(crate) fn wall(versions: &[(&str, &str)]) -> Vec<String> {
     settings
 }
 
-/// Borrowed settings, as `Pipeline` takes them.
+/// Borrows settings, as `Pipeline` expects them.
 pub(crate) fn borrowed(settings: &[String]) -> Vec<&str> {
     settings.iter().map(String::as_str).collect()
 }
 
-/// What a command printed, and how it ended.
+/// Output and exit status of a command.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: i32,
@@ -249,20 +249,20 @@ impl Run {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Standard output as JSON, a document per line.
+    /// Standard output as JSON, one document per line.
     pub(crate) fn lines(&self) -> Vec<Value> {
         let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {self:?}"));
         self.out.lines().map(parse).collect()
     }
 
-    /// The run, if it ended so.
+    /// Asserts the exit status, and returns the run.
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:?}");
         self
     }
 }
 
-/// `serin ARGUMENTS` with nothing of this shell's environment that would change it.
+/// `serin ARGUMENTS`, without the variables of this environment that would affect it.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(SERIN);
     command.args(arguments).stdin(Stdio::null());
@@ -287,7 +287,7 @@ pub(crate) fn run(command: &mut Command) -> Run {
     Run { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
-/// A person at the command line of one controller.
+/// A user of the command line with one controller.
 pub(crate) struct User(pub(crate) String);
 
 impl User {
@@ -301,7 +301,7 @@ impl User {
         command(arguments).env("SERIN_API", &self.0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Runs it with a rollout file; `{}` among the arguments is the file's name.
+    /// Runs `serin ARGUMENTS` with a rollout file. `{}` in the arguments is replaced by its path.
     pub(crate) fn with_file(&self, text: &str, arguments: &[&str]) -> Run {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("rollout.yaml");
@@ -314,7 +314,7 @@ impl User {
         run
     }
 
-    /// Starts a rollout; returns its id.
+    /// Starts a rollout, and returns its id.
     pub(crate) fn apply(&self, spec: &str) -> String {
         let answer = self.with_file(spec, &["apply", "-f", "{}", "--output", "json"]).expect(0).json();
         answer["rollout"].as_str().unwrap().to_owned()
@@ -337,7 +337,7 @@ impl User {
     }
 }
 
-/// Lines that a child prints, as they come.
+/// Iterates over the output lines of a child.
 pub(crate) fn lines_of(child: &mut Child) -> impl Iterator<Item = String> + use<> {
     BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok)
 }

@@ -1,10 +1,10 @@
-//! How a hold ends, for each of its causes: what is promised is what happens.
+//! How a hold ends, for each of its causes: `after_hold` must predict it.
 
 use serin_schemas::records::{Correction, Estimate, HealthIssue, MetricResult, MetricVerdict, NoDataReason, Role};
 
 use super::*;
 use crate::planner::AfterHold;
-use serin_spec::WayOut;
+use serin_spec::OnInconclusive;
 
 /// A metric that has failed.
 fn failed() -> MetricVerdict {
@@ -38,14 +38,14 @@ fn failed() -> MetricVerdict {
         failed_at: None,
         evidence_through: None,
         harm: None,
-        sentence: "canary's p99 latency is worse".to_owned(),
+        sentence: "the canary's p99 latency is worse".to_owned(),
     }
 }
 
-/// A rollout that is held, and what is said in each verdict from then on.
-fn held(cause: HoldCause, way_out: WayOut) -> World {
+/// A rollout that is held for this cause.
+fn held(cause: HoldCause, on_inconclusive: OnInconclusive) -> World {
     let mut spec = spec();
-    spec.decision.on_inconclusive = way_out;
+    spec.decision.on_inconclusive = on_inconclusive;
     let mut world = World::new();
     world.apply_spec("r1", &spec);
     world.warm(0);
@@ -74,17 +74,17 @@ fn verdict(world: &World, secs: i64, decision: Decision, finding: bool) -> Verdi
 }
 
 #[test]
-fn what_is_promised_of_a_hold_is_what_happens() {
-    let ways_out = [WayOut::Rollback, WayOut::Promote, WayOut::Hold];
+fn after_hold_predicts_what_happens() {
+    let responses = [OnInconclusive::Rollback, OnInconclusive::Promote, OnInconclusive::Hold];
     let mut seen = std::collections::BTreeSet::new();
     for (cause, decision) in [
         (HoldCause::Health, Decision::Hold),
         (HoldCause::Marginal, Decision::Continue),
         (HoldCause::Marginal, Decision::Hold),
     ] {
-        for (way_out, finding) in ways_out.into_iter().flat_map(|way_out| [(way_out, false), (way_out, true)]) {
-            let what = format!("{cause:?} {decision:?} {way_out:?} {finding}");
-            let mut world = held(cause, way_out);
+        for (on_inconclusive, finding) in responses.into_iter().flat_map(|one| [(one, false), (one, true)]) {
+            let what = format!("{cause:?} {decision:?} {on_inconclusive:?} {finding}");
+            let mut world = held(cause, on_inconclusive);
             let first = verdict(&world, 6 * HOUR, decision, finding);
             let promised = world.state().active.as_ref().unwrap().after_hold(&first).unwrap();
             seen.insert(format!("{promised:?}"));
@@ -97,7 +97,7 @@ fn what_is_promised_of_a_hold_is_what_happens() {
             match promised {
                 AfterHold::Finding => {
                     assert_eq!((kind, ending), (EventKind::RolledBack, Some(Outcome::Evidence)), "{what}");
-                    assert!(sentence.contains("the finding stands"), "{what}: {sentence}");
+                    assert!(sentence.contains("the finding remains"), "{what}: {sentence}");
                 }
                 AfterHold::RolledBack => {
                     assert_eq!((kind, ending), (EventKind::RolledBack, Some(Outcome::Inconclusive)), "{what}");
@@ -110,7 +110,7 @@ fn what_is_promised_of_a_hold_is_what_happens() {
                     let again = verdict(&world, 60 * HOUR, decision, finding);
                     assert!(world.send(again).is_silent(), "{what}");
                 }
-                AfterHold::Verdicts => panic!("{what}: verdicts have come"),
+                AfterHold::Verdicts => panic!("{what}: verdicts have arrived"),
             }
             assert!(!finding || promised == AfterHold::Finding, "{what}: {promised:?}");
         }
@@ -118,11 +118,11 @@ fn what_is_promised_of_a_hold_is_what_happens() {
     assert_eq!(seen.len(), 4, "{seen:?}");
 }
 
-/// Nothing is rolled back for want of verdicts, however long none comes.
+/// Nothing is rolled back for missing verdicts, no matter how long none arrives.
 #[test]
 fn a_hold_without_verdicts_ends_with_the_next_one() {
     for (decision, phase) in [(Decision::Continue, Phase::Baking), (Decision::Hold, Phase::Held)] {
-        let mut world = held(HoldCause::Stale, WayOut::Rollback);
+        let mut world = held(HoldCause::Stale, OnInconclusive::Rollback);
         let next = verdict(&world, 90 * HOUR, decision, false);
         assert_eq!(world.state().active.as_ref().unwrap().after_hold(&next), Some(AfterHold::Verdicts));
         for _ in 0..5 {

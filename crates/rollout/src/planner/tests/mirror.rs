@@ -1,4 +1,4 @@
-//! Ramps that begin with a mirror.
+//! Ramps that start with a mirror.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn mirrored() -> RolloutSpec {
 }
 
 #[test]
-fn a_ramp_begins_with_a_mirror_and_goes_on_with_weights() {
+fn a_ramp_starts_with_a_mirror_and_continues_with_weights() {
     let mut world = World::new();
     let warming = world.apply_spec("r1", &mirrored()).tables.remove(0);
     assert_eq!(shares(&warming), [(Arm::Stable, "v1", 10_000)]);
@@ -28,7 +28,7 @@ fn a_ramp_begins_with_a_mirror_and_goes_on_with_weights() {
     let mirror =
         [(Arm::Stable, "v1", 0), (Arm::Control, "v1", 10_000), (Arm::Shadow, "v2", 2_000), (Arm::Shadow, "v3", 100)];
     assert_eq!(shares(table), mirror);
-    assert!(table.lease_ms > 0, "a mirror that nobody watches ends too");
+    assert!(table.lease_ms > 0, "a mirror has a lease too");
     assert_eq!(effects.events[0].sentence, "step 1 of 3: mirror 20% to v2 after 1200 answers of v1");
     let policy: serin_spec::TrafficPolicy = serde_json::from_str(&table.policy).unwrap();
     assert_eq!((policy.shadows.len(), policy.drain), (1, serin_spec::units::Duration::from_secs(30)));

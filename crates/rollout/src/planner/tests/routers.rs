@@ -17,31 +17,31 @@ fn applied(generation: i64) -> Vec<TableApplied> {
 }
 
 #[test]
-fn a_table_that_a_router_refuses_is_told_once_and_no_step_is_taken() {
+fn a_table_that_a_router_refuses_is_reported_once_and_no_step_is_taken() {
     let mut world = World::baking();
-    let told = |effects: Effects| effects.events.into_iter().map(|event| event.sentence).collect::<Vec<_>>();
+    let sentences = |effects: Effects| effects.events.into_iter().map(|event| event.sentence).collect::<Vec<_>>();
     let refuses =
         |world: &mut World| world.report(|status| (status.applied, status.refused) = (applied(1), refused(2)));
     assert_eq!(
-        told(refuses(&mut world)),
+        sentences(refuses(&mut world)),
         [
-            "router router-0 cannot use the table of generation 2: version \"v2\" has no URL; it goes on with generation 1, \
+            "router router-0 cannot use the table of generation 2: version \"v2\" has no URL; it keeps using generation 1, \
           without a canary"
         ]
     );
-    assert_eq!(told(refuses(&mut world)), [""; 0], "once");
+    assert_eq!(sentences(refuses(&mut world)), [""; 0], "once");
     assert!(world.say(HOUR, Decision::Promote).is_silent());
     let held = world.say(5 * HOUR, Decision::Promote);
     assert_eq!(held.events[0].kind, EventKind::Held);
     assert!(held.events[0].sentence.contains("router-0 cannot use generation 2"), "{}", held.events[0].sentence);
     let over = world.report(|status| status.applied = applied(3));
-    assert_eq!(told(over), ["router router-0 can use the newest table again"]);
+    assert_eq!(sentences(over), ["router router-0 can use the newest table again"]);
     let mut verdict = world.verdict(6 * HOUR, Decision::Promote);
     verdict.arms = vec![canary_arm(500)];
     assert_eq!(world.send(verdict).events[0].step, 1);
 }
 
-/// Callers are answered by the table before, so nothing is reported under this one: the cause is named before what follows from it.
+/// Callers are answered by the table before, so nothing is reported under this one. The sentence names the cause before its effect.
 #[test]
 fn a_hold_for_missing_answers_names_the_router_that_cannot_use_the_table() {
     use serin_schemas::records::{HealthIssue, NoDataReason};
@@ -60,10 +60,10 @@ fn a_hold_for_missing_answers_names_the_router_that_cannot_use_the_table() {
         let sentence = "no answers were reported".to_owned();
         verdict.health = vec![HealthIssue { reason, policy: "hold".to_owned(), sentence }];
         let held = world.send(verdict);
-        let told = &held.events[0].sentence;
+        let sentence = &held.events[0].sentence;
         assert_eq!(held.events[0].kind, EventKind::Held);
-        assert_eq!(told.starts_with("router router-0 cannot use generation 2: "), named, "{told}");
-        assert!(told.ends_with("no answers were reported"), "{told}");
+        assert_eq!(sentence.starts_with("router router-0 cannot use generation 2: "), named, "{sentence}");
+        assert!(sentence.ends_with("no answers were reported"), "{sentence}");
     }
 }
 
@@ -75,9 +75,9 @@ fn a_router_that_does_not_serve_the_model_holds_nothing_up() {
     assert_eq!(world.say(HOUR, Decision::Promote).events[0].step, 1);
 }
 
-/// A router that only passes reports of others' calls on cannot compile a table without addresses, and carries no call of it.
+/// A router that only forwards reports of external calls cannot compile a table without addresses, and carries none of the calls.
 #[test]
-fn where_others_split_the_traffic_only_their_actuators_are_asked() {
+fn with_external_traffic_only_actuators_must_apply_the_table() {
     let external = || {
         let mut spec = spec();
         spec.traffic = serin_spec::TrafficSource::External;

@@ -1,4 +1,5 @@
-//! Margins with both parts: harm must exceed both, so a canary within one of them is not rolled back, and passes.
+//! Margins with an absolute and a relative part: harm must exceed both, so a canary that exceeds only one of them passes and
+//! is not rolled back.
 
 use serin_statistics::Direction::{self, HigherIsBetter, LowerIsBetter};
 use serin_statistics::{Margin, Measure};
@@ -11,7 +12,7 @@ use super::scenarios::{ALPHA_ROLLBACK, Control, OVERALL, Scenario, Until, agains
 const H: u32 = 360;
 const CANARY: f64 = 0.1;
 
-/// What is compared, the two parts of its margin, and what stable, a canary within one part and one beyond both send.
+/// What is compared, the two parts of its margin, and the signals of stable, a canary beyond one part, and a canary beyond both.
 struct Case {
     name: &'static str,
     measure: Measure,
@@ -71,7 +72,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// False rollbacks and passes of canaries within one part, and times of those beyond both.
+/// False rollbacks and passes of canaries beyond only one part, and detection times of those beyond both.
 pub(super) fn rows(lab: Lab) -> Vec<Row> {
     let mut rows = Vec::new();
     for Case { name, measure, direction, absolute, relative, signals: [healthy, within, beyond] } in cases() {
@@ -87,7 +88,7 @@ pub(super) fn rows(lab: Lab) -> Vec<Row> {
             onset: 0,
         };
         let (within, beyond) = (scenario(&within), scenario(&beyond));
-        // All of the budget: the most false rollbacks that there can be.
+        // The whole budget, which gives the highest possible rate of false rollbacks.
         let within = Scenario { weight: 1.0, ..within };
         let play = |scenario: &Scenario, words: &str, runs: u64, until: Until| {
             lab.each(words, runs, |run| scenario.run(run, CANARY, Control::TenTimes, until))

@@ -1,4 +1,4 @@
-//! G6: users that bring many requests. Tempering with the design effect of hash buckets keeps false alarms below nominal.
+//! G6: users that send many requests. Tempering with the design effect of hash buckets keeps false alarms below the nominal rate.
 
 use serin_sketches::{Buckets, Rate, Summary};
 use serin_statistics::Hypothesis;
@@ -10,26 +10,26 @@ use super::lab::Lab;
 use super::report::Row;
 use super::scenarios::{errors, observe};
 
-/// Users that are seen each minute, and how often.
+/// Users per minute, and requests per user and minute.
 const USERS: u64 = 5000;
 const REQUESTS_PER_MINUTE: u64 = 2;
-/// Share of outcomes in the population of users, and how alike the requests of one user are.
+/// Rate of the outcome in the population, and correlation between the requests of one user.
 const RATE: f64 = 0.05;
 const ICC: f64 = 0.05;
 
-/// Sticky users with a rate of their own.
+/// Sticky users, each with a different rate.
 pub(super) fn gates(lab: Lab) -> Vec<Row> {
     let runs = lab.each("clustered users", lab.runs(2000, 100), |run| users("clustered users", ICC, run));
     let notes = [("study 11 %", "study 1.3 %"), ("study 5.3 %", "study 0.3 %")];
     rows("G6", &format!("users with {} requests/h, ICC {ICC}", 60 * REQUESTS_PER_MINUTE), notes, &runs)
 }
 
-/// One user: the hash of the id, the user's own rate.
+/// One user: the hash of the id, and the user's rate.
 type User = (u64, f64);
 
 fn users(name: &str, icc: f64, run: u64) -> Evidence {
     let dice = &mut Dice::new(name, run);
-    // A beta distribution has this correlation between two requests of one user.
+    // A beta distribution gives this correlation between two requests of one user.
     let concentration = 1.0 / icc - 1.0;
     let mut arm = |n: u64| -> Vec<User> { (0..n).map(|_| (dice.bits(), dice.beta(RATE, concentration))).collect() };
     let (canary, control) = (arm(USERS / 10), arm(USERS - USERS / 10));
@@ -40,7 +40,7 @@ fn users(name: &str, icc: f64, run: u64) -> Evidence {
         let (c, s) = (requests(dice, &canary), requests(dice, &control));
         let (rate_c, rate_s) = (Summary::Rate(c.0), Summary::Rate(s.0));
         if window == 0 {
-            // The warm-up saw other users than the rollout's control, or at least not only them.
+            // Warm-up saw users that are not, or not only, those of the rollout's control.
             let warm = Summary::Rate(dice.rate(USERS * REQUESTS_PER_MINUTE, RATE));
             on.observe_warmup(&warm).expect("the kind is right");
             off.observe_warmup(&warm).expect("the kind is right");
@@ -66,7 +66,7 @@ fn requests(dice: &mut Dice, users: &[User]) -> (Rate, Buckets) {
     (Rate::new(buckets.n(), hits).expect("hits are requests"), buckets)
 }
 
-/// The design effect of what came so far, as the product takes it.
+/// The design effect of the answers so far, computed like in the product.
 fn design_effect(buckets: &Buckets) -> Option<f64> {
     let used: Vec<(f64, f64)> = buckets.iter().map(|(x, n)| (x, n as f64)).filter(|&(_, n)| n > 0.0).collect();
     ClusterRatio::new(used)?.design_effect_of_rate()

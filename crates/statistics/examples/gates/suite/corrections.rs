@@ -1,5 +1,5 @@
-//! G6: amounts with heavy tails. With the correction on, false alarms stay below nominal; with it off, they do not, or the
-//! scenario would prove nothing.
+//! G6: amounts with heavy tails. With the correction, false alarms stay below the nominal rate. Without it they must not, or
+//! the scenario would prove nothing.
 
 use serin_statistics::interval::{mixture_scale, normal_mixture_ln_e};
 use serin_statistics::{Direction, Hypothesis, Margin, Measure, rejects};
@@ -9,7 +9,7 @@ use super::lab::Lab;
 use super::report::{Row, Unit, share};
 use super::scenarios::{Control, Traffic, against_control, observe};
 
-/// Looks, one a minute.
+/// Number of looks, one per minute.
 pub(super) const LOOKS: u32 = 60;
 
 /// The largest `ln E` of a run.
@@ -20,7 +20,7 @@ pub(super) struct Evidence {
     pub(super) off: f64,
 }
 
-/// Two levels, each corrected and not; a note for (not corrected, corrected).
+/// Two levels, each corrected and not corrected; each note is for (not corrected, corrected).
 pub(super) fn rows(gate: &str, name: &str, notes: [(&str, &str); 2], runs: &[Evidence]) -> Vec<Row> {
     let mut rows = Vec::new();
     for (alpha, (off_note, on_note)) in [0.05, 0.01].into_iter().zip(notes) {
@@ -34,7 +34,7 @@ pub(super) fn rows(gate: &str, name: &str, notes: [(&str, &str); 2], runs: &[Evi
     rows
 }
 
-/// Revenue per visitor: most pay nothing, few pay much. The wrong way is a normal mixture on the raw amounts.
+/// Revenue per visitor: most pay nothing, a few pay much. The incorrect method is a normal mixture on the raw amounts.
 pub(super) fn heavy_tails(lab: Lab) -> Vec<Row> {
     let mut all = Vec::new();
     for (canary, notes) in
@@ -64,7 +64,7 @@ fn revenue(canary: f64, run: u64) -> Evidence {
         let (n_c, n_s) = traffic.arms(dice, window);
         let (canary, control) = (signal.amounts(dice, n_c), signal.amounts(dice, n_s));
         raw.look(&canary, &control);
-        let (canary, control) = (Signal::winsorised(dice, &canary, CAP), Signal::winsorised(dice, &control, CAP));
+        let (canary, control) = (Signal::winsorized(dice, &canary, CAP), Signal::winsorized(dice, &control, CAP));
         observe(&mut hypothesis, window, &canary, &control);
     }
     Evidence { on: hypothesis.max_ln_e_fail(), off: raw.max_ln_e }
@@ -91,7 +91,7 @@ impl Raw {
         };
         let ((mean_c, variance_c), (mean_s, variance_s)) = (moments(&self.canary), moments(&self.control));
         let information = 1.0 / (variance_c + variance_s);
-        // Tightest at half of the rollout.
+        // Tightest in the middle of the rollout.
         let windows = self.canary[0] / canary.len() as f64;
         let r = mixture_scale(information / windows * 0.5 * f64::from(LOOKS), 0.05, true);
         let ln_e = normal_mixture_ln_e(information * (mean_s - mean_c), information, r, true);

@@ -1,4 +1,4 @@
-//! Events per answer that come in bursts: equal versions stay, worse ones are found.
+//! Events per answer that come in bursts: equal versions are kept, worse ones are detected.
 
 use serin_statistics::{Direction, Margin, Measure};
 
@@ -15,7 +15,7 @@ struct Law {
     name: &'static str,
     mean: f64,
     variance: f64,
-    /// Beside that, this share of the answers brings so many.
+    /// In addition, this share of the answers has this many events.
     rare: (f64, f64),
 }
 
@@ -48,7 +48,7 @@ fn seconds(window: Option<u64>) -> f64 {
     window.map_or(f64::INFINITY, |window| 10.0 * window as f64)
 }
 
-/// False rollbacks at a margin of 0, and how soon half as many events more (or a third fewer) are found.
+/// False rollbacks at a margin of 0, and how soon 1.5 times as many events (or a third fewer) are detected.
 pub(super) fn rows(lab: Lab) -> Vec<Row> {
     let mut rows = Vec::new();
     for law in LAWS {
@@ -62,7 +62,7 @@ pub(super) fn rows(lab: Lab) -> Vec<Row> {
             rows.push(Row::new("cnt", words, Unit::Share, failed).at_most(ALPHA_ROLLBACK));
         }
         let worse = Scenario { weight: OVERALL, ..scenario(&law, 0.1, 1.5, Direction::LowerIsBetter) };
-        let words = format!("events per answer, {name}, half as many more: median");
+        let words = format!("events per answer, {name}, 1.5 times as many: median");
         let runs = lab.each(&words, lab.runs(200, 10), |run| worse.run(run, CANARY, Control::TenTimes, Until::Failed));
         let times: Vec<f64> = runs.iter().map(|run| seconds(run.failed)).collect();
         rows.push(Row::new("cnt", words, Unit::Seconds, quantile(&times, 0.5)).at_most(600.0));

@@ -1,4 +1,4 @@
-//! G2 and G5: how long regressions take to be found, and healthy canaries to pass. G3: whether bad ones pass.
+//! G2 and G5: the time until regressions are detected and healthy canaries pass. G3: how often bad canaries pass.
 
 use serde::Deserialize;
 
@@ -13,15 +13,15 @@ struct Reference {
     pass: Vec<Expected>,
 }
 
-/// What a table says of one scenario at one weight. Medians in seconds, powers within an hour.
+/// The reference figures of one scenario at one weight. Medians are in seconds, powers are within an hour.
 #[derive(Deserialize)]
 struct Expected {
     name: String,
-    /// Share of the canary.
+    /// The canary's share of the traffic.
     canary: f64,
-    /// Control is all of stable: the figures of the study.
+    /// Figures with all of stable as control, from the study.
     rest: Figures,
-    /// Control is ten times the canary: the figures that this harness measured in full.
+    /// Figures with ten times the canary as control, from a full run of this harness.
     ten_times: Figures,
 }
 
@@ -33,9 +33,9 @@ struct Figures {
 
 /// Slack on every figure of the reference.
 const SLACK: f64 = 0.2;
-/// Seconds that a fault of minute 30 may take at 10 %.
+/// Longest time in seconds to detect a fault of minute 30 at 10 %.
 const G5_MOST: f64 = 460.0;
-/// Powers below this cannot be told from chance: the regression is out of reach, for any test.
+/// Powers below this are indistinguishable from chance: the regression is out of reach for any test.
 const OUT_OF_REACH: f64 = 0.01;
 
 /// One scenario at one weight with one control.
@@ -58,7 +58,7 @@ impl Measured {
         share(self.seconds.iter().map(|seconds| seconds.is_finite()))
     }
 
-    /// A row for the median, or for the power where the median is not reached, against a reference.
+    /// A row for the median, or for the power if the median is not reached, compared with a reference.
     fn row(&self, gate: &str, name: &str, figures: &Figures, gated: bool) -> Row {
         let power = self.power();
         let (last, power_text) = (quantile(&self.seconds, 0.9).0, format!("power {:.1} %", 100.0 * power.0));
@@ -97,7 +97,7 @@ fn table(lab: Lab, gate: &str, scenarios: &[Scenario], expected: &[Expected], un
     let mut rows = Vec::new();
     for scenario in scenarios {
         for line in expected.iter().filter(|line| line.name == scenario.name) {
-            // At 1 % the study's figures are not promised; in the short form they are left out.
+            // At 1 % the study's figures are not guaranteed. The short form skips them.
             let promised = line.canary > 0.02;
             if lab.short && !promised {
                 continue;
@@ -111,7 +111,7 @@ fn table(lab: Lab, gate: &str, scenarios: &[Scenario], expected: &[Expected], un
             let same = Control::TenTimes.share(line.canary) >= Control::Rest.share(line.canary);
             let ten_times =
                 if same { rest } else { Measured::new(lab, runs, scenario, (line.canary, Control::TenTimes), until) };
-            // A power near a fifth cannot be told from its neighbours in the short form's few runs.
+            // In the few runs of the short form, a power near a fifth is indistinguishable from nearby values.
             let gated = !lab.short || line.ten_times.median.is_some();
             rows.push(ten_times.row(gate, &name("x10"), &line.ten_times, gated));
         }

@@ -1,4 +1,4 @@
-//! Exact draws of counts: binomials and multinomials, from one seeded stream.
+//! Exact draws of counts: binomials and multinomials from one seeded stream.
 //!
 //! Invariants: no raw events where counts suffice; `libm` only, so that a seed gives the same counts on every platform.
 
@@ -6,21 +6,21 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use serin_sketches::{CappedHist, LN_GAMMA, LinHist, LogHist, Rate, Summary};
 
-/// Trials that are cheaper one by one.
+/// Up to this number of trials, drawing them one by one is faster.
 const FEW: u64 = 4;
-/// The mean below which a binomial is walked from zero instead of from its mode.
+/// Below this mean, a binomial is searched from zero instead of from its mode.
 const SMALL_MEAN: f64 = 8.0;
-/// Probability that is lost in rounding: nothing lies beyond.
+/// Probabilities below this are lost in rounding.
 const NEGLIGIBLE: f64 = 1e-18;
 
-/// The cap of numbers of events.
+/// The cap of event counts.
 pub(super) const MOST_EVENTS: f64 = 1e6;
 
-/// A seeded stream.
+/// A seeded random stream.
 pub(super) struct Dice(ChaCha8Rng);
 
 impl Dice {
-    /// Run number `run` of the scenario `name`.
+    /// The stream for run number `run` of the scenario `name`.
     pub(super) fn new(name: &str, run: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(run);
         rng.set_stream(serin_sketches::hash::hash64(b"gates", name.as_bytes()));
@@ -32,12 +32,12 @@ impl Dice {
         self.0.next_u64()
     }
 
-    /// In (0, 1).
+    /// A uniform number in (0, 1).
     pub(super) fn unit(&mut self) -> f64 {
         ((self.bits() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
     }
 
-    /// Number of events in `n` trials with probability `p`: inversion, walking outwards from zero or from the mode.
+    /// Number of events in `n` trials with probability `p`: inversion, searching outwards from zero or from the mode.
     pub(super) fn binomial(&mut self, n: u64, p: f64) -> u64 {
         if n == 0 || p <= 0.0 {
             return 0;
@@ -71,12 +71,12 @@ impl Dice {
         start
     }
 
-    /// `n` trials with probability `p`.
+    /// The outcome of `n` trials with probability `p`.
     pub(super) fn rate(&mut self, n: u64, p: f64) -> Rate {
         Rate::new(n, self.binomial(n, p)).expect("a binomial is at most n")
     }
 
-    /// Poisson with mean `mean`: products of uniforms, a few units of the mean at a time.
+    /// Poisson with mean `mean`: products of uniforms, in pieces of a small mean.
     pub(super) fn poisson(&mut self, mean: f64) -> u64 {
         let (mut left, mut count) = (mean, 0);
         while left > 0.0 {
@@ -91,7 +91,7 @@ impl Dice {
         count
     }
 
-    /// A standard normal.
+    /// A standard normal number.
     pub(super) fn normal(&mut self) -> f64 {
         libm::sqrt(-2.0 * libm::log(self.unit())) * libm::cos(core::f64::consts::TAU * self.unit())
     }
@@ -138,7 +138,7 @@ pub(super) fn normal_cdf(z: f64) -> f64 {
 #[derive(Clone)]
 pub(super) struct Shape {
     values: Vec<f64>,
-    /// One longer than the values; starts at 0.
+    /// Cumulative probabilities from 0; one entry more than the values.
     cumulative: Vec<f64>,
 }
 
@@ -152,7 +152,7 @@ impl Shape {
         Self { values, cumulative }
     }
 
-    /// A mixture of log-normals `(weight, median, sigma)`, in the bins of the log histogram.
+    /// A mixture of log-normal distributions `(weight, median, sigma)`, in the bins of the log histogram.
     pub(super) fn log_normals(parts: &[(f64, f64, f64)]) -> Self {
         let ends = parts.iter().flat_map(|&(_, median, sigma)| [-6.0, 6.0].map(|z| libm::log(median) + z * sigma));
         let keys = ends.map(|end| libm::floor(end / LN_GAMMA) as i32);
@@ -173,7 +173,7 @@ impl Shape {
         Self::new(inner.map(|x| (x, libm::pow(x, a - 1.0) * libm::pow(1.0 - x, b - 1.0))))
     }
 
-    /// Numbers of events: a negative binomial with this mean and variance (which is larger), up to where nothing is left.
+    /// Event counts: a negative binomial distribution with this mean and this (larger) variance, up to where the mass is negligible.
     pub(super) fn negative_binomial(mean: f64, variance: f64) -> Self {
         let p = mean / variance;
         let r = mean * p / (1.0 - p);
@@ -186,14 +186,14 @@ impl Shape {
         }))
     }
 
-    /// The same, but this share of the draws is `value`.
+    /// The same distribution, except that this share of the draws is `value`.
     pub(super) fn with_rare(self, share: f64, value: f64) -> Self {
         let own = self.cumulative.windows(2).map(|ends| (1.0 - share) * (ends[1] - ends[0]));
         let rare = (share > 0.0).then_some((value, share));
         Self::new(self.values.iter().copied().zip(own).chain(rare))
     }
 
-    /// A multinomial of `n`, as `(value, count)`: halves are split by binomials, empty ones are skipped.
+    /// A multinomial of `n`, as `(value, count)`: halves are split by binomials, and empty halves are skipped.
     fn draw(&self, dice: &mut Dice, n: u64, take: &mut impl FnMut(f64, u64)) {
         self.split(dice, n, 0, self.values.len(), take);
     }
@@ -215,7 +215,7 @@ impl Shape {
     }
 }
 
-/// What one arm's answers look like: where the summaries of a window come from.
+/// The distribution of one arm's answers, from which the summaries of windows are drawn.
 #[derive(Clone)]
 pub(super) enum Signal {
     /// A share of answers.
@@ -224,13 +224,13 @@ pub(super) enum Signal {
     Log(Shape),
     /// Values in [0, 1] in a linear histogram.
     Lin(Shape),
-    /// Numbers of events per answer.
+    /// Counts of events per answer.
     Counts(Shape),
-    /// Revenue per visitor, winsorised at a cap: buyers with a log-normal amount (median 1), all others with none.
+    /// Revenue per visitor, winsorized at a cap: buyers have a log-normal amount (median 1), all others 0.
     Revenue {
         /// Share of buyers.
         buyers: f64,
-        /// Sigma of the amount.
+        /// Sigma of the logarithm of the amount.
         sigma: f64,
         /// The declared cap.
         cap: f64,
@@ -267,12 +267,12 @@ impl Signal {
             }
             Self::Revenue { cap, .. } => {
                 let amounts = self.amounts(dice, n);
-                Self::winsorised(dice, &amounts, *cap)
+                Self::winsorized(dice, &amounts, *cap)
             }
         }
     }
 
-    /// The raw amounts of `n` visitors (none for other signals).
+    /// The raw amounts of `n` visitors; empty for other signals.
     pub(super) fn amounts(&self, dice: &mut Dice, n: u64) -> Vec<f64> {
         let Self::Revenue { buyers, sigma, .. } = self else { return Vec::new() };
         let paying = dice.binomial(n, *buyers);
@@ -281,8 +281,8 @@ impl Signal {
         amounts
     }
 
-    /// The histogram of amounts, winsorised at `cap`.
-    pub(super) fn winsorised(dice: &mut Dice, amounts: &[f64], cap: f64) -> Summary {
+    /// The histogram of amounts, winsorized at `cap`.
+    pub(super) fn winsorized(dice: &mut Dice, amounts: &[f64], cap: f64) -> Summary {
         let mut hist = CappedHist::new(cap).expect("a cap is positive");
         for &amount in amounts {
             hist.insert(amount, dice.bits()).expect("an amount is not negative");
@@ -295,7 +295,7 @@ impl Signal {
 mod tests {
     use super::*;
 
-    /// Pearson's statistic of `counts` against `expected`, cells below 5 pooled, and its degrees of freedom.
+    /// Pearson's statistic of `counts` against `expected`, with cells below 5 pooled, and its degrees of freedom.
     fn chi_square(counts: &[f64], expected: &[f64]) -> (f64, f64) {
         let (mut sum, mut cells, mut rest) = (0.0, -1.0, (0.0, 0.0));
         for (&count, &expected) in counts.iter().zip(expected) {
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn binomials_follow_their_law() {
+    fn binomials_follow_their_distribution() {
         let mut dice = Dice::new("binomials", 0);
         let draws = 20_000;
         for (n, p) in
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn users_differ_as_they_should() {
+    fn users_differ_as_specified() {
         let mut dice = Dice::new("users", 0);
         let draws: Vec<f64> = (0..20_000).map(|_| dice.beta(0.05, 19.0)).collect();
         let mean = draws.iter().sum::<f64>() / 20_000.0;

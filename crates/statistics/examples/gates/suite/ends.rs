@@ -1,4 +1,5 @@
-//! Margins that reach beyond the end of a metric's range: an equal canary passes, one at the end passes only where that is no harm.
+//! Margins that extend beyond the end of a metric's range: an equal canary passes, and a canary at the end passes only if
+//! that is not harm.
 
 use serin_statistics::Direction::{HigherIsBetter, LowerIsBetter};
 use serin_statistics::{Direction, Margin, Measure};
@@ -10,7 +11,7 @@ use super::scenarios::{ALPHA_PROMOTION, ALPHA_ROLLBACK, Control, OVERALL, Scenar
 
 const H: u32 = 360;
 const CANARY: f64 = 0.1;
-/// Windows within which an equal canary must pass: ten minutes.
+/// An equal canary must pass within this many windows: ten minutes.
 const SOON: u64 = 60;
 
 fn scenario(
@@ -31,7 +32,7 @@ pub(super) fn rows(lab: Lab) -> Vec<Row> {
     let latency = || Signal::Log(Shape::log_normals(&[(1.0, 50.0, 0.5)]));
     let points = Margin::absolute;
     let at_once = || Signal::Log(Shape::log_normals(&[(1.0, 0.5, 0.5)]));
-    // The last signal is that of a canary at the bad end of the range: no worse one exists.
+    // The last signal is that of a canary at the bad end of the range, the worst possible one.
     for (name, test, signal, worst) in [
         ("clicks 1 %, margin 2 points", (rate, HigherIsBetter, points(0.02)), Signal::Rate(0.01), Signal::Rate(0.0)),
         ("no clicks, margin 2 points", (rate, HigherIsBetter, points(0.02)), Signal::Rate(0.0), Signal::Rate(0.0)),
@@ -62,7 +63,7 @@ pub(super) fn rows(lab: Lab) -> Vec<Row> {
         let passed = share(runs.iter().map(|run| run.passed.is_some_and(|window| window <= SOON)));
         rows.push(Row::new("end", words, Unit::Share, passed).at_least(0.99));
     }
-    // The margin ends at the end of the range, and the canary is there.
+    // The margin ends exactly at the end of the range, and the canary is there.
     for (name, test, healthy, canary) in [
         (
             "clicks 2 % -> 0, margin 2 points",
@@ -84,7 +85,7 @@ pub(super) fn rows(lab: Lab) -> Vec<Row> {
         ),
     ] {
         let worst = scenario(name, test, healthy, canary);
-        let words = format!("false PASS at the margin, which ends at the end: {name}");
+        let words = format!("false PASS at a margin that ends at the end of the range: {name}");
         let runs = lab.each(&words, lab.runs(500, 20), |run| worst.run(run, CANARY, Control::TenTimes, Until::Passed));
         let passed = share(runs.iter().map(|run| run.passed.is_some()));
         rows.push(Row::new("end", words, Unit::Share, passed).at_most(ALPHA_PROMOTION));

@@ -1,6 +1,6 @@
-//! G1: a whole rollout of a healthy canary, 8 metrics overall and in 10 segments, 60 looks, margins of zero.
+//! G1: a whole rollout of a healthy canary with 8 metrics overall and in 10 segments, 60 looks, margins of zero.
 //!
-//! The same rollouts are judged by procedures that are known to be wrong, so that a harness that sees nothing is noticed.
+//! Procedures that are known to be wrong judge the same rollouts, to show that the harness can detect errors.
 
 use serin_sketches::{Rate, Summary};
 use serin_statistics::bets::fail_rate_bets;
@@ -16,23 +16,23 @@ use super::scenarios::{
     ALPHA_ROLLBACK, Control, Traffic, clicks, confidence, confidences, distribution, errors, latencies, latency,
 };
 
-/// Looks, one a minute.
+/// Number of looks, one per minute.
 const LOOKS: u32 = 60;
 /// Warm-up windows.
 const WARMUP: u32 = 3;
 const SEGMENTS: usize = 10;
-/// Rollouts that the wrong procedures judge too: enough for figures near one.
+/// Number of rollouts that the wrong procedures judge too: enough for figures near one.
 const WRONG_RUNS: u64 = 200;
 /// The bound of G1.
 const MOST: f64 = 0.005;
 
-/// One metric: its hypothesis and both arms' answers in each window, warm-up included.
+/// One metric: its hypothesis and the answers of both arms in each window, warm-up included.
 struct Metric {
     spec: HypothesisSpec,
     windows: Vec<Signal>,
 }
 
-/// A setting: the canary's share per window, and whether the base drifts in both arms.
+/// A setting: the canary's share per window, and whether the base rate drifts in both arms.
 pub(super) struct Setting {
     name: &'static str,
     /// The canary's share in the four quarters of the rollout.
@@ -67,21 +67,21 @@ fn metrics(drifts: bool) -> Vec<Metric> {
     ]
 }
 
-/// Who rolled the healthy canary back.
+/// Which procedures rolled the healthy canary back.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "four judges of one rollout, each of its own mind")]
+#[expect(clippy::struct_excessive_bools, reason = "four independent judges of one rollout")]
 struct Rollback {
     /// The product's rule.
     ours: bool,
     /// Any of the tests for one look, at 5 %.
     naive: bool,
-    /// The same, at 5 % over the number of hypotheses.
+    /// The same tests, at 5 % divided by the number of hypotheses.
     bonferroni: bool,
-    /// The product's rule on counts pooled over windows: deliberately broken.
+    /// The product's rule on counts pooled over windows, which is deliberately broken.
     pooled: bool,
 }
 
-/// Both arms' counts since the start.
+/// The counts of both arms since the start.
 struct Pooled {
     canary: Summary,
     control: Summary,
@@ -104,7 +104,7 @@ impl Pooled {
         }
     }
 
-    /// The e-value of the pooled counts as if they were one window, with bets from the warm-up.
+    /// The e-value of the pooled counts treated as one window, with bets from the warm-up.
     fn ln_e(&self, b_hat: f64, line: Line) -> f64 {
         let (Summary::Rate(canary), Summary::Rate(control)) = (&self.canary, &self.control) else { return 0.0 };
         let Some(bets) = fail_rate_bets(b_hat, line) else { return 0.0 };
@@ -196,7 +196,7 @@ fn add(sum: &mut Option<Pooled>, arms: &Pooled) {
     }
 }
 
-/// G1 for each setting, beside the wrong procedures on the same rollouts.
+/// G1 for each setting, together with the wrong procedures on the same rollouts.
 pub(super) fn gates(lab: Lab) -> Vec<Row> {
     let mut rows = Vec::new();
     for setting in SETTINGS {
@@ -213,7 +213,7 @@ pub(super) fn gates(lab: Lab) -> Vec<Row> {
         rows.push(row("8.1", format!("the same, Bonferroni over the 88, {}", setting.name), |run| run.bonferroni));
         let pooled = format!("self-check: our rule on pooled counts, {}", setting.name);
         let pooled = row("check", pooled, |run| run.pooled);
-        // Where the ramp meets the drift, pooling must break the bound, or the harness could not see a broken process.
+        // If the ramp coincides with the drift, pooling must break the bound. Otherwise the harness could not detect a broken process.
         rows.push(if setting.drifts { pooled.at_least(0.5).note("must miss the bound of G1") } else { pooled });
     }
     rows

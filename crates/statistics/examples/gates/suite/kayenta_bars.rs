@@ -1,7 +1,7 @@
-//! Where Kayenta's judge was measured to be weak, our figure beside its own (numbers of the bars as in `docs/statistics.md`).
+//! Serin's figures next to Kayenta's where Kayenta's judge was measured to be weak (numbers of the bars as in `docs/statistics.md`).
 //!
-//! Kayenta's figures were measured on its own judge: one look unless said, series of 60 points, direction increase unless
-//! said, 500 to 4000 runs a figure.
+//! Kayenta's figures were measured on its own judge: one look and direction increase unless stated otherwise, series of 60
+//! points, 500 to 4000 runs per figure.
 
 use serin_sketches::{CappedHist, LinHist, LogHist, Rate, Summary};
 use serin_statistics::kayenta::{self, Label, MetricConfig, MetricPair, Thresholds};
@@ -21,7 +21,7 @@ use super::scenarios::{
 /// Answers of canary and control in a window.
 const ARMS: (u64, u64) = (100, 1000);
 
-/// All bars that concern the statistics alone.
+/// All bars that concern only the statistics.
 pub(super) fn bars(lab: Lab) -> Vec<Row> {
     let parts = [
         unlimited_looks,
@@ -50,12 +50,12 @@ fn warmed(spec: HypothesisSpec, dice: &mut Dice, healthy: &Signal) -> Hypothesis
     hypothesis
 }
 
-/// Whether the whole budget, or the share `weight` of it, is broken.
+/// Whether the evidence exhausts the share `weight` of the rollback budget.
 fn fails(hypothesis: &Hypothesis, weight: f64) -> bool {
     rejects(ln_weighted_average(&[(weight, hypothesis.ln_e_fail())]), ALPHA_ROLLBACK)
 }
 
-/// Bar 2: a healthy canary, looked at after every window, far beyond the planned end.
+/// Bar 2: a healthy canary, evaluated after every window, far beyond the planned end.
 fn unlimited_looks(lab: Lab) -> Vec<Row> {
     let runs = lab.runs(2000, 300);
     let looks = if lab.short { 300 } else { 1000 };
@@ -72,13 +72,13 @@ fn unlimited_looks(lab: Lab) -> Vec<Row> {
                 fails(&hypothesis, 1.0)
             })
         });
-        let told = format!("A/A, {name}, {looks} looks: any look fails");
-        row(2, &told, share(failed), "0.7 % at 12 growing looks, 2.7 % at 24 sliding ones").at_most(ALPHA_ROLLBACK)
+        let name = format!("A/A, {name}, {looks} looks: any look fails");
+        row(2, &name, share(failed), "0.7 % at 12 growing looks, 2.7 % at 24 sliding ones").at_most(ALPHA_ROLLBACK)
     };
     kinds.iter().map(one).collect()
 }
 
-/// Bar 3: the base rate moves with autocorrelation 0.6 from window to window, in both arms alike.
+/// Bar 3: the base rate moves with autocorrelation 0.6 from window to window, equally in both arms.
 fn autocorrelated(lab: Lab) -> Vec<Row> {
     let runs = lab.runs(4000, 500);
     let one = |(name, trend): (&str, f64)| {
@@ -94,30 +94,30 @@ fn autocorrelated(lab: Lab) -> Vec<Row> {
                 fails(&hypothesis, 1.0)
             })
         });
-        let told = format!("A/A, base rate with autocorrelation 0.6{name}, 60 looks: any look fails");
+        let name = format!("A/A, base rate with autocorrelation 0.6{name}, 60 looks: any look fails");
         let kayenta = "6.0 % at one look, 11.8 % in both directions, 18.5 % at 12 looks";
-        row(3, &told, share(failed), kayenta).at_most(ALPHA_ROLLBACK)
+        row(3, &name, share(failed), kayenta).at_most(ALPHA_ROLLBACK)
     };
     [("", 0.0), (" and a trend to four times", 1.39)].into_iter().map(one).collect()
 }
 
-/// The summary of a window's values.
+/// Converts the values of a window to a summary.
 type Fold = Box<dyn Fn(&[f64]) -> Summary>;
 
-/// A metric in some unit: what is known of it, and how one value enters its histogram.
+/// A metric in some unit: its hypothesis, and how a window's values enter its histogram.
 struct InUnit {
     spec: HypothesisSpec,
     insert: Fold,
 }
 
-/// The same metric, of values in [0, 8], times `scale`; upside down, and with the direction turned, for a negative one.
+/// The same metric of values in [0, 8], multiplied by `scale`. For a negative scale, values and direction are inverted.
 fn in_units(scale: f64, relative: f64) -> Vec<InUnit> {
     let unit = scale.abs();
     let flipped = scale < 0.0;
     let direction = if flipped { Direction::HigherIsBetter } else { Direction::LowerIsBetter };
     let (min, max) = if flipped { (-8.0 * unit, 0.0) } else { (0.0, 8.0 * unit) };
     let mean = InUnit {
-        // A margin relative to a negative mean has no sense: it is the same one in the metric's unit.
+        // A margin relative to a negative mean is meaningless, so the margin is the same one in the metric's unit.
         spec: against_control(Measure::Mean { min, max }, direction, Margin::absolute(relative * unit), 20),
         insert: Box::new(move |values| {
             let mut hist = LinHist::new();
@@ -154,13 +154,13 @@ fn in_units(scale: f64, relative: f64) -> Vec<InUnit> {
     vec![mean, quantile, capped]
 }
 
-/// Bar 4: the verdict does not depend on the unit, nor on the sign.
+/// Bar 4: the verdict depends neither on the unit nor on the sign.
 fn units(lab: Lab) -> Vec<Row> {
     let scales = [1e-9, 1e-6, 1e-4, 1.0, 1e4, 1e9, -1e-9, -1.0, -1e9];
     let runs = lab.runs(40, 8);
     let changed = lab.each("bar 4", runs, |run| {
         let dice = &mut Dice::new("units", run);
-        // Even runs are healthy, odd ones broken by half.
+        // Even runs are healthy, odd runs are worse by half.
         let factor = if run % 2 == 0 { 1.0 } else { 1.5 };
         let mut values = |n: u64, factor: f64| -> Vec<f64> {
             (0..n).map(|_| (factor * libm::exp(0.4 * dice.normal())).min(7.9)).collect()
@@ -186,7 +186,8 @@ fn units(lab: Lab) -> Vec<Row> {
     });
     let kayenta = "+50 % is found in 100 % of runs at 3e-4, 4 % at 1e-5; a negative mean never fails";
     vec![
-        row(4, "verdicts that a unit of 1e-9 to 1e9, or the other sign, changes", share(changed), kayenta).at_most(0.0),
+        row(4, "verdicts that change with a unit of 1e-9 to 1e9 or the opposite sign", share(changed), kayenta)
+            .at_most(0.0),
     ]
 }
 
@@ -212,9 +213,9 @@ fn new_errors(lab: Lab) -> Vec<Row> {
             None
         });
         let most = seen.iter().flatten().max().copied().unwrap_or(0);
-        let told = format!("new errors on a clean baseline, {name}: found by the 20th (at most {most} needed)");
+        let name = format!("new errors on a clean baseline, {name}: found by the 20th (at most {most} needed)");
         let kayenta = "errors in 30 / 50 / 60 % of the points, of any height: found in 1 / 31 / 48 %";
-        row(5, &told, share(seen.iter().map(Option::is_some)), kayenta).at_least(1.0)
+        row(5, &name, share(seen.iter().map(Option::is_some)), kayenta).at_least(1.0)
     };
     [("one in ten windows", 0.001), ("one a window", 0.01), ("all at once", 0.3)].into_iter().map(one).collect()
 }
@@ -233,12 +234,12 @@ fn broken_tail(lab: Lab) -> Vec<Row> {
         })
     });
     let most = found.iter().flatten().max().copied().unwrap_or(0) * ARMS.0;
-    let told = format!("5 % of requests x50: found in the first 2000 canary requests (at most {most} needed)");
+    let name = format!("5 % of requests x50: found in the first 2000 canary requests (at most {most} needed)");
     let kayenta = "5 % of the points x50: found in 0.3 %";
-    vec![row(6, &told, share(found.iter().map(Option::is_some)), kayenta).at_least(1.0)]
+    vec![row(6, &name, share(found.iter().map(Option::is_some)), kayenta).at_least(1.0)]
 }
 
-/// Bar 7: one of twenty segments is broken, and that one is named.
+/// Bar 7: one of twenty segments is broken, and that segment is named.
 fn broken_segment(lab: Lab) -> Vec<Row> {
     const SEGMENTS: usize = 20;
     const BROKEN: usize = 7;
@@ -253,7 +254,7 @@ fn broken_segment(lab: Lab) -> Vec<Row> {
                 observe(hypothesis, window, &Summary::Rate(canary), &Summary::Rate(control));
             }
         }
-        // The other half of the budget is for the metrics overall.
+        // The other half of the budget is for the overall metrics.
         let weight = 0.5 / SEGMENTS as f64;
         let p: Vec<_> = segments.iter().map(|segment| (weight, p_anytime(segment.max_ln_e_fail()))).collect();
         weighted_holm(&p, 2.0 * weight * SEGMENTS as f64 * ALPHA_ROLLBACK)
@@ -263,12 +264,12 @@ fn broken_segment(lab: Lab) -> Vec<Row> {
     vec![
         row(7, "one broken segment in 20 (1 % -> 5 %): named", share(named.iter().map(|named| named[BROKEN])), kayenta)
             .at_least(0.99),
-        row(7, "a healthy segment beside it: named", share(named.iter().map(wrong)), "does not correct for segments")
+        row(7, "a healthy segment next to it: named", share(named.iter().map(wrong)), "does not correct for segments")
             .at_most(ALPHA_ROLLBACK),
     ]
 }
 
-/// Bar 8: the verdict is there when the window closes, and a window may last one second.
+/// Bar 8: the verdict is available when the window closes, and a window may last one second.
 fn at_window_close(lab: Lab) -> Vec<Row> {
     let seconds = lab.each("bar 8", lab.runs(1000, 100), |run| {
         let dice = &mut Dice::new("a second a window", run);
@@ -286,7 +287,7 @@ fn at_window_close(lab: Lab) -> Vec<Row> {
     vec![Row::new("bar 8", name, Unit::Seconds, quantile(&seconds, 0.5)).at_most(10.0).note(kayenta)]
 }
 
-/// Bar 9: what is kept and read of a window does not grow with its answers, but for bins that fill up.
+/// Bar 9: the size of evidence and windows does not grow with the number of answers, except for bins that fill up.
 fn cost(_lab: Lab) -> Vec<Row> {
     let kinds = [
         (errors(0.002, 60), Signal::Rate(0.01)),
@@ -323,15 +324,16 @@ fn not_judged(_lab: Lab) -> Vec<Row> {
             observe(&mut hypothesis, window, &empty.draw(dice, n_c), &empty.draw(dice, n_s));
         }
         let finding = if rejects(hypothesis.ln_e_pass(), ALPHA_PROMOTION) { Finding::Pass } else { Finding::Undecided };
-        // Nine metrics passed: the tenth decides whether the score can reach 95.
+        // Nine metrics passed, so the tenth decides whether the score can reach 95.
         score(&[(9.0, Finding::Pass), (1.0, finding)]).low >= 95.0
     });
-    let told = format!("a metric without data counts as passed (Kayenta, a critical one in error: score {})", theirs());
-    vec![row(10, &told, share(passed), "counts it as passed").at_most(0.0)]
+    let name =
+        format!("a metric without data counts as passed (Kayenta, a critical one in error: score {})", kayenta_score());
+    vec![row(10, &name, share(passed), "counts it as passed").at_most(0.0)]
 }
 
-/// The score of the compatible judge for a critical metric that cannot be compared and another that passes.
-fn theirs() -> f64 {
+/// The score of the Kayenta judge for a critical metric that cannot be compared and another metric that passes.
+fn kayenta_score() -> f64 {
     let pair = |name: &str, critical, control: Vec<f64>, experiment: Vec<f64>| MetricPair {
         name: name.to_owned(),
         groups: vec![name.to_owned()],
@@ -340,7 +342,7 @@ fn theirs() -> f64 {
         experiment,
     };
     let ramp: Vec<f64> = (0..30).map(f64::from).collect();
-    // Shifted by an infinite value, all observations are tied.
+    // Shifting by an infinite value ties all observations.
     let broken = pair("errors", true, vec![f64::INFINITY], vec![1.0, 1.0, 2.0]);
     let fine = pair("latency", false, ramp.clone(), ramp);
     let thresholds = Thresholds { pass: 75.0, marginal: 50.0 };

@@ -1,15 +1,15 @@
-//! Running many seeded simulations on all cores, in a fixed order of results.
+//! Runs many seeded simulations on all cores, with results in a fixed order.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How much to run, and whether to show progress.
+/// How many runs to make, and whether to show progress.
 #[derive(Clone, Copy)]
 pub(crate) struct Lab {
-    /// The short form: a few seconds instead of minutes, the same bounds.
+    /// The short form takes seconds instead of minutes and uses the same bounds.
     pub(crate) short: bool,
-    /// Whether progress goes to the standard error.
+    /// Whether progress is written to standard error.
     pub(crate) progress: bool,
 }
 
@@ -19,7 +19,7 @@ impl Lab {
         if self.short { short } else { full }
     }
 
-    /// Results of `run(0)`, `run(1)` ... `run(runs - 1)`, in this order, on all cores.
+    /// Results of `run(0)`, `run(1)` ... `run(runs - 1)`, in this order, computed on all cores.
     pub(crate) fn each<T: Send>(self, name: &str, runs: u64, run: impl Fn(u64) -> T + Sync) -> Vec<T> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let (next, results) = (AtomicU64::new(0), Mutex::new(Vec::new()));
@@ -41,12 +41,12 @@ impl Lab {
         results.into_iter().map(|(_, result)| result).collect()
     }
 
-    /// On a terminal one line that moves; else nothing but the finished scenario.
+    /// Shows a line that is updated on a terminal; otherwise only the finished scenarios.
     fn show(self, name: &str, done: u64, runs: u64) {
         let mut out = std::io::stderr();
         let step = (runs / 50).max(1);
         let moves = out.is_terminal() && done.is_multiple_of(step);
-        // Progress that cannot be shown is no reason to stop.
+        // A failure to show progress must not stop the run.
         let _shown = match (self.progress, done == runs) {
             (true, true) => writeln!(out, "\r{name}: {runs} runs"),
             (true, false) if moves => write!(out, "\r{name}: {done} of {runs}").and_then(|()| out.flush()),

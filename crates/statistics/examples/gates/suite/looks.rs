@@ -1,5 +1,5 @@
-//! The group-sequential test for PASS beside the e-process: how often a canary exactly at the margin passes, and how many answers a
-//! healthy one needs.
+//! The group-sequential test for PASS compared with the e-process: how often a canary exactly at the margin passes, and how
+//! many answers a healthy one needs.
 
 use serin_sketches::Summary;
 use serin_statistics::{
@@ -19,10 +19,10 @@ const CAP: f64 = 21.78;
 struct Case {
     name: &'static str,
     spec: HypothesisSpec,
-    /// Answers of the canary that are planned: they show a healthy canary to be within the margin nine times in ten.
+    /// Planned answers of the canary, with which nine of ten healthy canaries are shown to be within the margin.
     answers: u64,
     control: Signal,
-    /// Exactly at the margin.
+    /// The signal of a canary exactly at the margin.
     at_margin: Signal,
 }
 
@@ -40,7 +40,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Answers of the canary until PASS, by looks and by the e-process; infinite: not within four times the planned answers.
+/// Answers of the canary until PASS, by looks and by the e-process; infinite if not within four times the planned answers.
 struct Run {
     looks: f64,
     process: f64,
@@ -76,8 +76,8 @@ fn run(case: &Case, canary: &Signal, looks: u32, seed: u64) -> Run {
     run
 }
 
-/// Whether a canary exactly at the margin passes while the base rate of both arms rises sixfold on the way to the last look: what
-/// an answer tells is then worth less and less, and the variances measured at the looks must say so.
+/// Whether a canary exactly at the margin passes while the base rate of both arms rises sixfold before the last look. Each
+/// answer then carries less and less information, which the variances measured at the looks must reflect.
 fn passes_in_a_drift(seed: u64) -> bool {
     let dice = &mut Dice::new("looks in a drift", seed);
     let traffic = Traffic::fast(CANARY, Control::TenTimes);
@@ -95,14 +95,14 @@ fn passes_in_a_drift(seed: u64) -> bool {
     planned.passed()
 }
 
-/// Exactly at the margin all of alpha is spent, so a simulated share scatters around it.
+/// Exactly at the margin all of alpha is spent, so the simulated share varies around alpha.
 fn false_passes(name: String, runs: u64, passed: Vec<bool>) -> Row {
     let slack = 3.0 * libm::sqrt(ALPHA_PROMOTION * (1.0 - ALPHA_PROMOTION) / runs as f64);
     let row = Row::new("looks", name, Unit::Share, share(passed)).at_most(ALPHA_PROMOTION + slack);
     row.note("alpha 5 %, and three times the Monte-Carlo error")
 }
 
-/// See the module.
+/// The rows of this part; see the module documentation.
 pub(super) fn rows(lab: Lab) -> Vec<Row> {
     let mut rows = Vec::new();
     let (name, runs) =

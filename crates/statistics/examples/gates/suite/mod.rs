@@ -1,7 +1,8 @@
-//! The simulations that prove the statistics: goals G1 to G6, the tables they rest on, and what others would do.
+//! The simulations that verify the statistics: goals G1 to G6, the tables on which they rest, and comparisons with other methods.
 //!
-//! Counts are drawn, not events; seeds are fixed, so each figure is the same on every machine. `cargo run --release -p
-//! serin-statistics --example gates` runs them in full, the test `simulation` in a short form with the same bounds.
+//! Counts are drawn instead of events, and seeds are fixed, so each figure is the same on every machine.
+//! `cargo run --release -p serin-statistics --example gates` runs them in full; the test `simulation` runs a short form with
+//! the same bounds.
 
 #![expect(clippy::expect_used, reason = "a panic is how a simulation fails")]
 
@@ -28,7 +29,7 @@ mod strata;
 use lab::Lab;
 use report::Row;
 
-/// A part of the harness: its heading and what it runs.
+/// A part of the harness: its heading and the function that it runs.
 pub(crate) type Part = (&'static str, fn(Lab) -> Vec<Row>);
 
 /// All parts, in the order of the report.
@@ -44,11 +45,11 @@ pub(crate) const PARTS: [Part; 18] = [
     ("Clustered users (G6)", clusters::gates),
     ("Users who always answer alike (G6)", returning::gates),
     ("Equal versions with sticky users", sticky::equal),
-    ("Handfuls of sticky users who try to decide", sticky::handfuls),
+    ("Handfuls of sticky users that try to force a rollback", sticky::handfuls),
     ("Time to FAIL with sticky users", sticky::detection),
     ("Heavy tails (G6)", corrections::heavy_tails),
     ("Events per answer in bursts", counts::rows),
     ("Margins that reach beyond the range", ends::rows),
     ("Margins with both parts", both::rows),
-    ("Beside Kayenta (bars 2 to 10)", kayenta_bars::bars),
+    ("Compared with Kayenta (bars 2 to 10)", kayenta_bars::bars),
 ];

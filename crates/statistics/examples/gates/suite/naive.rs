@@ -1,4 +1,4 @@
-//! What others do at every look: tests for one look, on counts pooled since the start. For comparison, never in use.
+//! What other tools do at every look: tests for one look, on counts pooled since the start. Only for comparison.
 
 use serin_sketches::{Rate, Summary};
 
@@ -7,7 +7,7 @@ use super::draws::normal_cdf;
 /// `(key, canary's count, control's count)` per cell, in increasing order.
 pub(super) type Cells = Vec<(i32, f64, f64)>;
 
-/// Both arms' cells side by side; empty for rates.
+/// The cells of both arms; empty for rates.
 pub(super) fn cells(canary: &Summary, control: &Summary) -> Cells {
     let one = |summary: &Summary| -> Vec<(i32, u64)> {
         match summary {
@@ -36,7 +36,7 @@ fn sizes(cells: &Cells) -> (f64, f64) {
     cells.iter().fold((0.0, 0.0), |(n_c, n_s), cell| (n_c + cell.1, n_s + cell.2))
 }
 
-/// Pooled two-proportion z of canary less control; 0 where it is not defined.
+/// Pooled two-proportion z of canary minus control; 0 if it is not defined.
 pub(super) fn two_rates(canary: Rate, control: Rate) -> f64 {
     let (n_c, n_s) = (canary.n() as f64, control.n() as f64);
     let pooled = (canary.k() + control.k()) as f64 / (n_c + n_s);
@@ -44,7 +44,7 @@ pub(super) fn two_rates(canary: Rate, control: Rate) -> f64 {
     or_zero(difference / libm::sqrt(pooled * (1.0 - pooled) * (1.0 / n_c + 1.0 / n_s)))
 }
 
-/// Welch's statistic for the keys' means, as z.
+/// Welch's statistic for the means of the keys, as z.
 pub(super) fn welch(cells: &Cells) -> f64 {
     let (n_c, n_s) = sizes(cells);
     let (mut sums_c, mut sums_s) = ((0.0, 0.0), (0.0, 0.0));
@@ -73,7 +73,7 @@ pub(super) fn mann_whitney(cells: &Cells) -> f64 {
     or_zero((u - 0.5 * n_c * n_s) / libm::sqrt(variance))
 }
 
-/// Kolmogorov-Smirnov: `(D, p)`, with the limit law.
+/// Kolmogorov-Smirnov: `(D, p)`, with the limiting distribution.
 pub(super) fn kolmogorov_smirnov(cells: &Cells) -> (f64, f64) {
     let (n_c, n_s) = sizes(cells);
     if n_c == 0.0 || n_s == 0.0 {

@@ -1,4 +1,4 @@
-//! The built-in gates: what a third one costs the other two, and what it finds. Callers' mistakes are refused by both versions.
+//! The built-in gates: how much a third gate slows down the other two, and what it detects. Both versions refuse callers' mistakes.
 
 use serin_statistics::{Hypothesis, Scope, ln_weighted_average, rejects, rollback_weights};
 
@@ -7,14 +7,14 @@ use super::lab::Lab;
 use super::report::{Row, Unit, quantile, share};
 use super::scenarios::{ALPHA_PROMOTION, ALPHA_ROLLBACK, Control, Traffic, errors, observe};
 
-/// Windows of an hour.
+/// Windows in an hour.
 const WINDOWS: u64 = 360;
 /// Share of the canary.
 const CANARY: f64 = 0.1;
-/// Most seconds that half of the runs may take until a canary which refuses half of its calls is rolled back.
+/// For a canary that refuses half of its calls: largest median time until rollback, in seconds.
 const AT_ONCE: f64 = 10.0;
-/// Most that a third gate may add to the time in which the others are found, in windows.
-const DEARER: f64 = 3.0;
+/// Largest delay, in windows, that a third gate may add to the detection by the others.
+const MOST_DELAY: f64 = 3.0;
 
 /// A built-in gate: its margin, and the share of calls with its outcome.
 struct Gate {
@@ -27,7 +27,7 @@ const FAILED: Gate = Gate { margin: 0.01, control: 0.01, canary: 0.01 };
 const REFUSED: Gate = Gate { margin: 0.01, control: 0.02, canary: 0.02 };
 const UNUSABLE: Gate = Gate { margin: 0.005, control: 0.001, canary: 0.001 };
 
-/// Seconds until the rollback, and until all gates pass; infinite: not within an hour.
+/// Seconds until the rollback and until all gates pass; infinite if not within an hour.
 fn rollout(name: &str, run: u64, gates: &[Gate]) -> (f64, f64) {
     let dice = &mut Dice::new(name, run);
     let traffic = Traffic::fast(CANARY, Control::TenTimes);
@@ -60,7 +60,7 @@ fn rollout(name: &str, run: u64, gates: &[Gate]) -> (f64, f64) {
     (failed, passed)
 }
 
-/// False rollbacks of the three, times until a rollback with two and with three of them, and the time until all pass.
+/// False rollbacks by the three gates, times until a rollback with two and with three gates, and the time until all pass.
 pub(super) fn rows(lab: Lab) -> Vec<Row> {
     let mut rows = Vec::new();
     let play =
@@ -94,7 +94,9 @@ pub(super) fn rows(lab: Lab) -> Vec<Row> {
         let (three, late) = median(&name, &[failed, refused, UNUSABLE]);
         let row = Row::new("out", name, Unit::Seconds, three).note(format!("90 % {late:.0} s"));
         rows.push(match before {
-            Some(two) => row.at_most(two + 10.0 * DEARER).note(format!("90 % {late:.0} s; by two gates {two:.0} s")),
+            Some(two) => {
+                row.at_most(two + 10.0 * MOST_DELAY).note(format!("90 % {late:.0} s; by two gates {two:.0} s"))
+            }
             None if regression.ends_with("50 %") => row.at_most(AT_ONCE),
             None => row,
         });

@@ -1,5 +1,5 @@
-//! Table 8.1: what tests for one look do to a healthy canary when they are looked at each minute (G4), and 8.3: what
-//! pooling does to them when the weight and the base rate move. Control is all of stable, margins are zero.
+//! Table 8.1: what tests for one look do to a healthy canary when they are evaluated every minute (G4). Table 8.3: what
+//! pooling does to them when the weight and the base rate change. Control is all of stable, margins are zero.
 
 use serin_sketches::{Rate, Summary};
 use serin_statistics::{Hypothesis, Stratum, rejects};
@@ -18,7 +18,7 @@ const Z_TWO_SIDED: f64 = 1.959_963_984_540_054;
 /// One-sided 5 %.
 const Z_ONE_SIDED: f64 = 1.644_853_626_951_472_7;
 
-/// The procedures of a run: what they are called, the study's false alarms at 1, 5 and 10 %.
+/// The procedures of a run: their names and the study's false alarms at 1, 5 and 10 %.
 const PROCEDURES: [(&str, [f64; 3]); 12] = [
     ("error rate, cumulative z, two-sided", [0.32, 0.33, 0.33]),
     ("error rate, cumulative z, one-sided", [0.31, 0.29, 0.29]),
@@ -34,7 +34,7 @@ const PROCEDURES: [(&str, [f64; 3]); 12] = [
     ("error rate, z, single look at the end", [0.054, 0.052, 0.051]),
 ];
 
-/// The product's processes: what they are called, the study's false alarms at 5 %.
+/// The product's processes: their names and the study's false alarms at 5 %.
 const PROCESSES: [(&str, [f64; 3]); 5] = [
     ("error rate, e-process (b2)", [0.011, 0.011, 0.010]),
     ("click rate, e-process (b2)", [0.011, 0.011, 0.010]),
@@ -148,7 +148,7 @@ pub(super) fn gates(lab: Lab) -> Vec<Row> {
         for (j, (name, figures)) in PROCEDURES.iter().enumerate() {
             let figure = share(runs.iter().map(|run| run.procedures[j]));
             let row = Row::new("8.1", format!("{name}, {at}"), Unit::Share, figure).note(study(figures[i]));
-            // The harness must see the inflation of the plainest of them.
+            // The harness must reproduce the inflation of the simplest procedure.
             rows.push(if j == 0 { Row { gate: "G4".to_owned(), ..row.at_least(0.25) } } else { row });
         }
         for (j, (name, figures)) in PROCESSES.iter().enumerate() {

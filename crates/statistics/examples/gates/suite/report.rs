@@ -1,10 +1,10 @@
-//! Figures with their Monte-Carlo errors and bounds, as text and as JSON.
+//! Figures with their Monte Carlo errors and bounds, as text and as JSON.
 
 use std::fmt::{self, Display, Formatter};
 
 use serde::Serialize;
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Unit {
@@ -15,7 +15,7 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    /// A figure with its unit; an infinite one is "never".
+    /// A figure with its unit; an infinite figure is "never".
     pub(crate) fn text(self, value: f64) -> String {
         match self {
             _ if value.is_infinite() => "never".to_owned(),
@@ -25,60 +25,60 @@ impl Unit {
     }
 }
 
-/// What a figure must keep.
+/// The bound on a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Bound {
-    /// Not above.
+    /// The figure must not be above this value.
     AtMost(f64),
-    /// Not below.
+    /// The figure must not be below this value.
     AtLeast(f64),
 }
 
 /// One line of the report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Row {
-    /// The gate it belongs to, such as `G1`.
+    /// The gate to which the row belongs, such as `G1`.
     pub(crate) gate: String,
     /// What was simulated.
     pub(crate) name: String,
     /// Unit of the figures.
     pub(crate) unit: Unit,
-    /// Our figure.
+    /// The simulated figure.
     pub(crate) figure: f64,
-    /// Its Monte-Carlo standard error.
+    /// The Monte Carlo standard error of the figure.
     pub(crate) error: f64,
-    /// What it must keep; a row without one is for comparison.
+    /// The bound on the figure. A row without a bound is for comparison.
     pub(crate) bound: Option<Bound>,
-    /// What else is known: the table's figure, another tool's figure.
+    /// Related figures: from the table, or of another tool.
     pub(crate) note: String,
 }
 
 impl Row {
-    /// A row for comparison; give it a bound with [`Self::at_most`] or [`Self::at_least`].
+    /// Creates a row for comparison. Add a bound with [`Self::at_most`] or [`Self::at_least`].
     pub(crate) fn new(gate: &str, name: impl Into<String>, unit: Unit, (figure, error): (f64, f64)) -> Self {
         Self { gate: gate.to_owned(), name: name.into(), unit, figure, error, bound: None, note: String::new() }
     }
 
-    /// Must not be above.
+    /// Sets an upper bound.
     #[must_use]
     pub(crate) fn at_most(self, bound: f64) -> Self {
         Self { bound: Some(Bound::AtMost(bound)), ..self }
     }
 
-    /// Must not be below.
+    /// Sets a lower bound.
     #[must_use]
     pub(crate) fn at_least(self, bound: f64) -> Self {
         Self { bound: Some(Bound::AtLeast(bound)), ..self }
     }
 
-    /// Adds what else is known.
+    /// Adds a note.
     #[must_use]
     pub(crate) fn note(self, note: impl Into<String>) -> Self {
         Self { note: note.into(), ..self }
     }
 
-    /// Whether the bound is kept; `None` without a bound.
+    /// Whether the figure is within the bound; `None` without a bound.
     pub(crate) fn passes(&self) -> Option<bool> {
         self.bound.map(|bound| match bound {
             Bound::AtMost(most) => self.figure <= most,
@@ -105,7 +105,7 @@ impl Display for Row {
     }
 }
 
-/// Share of `true`, with its standard error (that of one more of each kind, so that it is never zero).
+/// Share of `true`, with its standard error. The error is computed with one more hit and one more miss, so that it is never zero.
 pub(crate) fn share(hits: impl IntoIterator<Item = bool>) -> (f64, f64) {
     let (mut n, mut k) = (0.0, 0.0);
     for hit in hits {
@@ -116,7 +116,7 @@ pub(crate) fn share(hits: impl IntoIterator<Item = bool>) -> (f64, f64) {
     (k / n, (p * (1.0 - p) / n).sqrt())
 }
 
-/// The `level`-quantile of times (infinite: never), with a standard error from the order statistics around it.
+/// The `level`-quantile of times (infinite means never), with a standard error from the order statistics around it.
 pub(crate) fn quantile(times: &[f64], level: f64) -> (f64, f64) {
     let mut sorted = times.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,5 +1,5 @@
-//! G6 for every kind: users who come back in every window and always answer alike. All answers of one are worth one, so evidence that
-//! is not tempered, or tempered by less than it must be, fails equal versions.
+//! G6 for every kind: users that return in every window and always answer alike. All answers of one user are worth one
+//! answer, so evidence that is tempered too little, or not at all, fails equal versions.
 
 use serin_sketches::{ClassCounts, Summary};
 use serin_statistics::cluster::tempering_of_next_window;
@@ -16,11 +16,11 @@ const USERS: [u64; 2] = [100, 1000];
 /// Answers of each user in a window.
 const ANSWERS: u64 = 10;
 const WINDOWS: u32 = 60;
-/// Windows until it shows that design effects must be squared.
+/// Number of windows after which it shows that design effects must be squared.
 const LONG: u32 = 360;
 const CAP: f64 = 20.0;
 
-/// One answer of each of so many users.
+/// Draws one answer of each user; the argument is the number of users.
 type Draw = fn(&mut Dice, u64) -> Summary;
 
 fn kinds() -> Vec<(&'static str, HypothesisSpec, Draw)> {
@@ -47,7 +47,7 @@ fn kinds() -> Vec<(&'static str, HypothesisSpec, Draw)> {
     ]
 }
 
-/// Each user always shows one of three classes, or a class that nobody else has.
+/// Each user always shows one of three classes, or a class that no other user has.
 fn classes(dice: &mut Dice, users: u64, own: f64) -> Summary {
     let mut counts = ClassCounts::default();
     for _ in 0..users {
@@ -60,7 +60,7 @@ fn classes(dice: &mut Dice, users: u64, own: f64) -> Summary {
     Summary::Classes(counts)
 }
 
-/// What so many users bring in a window.
+/// The answers of all users in a window.
 fn window(dice: &mut Dice, users: u64, draw: Draw) -> Summary {
     let once = draw(dice, users);
     let mut all = once.clone();
@@ -68,7 +68,8 @@ fn window(dice: &mut Dice, users: u64, draw: Draw) -> Summary {
     all
 }
 
-/// The largest `ln E` of a rollout of equal versions under each way to temper, which gets the design effect of what came before.
+/// The largest `ln E` of a rollout of equal versions under each way of tempering. Each way receives the design effect of the
+/// earlier windows.
 fn rollout<const N: usize>(
     name: &str,
     spec: HypothesisSpec,
@@ -92,7 +93,7 @@ fn rollout<const N: usize>(
     })
 }
 
-/// False alarms at 5 % and 1 %, tempered and not; and by a design effect that is not squared.
+/// False alarms at 5 % and 1 %, with and without tempering, and with a design effect that is not squared.
 pub(super) fn gates(lab: Lab) -> Vec<Row> {
     let mut all = Vec::new();
     for (kind, spec, draw) in kinds() {

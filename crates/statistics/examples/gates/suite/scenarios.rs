@@ -1,4 +1,4 @@
-//! What is simulated: traffic, healthy and broken canaries, and how one hypothesis lives through a rollout.
+//! The simulated scenarios: traffic, healthy and broken canaries, and the rollout of a single hypothesis.
 
 use serin_sketches::Summary;
 use serin_statistics::{
@@ -11,9 +11,9 @@ use super::draws::{Dice, Shape, Signal};
 pub(super) const ALPHA_ROLLBACK: f64 = 0.01;
 /// False-promotion probability of a metric.
 pub(super) const ALPHA_PROMOTION: f64 = 0.05;
-/// Budget of one of eight overall metrics beside segments.
+/// Budget share of one of eight overall metrics when there are segments.
 pub(super) const OVERALL: f64 = 1.0 / 16.0;
-/// Budget of one of eight metrics in one of ten segments.
+/// Budget share of one of eight metrics in one of ten segments.
 pub(super) const SEGMENT: f64 = 1.0 / 160.0;
 /// All requests of a minute.
 pub(super) const PER_MINUTE: u64 = 10_000;
@@ -21,14 +21,14 @@ pub(super) const PER_MINUTE: u64 = 10_000;
 /// Which of stable's answers are control.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Control {
-    /// All of stable, as in the study that the table of medians comes from.
+    /// All of stable, as in the study from which the table of medians comes.
     Rest,
-    /// Ten times the canary's share, or all there is: the product's default.
+    /// Ten times the canary's share, or as much as there is: the product's default.
     TenTimes,
 }
 
 impl Control {
-    /// Share of all requests that are control's.
+    /// Control's share of all requests.
     pub(super) fn share(self, canary: f64) -> f64 {
         match self {
             Self::Rest => 1.0 - canary,
@@ -42,11 +42,11 @@ impl Control {
 pub(super) struct Traffic {
     /// Windows per minute.
     pub(super) windows: u64,
-    /// Share of all requests that is looked at (a segment's share, or 1).
+    /// Share of all requests that is evaluated (a segment's share, or 1).
     pub(super) part: f64,
     /// Share that the canary gets.
     pub(super) canary: f64,
-    /// What control is.
+    /// Which answers are control.
     pub(super) control: Control,
 }
 
@@ -56,7 +56,7 @@ impl Traffic {
         Self { windows: 6, part: 1.0, canary, control }
     }
 
-    /// Answers of canary and control in window `window` (1, 2, ...): each request is assigned by chance.
+    /// Answers of canary and control in window `window` (1, 2, ...). Each request is assigned at random.
     pub(super) fn arms(&self, dice: &mut Dice, window: u64) -> (u64, u64) {
         let requests = PER_MINUTE * window / self.windows - PER_MINUTE * (window - 1) / self.windows;
         let (p_c, p_s) = (self.part * self.canary, self.part * self.control.share(self.canary));
@@ -70,10 +70,10 @@ impl Traffic {
     }
 }
 
-/// A hypothesis with what its arms send.
+/// A hypothesis with the signals of its arms.
 #[derive(Clone)]
 pub(super) struct Scenario {
-    /// Name, as in the reference data.
+    /// The name, as in the reference data.
     pub(super) name: &'static str,
     /// The hypothesis.
     pub(super) spec: HypothesisSpec,
@@ -89,7 +89,7 @@ pub(super) struct Scenario {
     pub(super) onset: u64,
 }
 
-/// What happened, in windows; `None` if it did not.
+/// The result of a run, in windows; `None` if it did not happen.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Outcome {
     /// The window of the rollback, counted from the onset.
@@ -101,9 +101,9 @@ pub(super) struct Outcome {
 /// When a run may end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Until {
-    /// The rollback.
+    /// At the rollback.
     Failed,
-    /// The first PASS.
+    /// At the first PASS.
     Passed,
 }
 
@@ -112,7 +112,7 @@ impl Scenario {
         Self { name, spec, weight: OVERALL, part: 1.0, healthy, canary, onset: 0 }
     }
 
-    /// One rollout of an hour, looking at each window.
+    /// Simulates one rollout of an hour and evaluates each window.
     pub(super) fn run(&self, run: u64, canary: f64, control: Control, until: Until) -> Outcome {
         let dice = &mut Dice::new(&format!("{} at {canary} {control:?}", self.name), run);
         let traffic = Traffic { part: self.part, ..Traffic::fast(canary, control) };
@@ -144,7 +144,7 @@ impl Scenario {
     }
 }
 
-/// Feeds one window.
+/// Adds one window.
 pub(super) fn observe(hypothesis: &mut Hypothesis, window: u64, canary: &Summary, control: &Summary) {
     let end = i64::try_from(window).expect("windows are few");
     hypothesis.observe(end, &[Stratum { canary, control }]).expect("the window is in order");
@@ -208,7 +208,7 @@ pub(super) fn regressions() -> Vec<Scenario> {
     const H: u32 = 360;
     let rate = Signal::Rate;
     let new = Scenario::new;
-    // A slow path of 3 % of the answers that moves p99 to 1.5 times: 3 % at a median of 3.725 times.
+    // A slow path of 3 % of the answers that moves p99 to 1.5 times its value: 3 % at a median of 3.725 times.
     let tail = Signal::Log(Shape::log_normals(&[(0.97, 50.0, 0.5), (0.03, 186.25, 0.5)]));
     let confident = |mean| (confidences(0.8), confidences(mean));
     let (mean, less) = confident(0.76);

@@ -1,7 +1,8 @@
-//! Sticky users through every door: unequal ones, some of whom fail on both versions, and handfuls that try to decide.
+//! Sticky users through every door: unequal users, some of whom fail on both versions, and handfuls of users that try to
+//! force a rollback.
 //!
-//! Requests come as Poisson streams, so the answers and failures of a bucket of users are Poisson too, with the sums of its users'
-//! rates: each bucket is drawn once a window, and thousands of users cost no more than hundreds.
+//! Requests come as Poisson streams. So the answers and failures of a bucket of users are also Poisson, with the sums of its
+//! users' rates: each bucket is drawn once per window, and thousands of users take no longer than hundreds.
 
 use serin_sketches::hash::{self, Salt, bucket};
 use serin_sketches::{Buckets, ByUnit, LogHist, Rate, Summary, UNIT_BUCKETS};
@@ -20,12 +21,12 @@ const REQUESTS: f64 = 500.0;
 const CANARY: u16 = 1000;
 const ALPHA: f64 = 0.01;
 
-/// Who splits the traffic, and by which hash a user is known.
+/// Which component splits the traffic, and by which hash a user is identified.
 #[derive(Clone, Copy, PartialEq)]
 enum Door {
-    /// Serin's router: the hash of the key decides the arm and is the unit.
+    /// Serin's router: the hash of the key decides the arm and identifies the unit.
     Router,
-    /// Somebody else's splitter, which names the unit of each event.
+    /// Another splitter, which names the unit of each event.
     Events,
 }
 
@@ -34,19 +35,19 @@ enum Door {
 struct World {
     door: Door,
     users: u32,
-    /// Sigma of the logarithm of how much users ask.
+    /// Sigma of the logarithm of the users' request rates.
     spread: f64,
-    /// Share of failures, and how alike the answers of one user are.
+    /// Share of failures, and correlation between the answers of one user.
     rate: f64,
     icc: f64,
-    /// Share of users for whom both versions always fail.
+    /// Share of users for which both versions always fail.
     broken: f64,
-    /// One user has a tenth of the traffic.
+    /// Whether one user sends a tenth of the traffic.
     whale: bool,
-    /// Factor on the canary's failures of all who are not broken, and the window in which it begins.
+    /// Factor on the canary's failures for all users that are not broken, and the window in which it starts.
     regression: f64,
     onset: u32,
-    /// So many users of the canary fail on purpose, with so many calls in the first window of the second minute.
+    /// Number of the canary's users that fail on purpose, with many calls in the first window of the second minute.
     attackers: u32,
 }
 
@@ -66,7 +67,7 @@ const PLAIN: World = World {
 /// Calls of all attackers together.
 const ATTACK: f64 = 60.0;
 
-/// Failures and successes that a bucket of users has in a window, on average.
+/// Mean failures and successes of a bucket of users in a window.
 #[derive(Clone, Copy, Default)]
 struct Load {
     failures: f64,
@@ -115,7 +116,7 @@ impl World {
     }
 }
 
-/// The error rate of one rollout: in which window it fails without and with the guard.
+/// The error rate of one rollout: in which window it fails, without and with the guard against handfuls of users.
 fn rollout(name: &str, world: World, margin: f64, alpha: f64, run: u64) -> [Option<u32>; 2] {
     let dice = &mut Dice::new(name, run);
     let (arms, before) = world.arms(dice);
@@ -149,7 +150,7 @@ fn rollout(name: &str, world: World, margin: f64, alpha: f64, run: u64) -> [Opti
         hypothesis.observe_units(&[Stratum { canary: &canary, control: &control }], false, &mut units);
         if rejects(hypothesis.max_ln_e_fail(), alpha) {
             found[0].get_or_insert(window);
-            if hypothesis.fail_standing(&units).rests_on.is_none() {
+            if hypothesis.fail_robustness(&units).rests_on.is_none() {
                 found[1] = Some(window);
                 break;
             }
@@ -179,7 +180,7 @@ fn design_effect(buckets: &Buckets) -> Option<f64> {
     ClusterRatio::new(used)?.design_effect_of_rate()
 }
 
-/// Latency of users of whom some are always slow, by the summaries per group of units.
+/// Latency of users of which some are always slow, from the summaries per group of units.
 fn slow_users(name: &str, users: u32, attackers: usize, run: u64) -> [bool; 2] {
     let dice = &mut Dice::new(name, run);
     let world = World { users, spread: 1.5, ..PLAIN };
@@ -217,7 +218,7 @@ fn slow_users(name: &str, users: u32, attackers: usize, run: u64) -> [bool; 2] {
         hypothesis.observe_units(&[Stratum { canary: of_canary, control: of_control }], true, &mut units);
         if rejects(hypothesis.max_ln_e_fail(), ALPHA) {
             found[0] = true;
-            found[1] |= hypothesis.fail_standing(&units).rests_on.is_none();
+            found[1] |= hypothesis.fail_robustness(&units).rests_on.is_none();
         }
     }
     found
@@ -251,7 +252,7 @@ pub(super) fn equal(lab: Lab) -> Vec<Row> {
     rows
 }
 
-/// Handfuls of users of the canary who fail on purpose.
+/// Handfuls of users of the canary that fail on purpose.
 pub(super) fn handfuls(lab: Lab) -> Vec<Row> {
     let mut rows = Vec::new();
     for (attackers, margin) in [(1, 0.0), (3, 0.0), (5, 0.0), (8, 0.0), (12, 0.0), (3, 0.01), (5, 0.01)] {
@@ -266,7 +267,7 @@ pub(super) fn handfuls(lab: Lab) -> Vec<Row> {
             share(runs.iter().map(|run| run[1].is_some())),
         )
         .note(format!("{} without the guard", Unit::Share.text(without.0)));
-        // The short form has few runs: one of them may be unlucky.
+        // The short form has few runs, and one of them may be unlucky.
         rows.push(if attackers <= 5 { row.at_most(if lab.short { 0.1 } else { 0.05 }) } else { row });
     }
     for attackers in [0, 3, 5] {
@@ -279,16 +280,16 @@ pub(super) fn handfuls(lab: Lab) -> Vec<Row> {
     rows
 }
 
-/// What the guard costs in time.
+/// How much the guard delays detection.
 pub(super) fn detection(lab: Lab) -> Vec<Row> {
     let mut rows = Vec::new();
     for (users, icc, onset) in
         [(5000, 0.0, 1), (5000, 0.01, 1), (5000, 0.05, 1), (50_000, 0.0, 1), (50_000, 0.05, 1), (5000, 0.0, 181)]
     {
-        let begins = if onset > 1 { ", from minute 30 on" } else { "" };
-        let name = format!("error 1 % -> 2 %{begins}, margin 0.1 points, {users} users, ICC {icc}");
+        let start = if onset > 1 { ", from minute 30 on" } else { "" };
+        let name = format!("error 1 % -> 2 %{start}, margin 0.1 points, {users} users, ICC {icc}");
         let world = World { users, icc, spread: 0.5, regression: 2.0, onset, ..PLAIN };
-        // An overall metric's share of the budget of 88 hypotheses.
+        // The share of an overall metric in the budget of 88 hypotheses.
         let runs = lab.each(&name, lab.runs(200, 20), |run| rollout(&name, world, 0.001, ALPHA / 16.0, run));
         let seconds = |guard: usize| {
             let mut times: Vec<f64> =

@@ -39,7 +39,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Seconds until FAIL of one hypothesis alone, plain and stratified; infinite: not within the hour.
+/// Seconds until FAIL of one hypothesis, plain and stratified; infinite if not within the hour.
 struct Run {
     plain: f64,
     stratified: f64,
@@ -51,7 +51,7 @@ fn sum(summaries: &[Summary; 2]) -> Summary {
     sum
 }
 
-/// One hour; `mix` is the share of the second segment in the canary and in control.
+/// Simulates one hour. `mix` is the share of the second segment in the canary and in control.
 fn run(case: &Case, canary: &[Signal; 2], mix: [f64; 2], seed: u64) -> Run {
     let dice = &mut Dice::new(&format!("strata: {} at {mix:?}", case.name), seed);
     let traffic = Traffic::fast(CANARY, Control::TenTimes);
@@ -95,19 +95,19 @@ fn run(case: &Case, canary: &[Signal; 2], mix: [f64; 2], seed: u64) -> Run {
     run
 }
 
-/// See the module.
+/// The rows of this part; see the module documentation.
 pub(super) fn rows(lab: Lab) -> Vec<Row> {
     let mut rows = Vec::new();
     for case in cases() {
-        // The segment in which all is worse, or less confident, comes more often in the canary.
+        // The segment with more errors, or less confidence, is more frequent in the canary.
         let mix = if case.name.starts_with("errors") { [0.6, 0.4] } else { [0.4, 0.6] };
         let name = format!("no difference within segments, mix 60:40, {}", case.name);
         let runs = lab.each(&name, lab.runs(2000, 200), |seed| run(&case, &case.control, mix, seed));
         let found = |what: fn(&Run) -> f64| share(runs.iter().map(|run| what(run).is_finite()));
         let plain = Row::new("strata", format!("{name}: plain"), Unit::Share, found(|run| run.plain));
-        rows.push(plain.at_least(0.5).note("the mix is taken for the version"));
-        let own = Row::new("strata", format!("{name}: stratified"), Unit::Share, found(|run| run.stratified));
-        rows.push(own.at_most(ALPHA_ROLLBACK));
+        rows.push(plain.at_least(0.5).note("the mix is mistaken for the version"));
+        let stratified = Row::new("strata", format!("{name}: stratified"), Unit::Share, found(|run| run.stratified));
+        rows.push(stratified.at_most(ALPHA_ROLLBACK));
         let name = format!("worse in both segments, equal mixes, {}", case.name);
         let runs = lab.each(&name, lab.runs(1000, 200), |seed| run(&case, &case.worse, [0.5, 0.5], seed));
         let seconds = |what: fn(&Run) -> f64| quantile(&runs.iter().map(what).collect::<Vec<_>>(), 0.5);

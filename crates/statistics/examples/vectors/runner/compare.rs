@@ -1,22 +1,22 @@
-//! Compares what was computed with what is expected.
+//! Compares computed values with expected ones.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// One thing that is wrong with a case.
+/// A difference or error in a case.
 #[derive(Debug)]
 pub(crate) enum Miss {
     /// A value differs.
     Value {
-        /// Where in `expected`, such as `ci[0]`.
+        /// The path within `expected`, such as `ci[0]`.
         key: String,
-        /// What we compute; `null` for nothing.
+        /// The computed value; `null` if there is none.
         got: Value,
-        /// What is expected.
+        /// The expected value.
         expected: Value,
     },
-    /// It could not be computed.
+    /// The case could not be computed.
     Error(String),
 }
 
@@ -29,8 +29,8 @@ impl fmt::Display for Miss {
     }
 }
 
-/// `|got - expected| <= atol + rtol |expected|` for every number with a fraction in either; whole numbers, booleans and
-/// all else must be equal. Everything expected must be there; more may be.
+/// Compares every number that has a fraction in either by `|got - expected| <= atol + rtol |expected|`. Whole numbers,
+/// booleans and everything else must be equal. Every expected key must be computed; additional keys are allowed.
 pub(crate) fn compare(got: &Value, expected: &Value, rtol: f64, atol: f64) -> Vec<Miss> {
     let mut misses = Vec::new();
     if expected.as_object().is_none_or(serde_json::Map::is_empty) {
@@ -55,7 +55,7 @@ fn walk(key: &str, got: &Value, expected: &Value, tolerance: (f64, f64), misses:
             }
             true
         }
-        // Counts are exact; a figure that happens to be whole is still a figure.
+        // Counts are exact. A figure that happens to be whole is still compared with a tolerance.
         (Value::Number(whole), Value::Number(expected)) if whole.is_u64() || whole.is_i64() => {
             whole.as_f64().is_some_and(|got| expected.as_f64().is_some_and(|expected| got.total_cmp(&expected).is_eq()))
         }

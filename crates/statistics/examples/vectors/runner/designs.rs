@@ -1,4 +1,4 @@
-//! Kinds of planning, clusters, covariates and of intervals that hold at every look.
+//! Kinds for planning, clusters, covariates, and intervals that hold at every look.
 
 use serde_json::{Value, json};
 use serin_statistics::cluster::{ClusterRatio, CovariateSums, cuped as adjust};

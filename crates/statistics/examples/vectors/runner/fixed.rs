@@ -1,4 +1,4 @@
-//! Kinds of fixed-horizon tests.
+//! Kinds for fixed-horizon tests.
 
 use serde_json::{Value, json};
 use serin_statistics::fixed::{self, KsLaw, RankLaw, RateMethod, RateNull, Sample};
@@ -137,7 +137,7 @@ fn poisson_ratio_exact(input: Input<'_>) -> Computed {
 
 fn p_adjust(input: Input<'_>) -> Computed {
     let (p, alpha) = (input.nums("p")?, input.num("alpha")?);
-    // Equal weights, a power of two so that dividing by them is exact.
+    // Equal weights that are a power of two, so that dividing by them is exact.
     let holm = |p: &[f64]| weighted_holm_adjusted(&p.iter().map(|&p| (0.0625, p)).collect::<Vec<_>>());
     let bonferroni = |p: &[f64]| p.iter().map(|&one| (one * p.len() as f64).min(1.0)).collect::<Vec<_>>();
     let adjusted = match input.text("method")? {

@@ -8,26 +8,26 @@ use serin_statistics::{Direction, Line};
 /// Why a case cannot be computed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CaseError {
-    /// A kind that there is no code for.
+    /// The kind is not implemented.
     #[error("unknown kind `{0}`")]
     Kind(String),
-    /// A key is missing or of another type.
+    /// A key is missing or has the wrong type.
     #[error("`{key}` must be {must}")]
     Key {
         /// The key.
         key: String,
-        /// What it must be.
+        /// What the value must be.
         must: &'static str,
     },
-    /// An option that is not known.
+    /// An unknown option.
     #[error("`{key}`: unknown value `{value}`")]
     Option {
         /// The key.
         key: String,
-        /// What it says.
+        /// The value of the option.
         value: String,
     },
-    /// The library has no answer: the input makes no sense.
+    /// The library has no result, because the input is invalid.
     #[error("the input has no result")]
     NoResult,
 }
@@ -61,12 +61,12 @@ impl<'a> Input<'a> {
         self.value(key)?.as_f64().ok_or_else(|| key_error(key, "a number"))
     }
 
-    /// A number, or `None` where the key is missing or null.
+    /// A number; `None` if the key is missing or null.
     pub(crate) fn num_if_given(self, key: &str) -> Result<Option<f64>, CaseError> {
         if self.is_given(key) { self.num(key).map(Some) } else { Ok(None) }
     }
 
-    /// A count; `800.0` counts as 800.
+    /// A count; `800.0` is accepted as 800.
     pub(crate) fn int(self, key: &str) -> Result<u64, CaseError> {
         whole(self.value(key)?).ok_or_else(|| key_error(key, "a whole number of at least 0"))
     }
@@ -80,7 +80,7 @@ impl<'a> Input<'a> {
         self.value(key)?.as_bool().ok_or_else(|| key_error(key, "true or false"))
     }
 
-    /// A flag, or a default where the key is missing or null.
+    /// A flag; the default if the key is missing or null.
     pub(crate) fn flag_or(self, key: &str, default: bool) -> Result<bool, CaseError> {
         if self.is_given(key) { self.flag(key) } else { Ok(default) }
     }
@@ -118,7 +118,7 @@ impl<'a> Input<'a> {
         )
     }
 
-    /// `alternative`, two-sided where it is not given.
+    /// The `alternative`; two-sided if it is missing.
     pub(crate) fn alternative(self) -> Result<Alternative, CaseError> {
         if !self.is_given("alternative") {
             return Ok(Alternative::TwoSided);
@@ -134,7 +134,7 @@ impl<'a> Input<'a> {
         self.choice("alternative", &names)
     }
 
-    /// One of several options by name.
+    /// Selects one of several options by name.
     pub(crate) fn choice<T: Copy>(self, key: &str, options: &[(&str, T)]) -> Result<T, CaseError> {
         let value = self.text(key)?;
         let found = options.iter().find(|(name, _)| *name == value).map(|&(_, option)| option);

@@ -1,4 +1,4 @@
-//! Runs reference vectors: reads cases, computes each with the library, compares. Shared by the example and the test.
+//! Runs reference vectors: reads cases, computes each with the library and compares the results. Shared by the example and the test.
 
 mod compare;
 mod designs;
@@ -14,7 +14,7 @@ use serde_json::Value;
 pub(crate) use compare::Miss;
 use input::{CaseError, Input};
 
-/// Computes one kind: from a case's input to the shape of its `expected`.
+/// Computes one kind: from the input of a case to the form of its `expected`.
 type Compute = fn(Input<'_>) -> Result<Value, CaseError>;
 
 /// All kinds.
@@ -22,37 +22,37 @@ fn kinds() -> impl Iterator<Item = (&'static str, Compute)> {
     fixed::KINDS.iter().chain(designs::KINDS).chain(sequential::KINDS).copied()
 }
 
-/// Why a file is no file of vectors.
+/// Why a file is not a file of vectors.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
-    /// Not JSON.
+    /// The file is not JSON.
     #[error("not JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// JSON of another shape.
+    /// The JSON has the wrong structure.
     #[error("no vectors: `cases` must be a list of objects")]
     Shape,
-    /// Nothing to check.
+    /// There are no cases.
     #[error("no vectors: `cases` is empty")]
     Empty,
 }
 
-/// One case that failed, with everything that is wrong.
+/// A case that failed, with all differences and errors.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// The case.
+    /// The id of the case.
     pub(crate) id: String,
-    /// What is wrong with it.
+    /// The differences and errors.
     pub(crate) misses: Vec<Miss>,
 }
 
-/// What a file's cases came to.
+/// The results of the cases of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     /// Number of cases that passed.
     pub(crate) passed: usize,
-    /// Those that did not.
+    /// The cases that failed.
     pub(crate) failures: Vec<Failure>,
-    /// Kinds with a case that passed.
+    /// Kinds with at least one case that passed.
     pub(crate) kinds: BTreeSet<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Kinds of e-values and e-processes.
+//! Kinds for e-values and e-processes.
 
 use serde_json::{Value, json};
 use serin_statistics::bets::{fail_rate_bet, pass_rate_bet};
@@ -101,7 +101,7 @@ fn pass_sequence(input: Input<'_>) -> Computed {
     sequence(input, "kappa", false)
 }
 
-/// The menu of bets, the memory of control and the mixture, over windows.
+/// Combines the menu of bets, the memory of control and the mixture, over windows.
 fn sequence(input: Input<'_>, menu: &str, fail: bool) -> Computed {
     let (line, phi, warmup) = (input.line()?, input.num("forgetting")?, input.object("warmup")?);
     let (menu, windows, gammas) = (input.object("bets")?.nums(menu)?, input.objects("windows")?, input.nums("gamma")?);
@@ -122,7 +122,7 @@ fn sequence(input: Input<'_>, menu: &str, fail: bool) -> Computed {
                 pass_rate_bet(b_hat, b_hat, line, size).map(|bet| ln_e(canary, control, bet, line.reversed()))
             }
         };
-        // A bet that cannot be made is no evidence.
+        // A bet that cannot be made adds no evidence.
         let steps: Vec<f64> = menu.iter().map(|size| step(size).unwrap_or(0.0)).collect();
         process.update(gamma, &steps);
         past.push(control, phi);

@@ -1,8 +1,8 @@
-//! What an answer of a language model is like: how fast its chunks came, how much there was of it, and whether it is whole. Pure: the
-//! time is an argument.
+//! Data of a language model's answer: the timing of its chunks, the amount of output, and whether it is complete. Pure: times are
+//! arguments.
 //!
-//! It is read from the events of a stream as they pass, or from a whole JSON answer. Only OpenAI-compatible answers say how
-//! they ended; of other streams only the chunks are timed.
+//! It is read from the events of a stream as they pass through, or from a complete JSON answer. Only OpenAI-compatible answers report how
+//! they ended; for other streams only the chunks are timed.
 
 mod sse;
 mod tools;
@@ -24,81 +24,81 @@ use crate::{
     protocol::Promise,
 };
 
-/// Tool calls that are looked at in one answer.
+/// Maximum number of tool calls that are read in one answer.
 const MOST_CALLS: usize = 32;
-/// Longest text of an answer that is kept, to see whether it is the JSON that was asked for; and longest arguments of a call.
+/// Maximum length of the text that is kept to check requested JSON, and of the arguments of a tool call.
 const LONGEST_TEXT: usize = 64 << 10;
-/// Longest reason to finish that is kept.
+/// Maximum length of the finish reason.
 const LONGEST_REASON: usize = 32;
 
-/// Reads a stream as it passes.
+/// Reads a stream as it passes through.
 #[derive(Debug, Default)]
 pub(crate) struct Tap {
     events: sse::Events,
     reply: Reply,
 }
 
-/// How an answer comes.
+/// The form of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Kind {
-    /// As a stream that does not say how it ended.
+    /// A stream that does not report how it ended.
     #[default]
     Chunks,
-    /// As a stream of the OpenAI-compatible protocol.
+    /// A stream of the OpenAI-compatible protocol.
     Stream,
-    /// Whole, of the same protocol.
+    /// A complete answer of the OpenAI-compatible protocol.
     Whole,
 }
 
-/// An answer as far as it has come.
+/// The data of an answer received so far.
 #[expect(clippy::struct_excessive_bools, reason = "they are independent facts of an answer, not states of one machine")]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Reply {
     kind: Kind,
-    /// When its first chunk with output came, and its last, counted from the end of the request.
+    /// Time of the first chunk with output, counted from the end of the request.
     first: Option<Duration>,
     last: Duration,
     chunks: u64,
     characters: u64,
-    /// Bytes of output of any kind so far.
+    /// Number of bytes of output of any kind.
     volume: usize,
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     finish: Option<String>,
     refusal: bool,
     calls: BTreeMap<(u64, u64), Call>,
-    /// The text of the first choice, if somebody will look into it.
+    /// The text of the first choice, if it will be checked.
     text: Option<String>,
     done: bool,
     error: bool,
-    /// Whether there is anything in it for a caller: text, thoughts, calls, sounds.
-    said: bool,
+    /// Whether it contains anything for a caller: text, reasoning, tool calls, audio.
+    has_output: bool,
     /// Whether an event was too long to read.
     skipped: bool,
 }
 
 impl Tap {
-    /// For the stream of a call, of which the protocol promises this. `request` is the body of the request, if it was kept.
+    /// A tap for the stream of a call with this promise. `request` is the body of the request, if it was kept.
     pub(crate) fn new(promise: Promise, request: Option<&[u8]>) -> Self {
         let kind = if promise.ends() { Kind::Stream } else { Kind::Chunks };
         let text = tools::may_ask_for_json(request).then(String::new);
         Self { events: sse::Events::default(), reply: Reply { kind, text, ..Reply::default() } }
     }
 
-    /// A piece of the stream came at this time.
+    /// Takes a chunk of the stream that arrived at this time.
     pub(crate) fn feed(&mut self, piece: &[u8], at: Duration) {
         let reply = &mut self.reply;
         self.events.feed(piece, |name, data| reply.event(name, data, at));
     }
 
-    /// What was read.
+    /// The data that was read.
     pub(crate) fn into_reply(self) -> Reply {
         self.reply
     }
 }
 
 impl Reply {
-    /// A whole answer that is no stream.
+    /// Reads a complete answer that is not a stream.
     pub(crate) fn of_json(answer: &Value) -> Self {
         let mut reply = Self { kind: Kind::Whole, text: Some(String::new()), ..Self::default() };
         reply.usage(answer);
@@ -132,7 +132,7 @@ impl Reply {
         if self.kind == Kind::Chunks {
             self.error |= memmem::find(data, b"\"error\"").is_some()
                 && serde_json::from_slice(data).is_ok_and(|value| is_error(&value));
-            self.said = true;
+            self.has_output = true;
             self.chunk(at);
             return;
         }
@@ -155,16 +155,17 @@ impl Reply {
         }
     }
 
-    /// An event that is too long to read. Its name, or its beginning, still says which one it is.
+    /// Handles an event that is too long to read. Its name, or the start of its data, identifies it.
     fn skip(&mut self, name: Option<&str>, beginning: &[u8], at: Duration) {
         const LAST: [&str; 2] = ["response.completed", "response.incomplete"];
         let start = &beginning[..beginning.len().min(200)];
-        let says = |kind: &str| name == Some(kind) || memmem::find(start, format!("\"{kind}\"").as_bytes()).is_some();
-        let is_error = start.trim_ascii_start().starts_with(b"{\"error\":{") || says("response.failed");
+        let is_kind =
+            |kind: &str| name == Some(kind) || memmem::find(start, format!("\"{kind}\"").as_bytes()).is_some();
+        let is_error = start.trim_ascii_start().starts_with(b"{\"error\":{") || is_kind("response.failed");
         self.skipped = true;
-        self.said = true;
+        self.has_output = true;
         self.error |= is_error;
-        self.done |= LAST.into_iter().any(says);
+        self.done |= LAST.into_iter().any(is_kind);
         self.chunk(at);
     }
 
@@ -181,14 +182,14 @@ impl Reply {
         self.output_tokens = number(["completion_tokens", "output_tokens"]).or(self.output_tokens);
     }
 
-    /// A choice of a chunk (`delta`) or of a whole answer (`message`); a completion has its text in the choice itself.
+    /// Reads a choice of a chunk (`delta`) or of a complete answer (`message`). A completion has its text in the choice itself.
     fn choice(&mut self, place: u64, choice: &Value, part: &str) {
         let index = choice.get("index").and_then(Value::as_u64).unwrap_or(place);
-        self.say(index, choice.get("text"));
+        self.add_text(index, choice.get("text"));
         if let Some(part) = choice.get(part) {
-            self.said |= says_anything(part);
-            self.say(index, part.get("content"));
-            // Thoughts are output that one waits for, and no part of the text.
+            self.has_output |= has_content(part);
+            self.add_text(index, part.get("content"));
+            // Reasoning is output that the caller waits for, but not part of the text.
             let text = |name: &str| part.get(name).and_then(Value::as_str).unwrap_or_default();
             for name in ["reasoning_content", "reasoning", "refusal"] {
                 self.volume += text(name).len();
@@ -207,9 +208,9 @@ impl Reply {
         }
     }
 
-    fn say(&mut self, choice: u64, text: Option<&Value>) {
+    fn add_text(&mut self, choice: u64, text: Option<&Value>) {
         let Some(text) = text.and_then(Value::as_str) else { return };
-        self.said |= !text.is_empty();
+        self.has_output |= !text.is_empty();
         self.volume += text.len();
         self.characters += text.chars().count() as u64;
         if let Some(kept) = self.text.as_mut().filter(|kept| choice == 0 && kept.len() + text.len() <= LONGEST_TEXT) {
@@ -235,14 +236,14 @@ impl Reply {
         self.finish.get_or_insert_with(|| reason[..end].to_owned());
     }
 
-    /// An event of `/v1/responses`.
+    /// Reads an event of `/v1/responses`.
     fn response_event(&mut self, kind: &str, value: &Value, at: Duration) {
         let delta = value.get("delta");
-        self.said |= kind.rsplit('.').next() == Some("delta");
+        self.has_output |= kind.rsplit('.').next() == Some("delta");
         match kind {
             "error" | "response.failed" => self.error = true,
             "response.output_text.delta" => {
-                self.say(0, delta);
+                self.add_text(0, delta);
                 self.chunk(at);
             }
             "response.refusal.delta" => {
@@ -261,21 +262,21 @@ impl Reply {
         }
     }
 
-    /// A whole answer of `/v1/responses`; after a stream, what its events said already stays as it is.
+    /// Reads a complete answer of `/v1/responses`. After a stream, data from its events is kept.
     fn response(&mut self, response: &Value) {
-        let told = self.characters > 0;
+        let has_text = self.characters > 0;
         for (place, item) in list(response, "output").enumerate() {
             let kind = item.get("type").and_then(Value::as_str);
-            // A message may be empty. Anything else, such as a picture or a search, is something.
-            self.said |= !matches!(kind, Some("message" | "reasoning"));
+            // A message may be empty. Any other item, such as an image or a search, is output.
+            self.has_output |= !matches!(kind, Some("message" | "reasoning"));
             match kind {
                 Some("function_call") => self.call((0, place as u64), item),
                 Some("message") => {
                     for part in list(item, "content") {
-                        self.said |= says_anything(part);
+                        self.has_output |= has_content(part);
                         self.refusal |= part.get("type").and_then(Value::as_str) == Some("refusal");
-                        if !told {
-                            self.say(0, part.get("text"));
+                        if !has_text {
+                            self.add_text(0, part.get("text"));
                         }
                     }
                 }
@@ -292,7 +293,7 @@ impl Reply {
         }
     }
 
-    /// What the content of an answer that ended in good order is.
+    /// The content of an answer that ended normally.
     pub(crate) fn content(&self) -> Content {
         if let Some(error) = self.error() {
             return error;
@@ -301,21 +302,25 @@ impl Reply {
             // The event that was too long may have been the last one.
             return if self.skipped { Content::Unread(Unread::TooLarge) } else { Content::Failed("truncated") };
         }
-        if self.said || self.refusal || !self.calls.is_empty() { Content::Good } else { Content::Unusable("empty") }
+        if self.has_output || self.refusal || !self.calls.is_empty() {
+            Content::Good
+        } else {
+            Content::Unusable("empty")
+        }
     }
 
-    /// The error that it reports, even if it did not end.
+    /// The error that the answer reports, even if it did not end.
     pub(crate) fn error(&self) -> Option<Content> {
         let cause = if self.kind == Kind::Whole { "error_object" } else { "error_frame" };
         self.error.then_some(Content::Failed(cause))
     }
 
-    /// Whether a stream told that it has ended.
+    /// Whether a stream reported its end.
     pub(crate) fn is_whole(&self) -> bool {
         self.kind == Kind::Stream && (self.done || self.finish.is_some())
     }
 
-    /// When the first chunk came, counted from the end of the request.
+    /// Time of the first chunk, counted from the end of the request.
     pub(crate) fn time_to_first_chunk(&self) -> Option<Duration> {
         self.first
     }
@@ -326,13 +331,13 @@ impl Reply {
         Some(self.last.saturating_sub(self.first?) / gaps)
     }
 
-    /// Tokens that it has: as its server counted, else one for each chunk.
+    /// Number of output tokens: as counted by the server, otherwise the number of chunks.
     pub(crate) fn output_tokens(&self) -> Option<u64> {
         self.output_tokens.or(Some(self.chunks).filter(|&chunks| chunks > 0))
     }
 
-    /// Its numbers and its class, under the names that metrics use ([`serin_spec::BUILT_IN_OUTPUTS`]). `request` is the body of the
-    /// request, if it was kept: without it tool calls are only parsed.
+    /// The numbers and the class under the names that metrics use ([`serin_spec::BUILT_IN_OUTPUTS`]). `request` is the body of the request,
+    /// if it was kept; without it tool calls are only parsed.
     pub(crate) fn outputs(
         &self,
         request: Option<&[u8]>,
@@ -360,12 +365,12 @@ impl Reply {
             some("llm.tool_calls", Some(self.calls.len() as f64));
         }
         let text = self.text.as_deref().filter(|text| !text.is_empty());
-        let asked = tools::Asked::of(request.filter(|_| !self.calls.is_empty() || text.is_some()));
+        let expected = tools::Expected::of(request.filter(|_| !self.calls.is_empty() || text.is_some()));
         if !self.calls.is_empty() {
-            let valid = self.calls.values().all(|call| asked.is_valid(call));
+            let valid = self.calls.values().all(|call| expected.is_valid(call));
             some("llm.tool_calls_valid", Some(f64::from(u8::from(valid))));
         }
-        if let Some(text) = text.filter(|_| asked.json && self.calls.is_empty()) {
+        if let Some(text) = text.filter(|_| expected.json && self.calls.is_empty()) {
             let valid = serde_json::from_str::<Value>(text).is_ok();
             some("llm.json_valid", Some(f64::from(u8::from(valid))));
         }
@@ -375,8 +380,8 @@ impl Reply {
     }
 }
 
-/// Whether a part of an answer has anything in it besides whose it is.
-fn says_anything(part: &Value) -> bool {
+/// Whether a part of an answer contains more than its role, type and index.
+fn has_content(part: &Value) -> bool {
     part.as_object().is_some_and(|fields| {
         fields.iter().filter(|(name, _)| !matches!(name.as_str(), "role" | "type" | "index")).any(|(_, field)| {
             match field {

@@ -1,36 +1,36 @@
-//! Server-sent events (the WHATWG HTML standard, section 9.2.6), as far as they carry data: a parser that takes the stream in
-//! whatever pieces it comes. Pure, and bounded.
+//! A parser for server-sent events (the WHATWG HTML standard, section 9.2.6) that carry data. It takes the stream in arbitrary chunks.
+//! Pure, and bounded in memory.
 
-/// Longest event that is read. Of a longer one only the beginning is kept.
+/// Maximum size of an event. Longer events are truncated.
 const LONGEST: usize = 256 << 10;
-/// What is kept of a line in any case: enough for a field's name and the name of an event.
+/// Minimum number of bytes kept of a line: enough for a field's name and the name of an event.
 const LINE: usize = 256;
 
 /// The data of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Data<'a> {
     Whole(&'a [u8]),
-    /// The event is too long; this is how its data begins.
+    /// The event is too long; this is the start of its data.
     Beginning(&'a [u8]),
 }
 
 /// The parser.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    /// The line that is not complete yet, as far as it is kept.
+    /// The incomplete line, possibly truncated.
     line: Vec<u8>,
-    /// Data and name of the event that is not complete yet.
+    /// Data of the incomplete event. Its name follows.
     data: Option<Vec<u8>>,
     name: Option<String>,
-    /// The last line ended with a carriage return: a line feed right after it belongs to it.
+    /// The last line ended with a carriage return, so a line feed directly after it belongs to it.
     after_return: bool,
-    /// Whether a part of the event was not kept.
+    /// Whether the event was truncated.
     cut: bool,
 }
 
 impl Events {
-    /// Takes a piece and tells each event that it completes: its name, if it has one, and its data.
-    pub(super) fn feed(&mut self, mut piece: &[u8], mut tell: impl FnMut(Option<&str>, Data<'_>)) {
+    /// Takes a chunk and emits each completed event: its name, if it has one, and its data.
+    pub(super) fn feed(&mut self, mut piece: &[u8], mut emit: impl FnMut(Option<&str>, Data<'_>)) {
         while let Some(&first) = piece.first() {
             if std::mem::take(&mut self.after_return) && first == b'\n' {
                 piece = &piece[1..];
@@ -44,7 +44,7 @@ impl Events {
             self.after_return = piece[end] == b'\r';
             piece = &piece[end + 1..];
             let line = std::mem::take(&mut self.line);
-            self.complete(&line, &mut tell);
+            self.complete(&line, &mut emit);
             self.line = line;
             self.line.clear();
         }
@@ -57,11 +57,11 @@ impl Events {
         self.line.extend_from_slice(&part[..part.len().min(room)]);
     }
 
-    fn complete(&mut self, line: &[u8], tell: &mut impl FnMut(Option<&str>, Data<'_>)) {
+    fn complete(&mut self, line: &[u8], emit: &mut impl FnMut(Option<&str>, Data<'_>)) {
         if line.is_empty() {
             let cut = std::mem::take(&mut self.cut);
             if let Some(data) = self.data.take() {
-                tell(self.name.as_deref(), if cut { Data::Beginning(&data) } else { Data::Whole(&data) });
+                emit(self.name.as_deref(), if cut { Data::Beginning(&data) } else { Data::Whole(&data) });
             }
             self.name = None;
             return;
@@ -89,14 +89,14 @@ mod tests {
 
     fn read(pieces: &[&[u8]]) -> Vec<(Option<String>, String)> {
         let mut events = Events::default();
-        let mut told = Vec::new();
+        let mut found = Vec::new();
         for piece in pieces {
             events.feed(piece, |name, data| {
                 let (Data::Whole(data) | Data::Beginning(data)) = data;
-                told.push((name.map(str::to_owned), String::from_utf8_lossy(data).into_owned()));
+                found.push((name.map(str::to_owned), String::from_utf8_lossy(data).into_owned()));
             });
         }
-        told
+        found
     }
 
     #[test]
@@ -107,17 +107,17 @@ mod tests {
     }
 
     #[test]
-    fn of_an_event_that_is_too_long_the_beginning_and_the_name_are_told() {
+    fn an_event_that_is_too_long_is_emitted_with_its_name_and_the_start_of_its_data() {
         let long = [b"x".repeat(LONGEST), b"\ndata: more".repeat(50_000)].concat();
         for size in [1000, usize::MAX] {
             for body in [
                 [b"event: last\ndata: {\"type\"", &long[..], b"\n\ndata: next\n\n"].concat(),
                 [b"data: {\"type\"", &long[..], b"\nevent: last\n\ndata: next\n\n"].concat(),
             ] {
-                let (mut events, mut told) = (Events::default(), Vec::new());
+                let (mut events, mut found) = (Events::default(), Vec::new());
                 for piece in body.chunks(size.min(body.len())) {
                     events.feed(piece, |name, data| {
-                        told.push((
+                        found.push((
                             name.map(str::to_owned),
                             data == Data::Whole(b"next"),
                             match data {
@@ -128,15 +128,15 @@ mod tests {
                     });
                     assert!(events.line.len() + events.data.as_ref().map_or(0, Vec::len) <= LONGEST + LINE);
                 }
-                assert_eq!(told, [(Some("last".to_owned()), false, true), (None, true, false)]);
+                assert_eq!(found, [(Some("last".to_owned()), false, true), (None, true, false)]);
             }
         }
     }
 
     proptest! {
-        /// However the stream is cut, the events are the same.
+        /// The events do not depend on how the stream is split into chunks.
         #[test]
-        fn cuts_do_not_matter(text in "(data: [a-zé]{0,5}|event: e|:c|\n|\r|\r\n){0,30}", cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..5)) {
+        fn the_events_do_not_depend_on_the_chunks(text in "(data: [a-zé]{0,5}|event: e|:c|\n|\r|\r\n){0,30}", cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..5)) {
             let bytes = text.as_bytes();
             let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
             at.extend([0, bytes.len()]);

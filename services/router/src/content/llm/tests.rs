@@ -8,7 +8,7 @@ use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Feeds one event after the other, 10 ms apart, and gives the reply.
+/// Feeds events 10 ms apart and returns the reply.
 fn stream(events: &[&str]) -> Reply {
     let mut tap = Tap::new(Promise::Choices, Some(br#"{"response_format":{}}"#));
     for (n, event) in events.iter().enumerate() {
@@ -69,7 +69,7 @@ fn tokens_without_usage_are_chunks() {
 }
 
 #[test]
-fn streams_that_are_not_whole() {
+fn incomplete_streams() {
     let chunk = r#"{"choices":[{"index":0,"delta":{"content":"x"}}]}"#;
     assert_eq!(stream(&[chunk]).content(), Content::Failed("truncated"));
     assert_eq!(stream(&[]).content(), Content::Failed("truncated"));
@@ -82,7 +82,7 @@ fn streams_that_are_not_whole() {
     );
     let mut foreign = Tap::new(Promise::Json, None);
     foreign.feed(b"data: {\"text_output\":\"a\"}\n\n", MS);
-    assert_eq!(foreign.into_reply().content(), Content::Good, "only OpenAI-compatible streams say how they end");
+    assert_eq!(foreign.into_reply().content(), Content::Good, "only OpenAI-compatible streams report how they end");
 }
 
 #[test]
@@ -117,14 +117,14 @@ fn tool_call(name: &str, arguments: &[&str]) -> f64 {
 #[test]
 fn tool_calls_are_checked() {
     assert_eq!(tool_call("weather", &["{\"city\":", "\"Oslo\"}"]), 1.0);
-    assert_eq!(tool_call("weather", &["{\"city\":"]), 0.0, "no JSON");
-    assert_eq!(tool_call("weather", &["{\"town\":\"Oslo\"}"]), 0.0, "a needed argument is missing");
+    assert_eq!(tool_call("weather", &["{\"city\":"]), 0.0, "not JSON");
+    assert_eq!(tool_call("weather", &["{\"town\":\"Oslo\"}"]), 0.0, "a required argument is missing");
     assert_eq!(tool_call("wether", &["{\"city\":\"Oslo\"}"]), 0.0, "no such tool");
-    assert_eq!(tool_call("weather", &["[]"]), 0.0, "no object");
+    assert_eq!(tool_call("weather", &["[]"]), 0.0, "not an object");
 }
 
 #[test]
-fn json_that_was_asked_for() {
+fn requested_json_is_checked() {
     let request = r#"{"response_format":{"type":"json_object"}}"#;
     let say = |text: &str| {
         let chunk = json!({"choices": [{"delta": {"content": text}, "finish_reason": "stop"}]}).to_string();
@@ -171,7 +171,7 @@ fn streams_of_responses() {
 }
 
 #[test]
-fn an_answer_without_end_stays_small() {
+fn memory_of_an_endless_answer_is_bounded() {
     let mut tap = Tap::new(Promise::Choices, Some(br#"{"response_format":{}}"#));
     let calls: Vec<Value> =
         (0..100).map(|n| json!({"index": n, "function": {"arguments": "y".repeat(1000)}})).collect();
@@ -184,5 +184,5 @@ fn an_answer_without_end_stays_small() {
     assert!(reply.text.unwrap().len() <= LONGEST_TEXT && reply.calls.len() <= MOST_CALLS);
     let mut plain = Tap::new(Promise::Choices, Some(b"{}"));
     plain.feed(event.as_bytes(), MS);
-    assert_eq!(plain.into_reply().text, None, "the text is kept only for those who asked for JSON");
+    assert_eq!(plain.into_reply().text, None, "the text is kept only if the request asked for JSON");
 }

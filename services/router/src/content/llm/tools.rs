@@ -1,11 +1,11 @@
-//! Whether an answer keeps to what was asked: calls of tools that exist with arguments that they need, JSON where it was asked for.
+//! Whether an answer conforms to its request: calls of existing tools with the required arguments, and JSON if it was requested.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// A call of a tool, as far as it has come.
+/// The data of a tool call received so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Call {
     name: String,
@@ -13,7 +13,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// A further piece of it, as long as it has at most `most` bytes.
+    /// Adds a further part, as long as the call has at most `most` bytes.
     pub(super) fn add(&mut self, name: &str, arguments: &str, most: usize) {
         if self.name.len() + self.arguments.len() + name.len() + arguments.len() <= most {
             self.name.push_str(name);
@@ -22,16 +22,16 @@ impl Call {
     }
 }
 
-/// Whether a request may ask for a text that is JSON.
+/// Whether a request may ask for JSON text.
 pub(super) fn may_ask_for_json(request: Option<&[u8]>) -> bool {
     let key = b"\"response_format\"";
     request.is_some_and(|body| body.windows(key.len()).any(|part| part == key))
 }
 
-/// What a request asked for.
+/// What a request expects of its answer.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
-    /// The arguments that each tool needs; `None` when the tools are not known.
+pub(super) struct Expected {
+    /// The required arguments of each tool; `None` if the tools are unknown.
     tools: Option<BTreeMap<String, Vec<String>>>,
     /// Whether the text must be JSON.
     pub(super) json: bool,
@@ -39,14 +39,14 @@ pub(super) struct Asked {
 
 #[derive(Deserialize)]
 struct Request {
-    /// Some clients send null for no tools.
+    /// Some clients send null instead of an empty list.
     tools: Option<Vec<Tool>>,
     response_format: Option<Value>,
 }
 
 #[derive(Deserialize)]
 struct Tool {
-    /// As in chat completions; `/v1/responses` has its parts in the tool itself.
+    /// The format of chat completions; `/v1/responses` has the fields in the tool itself.
     function: Option<Function>,
     #[serde(flatten)]
     itself: Option<Function>,
@@ -59,7 +59,7 @@ struct Function {
     parameters: Map<String, Value>,
 }
 
-impl Asked {
+impl Expected {
     /// Reads a request's body.
     pub(super) fn of(request: Option<&[u8]>) -> Self {
         let Some(request) = request.and_then(|body| serde_json::from_slice::<Request>(body).ok()) else {
@@ -76,7 +76,7 @@ impl Asked {
         Self { tools: Some(tools), json: matches!(format, Some("json_object" | "json_schema")) }
     }
 
-    /// Whether a call names a tool that there is, with arguments that are an object and have what the tool needs.
+    /// Whether a call names an existing tool, with arguments that are an object and include the required ones.
     pub(super) fn is_valid(&self, call: &Call) -> bool {
         let Ok(arguments) = serde_json::from_str::<Map<String, Value>>(&call.arguments) else { return false };
         match &self.tools {

@@ -1,5 +1,5 @@
-"""A BentoML service. The request's `value` says what happens: a number is doubled, `refuse` and `fail` end in an HTTP error, `error`
-is an error object under status 200, `nothing` is null."""
+"""A BentoML service. The request's `value` selects the behavior: a number is doubled, `refuse` and `fail` end in an HTTP error, `error`
+is an error object with status 200, `nothing` is null."""
 
 from typing import Any
 

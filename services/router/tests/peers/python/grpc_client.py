@@ -1,4 +1,4 @@
-"""Calls `grpc_server.py` through the router, whose address is the first argument, and tells all that a gRPC client sees."""
+"""Calls `grpc_server.py` through the router, whose address is the first argument, and prints everything that a gRPC client sees."""
 
 import json
 import queue
@@ -33,10 +33,10 @@ def call(model, version="", metadata=()):
     request.inputs.add(name="origin", datatype="BYTES", shape=[1]).contents.bytes_contents.append(b"LGA")
     try:
         response, called = infer.with_call(request, metadata=[("x-tier", "gold"), *metadata], timeout=60)
-        told = {"code": "OK", "version": response.model_version, "id": response.id}
+        report = {"code": "OK", "version": response.model_version, "id": response.id}
     except grpc.RpcError as error:
-        called, told = error, {"code": error.code().name, "message": error.details()}
-    return told | {"initial": text(called.initial_metadata() or []), "trailing": text(called.trailing_metadata() or [])}
+        called, report = error, {"code": error.code().name, "message": error.details()}
+    return report | {"initial": text(called.initial_metadata() or []), "trailing": text(called.trailing_metadata() or [])}
 
 
 answers = [
@@ -46,7 +46,7 @@ answers = [
 
 
 def triton_stream(model):
-    """What Triton's client hears of one request in a stream."""
+    """The answer to one request in a stream, as Triton's client sees it."""
     heard = queue.Queue()
     client = tritonclient.grpc.InferenceServerClient(sys.argv[1])
     client.start_stream(lambda result, error: heard.put((result, error)), headers={"x-prediction-id": f"stream-{model}"})
@@ -55,16 +55,16 @@ def triton_stream(model):
     client.async_stream_infer(model, [flight])
     try:
         result, error = heard.get(timeout=2 if model == "refuses" else 60)
-        told = error.message() if error else result.get_response().outputs[0].name
+        report = error.message() if error else result.get_response().outputs[0].name
     except queue.Empty:
-        told = None
-    # With an answer still to come, the client leaves.
-    client.stop_stream(cancel_requests=told is None)
-    return told
+        report = None
+    # The client disconnects while an answer is pending.
+    client.stop_stream(cancel_requests=report is None)
+    return report
 
 
 def leave(how):
-    """A call that is cancelled, or whose time is over, before its answer."""
+    """A call that is cancelled, or whose deadline expires, before its answer."""
     metadata = [("x-prediction-id", how)]
     asked = threading.Event()
 
@@ -95,7 +95,7 @@ print(
             "pinned": call("flights", "v2"),
             "fails": call("fails"),
             "refuses": call("refuses"),
-            "unknown": call("nobody"),
+            "unknown": call("missing"),
             "missing_version": call("flights", "v9"),
             "answers": answers,
         }

@@ -1,6 +1,6 @@
-"""A gRPC server of the Open Inference Protocol that answers with metadata and trailers of its own, on the port of the first
-argument. The model's name says what it does: `fails` ends in INTERNAL, `refuses` in INVALID_ARGUMENT. In a stream, `fails` answers
-with an error message, as Triton does, and `refuses` does not answer."""
+"""A gRPC server of the Open Inference Protocol with its own metadata and trailers, on the port of the first argument. The model's
+name selects the behavior: `fails` ends with INTERNAL, `refuses` with INVALID_ARGUMENT. In a stream, `fails` answers with an error
+message, as Triton does, and `refuses` does not answer."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""KServe's Python server with the model of the folder of the first argument, under the name `iris`."""
+"""KServe's Python server with the model in the folder of the first argument, named `iris`."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ import uvicorn
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
 from kserve.utils.utils import generate_uuid, get_predict_input
 
-# KServe listens on every address; a test does on one.
+# KServe listens on all addresses; tests need only one.
 configure, add_port = uvicorn.Config.__init__, grpc.aio._server.Server.add_insecure_port
 uvicorn.Config.__init__ = lambda self, *args, **named: configure(self, *args, **(named | {"host": "127.0.0.1"}))
 grpc.aio._server.Server.add_insecure_port = lambda self, address: add_port(self, address.replace("[::]", "127.0.0.1"))

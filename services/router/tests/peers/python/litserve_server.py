@@ -1,5 +1,5 @@
-"""A LitServe server on the port of the first argument. The request's `input` says what happens: a number is doubled, `refuse` and
-`fail` end in an HTTP error, `error` is an error object under status 200, `nothing` is null."""
+"""A LitServe server on the port of the first argument. The request's `input` selects the behavior: a number is doubled, `refuse` and
+`fail` end in an HTTP error, `error` is an error object with status 200, `nothing` is null."""
 
 import sys
 

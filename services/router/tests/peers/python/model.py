@@ -1,4 +1,4 @@
-"""Trains the scikit-learn model that both servers serve, and writes it to the folder of the first argument."""
+"""Trains the scikit-learn model of both servers and writes it to the folder of the first argument."""
 
 import sys
 from pathlib import Path

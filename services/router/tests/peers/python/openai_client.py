@@ -1,4 +1,4 @@
-"""The `openai` client, through the router. Arguments: the router's address, and the server's, to step the stream by hand."""
+"""The `openai` client through the router. Arguments: the addresses of the router and of the server, to step the stream."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ with client.chat.completions.with_streaming_response.create(
         if part.choices and part.choices[0].delta.content == "":
             next_word()
         elif part.choices and part.choices[0].delta.content:
-            # The server sends the next one only now: this one did not wait for the end.
+            # The server sends the next word only now, so this one did not wait for the end.
             words.append(part.choices[0].delta.content)
             next_word()
         if part.usage:

@@ -1,6 +1,6 @@
-"""An OpenAI-compatible server without a model behind it, on the port of the first argument. What it says comes from the types of the
-`openai` package, word by word; the next word is sent when the caller has asked for it with `POST /next`, so that a client
-can show that each word came before the one after it."""
+"""An OpenAI-compatible server without a model, on the port of the first argument. Its answers are built from the types of the
+`openai` package, one word at a time; the next word is sent after the client has requested it with `POST /next`, so that a client
+can verify that each word arrived before the next one was sent."""
 
 import asyncio
 import sys
@@ -53,10 +53,10 @@ async def words(body):
 
 
 async def events(body):
-    says = body["messages"][-1]["content"]
+    content = body["messages"][-1]["content"]
     async for part in words(body):
         yield f"data: {part.model_dump_json(exclude_none=True)}\n\n"
-        if says == "break":
+        if content == "break":
             yield 'data: {"error": {"message": "no memory left", "type": "server_error"}}\n\n'
     yield "data: [DONE]\n\n"
 

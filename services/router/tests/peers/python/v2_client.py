@@ -1,4 +1,4 @@
-"""Triton's client libraries, through the router. Arguments: what to do (`json`, `binary` or `grpc`), the router's address, the
+"""Triton's client libraries through the router. Arguments: what to do (`json`, `binary` or `grpc`), the router's address, the
 version to ask for, and for gRPC over TLS a file with the certificates to trust."""
 
 import json
@@ -19,19 +19,19 @@ else:
 
     client = triton.InferenceServerClient(router)
 flower = triton.InferInput("predict", [2, 4], "FP64")
-told = {"ready": client.is_server_ready(), "model_ready": client.is_model_ready("iris", headers=headers)}
+report = {"ready": client.is_server_ready(), "model_ready": client.is_model_ready("iris", headers=headers)}
 if what == "grpc":
     flower.set_data_from_numpy(flowers)
     result = client.infer("iris", [flower], request_id="id-1", headers=headers)
     output = result.get_response().outputs[0]
     raw = result.get_response().raw_output_contents
-    # KServe answers in typed lists, MLServer in raw bytes when it was asked in raw bytes.
-    told["answer"] = result.as_numpy("predict").flatten().tolist() if raw else list(output.contents.int64_contents)
-    told["id"] = result.get_response().id
+    # KServe answers with typed lists, MLServer with raw bytes if the request had raw bytes.
+    report["answer"] = result.as_numpy("predict").flatten().tolist() if raw else list(output.contents.int64_contents)
+    report["id"] = result.get_response().id
 else:
     flower.set_data_from_numpy(flowers, binary_data=what == "binary")
     wanted = triton.InferRequestedOutput("predict", binary_data=what == "binary")
     result = client.infer("iris", [flower], outputs=[wanted], request_id="id-1", headers=headers)
-    told["answer"] = result.as_numpy("predict").flatten().tolist()
-    told["id"] = result.get_response()["id"]
-print(json.dumps(told))
+    report["answer"] = result.as_numpy("predict").flatten().tolist()
+    report["id"] = result.get_response()["id"]
+print(json.dumps(report))

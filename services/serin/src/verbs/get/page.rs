@@ -1,4 +1,4 @@
-//! One rollout on one screen: first what has happened and why, then how far it is, what the evidence says, what happened before.
+//! One rollout on one screen: its state and the cause, its progress, the evidence, and its events.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ use serin_schemas::{
     records::{Arm, Phase, Verdict},
 };
 
-use super::{Told, refusals, undecided_sentence};
+use super::{Reported, refusals, undecided_sentence};
 use crate::{
     evidence::{self, Rows},
     headline::{headline, ramp},
@@ -22,23 +22,23 @@ use crate::{
     verbs::progress,
 };
 
-/// Most events that are shown.
+/// Largest number of events shown.
 const MOST_EVENTS: usize = 10;
-/// From so many events on, events go first where a screen is too low.
+/// If a screen is too low, events are dropped first while there are at least this many.
 const FEWEST_EVENTS: usize = 4;
-/// Parts of the head that stay longer than the last event: headline, sentence, ramp.
+/// Parts of the head that are kept longer than the last event: headline, sentence, ramp.
 const SHORTEST_HEAD: usize = 5;
-/// Columns of a name and what stands between it and its text.
+/// Columns of a name and the space after it.
 const INDENT: usize = 11;
-/// Columns of an event's time and what stands between it and its sentence.
+/// Columns of an event's time and the spaces around it.
 const EVENT_INDENT: usize = 21;
 
-/// What is known of a rollout.
+/// A rollout and the data that is shown about it.
 pub(super) struct Shown<'a> {
     pub(super) state: &'a RolloutState,
     pub(super) verdict: Option<&'a Verdict>,
-    pub(super) told: &'a Told,
-    /// All that happened to it, oldest first.
+    pub(super) reported: &'a Reported,
+    /// All its events, oldest first.
     pub(super) events: &'a [Value],
 }
 
@@ -54,8 +54,8 @@ pub(super) struct Page {
 impl Page {
     /// The page of a rollout.
     pub(super) fn new(shown: &Shown<'_>, terminal: Terminal) -> Self {
-        let Shown { state, verdict, told, events } = *shown;
-        let (tone, first) = headline(state, told.applied.as_ref());
+        let Shown { state, verdict, reported, events } = *shown;
+        let (tone, first) = headline(state, reported.applied.as_ref());
         let lines =
             |text: String| terminal.wrap(&text, 0).lines().map(|line| terminal.paint(line, tone)).collect::<Vec<_>>();
         let mut head = lines(first);
@@ -67,20 +67,20 @@ impl Page {
             let indent = if line.starts_with(' ') { 2 } else { INDENT };
             head.push(terminal.wrap(&line, indent));
         }
-        head.push(terminal.wrap(&format!("Routing:   {}", routing(state, told)), INDENT));
-        head.extend(refusals(told).map(|refusal| terminal.wrap(&format!("  ! {refusal}"), 2)));
+        head.push(terminal.wrap(&format!("Routing:   {}", routing(state, reported)), INDENT));
+        head.extend(refusals(reported).map(|refusal| terminal.wrap(&format!("  ! {refusal}"), 2)));
         let (stable, canary) = (state.spec.stable.version.in_words(), state.spec.canary.version.in_words());
         head.push(terminal.wrap(&format!("Versions:  stable {stable}, canary {canary}"), INDENT));
         head.push(format!("Rollout:   {}", state.id));
         let (mut table, mut notes) = (Vec::new(), Vec::new());
         if let Some(verdict) = verdict {
-            // While warming nothing is compared.
+            // In warm-up nothing is compared.
             if verdict.warmup_events.is_none() {
                 let about = about(verdict, &sentence, &state.sentence);
                 table.push(String::new());
                 table.push(terminal.wrap(&about, INDENT));
                 table.push(String::new());
-                table.extend(evidence::table(verdict, &state.spec, Rows::Telling, terminal));
+                table.extend(evidence::table(verdict, &state.spec, Rows::Relevant, terminal));
                 for arm in verdict.arms.iter().filter(|arm| arm.arm != Arm::Stable) {
                     let (name, outcomes) = (arm.arm.as_str(), evidence::outcomes(arm));
                     notes
@@ -93,20 +93,20 @@ impl Page {
                 notes.extend(text.lines().map(|line| terminal.paint(line, tone)));
             }
         }
-        for (router, told) in &told.undecided {
-            notes.push(terminal.wrap(&undecided_sentence(router, told, &state.spec.stable.version), 2));
+        for (router, reported) in &reported.undecided {
+            notes.push(terminal.wrap(&undecided_sentence(router, reported, &state.spec.stable.version), 2));
         }
         let older = events.len().saturating_sub(MOST_EVENTS);
         let events = events[older..].iter().map(|event| terminal.wrap(&event_line(event), EVENT_INDENT)).collect();
         Self { head, table, notes, events, older }
     }
 
-    /// All of it.
+    /// The whole page.
     pub(super) fn text(&self) -> String {
         self.with(self.head.len(), self.table.len(), self.notes.len(), self.events.len())
     }
 
-    /// What of it fits so many rows of so many columns: first the headline and what happened last, then how far it is, then the table.
+    /// The part of the page that fits the screen. Headline and last events take precedence over progress, and progress over the table.
     pub(super) fn fitted(&self, (height, columns): (usize, usize)) -> String {
         let fits =
             |text: &str| text.lines().map(|line| rows(measure_text_width(line), columns)).sum::<usize>() < height;
@@ -131,7 +131,7 @@ impl Page {
         }
     }
 
-    /// The head, and the begin of what follows; of events the end.
+    /// The first parts of head, table and notes, and the last events.
     fn with(&self, head: usize, table: usize, notes: usize, events: usize) -> String {
         let mut lines = [&self.head[..head], &self.table[..table], &self.notes[..notes]].concat();
         let left_out = self.older + self.events.len() - events;
@@ -145,7 +145,7 @@ impl Page {
     }
 }
 
-/// The sentence that says why it stands as it stands.
+/// The sentence that explains the state of the rollout.
 fn deciding(state: &RolloutState, verdict: Option<&Verdict>) -> String {
     let holds = |verdict: &Verdict| {
         let causes: Vec<&str> =
@@ -158,16 +158,16 @@ fn deciding(state: &RolloutState, verdict: Option<&Verdict>) -> String {
         Some(format!("{}{more}", causes.first()?))
     };
     let now = verdict.filter(|verdict| verdict.step == state.step);
-    let said = match state.phase {
+    let sentence = match state.phase {
         Phase::Baking | Phase::Shadowing | Phase::Promoted => now.map(|verdict| verdict.sentence.clone()),
         Phase::Held if state.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::Health) => now.and_then(holds),
         _ => None,
     };
-    let said = said.unwrap_or_else(|| state.sentence.clone());
-    without_order(&said).to_owned()
+    let sentence = sentence.unwrap_or_else(|| state.sentence.clone());
+    without_order(&sentence).to_owned()
 }
 
-/// What the evidence is of; and what it says, if that is not said above it.
+/// The time and score of the evidence, with the verdict's sentence if the head does not contain it already.
 fn about(verdict: &Verdict, sentence: &str, reason: &str) -> String {
     let mut text = format!(
         "Evidence through {} UTC, score {:.0} .. {:.0}",
@@ -175,9 +175,9 @@ fn about(verdict: &Verdict, sentence: &str, reason: &str) -> String {
         verdict.score_low,
         verdict.score_high
     );
-    let says = without_order(&verdict.sentence);
-    if !sentence.contains(says) && !reason.contains(says) {
-        let _ = write!(text, ": {says}");
+    let verdict_sentence = without_order(&verdict.sentence);
+    if !sentence.contains(verdict_sentence) && !reason.contains(verdict_sentence) {
+        let _ = write!(text, ": {verdict_sentence}");
     }
     text
 }
@@ -188,18 +188,18 @@ pub(super) fn event_line(event: &Value) -> String {
     format!("  {recorded}  {}", event["sentence"].as_str().unwrap_or_default())
 }
 
-/// When the first step began, if the events say so.
+/// When the first step started, if there is an event of it.
 fn first_step(events: &[Value]) -> Option<EventTime> {
     let first = events.iter().find(|event| event["kind"] == "advanced" && event["step"] == 0)?;
     first["at"].as_i64().map(EventTime)
 }
 
-/// Which table, and who uses it.
-fn routing(state: &RolloutState, told: &Told) -> String {
+/// The generation of the routing table, and the routers that use it.
+fn routing(state: &RolloutState, reported: &Reported) -> String {
     if !state.acts() {
-        return "no table: it is only observed (mode: observe), so no call moves".to_owned();
+        return "no table: the rollout is only observed (mode: observe), so no calls are moved".to_owned();
     }
-    match &told.applied {
+    match &reported.applied {
         None => format!("generation {}", state.generation),
         Some(applied) if applied.done => {
             format!("generation {}, applied by {}", state.generation, applied.routers.join(", "))

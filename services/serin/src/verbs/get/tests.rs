@@ -9,34 +9,38 @@ use crate::{
     terminal::of_width,
 };
 
-fn applied(state: &RolloutState) -> Told {
+fn applied(state: &RolloutState) -> Reported {
     let done = Applied {
         generation: state.generation,
         done: true,
         routers: vec!["router-0".to_owned()],
         ..Applied::default()
     };
-    Told { applied: Some(done), undecided: Vec::new(), refused: Vec::new() }
+    Reported { applied: Some(done), undecided: Vec::new(), refused: Vec::new() }
 }
 
-fn page(sample: &Sample, told: Option<&Told>, width: Option<usize>) -> Page {
+fn page(sample: &Sample, reported: Option<&Reported>, width: Option<usize>) -> Page {
     let (state, events) = (sample.state(), sample.events());
     let usual = applied(&state);
-    let shown =
-        Shown { state: &state, verdict: sample.verdict.as_ref(), told: told.unwrap_or(&usual), events: &events };
+    let shown = Shown {
+        state: &state,
+        verdict: sample.verdict.as_ref(),
+        reported: reported.unwrap_or(&usual),
+        events: &events,
+    };
     Page::new(&shown, of_width(width))
 }
 
-/// The page at three widths: nothing is cut.
+/// The page at three widths. No word may be cut.
 fn pages(sample: &Sample) -> String {
     pages_of(sample, None)
 }
 
-fn pages_of(sample: &Sample, told: Option<&Told>) -> String {
-    let whole = page(sample, told, None).text();
+fn pages_of(sample: &Sample, reported: Option<&Reported>) -> String {
+    let whole = page(sample, reported, None).text();
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
     let at = |width: usize| {
-        let text = page(sample, told, Some(width)).text();
+        let text = page(sample, reported, Some(width)).text();
         let longest = text.lines().map(console::measure_text_width).max().unwrap_or(0);
         assert!(longest <= width, "{longest} columns of {width}:\n{text}");
         for word in words(&text) {
@@ -88,9 +92,9 @@ fn held_for_several_causes() {
             issue(
                 NoDataReason::Outage,
                 "hold",
-                "stable is failing too; this is not the canary: 61 % of its calls fail",
+                "stable is failing too, so the canary is not the cause: 61 % of its calls fail",
             ),
-            issue(NoDataReason::NotHeard, "warn", "not heard: router-1; promotion waits, a rollback does not"),
+            issue(NoDataReason::NotHeard, "warn", "not heard from: router-1; promotion waits, a rollback does not"),
         ];
         verdict.sentence = format!("hold: {}", verdict.health[0].sentence);
     });
@@ -101,7 +105,7 @@ fn held_for_several_causes() {
             issue(
                 NoDataReason::Outage,
                 "hold",
-                "stable is failing too; this is not the canary: 58 % of its calls fail",
+                "stable is failing too, so the canary is not the cause: 58 % of its calls fail",
             ),
         ];
         verdict.sentence = format!("hold: {}", verdict.health[0].sentence);
@@ -132,12 +136,12 @@ fn rolled_back_and_not_applied_yet() {
         soon: true,
         ..Applied::default()
     };
-    let told = Told {
+    let reported = Reported {
         applied: Some(behind),
         undecided: Vec::new(),
         refused: vec!["router router-2 cannot use the newest table: no URL".to_owned()],
     };
-    insta::assert_snapshot!(pages_of(&sample, Some(&told)));
+    insta::assert_snapshot!(pages_of(&sample, Some(&reported)));
 }
 
 #[test]
@@ -177,7 +181,7 @@ fn long_names() {
     let text = page(&sample, None, Some(80)).text();
     insta::assert_snapshot!(text);
     for line in text.lines().filter(|line| console::measure_text_width(line) > 80) {
-        assert!(line.contains(&version), "only a name may be so long: {line}");
+        assert!(line.contains(&version), "only a name may be this long: {line}");
     }
 }
 
@@ -208,9 +212,9 @@ fn no_data() {
     insta::assert_snapshot!(pages(&sample));
 }
 
-/// The story stays, and the headline, however low the terminal is.
+/// Headline and last events are kept on a low terminal.
 #[test]
-fn what_is_drawn_again_fits() {
+fn a_redrawn_page_fits_the_terminal() {
     let sample = Sample::started().at_step(2).verdict(1900, |verdict| waiting(verdict, &[1, 2]));
     for (height, columns) in [(60, 80), (40, 80), (30, 120), (24, 80), (24, 50), (10, 80), (3, 40), (1, 80)] {
         let text = page(&sample, None, Some(columns)).fitted((height, columns));

@@ -1,4 +1,4 @@
-//! A rollout is played through the real folds, event by event; its log is replayed.
+//! Rollouts are played through the real folds, event by event, and their logs are replayed.
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -29,7 +29,7 @@ metrics:
 
 /// The log of a rollout in which the canary has these error rates, 100 requests/s.
 fn log_of(errors: f64) -> Vec<Outgoing> {
-    let spec = serin_rollout::parse_yaml(POLICY).unwrap().normalised();
+    let spec = serin_rollout::parse_yaml(POLICY).unwrap().normalized();
     let mut folds = InProcess::new(spec.model.clone(), serin_aggregator::Config::default()).unwrap();
     folds.apply(&spec).unwrap();
     let mut dice = ChaCha8Rng::seed_from_u64(1);
@@ -105,12 +105,12 @@ fn written(records: &[Outgoing]) -> (SimLog, Settings) {
 
 fn what_if(log: &SimLog, settings: &Settings, policy: &str, from_events: bool) -> anyhow::Result<Vec<String>> {
     let spec = serin_rollout::parse_yaml(policy).unwrap();
-    let stories = WhatIf { log, settings, from_events }.tell(&spec, None)?;
+    let stories = WhatIf { log, settings, from_events }.stories(&spec, None)?;
     Ok(stories.iter().flat_map(|story| super::lines(story, "other")).collect())
 }
 
 #[test]
-fn recorded_verdicts_come_out_to_the_same_bytes_and_a_changed_one_is_found() {
+fn recorded_verdicts_are_recomputed_to_the_same_bytes_and_a_changed_one_is_found() {
     let mut tape = log_of(0.06);
     let verdicts = tape.iter().filter(|record| record.topic == VERDICTS).count() as u64;
     let (log, settings) = written(&tape);
@@ -128,8 +128,8 @@ fn recorded_verdicts_come_out_to_the_same_bytes_and_a_changed_one_is_found() {
     assert_eq!((found.equal, found.different), (verdicts - 1, 1));
     assert_eq!(field.as_ref().unwrap().field, "metrics[0].canary.n");
     assert!(!found.holds());
-    let told = told(&found, field.as_ref()).join("\n");
-    assert!(told.contains("1 differ") && told.contains("metrics[0].canary.n: recorded "), "{told}");
+    let text = summary(&found, field.as_ref()).join("\n");
+    assert!(text.contains("1 differ") && text.contains("metrics[0].canary.n: recorded "), "{text}");
 }
 
 /// Changes the recorded verdicts of a tape.
@@ -142,7 +142,7 @@ fn change_verdicts(tape: &mut [Outgoing], change: impl Fn(&mut Verdict)) {
 }
 
 #[test]
-fn the_words_of_another_build_are_no_difference_and_its_evidence_is() {
+fn sentences_of_another_build_may_differ_but_evidence_may_not() {
     let mut tape = log_of(0.06);
     let verdicts = tape.iter().filter(|record| record.topic == VERDICTS).count() as u64;
     change_verdicts(&mut tape, |verdict| {
@@ -156,16 +156,16 @@ fn the_words_of_another_build_are_no_difference_and_its_evidence_is() {
     let (log, settings) = written(&tape);
     let (found, field) = recomputed(&log, &settings).unwrap();
     assert_eq!((found.equal, found.without_sentences, found.different), (verdicts, verdicts, 0), "{field:?}");
-    let said = told(&found, None).join("\n");
-    assert!(said.contains("all equal") && said.contains("compared without their sentences"), "{said}");
+    let text = summary(&found, None).join("\n");
+    assert!(text.contains("all equal") && text.contains("compared without their sentences"), "{text}");
 
-    // The same words of this build are a difference.
+    // A different sentence of this build is a difference.
     let mut own = log_of(0.06);
     change_verdicts(&mut own, |verdict| verdict.sentence.push_str(", in other words"));
     let (log, settings) = written(&own);
     assert_eq!(recomputed(&log, &settings).unwrap().1.unwrap().field, "sentence");
 
-    // Evidence is compared whoever wrote it.
+    // Evidence is compared with every build.
     change_verdicts(&mut tape, |verdict| verdict.ln_e_rollback += 1e-9);
     let (log, settings) = written(&tape);
     assert_eq!(recomputed(&log, &settings).unwrap().1.unwrap().field, "ln_e_rollback");
@@ -184,8 +184,8 @@ fn rollouts_of_unknown_rules_are_named_and_not_compared() {
     let (log, settings) = written(&tape);
     let (found, _) = recomputed(&log, &settings).unwrap();
     assert!(found.holds() && found.equal == 0 && found.other_rules.len() == 1, "{found:?}");
-    let said = told(&found, None).join("\n");
-    assert!(said.contains("because this build knows rules"), "{said}");
+    let text = summary(&found, None).join("\n");
+    assert!(text.contains("because this build knows rules"), "{text}");
 }
 
 #[test]
@@ -198,34 +198,34 @@ fn a_log_without_its_beginning_is_not_taken_for_a_difference() {
     assert_eq!((found.different, found.cut_off.len()), (0, 1), "{found:?}");
     assert!(found.not_recomputed > 0);
     let error = what_if(&log, &settings, POLICY, false).unwrap_err().to_string();
-    assert!(error.contains("no rollout of model shop from its beginning on"), "{error}");
+    assert!(error.contains("the start of any rollout of model shop"), "{error}");
 }
 
 #[test]
-fn another_policy_is_told_beside_the_recorded_one() {
+fn another_policy_is_shown_next_to_the_recorded_one() {
     let (log, settings) = written(&log_of(0.06));
     let same = what_if(&log, &settings, POLICY, false).unwrap().join("\n");
     let lax = POLICY.replace("absolute: 0.01", "absolute: 0.2");
     let lax = what_if(&log, &settings, &lax, false).unwrap().join("\n");
     insta::assert_snapshot!(format!("the same policy:\n{same}\n\na laxer margin:\n{lax}"));
-    // The events say the same as the recorded windows.
+    // The events give the same result as the recorded windows.
     assert_eq!(what_if(&log, &settings, POLICY, true).unwrap().join("\n"), same);
 }
 
 #[test]
-fn what_was_not_recorded_is_folded_again_from_the_events() {
+fn metrics_that_were_not_recorded_are_folded_again_from_the_events() {
     let (log, settings) = written(&log_of(0.01));
     let more = format!(
         "{POLICY}  - {{name: latency_mean, kind: {{mean: {{min: 0, max: 1000}}}}, source: latency, margin: {{relative: 0.1}}}}\n"
     );
     let error = what_if(&log, &settings, &more, false).unwrap_err().to_string();
     assert!(error.contains("metric \"latency_mean\" was not recorded") && error.contains("--events"), "{error}");
-    let told = what_if(&log, &settings, &more, true).unwrap().join("\n");
-    assert!(told.contains("other: next step after 2m 0s: nothing has failed in 5 checks"), "{told}");
+    let text = what_if(&log, &settings, &more, true).unwrap().join("\n");
+    assert!(text.contains("other: next step after 2m 0s: nothing has failed in 5 checks"), "{text}");
 }
 
 #[test]
-fn a_played_rollout_ends_as_its_canary_deserves() {
+fn a_bad_canary_is_rolled_back_and_a_good_one_promoted() {
     let ends = |errors| {
         let tape = log_of(errors);
         let last = tape.iter().rev().find(|record| record.topic == serin_topology::AUDIT).unwrap();

@@ -1,4 +1,4 @@
-//! Two routers and what they share: how one of them can be behind.
+//! Two routers and their shared state: how one of them can be behind.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -24,38 +24,39 @@ use super::super::{
 /// Calls per second of one router.
 const RATE: i64 = 25;
 
-/// How one of two routers, or a writer of others' events, is behind.
+/// How one of two routers, or a relay, is behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behind {
-    Nobody,
-    /// `kill -9`.
+    /// No router is behind.
+    None,
+    /// Killed with SIGKILL.
     Dead,
-    /// SIGSTOP, and after so many seconds SIGCONT.
+    /// Stopped with SIGSTOP, and continued after this number of seconds.
     Stopped(i64),
-    /// Cut off from the log; after so many seconds what waited is written at once.
+    /// Cut off from the log. After this number of seconds, all queued records are written at once.
     CutOff(i64),
-    /// Each record is on the log so many seconds after it was sent.
+    /// Each record is on the log this number of seconds after it was sent.
     Slow(i64),
-    /// It has no calls.
+    /// The router has no calls.
     Idle,
-    /// Its clock was always off by so many seconds.
+    /// The router's clock was always off by this number of seconds.
     Clock(i64),
-    /// Its clock jumps by so many seconds.
+    /// The router's clock jumps by this number of seconds.
     Jump(i64),
-    /// Killed, and started again after so many seconds.
+    /// Killed, and restarted after this number of seconds.
     Restarted(i64),
-    /// Killed, and started again after 1 s under another name.
+    /// Killed, and restarted after 1 s under another name.
     Renamed,
-    /// There was no other router; it joins, with a clock that is off by so many seconds.
+    /// A second router joins, with a clock that is off by this number of seconds.
     Joined(i64),
-    /// A relay: a record of now, and then old ones only.
+    /// A relay that sends one current heartbeat, and then only old ones.
     StalledRelay,
-    /// Nobody can write for 25 s; the canary turns bad after that.
+    /// No process can write for 25 s. After that, the canary turns bad.
     LogPause,
 }
 
 pub(super) const ALL: [Behind; 17] = [
-    Behind::Nobody,
+    Behind::None,
     Behind::Dead,
     Behind::Stopped(40),
     Behind::CutOff(40),
@@ -74,22 +75,22 @@ pub(super) const ALL: [Behind; 17] = [
     Behind::LogPause,
 ];
 
-/// What a writer says of its clock.
+/// The heartbeats of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Says {
-    /// Its heartbeats have the time at which they were sent.
-    Sent,
-    /// They do not: an older version, or somebody else's writer.
-    Low,
-    /// It sends no heartbeats.
-    Nothing,
+pub(super) enum Beats {
+    /// Heartbeats contain the time at which they were sent.
+    WithTime,
+    /// Heartbeats contain only a low watermark, as those of an older version or a foreign writer.
+    WithoutTime,
+    /// There are no heartbeats.
+    Never,
 }
 
 impl Behind {
-    /// Any way that one of two routers can be behind.
-    pub(super) fn any(seed: u64) -> (Self, Says) {
+    /// Draws a way in which one of two routers is behind.
+    pub(super) fn any(seed: u64) -> (Self, Beats) {
         let draw = |of: &str, choices: u64| (hash64(of.as_bytes(), &seed.to_le_bytes()) % choices) as i64;
-        // What is further ahead than ten minutes is refused.
+        // Events that are more than ten minutes ahead are refused.
         let (seconds, sign) = (draw("seconds", 587) + 3, 2 * draw("sign", 2) - 1);
         let short = draw("short", 40) + 3;
         let ways = [
@@ -104,29 +105,29 @@ impl Behind {
             Self::Renamed,
             Self::Joined(sign * seconds),
         ];
-        let says = [Says::Sent, Says::Low, Says::Nothing];
-        (ways[draw("way", ways.len() as u64) as usize], says[draw("says", 3) as usize])
+        let beats = [Beats::WithTime, Beats::WithoutTime, Beats::Never];
+        (ways[draw("way", ways.len() as u64) as usize], beats[draw("says", 3) as usize])
     }
 }
 
-/// A router by its rule, with a clock and a way to the log of its own.
+/// A simulated router, with its own clock and its own connection to the log.
 pub(super) struct Router {
     pub(super) name: &'static str,
     pub(super) incarnation: i64,
     pub(super) seq: BTreeMap<i32, i64>,
-    /// Nothing earlier may follow.
+    /// The router's low watermark.
     pub(super) floor: EventTime,
-    /// What its clock shows less the log's, in milliseconds.
+    /// The router's clock minus the log's clock, in milliseconds.
     pub(super) off_ms: i64,
-    /// How long its records take.
+    /// How long the router's records take to reach the log.
     pub(super) delay_ms: i64,
     pub(super) runs: bool,
     pub(super) has_calls: bool,
-    /// Its records wait for the log.
+    /// Whether the router's records wait for the log.
     pub(super) cut_off: bool,
-    pub(super) says: Says,
-    /// Records on their way, with the time at which they arrive.
-    pub(super) on_the_way: Vec<(i64, Outgoing)>,
+    pub(super) beats: Beats,
+    /// Records in flight, with the time at which they arrive.
+    pub(super) in_flight: Vec<(i64, Outgoing)>,
     pub(super) next_call_ms: i64,
     pub(super) next_beat_ms: i64,
 }
@@ -143,16 +144,16 @@ impl Router {
             runs: true,
             has_calls: true,
             cut_off: false,
-            says: Says::Sent,
-            on_the_way: Vec::new(),
+            beats: Beats::WithTime,
+            in_flight: Vec::new(),
             next_call_ms: now_ms,
             next_beat_ms: now_ms + 300,
         }
     }
 
-    /// Killed and started again; what was on its way is lost.
+    /// Restarts a killed router. Its records in flight are lost.
     pub(super) fn start_again(&mut self, name: &'static str, now_ms: i64) {
-        *self = Self { off_ms: self.off_ms, says: self.says, ..Self::new(name, now_ms) };
+        *self = Self { off_ms: self.off_ms, beats: self.beats, ..Self::new(name, now_ms) };
     }
 
     fn writer(&self, partition: i32) -> Writer {
@@ -165,29 +166,29 @@ impl Router {
             self.next_call_ms += 1000 / RATE;
             if self.has_calls {
                 let call = self.call(now_ms, world);
-                self.on_the_way.push((now_ms + self.delay_ms, call));
+                self.in_flight.push((now_ms + self.delay_ms, call));
             }
         }
         while self.runs && self.next_beat_ms <= now_ms {
             self.next_beat_ms += 1000;
             let sent_at = micros(now_ms + self.off_ms);
             self.floor = self.floor.max(sent_at);
-            for partition in (0..PARTITIONS).filter(|_| self.says != Says::Nothing) {
+            for partition in (0..PARTITIONS).filter(|_| self.beats != Beats::Never) {
                 let heartbeat = Heartbeat {
                     writer: self.writer(partition),
                     low_watermark: self.floor,
                     drops: vec![],
                     leaving: false,
-                    sent_at: (self.says == Says::Sent).then_some(sent_at),
+                    sent_at: (self.beats == Beats::WithTime).then_some(sent_at),
                     relay: false,
                 };
                 let record = outgoing(EVENTS, Target::Partition(partition), "", &heartbeat);
-                self.on_the_way.push((now_ms + self.delay_ms, record));
+                self.in_flight.push((now_ms + self.delay_ms, record));
             }
         }
         if !self.cut_off && !world.log_is_away {
-            let arrived = self.on_the_way.iter().position(|(at, _)| *at > now_ms).unwrap_or(self.on_the_way.len());
-            world.write(self.on_the_way.drain(..arrived).map(|(_, record)| record));
+            let arrived = self.in_flight.iter().position(|(at, _)| *at > now_ms).unwrap_or(self.in_flight.len());
+            world.write(self.in_flight.drain(..arrived).map(|(_, record)| record));
         }
     }
 
@@ -227,7 +228,7 @@ impl Router {
     }
 }
 
-/// What the routers share.
+/// The shared state of the routers.
 pub(super) struct World<'a> {
     pub(super) simulation: &'a Simulation,
     pub(super) tables: Box<dyn Reader>,
@@ -258,7 +259,7 @@ impl World<'_> {
         Some((newest.phase, newest.step))
     }
 
-    /// A relay's heartbeat: its watermark stands still.
+    /// Writes a relay's heartbeat with this low watermark.
     pub(super) fn relay(&self, low_watermark: EventTime) {
         let sent_at = Some(micros(self.simulation.now_ms()));
         let writer = Writer { name: "intake-0".to_owned(), incarnation: 1, seq: 0 };

@@ -1,8 +1,8 @@
-//! Two routers, and one of them is behind in every way there is as the canary turns bad.
+//! Two routers, one of which is behind in some way when the canary turns bad.
 //!
-//! All times are the log's: a rollback must be on it within [`PATIENCE_MS`] after the end of the deciding window and the grace,
-//! whoever is behind, and no step is promoted while somebody is not heard. Each window is written once, and an aggregator to which
-//! nothing happens writes the same bytes from the same log.
+//! All times are log times. A rollback must be on the log within [`PATIENCE_MS`] after the end of the deciding window and the grace,
+//! whichever router is behind, and no step is promoted while a router sends no heartbeats. Each window is written once, and an
+//! undisturbed aggregator writes the same bytes from the same log.
 
 mod fleet;
 
@@ -31,13 +31,13 @@ use serin_stream::{
 use serin_topology::{EVENTS, ROUTING, Topology, VERDICTS, WINDOWS};
 
 use super::{MODEL, PARTITIONS, apply, control, program, records, router::micros, verdicts_follow};
-use fleet::{ALL, Behind, Router, Says, World};
+use fleet::{ALL, Beats, Behind, Router, World};
 
-/// Longest time of the log from the end of a window and its grace to the rollback that it decides.
+/// Maximum log time from the end of a window and its grace to the rollback that it decides.
 const PATIENCE_MS: i64 = 5_000;
 const WINDOW_MS: i64 = 10_000;
 const GRACE_MS: i64 = 5_000;
-/// One step of the simulation.
+/// Length of a simulation step.
 const TICK_MS: i64 = 50;
 
 const ROLLOUT: &str = "
@@ -57,9 +57,9 @@ metrics:
   - {name: invalid_output, kind: rate, source: invalid_output, margin: {absolute: 0.05}}
 ";
 
-/// What came of one run.
-struct Told {
-    /// Log time of the canary turning bad, if it did.
+/// Result of one run.
+struct Played {
+    /// Log time at which the canary may turn bad.
     bad_ms: i64,
     /// Log time of the rollback, and the end of the window that decided it.
     rolled_back: Option<(i64, i64)>,
@@ -73,8 +73,8 @@ fn simulation(seed: u64) -> Simulation {
     Simulation::new(Setup { seed, topics, machines: vec![program()], task, rates, flaw: Flaw::None })
 }
 
-/// Begins a rollout, lets somebody be behind once the canary bakes, and goes on for `more_s` seconds.
-fn play(seed: u64, (behind, says): (Behind, Says), turns_bad: bool, more_s: i64) -> Told {
+/// Starts a rollout, lets a router be behind once the canary bakes, and continues for `more_s` seconds.
+fn play(seed: u64, (behind, beats): (Behind, Beats), turns_bad: bool, more_s: i64) -> Played {
     let simulation = simulation(seed);
     let log = simulation.log();
     apply(&simulation, ROLLOUT);
@@ -93,7 +93,7 @@ fn play(seed: u64, (behind, says): (Behind, Says), turns_bad: bool, more_s: i64)
         routers.push(Router::new("router-1", simulation.now_ms() + 170));
     }
     if let Some(other) = routers.get_mut(1) {
-        other.says = says;
+        other.beats = beats;
         other.off_ms = if let Behind::Clock(off_s) = behind { off_s * 1000 } else { 0 };
     }
     let tick = |world: &mut World<'_>, routers: &mut [Router]| {
@@ -102,11 +102,11 @@ fn play(seed: u64, (behind, says): (Behind, Says), turns_bad: bool, more_s: i64)
         for router in routers.iter_mut() {
             router.live(now_ms, world);
         }
-        // Turns take time themselves.
+        // Turns also take time.
         simulation.turns(0, 4);
         simulation.pass(Duration::from_millis((now_ms + TICK_MS - simulation.now_ms()).max(0).unsigned_abs()));
     };
-    // Warm-up, and half a minute of baking.
+    // Warm-up, and about half a minute of baking.
     let mut baking = 0;
     for _ in 0..600_000 / TICK_MS {
         tick(&mut world, &mut routers);
@@ -117,7 +117,7 @@ fn play(seed: u64, (behind, says): (Behind, Says), turns_bad: bool, more_s: i64)
             break;
         }
     }
-    assert!(baking > 0, "the canary never began: {:?}", world.phase());
+    assert!(baking > 0, "the canary never started: {:?}", world.phase());
     if behind == Behind::LogPause {
         world.log_is_away = true;
         let until = simulation.now_ms() + 25_000;
@@ -133,7 +133,7 @@ fn play(seed: u64, (behind, says): (Behind, Says), turns_bad: bool, more_s: i64)
     match behind {
         Behind::Dead | Behind::Restarted(_) | Behind::Renamed => {
             routers[last].runs = false;
-            routers[last].on_the_way.clear();
+            routers[last].in_flight.clear();
         }
         Behind::Stopped(_) => routers[last].runs = false,
         Behind::CutOff(_) => routers[last].cut_off = true,
@@ -141,9 +141,9 @@ fn play(seed: u64, (behind, says): (Behind, Says), turns_bad: bool, more_s: i64)
         Behind::Idle => routers[last].has_calls = false,
         Behind::Jump(off_s) => routers[last].off_ms = off_s * 1000,
         Behind::Joined(off_s) => {
-            routers.push(Router { off_ms: off_s * 1000, says, ..Router::new("router-1", bad_ms) });
+            routers.push(Router { off_ms: off_s * 1000, beats, ..Router::new("router-1", bad_ms) });
         }
-        Behind::Nobody | Behind::Clock(_) | Behind::StalledRelay | Behind::LogPause => {}
+        Behind::None | Behind::Clock(_) | Behind::StalledRelay | Behind::LogPause => {}
     }
     let mut second = 0;
     while simulation.now_ms() < bad_ms + more_s * 1000 {
@@ -170,7 +170,7 @@ fn play(seed: u64, (behind, says): (Behind, Says), turns_bad: bool, more_s: i64)
     assert_eq!(simulation.failures(), Vec::<String>::new());
     windows_follow(log);
     verdicts_follow(log).unwrap();
-    Told { bad_ms, rolled_back: rolled_back(log), failed: world.failed, verdicts: verdicts(log) }
+    Played { bad_ms, rolled_back: rolled_back(log), failed: world.failed, verdicts: verdicts(log) }
 }
 
 fn verdicts(log: &SimLog) -> Vec<(i64, Verdict)> {
@@ -179,17 +179,17 @@ fn verdicts(log: &SimLog) -> Vec<(i64, Verdict)> {
     verdicts.iter().map(|record| (record.timestamp_ms, read(record))).collect()
 }
 
-/// When the rollback was on the log, and the end of the window that decided it.
+/// The log time of the rollback, and the end of the window that decided it.
 fn rolled_back(log: &SimLog) -> Option<(i64, i64)> {
     let (_, verdict) = verdicts(log).into_iter().find(|(_, verdict)| verdict.decision == Decision::Rollback)?;
     let is_rollback =
         |record: &Record| control(record).is_some_and(|control: Control| control.phase == Phase::RolledBack);
-    let told = records(log, EVENTS, 0);
-    let told = told.iter().find(|record| is_rollback(record))?;
-    Some((told.timestamp_ms, verdict.as_of.0 / 1000))
+    let events = records(log, EVENTS, 0);
+    let rollback = events.iter().find(|record| is_rollback(record))?;
+    Some((rollback.timestamp_ms, verdict.as_of.0 / 1000))
 }
 
-/// Each window is on the log once, and an aggregator to which nothing happens writes the same bytes from the recorded stamps.
+/// Checks that each window is on the log once, and that an undisturbed aggregator writes the same bytes from the recorded timestamps.
 fn windows_follow(log: &SimLog) {
     let mut recorded: BTreeMap<i32, Vec<(Option<Bytes>, WindowRecord)>> = BTreeMap::new();
     let mut closed = BTreeSet::new();
@@ -222,56 +222,56 @@ fn windows_follow(log: &SimLog) {
     }
 }
 
-/// Harm is seen in time whoever is behind.
+/// A rollback is in time whichever router is behind.
 #[test]
-fn a_rollback_waits_for_nobody() {
-    each_seed("-p serin --test simulation a_rollback_waits_for_nobody", 1, |seed| {
+fn a_rollback_waits_for_no_router() {
+    each_seed("-p serin --test simulation a_rollback_waits_for_no_router", 1, |seed| {
         for behind in ALL {
-            println!("{}", is_in_time(seed, (behind, Says::Sent))?);
+            println!("{}", is_in_time(seed, (behind, Beats::WithTime))?);
         }
         Ok(())
     });
 }
 
-/// The law behind the list: one writer may be behind in any way, whatever it says of its clock.
+/// The general property: one writer may be behind in any way, with any heartbeats.
 #[test]
-fn a_rollback_waits_for_nobody_in_any_way_behind() {
-    each_seed("-p serin --test simulation a_rollback_waits_for_nobody_in_any_way", 16, |seed| {
+fn a_rollback_waits_for_no_router_in_random_cases() {
+    each_seed("-p serin --test simulation a_rollback_waits_for_no_router_in_random_cases", 16, |seed| {
         println!("{}", is_in_time(seed, Behind::any(seed))?);
         Ok(())
     });
 }
 
-/// Plays a canary that turns bad, and holds the rollback against the clock of the log. In words how it went.
-fn is_in_time(seed: u64, case: (Behind, Says)) -> Result<String, String> {
-    let told = play(seed, case, true, 45);
-    let (at, decided) = told.rolled_back.ok_or_else(|| format!("{case:?}: no rollback"))?;
-    let (after, since) = (at - decided - GRACE_MS, at - told.bad_ms);
+/// Plays a canary that turns bad, and checks the log time of the rollback. Returns a description of the run.
+fn is_in_time(seed: u64, case: (Behind, Beats)) -> Result<String, String> {
+    let played = play(seed, case, true, 45);
+    let (at, decided) = played.rolled_back.ok_or_else(|| format!("{case:?}: no rollback"))?;
+    let (after, since) = (at - decided - GRACE_MS, at - played.bad_ms);
     if after > PATIENCE_MS {
         return Err(format!("{case:?}: {after} ms after the end of the window and the grace"));
     }
-    // It was the first window with as much as a second of the bad version in it, or the next.
+    // The deciding window is the first one with at least a second of the bad version, or the next one.
     if since > 2 * WINDOW_MS + GRACE_MS + PATIENCE_MS {
         return Err(format!("{case:?}: the window that decided it came late: {since} ms"));
     }
-    Ok(format!("seed {seed}, {case:?}: {since} ms, {} failed calls; {after} ms after its window", told.failed))
+    Ok(format!("seed {seed}, {case:?}: {since} ms, {} failed calls; {after} ms after its window", played.failed))
 }
 
-/// Promotion waits for who is not heard, and names them; the others do not stop it for ever.
+/// A promotion waits for routers that send no heartbeats, and names them. It does not wait forever for the others.
 #[test]
-fn a_promotion_waits_for_everybody() {
-    each_seed("-p serin --test simulation a_promotion_waits_for_everybody", 1, |seed| {
-        for behind in [Behind::Nobody, Behind::Dead, Behind::CutOff(40), Behind::Clock(-300), Behind::Clock(300)] {
-            let told = play(seed, (behind, Says::Sent), false, 100);
-            if let Some(rolled_back) = told.rolled_back {
+fn a_promotion_waits_for_all_routers() {
+    each_seed("-p serin --test simulation a_promotion_waits_for_all_routers", 1, |seed| {
+        for behind in [Behind::None, Behind::Dead, Behind::CutOff(40), Behind::Clock(-300), Behind::Clock(300)] {
+            let played = play(seed, (behind, Beats::WithTime), false, 100);
+            if let Some(rolled_back) = played.rolled_back {
                 return Err(format!("{behind:?}: an equal version was rolled back: {rolled_back:?}"));
             }
-            let after = |ms: i64| told.verdicts.iter().filter(move |(at, _)| *at > ms);
+            let after = |ms: i64| played.verdicts.iter().filter(move |(at, _)| *at > ms);
             let promoted = |verdict: &Verdict| verdict.decision == Decision::Promote;
             let first =
-                after(told.bad_ms + 4_000).find(|(_, verdict)| promoted(verdict)).map(|(at, _)| at - told.bad_ms);
+                after(played.bad_ms + 4_000).find(|(_, verdict)| promoted(verdict)).map(|(at, _)| at - played.bad_ms);
             println!("seed {seed}, {behind:?}: promotion possible after {first:?} ms");
-            let unheard = after(told.bad_ms + 4_000).filter(|(_, verdict)| {
+            let unheard = after(played.bad_ms + 4_000).filter(|(_, verdict)| {
                 verdict
                     .health
                     .iter()
@@ -279,10 +279,10 @@ fn a_promotion_waits_for_everybody() {
             });
             let unheard = unheard.count();
             let as_it_should = match behind {
-                Behind::Nobody => first.is_some_and(|first| first < 20_000) && unheard == 0,
-                // Given up after `writer_ttl`.
+                Behind::None => first.is_some_and(|first| first < 20_000) && unheard == 0,
+                // The router is given up after `writer_ttl`.
                 Behind::Dead => first.is_some_and(|first| (25_000..60_000).contains(&first)) && unheard > 1,
-                // What it had to tell came late: more than may be.
+                // Too many of the router's events are late.
                 Behind::CutOff(_) => first.is_none_or(|first| first > 25_000) && unheard > 1,
                 Behind::Clock(off) => (first.is_some() == (off > 0)) && unheard > 5,
                 _ => unreachable!("not played here"),

@@ -31,7 +31,7 @@ import org.apache.kafka.streams.state.WindowStoreIterator;
 /**
  * The aggregator's work: windows of sketches per arm, metric and segment, labels joined by request id, windows written when the
  * watermark passes. One processor on the input's own partitions, so nothing is repartitioned. Simpler than Serin in ways that
- * favour it: no duplicates are looked for, no revisions of labels, no feedback before its prediction.
+ * favor it: it does not look for duplicates, and it supports no revisions of labels and no feedback before its prediction.
  */
 final class Aggregate implements Processor<byte[], byte[], String, byte[]> {
     static final String CELLS = "cells";
@@ -40,7 +40,7 @@ final class Aggregate implements Processor<byte[], byte[], String, byte[]> {
     static final AtomicLong LATE = new AtomicLong();
     static final AtomicLong UNJOINED = new AtomicLong();
 
-    /** What the control record says in Serin. */
+    /** The settings that the control record contains in Serin. */
     record Plan(String rollout, long generation, long windowUs, long graceUs, long maturityUs, Set<String> segments) {}
 
     /** Number 0 is the plain counts of an arm. */

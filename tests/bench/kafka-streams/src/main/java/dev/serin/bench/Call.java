@@ -2,7 +2,7 @@ package dev.serin.bench;
 
 import java.nio.ByteBuffer;
 
-/** What a tracked prediction leaves behind for its label: window, arm, segment, and the output that the label is compared with. */
+/** The state of a tracked prediction that waits for its label: window, arm, segment, and the output that the label is compared with. */
 record Call(long windowStart, byte arm, short segment, double score) {
     byte[] encode() {
         return ByteBuffer.allocate(19).putLong(windowStart).put(arm).putShort(segment).putDouble(score).array();

@@ -24,7 +24,7 @@ import org.rocksdb.LRUCache;
 import org.rocksdb.Options;
 import org.rocksdb.WriteBufferManager;
 
-/** Reads a backlog to its end and prints one line of JSON: what it took after the warm-up. */
+/** Reads a backlog to its end and prints its cost after the warm-up as one line of JSON. */
 public final class Main {
     private Main() {}
 
@@ -57,7 +57,7 @@ public final class Main {
             Moment first = await(1, begun, limit);
             Moment warmed = await(warm, begun, limit);
             Moment done = await(records, begun, limit);
-            // The last commit, so that all output is there.
+            // Wait for the last commit, so that all output is written.
             streams.close(Duration.ofMinutes(1));
             System.out.printf(
                     "{\"records\":%d,\"measured_records\":%d,\"wall_s\":%.3f,\"cpu_s\":%.3f,"
@@ -125,7 +125,7 @@ public final class Main {
         config.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, need.apply("brokers"));
         config.put(StreamsConfig.STATE_DIR_CONFIG, state.toString());
         config.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, StreamsConfig.EXACTLY_ONCE_V2);
-        // As Serin's. The default under exactly-once is 100 ms.
+        // The same as Serin's. The default with exactly-once is 100 ms.
         config.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 1000);
         config.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, Integer.parseInt(need.apply("threads")));
         config.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1);
@@ -141,7 +141,7 @@ public final class Main {
         return config;
     }
 
-    /** The documentation's recipe: one cache for all stores, write buffers charged to it. */
+    /** As the documentation recommends: one cache for all stores, with write buffers charged to it. */
     public static final class BoundedMemory implements RocksDBConfigSetter {
         private static final LRUCache CACHE = new LRUCache(256L << 20, -1, false, 0.1);
         private static final WriteBufferManager BUFFERS = new WriteBufferManager(128L << 20, CACHE);
@@ -159,7 +159,7 @@ public final class Main {
 
         @Override
         public void close(String store, Options options) {
-            // Cache and buffers are shared.
+            // Cache and buffers are shared, so do not close them.
         }
     }
 

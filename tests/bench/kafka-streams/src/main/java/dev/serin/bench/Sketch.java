@@ -10,7 +10,7 @@ final class Sketch {
     static final byte RATE = 1;
     static final byte LOG = 2;
     static final byte LIN = 3;
-    /** Not one of Serin's: predictions, errors, invalid, labelled of one arm. */
+    /** Not a summary of Serin: predictions, errors, invalid, labelled of one arm. */
     static final byte COUNTS = 100;
 
     private static final byte FORMAT = 1;

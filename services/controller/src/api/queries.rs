@@ -1,4 +1,4 @@
-//! What can be looked at.
+//! Queries: the read-only part of the API.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,38 +21,38 @@ use crate::{
     view::{RolloutView, View},
 };
 
-/// Longest wait for news.
+/// Longest wait for new events.
 const WAIT_MAX: Duration = Duration::from_mins(1);
 
-/// How long a request waits for the topics to have been read after a start.
+/// How long a request waits after a start until the topics have been read.
 const STARTING: Duration = Duration::from_secs(5);
 
-/// Rollouts that an error names.
+/// Rollouts that an error lists.
 const NAMED: usize = 5;
 
 /// `?after=&wait_ms=`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct News {
-    /// Number of the last event that is known already.
+pub(super) struct After {
+    /// Number of the last event that the client knows.
     after: usize,
     /// How long to wait for a newer one, in milliseconds.
     wait_ms: u64,
 }
 
-/// A query that asks for nothing: what is not known is refused, not passed over.
+/// An empty query. Unknown parameters are refused, not ignored.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
+pub(super) struct NoQuery {}
 
 pub(super) async fn list(
     State(state): State<ApiState>,
-    Query(Nothing {}): Query<Nothing>,
+    Query(NoQuery {}): Query<NoQuery>,
 ) -> Json<Vec<Arc<RolloutState>>> {
     Json(state.view().rollouts().filter_map(|rollout| rollout.state.clone()).collect())
 }
 
-/// The state of a rollout, and whether calls go as it says.
+/// The state of a rollout, and whether calls follow it.
 #[derive(Serialize)]
 pub(super) struct Shown {
     #[serde(flatten)]
@@ -79,10 +79,10 @@ pub(super) async fn verdict(
 pub(super) async fn events(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-    Query(news): Query<News>,
+    Query(news): Query<After>,
 ) -> Result<Json<Value>, Failure> {
     let known = state.rollout(&id).await?;
-    // By a model's name the rollout of then is meant, also when another one follows while it is waited.
+    // A model's name means whichever rollout it has at the time, even if another one follows during the wait.
     let id = if known.view.model.as_str() == id { id } else { known.id.0 };
     let is_new = |view: &View| view.rollout(&id).is_some_and(|rollout| rollout.after(news.after).1 > news.after);
     let view = state.wait_until(Duration::from_millis(news.wait_ms).min(WAIT_MAX), is_new).await;
@@ -93,24 +93,24 @@ pub(super) async fn events(
 /// `?limit=`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Few {
+pub(super) struct Limit {
     limit: usize,
 }
 
-impl Default for Few {
+impl Default for Limit {
     fn default() -> Self {
         Self { limit: 10 }
     }
 }
 
-/// Most examples of one answer.
+/// Most examples in one response.
 const EXAMPLES_MAX: usize = 100;
 
-/// Pairs of answers that routers kept, newest first.
+/// Pairs of answers that routers captured, newest first.
 pub(super) async fn examples(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-    Query(few): Query<Few>,
+    Query(few): Query<Limit>,
 ) -> Result<Json<Vec<Capture>>, Failure> {
     let known = state.rollout(&id).await?.view.state.clone().ok_or_else(|| unknown(&id))?;
     let found = tokio::task::spawn_blocking(move || match state.0.examples.get() {
@@ -124,7 +124,7 @@ pub(super) async fn examples(
     }
 }
 
-/// How far the model's partition is planned; only the process that owns it knows.
+/// How far the model's partition is planned. Only the process that owns the partition knows this.
 pub(super) async fn progress(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Progress>, Failure> {
     let rollout = state.rollout(&id).await?.view;
     let elsewhere = || Failure::new(StatusCode::NOT_FOUND, format!("{} is planned by another process", rollout.model));
@@ -144,10 +144,10 @@ pub(super) async fn schema() -> Json<Value> {
 }
 
 fn unknown(id: &str) -> Failure {
-    Failure::new(StatusCode::NOT_FOUND, format!("there is no rollout or model {id:?} with a rollout"))
+    Failure::new(StatusCode::NOT_FOUND, format!("there is no rollout {id:?}, and no model of that name with a rollout"))
 }
 
-/// Rollouts of which a text does not say which one is meant; at most [`NAMED`] of them, newest first.
+/// The error for a text that matches several rollouts. It lists at most [`NAMED`] of them, newest first.
 fn ambiguous(view: &View, text: &str, several: &[&RolloutId]) -> String {
     let of = |id: &&RolloutId| {
         let state = view.rollout(id.as_str())?.state.clone()?;
@@ -157,19 +157,22 @@ fn ambiguous(view: &View, text: &str, several: &[&RolloutId]) -> String {
     let named: String = several.iter().rev().take(NAMED).filter_map(of).collect();
     let more = several.len().saturating_sub(NAMED);
     let rest = if more > 0 { format!("\n  and {more} older ones") } else { String::new() };
-    format!("{text:?} begins the ids of {} rollouts; write more of the one that is meant:{named}{rest}", several.len())
+    format!(
+        "{text:?} is the start of {} rollout ids; give more characters of the one you mean:{named}{rest}",
+        several.len()
+    )
 }
 
-/// A rollout that a person named.
+/// A rollout that a request named.
 pub(super) struct Known {
-    /// Its id.
+    /// The id of the rollout.
     pub(super) id: RolloutId,
-    /// What is known of it.
+    /// What the view has of it.
     pub(super) view: Arc<RolloutView>,
 }
 
 impl ApiState {
-    /// A rollout by its id, its model or how its id begins. After a start it is not known that there is none before the topics have
+    /// A rollout by its id, its model or the start of its id. After a start, it is not known that there is none until the topics have
     /// been read.
     pub(super) async fn rollout(&self, text: &str) -> Result<Known, Failure> {
         let view = self.wait_until(STARTING, |view| view.caught_up() || view.rollout(text).is_some()).await;
@@ -178,7 +181,7 @@ impl ApiState {
                 Ok(Known { id: id.clone(), view: Arc::clone(rollout) })
             }
             _ if !view.caught_up() => {
-                let error = "the controller has not read its topics yet; ask again in a second";
+                let error = "the controller has not read its topics yet; try again in a second";
                 Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error))
             }
             Ok(_) => Err(unknown(text)),
@@ -186,13 +189,13 @@ impl ApiState {
         }
     }
 
-    /// The first snapshot that is `enough`, or the newest after `wait`.
+    /// The first snapshot for which `enough` is true, or the newest one after `wait`.
     pub(super) async fn wait_until(&self, wait: Duration, enough: impl Fn(&View) -> bool) -> Arc<View> {
         let mut view = self.0.view.clone();
         let found = tokio::time::timeout(wait, view.wait_for(|view| enough(view))).await;
         match found {
             Ok(Ok(found)) => Arc::clone(&found),
-            // Time is up, or the reader has ended.
+            // The time is up, or the reader has ended.
             _ => self.view(),
         }
     }

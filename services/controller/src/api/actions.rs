@@ -1,4 +1,4 @@
-//! What can be done: each act is a command on the log, answered by its audit event.
+//! Actions: each one is a command on the log, answered by its audit event.
 
 use std::{
     collections::BTreeMap,
@@ -37,23 +37,23 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 /// How long writing a command may take.
 const FLUSH: Duration = Duration::from_secs(10);
 
-/// What became of a command.
+/// The result of a command.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Answer {
-    /// Its id.
+    /// The command's id.
     command: String,
-    /// The rollout it is about.
+    /// The rollout that the command is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     rollout: Option<RolloutId>,
-    /// Whether it could not be done.
+    /// Whether the command was refused.
     pub(crate) refused: bool,
-    /// What became of it; left out when nothing did in the time given.
+    /// The result in one sentence; left out if there was none within the given time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sentence: Option<String>,
     /// The audit event.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<Arc<RolloutEvent>>,
-    /// Who uses the table that it led to; left out when it led to none.
+    /// Which routers use the table that the command led to; left out if it led to none.
     #[serde(skip_serializing_if = "Option::is_none")]
     applied: Option<Applied>,
     /// Warnings about the spec.
@@ -65,11 +65,11 @@ pub(crate) struct Answer {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ApplyOptions {
-    /// Only lint.
+    /// Lint the spec, and write nothing.
     dry_run: bool,
     /// How long to wait for the answer, in milliseconds.
     wait_ms: u64,
-    /// Requests of the model per second: tells which margins it can resolve.
+    /// Requests of the model per second. With it, lint reports which margins the traffic can resolve.
     per_second: Option<f64>,
 }
 
@@ -81,10 +81,10 @@ pub(super) struct Wait {
     wait_ms: u64,
 }
 
-/// The body of an act.
+/// The body of an action.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Why {
+struct ActBody {
     reason: String,
     full: bool,
 }
@@ -103,7 +103,7 @@ pub(super) async fn apply(
         let body = json!({"error": "the rollout spec has problems", "problems": checked.problems});
         return Err(Failure::with(StatusCode::UNPROCESSABLE_ENTITY, body));
     };
-    let spec = spec.normalised();
+    let spec = spec.normalized();
     if options.dry_run {
         return Ok((StatusCode::OK, Json(json!({"problems": checked.problems, "spec": spec}))));
     }
@@ -113,7 +113,7 @@ pub(super) async fn apply(
         action: Action::Apply,
         model: spec.model.clone(),
         rollout: Some(rollout.clone()),
-        spec: Some(serde_json::to_string(&spec).map_err(|error| own_trouble(&error))?),
+        spec: Some(serde_json::to_string(&spec).map_err(|error| unwritten(&error))?),
         actor,
         reason: String::new(),
         at: EventTime(state.now_ms().saturating_mul(1000)),
@@ -131,7 +131,7 @@ pub(super) async fn act(
     Query(wait): Query<Wait>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
-    let why = read_why(&body)?;
+    let why = read_body(&body)?;
     let action = match (verb.as_str(), why.full) {
         ("promote", false) => Action::Promote,
         ("promote", true) => Action::PromoteFull,
@@ -139,15 +139,15 @@ pub(super) async fn act(
         ("resume", false) => Action::Resume,
         ("abort", false) => Action::Abort,
         ("pause" | "resume" | "abort", true) => {
-            return Err(Failure::new(StatusCode::BAD_REQUEST, "`full` belongs to promote only"));
+            return Err(Failure::new(StatusCode::BAD_REQUEST, "`full` is only valid for promote"));
         }
         _ => {
-            let error = format!("{verb:?} is nothing that can be done; there are promote, pause, resume, abort");
+            let error = format!("{verb:?} is not an action; the actions are promote, pause, resume and abort");
             return Err(Failure::new(StatusCode::NOT_FOUND, error));
         }
     };
     let known = state.rollout(&id).await?;
-    // By a model's name the active rollout is meant, whichever it is by then.
+    // A model's name means the rollout that is active when the command is handled.
     let model = known.view.model.clone();
     let rollout = (model.as_str() != id).then_some(known.id);
     let command = Command {
@@ -172,12 +172,12 @@ pub(super) async fn stop_all(
     Query(wait): Query<Wait>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
-    let why = read_why(&body)?;
+    let why = read_body(&body)?;
     let before = state.view();
     let command = Command {
         id: Uuid::now_v7().to_string(),
         action: Action::StopAll,
-        // Every partition gets it; each fold stops all models it has.
+        // Every partition gets the command, and each fold stops all its models.
         model: ModelName::from("*"),
         rollout: None,
         spec: None,
@@ -186,7 +186,7 @@ pub(super) async fn stop_all(
         at: EventTime(state.now_ms().saturating_mul(1000)),
     };
     let id = command.id.clone();
-    // An emergency stop waits for nothing: what runs is found out after it is on the log.
+    // An emergency stop waits for nothing: the running rollouts are determined after it is on the log.
     state.write(command, Target::EveryPartition).await?;
     let deadline = Instant::now() + Duration::from_millis(wait.wait_ms).min(WAIT_MAX);
     let before = if before.caught_up() {
@@ -195,7 +195,7 @@ pub(super) async fn stop_all(
         state.wait_until(deadline.saturating_duration_since(Instant::now()), View::caught_up).await
     };
     if !before.caught_up() {
-        let error = "the stop is on the log, but the controller has not read its topics yet and cannot tell what has \
+        let error = "the stop is on the log, but the controller has not read its topics yet and does not know what has \
                      stopped; send it again";
         return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error));
     }
@@ -209,7 +209,7 @@ pub(super) async fn stop_all(
             running.iter().filter_map(|id| view.rollout(id.as_str())).filter_map(|found| found.state.clone());
         rollouts.filter(|state| state.phase.is_final() && state.spec.mode == Mode::Act).collect()
     };
-    // The one that is furthest from being done.
+    // The table that is furthest from being in use.
     let applied = |view: &View| {
         let all = ended(view).into_iter().filter_map(|rollout| state.applied(view, &rollout, rollout.generation));
         all.min_by_key(|applied| (applied.done, applied.soon))
@@ -220,12 +220,12 @@ pub(super) async fn stop_all(
     let done = applied.as_ref().is_none_or(|applied| applied.done);
     let stopped = match (running.len(), left) {
         (0, _) => "no rollout is running".to_owned(),
-        (1, 0) => "the one running rollout is stopped".to_owned(),
-        (all, 0) => format!("{all} rollouts stopped"),
-        (all, left) => format!("{} of {all} rollouts stopped; {left} have not answered yet", all - left),
+        (1, 0) => "the only running rollout has stopped".to_owned(),
+        (all, 0) => format!("{all} rollouts have stopped"),
+        (all, left) => format!("{} of {all} rollouts have stopped; {left} have not answered yet", all - left),
     };
     let all_there = left == 0 && done;
-    // Who has not answered has not stopped, as far as is known.
+    // A rollout that has not answered is not known to have stopped.
     let waits = || Applied { waits_for: "not every rollout has answered".to_owned(), soon: true, ..Applied::default() };
     let applied = if left > 0 { Some(waits()) } else { applied };
     let sentence = if all_there { format!("{stopped}; all traffic is on stable") } else { stopped };
@@ -233,12 +233,12 @@ pub(super) async fn stop_all(
     respond(status, &Answer { command: id, sentence: Some(sentence), applied, ..Answer::default() })
 }
 
-fn read_why(body: &Bytes) -> Result<Why, Failure> {
+fn read_body(body: &Bytes) -> Result<ActBody, Failure> {
     let wrong = |error: String| Failure::new(StatusCode::BAD_REQUEST, error);
     if body.is_empty() {
-        return Ok(Why::default());
+        return Ok(ActBody::default());
     }
-    let why: Why = serde_json::from_slice(body)
+    let why: ActBody = serde_json::from_slice(body)
         .map_err(|error| wrong(format!("the body is not {{\"reason\": \"...\", \"full\": false}}: {error}")))?;
     if why.reason.len() > REASON_MAX {
         return Err(wrong(format!("the reason is longer than {REASON_MAX} bytes")));
@@ -247,7 +247,7 @@ fn read_why(body: &Bytes) -> Result<Why, Failure> {
 }
 
 fn respond(status: StatusCode, answer: &Answer) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
-    let mut body = serde_json::to_value(answer).map_err(|error| own_trouble(&error))?;
+    let mut body = serde_json::to_value(answer).map_err(|error| unwritten(&error))?;
     if answer.refused {
         body["error"] = json!(answer.sentence);
         return Err(Failure::with(StatusCode::CONFLICT, body));
@@ -255,12 +255,12 @@ fn respond(status: StatusCode, answer: &Answer) -> Result<(StatusCode, Json<serd
     Ok((status, Json(body)))
 }
 
-fn own_trouble(error: &dyn std::fmt::Display) -> Failure {
+fn unwritten(error: &dyn std::fmt::Display) -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, format!("the command could not be written: {error}; try again"))
 }
 
 impl ApiState {
-    /// Writes a command and waits for its answer, and until routers use the table that it led to.
+    /// Writes a command, waits for its answer, and then for routers to use the table that it led to.
     pub(crate) async fn ask(&self, command: Command, wait_ms: u64) -> Result<Answer, Failure> {
         let (id, about, action) = (command.id.clone(), command.rollout.clone(), command.action);
         self.write(command, Target::ByKey).await?;
@@ -278,17 +278,17 @@ impl ApiState {
         Ok(Answer { command: id, refused, sentence, event, applied, ..Answer::default() })
     }
 
-    /// Writes a command; when this returns, it is on the log.
+    /// Writes a command. When this returns, the command is on the log.
     pub(crate) async fn write(&self, command: Command, target: Target) -> Result<(), Failure> {
         let envelope =
             Envelope { id: &command.id, source: "/controller/api", subject: command.model.as_str(), time: command.at };
         let record = Outgoing::record(COMMANDS, target, command.model.0.clone(), &command, &envelope)
-            .map_err(|error| own_trouble(&error))?;
+            .map_err(|error| unwritten(&error))?;
         let writer = Arc::clone(&self.0.writer);
         let written = tokio::task::spawn_blocking(move || {
-            writer.send(record).map_err(|error| own_trouble(&error))?;
-            writer.flush(FLUSH).map_err(|error| own_trouble(&error))
+            writer.send(record).map_err(|error| unwritten(&error))?;
+            writer.flush(FLUSH).map_err(|error| unwritten(&error))
         });
-        written.await.map_err(|error| own_trouble(&error))?
+        written.await.map_err(|error| unwritten(&error))?
     }
 }

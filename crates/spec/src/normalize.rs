@@ -1,4 +1,4 @@
-//! The built-in gates and other values that a spec may leave out, written out.
+//! Fills in the built-in gates and other values that a spec may leave out.
 
 use serin_schemas::records::Role;
 
@@ -6,32 +6,33 @@ use crate::{
     Direction, Margin, MetricKind, MetricSource, MetricSpec, RolloutSpec, WhenMissing, units::Duration, units::Share,
 };
 
-/// A gate that every rollout has unless it names another metric of the same source.
+/// A gate that every rollout has, unless the rollout has its own metric of the same source.
 struct BuiltIn {
     name: &'static str,
-    /// Name of the gate in older files: a metric of this name replaces it, whatever its source.
+    /// Name of the gate in older files. A metric with this name replaces the gate, whatever its source is.
     old_name: Option<&'static str>,
     source: MetricSource,
-    /// Largest difference from control that is acceptable, as a share of the calls.
+    /// Largest acceptable difference from control, as a share of the calls.
     margin: f64,
 }
 
-/// The built-in gates. Callers' mistakes are refused by both versions alike, so the margin of `refused` may be as small as that of
-/// `failed`.
+/// The built-in gates. Both versions refuse callers' mistakes alike, so the margin of `refused` can be as small as that of `failed`.
 const BUILT_IN: [BuiltIn; 3] = [
     BuiltIn { name: "failed", old_name: Some("error_rate"), source: MetricSource::Failed, margin: 0.01 },
     BuiltIn { name: "refused", old_name: None, source: MetricSource::Refused, margin: 0.01 },
     BuiltIn { name: "unusable", old_name: Some("invalid_output"), source: MetricSource::Unusable, margin: 0.005 },
 ];
-/// Share that stays on the previous version while a promoted one is monitored.
+/// Share of the traffic that stays on the previous version while the promoted version is monitored.
 const HOLDBACK: Share = Share(500);
 
 impl RolloutSpec {
-    /// The spec as commands and controls carry it: the gates `failed`, `refused` and `unusable` are there, and so is the holdback
-    /// of a monitored promotion; each step says what it requires. A metric on the share of the same outcome replaces a built-in gate. A gate whose name is taken by a metric of
-    /// another source gets a longer one. Doing it twice changes nothing.
+    /// The spec as it is in commands and controls: with the gates `failed`, `refused` and `unusable`, with the holdback of a
+    /// monitored promotion, and with `require` in each step.
+    ///
+    /// A metric on the share of the same outcome replaces a built-in gate. If a metric of another source already has the gate's name,
+    /// the gate gets a longer one. The operation is idempotent.
     #[must_use]
-    pub fn normalised(&self) -> Self {
+    pub fn normalized(&self) -> Self {
         let mut spec = self.clone();
         for gate in BUILT_IN {
             let replaces = |metric: &MetricSpec| {
@@ -56,14 +57,14 @@ impl RolloutSpec {
         spec
     }
 
-    /// The metric that a person means by this name: the one of this name, else the built-in gate that older files call so.
+    /// Resolves a metric name: a metric with this name, or else the built-in gate that had this name in older files.
     pub fn metric_name<'a>(&self, name: &'a str) -> &'a str {
         let known = self.metrics.iter().any(|metric| metric.name == name);
         if known { name } else { built_in_name(name) }
     }
 }
 
-/// The name that a built-in gate has now, where `name` is the one of older files: `error_rate` is `failed`.
+/// The current name of a built-in gate whose name in older files was `name`: `error_rate` is now `failed`.
 pub fn built_in_name(name: &str) -> &str {
     BUILT_IN.iter().find(|gate| gate.old_name == Some(name)).map_or(name, |gate| gate.name)
 }
@@ -92,27 +93,27 @@ mod tests {
     use crate::{MetricKind, MetricSource, RolloutSpec, testing::spec};
 
     fn names(spec: &RolloutSpec) -> Vec<String> {
-        spec.normalised().metrics.into_iter().map(|metric| metric.name).collect()
+        spec.normalized().metrics.into_iter().map(|metric| metric.name).collect()
     }
 
     #[test]
-    fn built_in_gates_are_added_once_and_give_way_to_the_users_own() {
-        let once = spec().normalised();
+    fn built_in_gates_are_added_once_and_replaced_by_metrics_of_the_same_source() {
+        let once = spec().normalized();
         assert_eq!(names(&spec()), ["wrong", "latency_p99", "failed", "refused", "unusable"]);
-        assert_eq!(once.normalised(), once);
+        assert_eq!(once.normalized(), once);
 
         let mut own = spec();
         own.metrics[0].name = "crashes".into();
         own.metrics[0].source = MetricSource::Failed;
         assert_eq!(names(&own), ["crashes", "latency_p99", "refused", "unusable"]);
 
-        // The mix of what went wrong says nothing of how often something does.
+        // The mix of failure causes does not measure how often calls fail.
         own.metrics[0].kind = MetricKind::Classes;
         assert_eq!(names(&own), ["crashes", "latency_p99", "failed", "refused", "unusable"]);
     }
 
     #[test]
-    fn files_that_use_the_old_words_keep_their_gates() {
+    fn old_names_of_sources_and_gates_still_replace_built_in_gates() {
         for (source, gates) in [("error", ["refused", "unusable"]), ("invalid_output", ["failed", "refused"])] {
             let text = crate::testing::SPEC
                 .replace(r#"{"wrong": {"output": "late", "label": "late"}}"#, &format!("{source:?}"));
@@ -129,12 +130,12 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_is_there_even_if_a_metric_of_another_source_has_its_name() {
+    fn a_built_in_gate_is_renamed_if_another_metric_has_its_name() {
         let mut own = spec();
         own.metrics[0].name = "failed".into();
         own.metrics[1].name = "refused".into();
         assert_eq!(names(&own), ["failed", "refused", "failed_calls", "refused_calls", "unusable"]);
-        let once = own.normalised();
-        assert_eq!(once.normalised(), once);
+        let once = own.normalized();
+        assert_eq!(once.normalized(), once);
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting for a rollout while its controller restarts: who waits for hours asks again, and says so.
+//! Requests with retries until `--timeout`, so that a long wait for a rollout survives a restart of its controller.
 
 use std::time::{Duration, Instant};
 
@@ -7,40 +7,40 @@ use serin_spec::units;
 
 use crate::{client::ApiError, http::NoAnswer, output};
 
-/// The first pause before asking again; each further one is twice as long.
+/// The first pause between two attempts. It doubles with each attempt.
 const PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// How long somebody waits.
-pub(crate) struct Patience {
+/// A deadline with the state of the retries.
+pub(crate) struct Deadline {
     deadline: Instant,
-    /// The next pause, while no answer comes.
+    /// The next pause; `None` while the controller answers.
     pause: Option<Duration>,
 }
 
-impl Patience {
-    /// Waits as long as `--timeout` says.
+impl Deadline {
+    /// The deadline of `--timeout`.
     pub(crate) fn of(timeout: &str) -> anyhow::Result<Self> {
         let timeout = units::Duration::parse(timeout).map_err(|error| anyhow::anyhow!("--timeout: {error}"))?;
         let timeout = Duration::from_micros(timeout.0.0.unsigned_abs());
-        // A time that no clock of this machine reaches is as good as this one.
+        // A timeout beyond the range of the clock is limited to a year.
         let now = Instant::now();
         let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_hours(24 * 365));
         Ok(Self { deadline, pause: None })
     }
 
-    /// Whether it is over.
+    /// Whether the deadline has passed.
     pub(crate) fn is_over(&self) -> bool {
         Instant::now() >= self.deadline
     }
 
-    /// Time that is left, at most `most`.
+    /// The remaining time, at most `most`.
     pub(crate) fn left(&self, most: Duration) -> Duration {
         self.deadline.saturating_duration_since(Instant::now()).min(most)
     }
 
-    /// Asks until an answer comes, or until it is over.
+    /// Repeats a request until there is an answer or the deadline passes. The request must be idempotent.
     pub(crate) async fn ask<T, F>(&mut self, ask: impl Fn() -> F) -> Result<T, ApiError>
     where
         F: Future<Output = Result<T, ApiError>>,
@@ -48,7 +48,7 @@ impl Patience {
         self.ask_while(is_away, ask).await
     }
 
-    /// Sends something until it is known to have been sent once.
+    /// Repeats a request that must not be sent twice: only while connections are refused.
     pub(crate) async fn send<T, F>(&mut self, send: impl Fn() -> F) -> Result<T, ApiError>
     where
         F: Future<Output = Result<T, ApiError>>,
@@ -64,7 +64,7 @@ impl Patience {
             let error = match ask().await {
                 Err(error) if again(&error) && !self.is_over() => error,
                 answer => {
-                    // A refusal is an answer too.
+                    // An error response is an answer too.
                     let is_there = answer.as_ref().err().is_none_or(|error| !again(error));
                     if self.pause.take().is_some() && is_there {
                         output::aside("the controller answers again");
@@ -76,7 +76,7 @@ impl Patience {
             if self.pause.is_none() {
                 let first = error.to_string();
                 let first = first.lines().next().unwrap_or_default();
-                output::aside(format!("{first}; asking again until --timeout"));
+                output::aside(format!("{first}; retrying until --timeout"));
             }
             self.pause = Some((pause * 2).min(LONGEST));
             tokio::time::sleep(self.left(pause)).await;
@@ -84,7 +84,7 @@ impl Patience {
     }
 }
 
-/// Whether a controller that is starting, or a proxy before one that is not there, explains it.
+/// Whether the cause may be a controller that is starting, or a proxy in front of one that is down.
 fn is_away(error: &ApiError) -> bool {
     match error {
         ApiError::Away { cause, .. } => {

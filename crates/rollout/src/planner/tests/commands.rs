@@ -1,4 +1,4 @@
-//! What people ask for, and a second rollout beside the first.
+//! Commands of people, and a second rollout of the same model.
 
 use super::*;
 
@@ -51,7 +51,7 @@ fn a_command_is_done_once() {
 }
 
 #[test]
-fn a_second_rollout_is_refused_waits_or_supersedes() {
+fn a_second_rollout_is_refused_queued_or_supersedes() {
     let mut world = World::baking();
     let refused = world.apply_spec("r2", &spec());
     assert_eq!(refused.events[0].kind, EventKind::Refused);
@@ -75,7 +75,7 @@ fn a_second_rollout_is_refused_waits_or_supersedes() {
 }
 
 #[test]
-fn what_leaves_the_queue_has_an_ending_and_a_sentence() {
+fn a_rollout_that_leaves_the_queue_has_an_ending_and_a_sentence() {
     let mut world = World::baking();
     let mut queued = spec();
     queued.concurrency = Concurrency::Queue;
@@ -85,17 +85,17 @@ fn what_leaves_the_queue_has_an_ending_and_a_sentence() {
         (event.kind, serde_json::from_str(event.state.as_ref().unwrap()).unwrap())
     };
     let (kind, state) = ending(&world.command_with(Action::Abort, Some("r2"), None));
-    let sentence = "while it waited, aborted by ada: because";
+    let sentence = "aborted in the queue by ada: because";
     assert_eq!((kind, state.phase, state.sentence.as_str()), (EventKind::Aborted, Phase::Aborted, sentence));
     let ended = state.ending.unwrap();
     assert_eq!((ended.outcome, ended.sentence.as_str(), ended.actor.as_str()), (Outcome::Aborted, sentence, "ada"));
-    // Its id is taken for good.
+    // Its id cannot be used again.
     assert_eq!(world.apply_spec("r2", &queued).events[0].kind, EventKind::Refused);
 
     let mut world = World::baking();
     world.apply_spec("r2", &queued);
     assert!(ending(&world.command(Action::StopAll)).1.ending.is_some());
-    // Its turn comes, and it must not start.
+    // When its turn comes, it must not start.
     let mut world = World::baking();
     world.apply_spec("r2", &queued);
     let (_, state) = ending(&world.command(Action::PromoteFull));
@@ -103,7 +103,7 @@ fn what_leaves_the_queue_has_an_ending_and_a_sentence() {
 }
 
 #[test]
-fn what_a_person_did_is_as_of_when_it_was_asked_for_and_no_event_is_as_of_an_earlier_time() {
+fn an_action_has_the_time_at_which_it_was_requested_and_events_are_in_order() {
     let at = |effects: &Effects| effects.events.last().unwrap().at;
     let mut world = World::baking();
     world.wall_ms = 50_000 * 1000;
@@ -115,14 +115,18 @@ fn what_a_person_did_is_as_of_when_it_was_asked_for_and_no_event_is_as_of_an_ear
     world.asked_at = EventTime::from_secs(39_000);
     assert_eq!(at(&world.command(Action::Resume)), EventTime::from_secs(40_000), "times are ordered");
     let late = world.say(10 * HOUR, Decision::Rollback);
-    assert_eq!(at(&late), EventTime::from_secs(40_000), "a verdict is as of its windows, and not before what was told");
+    assert_eq!(
+        at(&late),
+        EventTime::from_secs(40_000),
+        "a verdict has the time of its windows, but not before the last event"
+    );
     world.asked_at = EventTime::from_secs(1 << 40);
     let ahead = world.apply_spec("r2", &spec());
-    assert_eq!(at(&ahead), EventTime::from_secs(50_000), "nobody can ask in the future");
+    assert_eq!(at(&ahead), EventTime::from_secs(50_000), "a request cannot come from the future");
 }
 
 #[test]
-fn where_another_time_is_replayed_acts_are_of_that_time() {
+fn during_a_replay_actions_have_the_time_of_the_replay() {
     let mut world = World::baking();
     world.wall_ms = 1_800_000_000 * 1000;
     world.asked_at = EventTime::from_secs(1_800_000_000);
