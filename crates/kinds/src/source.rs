@@ -29,6 +29,7 @@ impl SourceType {
             | MetricSource::WrongClass { .. } => Self::YesNo,
             MetricSource::Latency
             | MetricSource::LabelDelay(_)
+            | MetricSource::LogLoss { .. }
             | MetricSource::SquaredError { .. }
             | MetricSource::AbsoluteError { .. } => Self::Quantity,
             MetricSource::Output(_) | MetricSource::Feedback(_) => Self::Number,

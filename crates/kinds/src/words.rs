@@ -21,6 +21,7 @@ pub fn noun(metric: &MetricSpec) -> String {
         MetricSource::Class { output, is: None } => output,
         MetricSource::Status => "statuses",
         MetricSource::Wrong { .. } | MetricSource::WrongClass { .. } => "wrong answers",
+        MetricSource::LogLoss { .. } => "log loss",
         MetricSource::SquaredError { .. } => "squared error",
         MetricSource::AbsoluteError { .. } => "absolute error",
     };

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_schemas::records::Role;
 
-use super::{Direction, Limit, Margin, MetricKind, MetricSource, defaults};
+use super::{Direction, Filter, FilterSubject, Limit, Margin, MetricKind, MetricSource, defaults};
 use crate::units::Duration;
 
 /// A metric: what is measured, how it is judged, and how much harm is acceptable.
@@ -17,6 +17,10 @@ pub struct MetricSpec {
     pub kind: MetricKind,
     /// What the metric measures.
     pub source: MetricSource,
+    /// Conditions that an answer must meet to count: `[{label: fraud, is: true}]` turns the rate of blocked payments into recall. An
+    /// answer does not count if a condition cannot be decided because the output or label is missing. Default: all answers count.
+    #[serde(default, rename = "where", skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Filter>,
     /// Whether lower or higher values are better. Default `lower_is_better`.
     #[serde(default)]
     pub direction: Direction,
@@ -53,6 +57,22 @@ pub struct MetricSpec {
     /// Name of the metric's group. Default: the metric is in no group and counts separately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+}
+
+impl MetricSpec {
+    /// Whether it needs feedback, and so matures later than the answer.
+    pub fn needs_label(&self) -> bool {
+        self.labels().next().is_some()
+    }
+
+    /// The labels in feedback that it needs: that of its source first, then those of its filters.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        let of_filters = self.filters.iter().filter_map(|filter| match filter.subject() {
+            Some(FilterSubject::Label(label)) => Some(label),
+            Some(FilterSubject::Output(_) | FilterSubject::Segment(_)) | None => None,
+        });
+        self.source.label().into_iter().chain(of_filters)
+    }
 }
 
 /// What a missing label means.

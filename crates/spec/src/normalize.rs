@@ -37,7 +37,7 @@ impl RolloutSpec {
         for gate in BUILT_IN {
             let replaces = |metric: &MetricSpec| {
                 let is_share = !matches!(metric.kind, MetricKind::Classes | MetricKind::Disagreement);
-                metric.source == gate.source && is_share || gate.old_name.is_some_and(|name| metric.name == name)
+                metric.source == gate.source && metric.filters.is_empty() && is_share || gate.old_name.is_some_and(|name| metric.name == name)
             };
             if spec.metrics.iter().any(replaces) {
                 continue;
@@ -74,6 +74,7 @@ fn built_in(name: String, source: MetricSource, margin: f64) -> MetricSpec {
         name,
         kind: MetricKind::Rate,
         source,
+        filters: Vec::new(),
         direction: Direction::LowerIsBetter,
         margin: Some(Margin { absolute: Some(margin), relative: None }),
         limit: None,

@@ -66,7 +66,15 @@ pub enum MetricSource {
         /// Name of the class in feedback.
         label: String,
     },
-    /// Squared difference between an output and a label.
+    /// Logarithmic loss of a probability and a yes/no label: `-ln p` for a yes and `-ln (1 - p)` for a no. `p` is kept at least 1e-15
+    /// away from 0 and 1, so the largest loss is 34.5. An output outside of 0 to 1 is not a probability and does not count.
+    LogLoss {
+        /// Name of the numeric output: the probability of a yes.
+        output: String,
+        /// Name of the label, 0 or 1.
+        label: String,
+    },
+    /// Squared difference between an output and a label. For a probability and a yes/no label this is the Brier score.
     SquaredError {
         /// Name of the numeric output.
         output: String,
@@ -95,6 +103,7 @@ impl MetricSource {
             | Self::LabelDelay(label)
             | Self::Wrong { label, .. }
             | Self::WrongClass { label, .. }
+            | Self::LogLoss { label, .. }
             | Self::SquaredError { label, .. }
             | Self::AbsoluteError { label, .. } => Some(label),
             Self::Failed

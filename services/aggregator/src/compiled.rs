@@ -14,14 +14,11 @@ use serin_sketches::{Summary, class_position};
 use serin_spec::{MetricKind, MetricSource, Mode, RolloutSpec, Rules, TrafficSource, WhenMissing};
 
 use crate::{
+    filter::{self, Condition, Places},
     join::Join,
     pairing::Pairing,
-    value::{Value, is_error},
+    value::{Value, class_hash, is_error},
 };
-
-/// Name of a pseudo-output: the time of the answer in microseconds. The name contains a zero byte, which no output of
-/// an event can contain.
-pub(crate) const ANSWERED: &str = "\0answered";
 
 /// Name of a pseudo-label: the time of a label in microseconds. It is joined, kept and revised together with the
 /// label.
@@ -34,8 +31,54 @@ const OK: &str = "ok";
 /// The class of an answer without a status or cause, such as one that never arrived.
 const NONE: &str = "none";
 
+/// A number of an answer that a label metric or a condition needs later.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Needed {
+    /// An output.
+    Output(String),
+    /// When the answer was complete, in microseconds.
+    Answered,
+    /// 1 for a request with this value of a segment dimension, else 0.
+    InSegment { dimension: String, value: String },
+    /// What a metric without a label measures.
+    Measured(Measure),
+}
+
+impl Needed {
+    /// The number that an event brings; NaN where it brings none.
+    pub(crate) fn of(&self, prediction: &PredictionView<'_>) -> f64 {
+        match self {
+            Self::Output(name) => prediction.outputs.get(name).unwrap_or(f64::NAN),
+            Self::Answered => prediction.completed_at.0 as f64,
+            Self::InSegment { dimension, value } => {
+                f64::from(u8::from(prediction.segments.get(dimension) == Some(value.as_str())))
+            }
+            Self::Measured(measure) if measure.takes(prediction.outcome()) => {
+                filter::number(measure.value(prediction, false).as_ref())
+            }
+            Self::Measured(_) => f64::NAN,
+        }
+    }
+
+    /// The output of a model server's own event that it reads.
+    fn output(&self) -> Option<&str> {
+        match self {
+            Self::Output(name) | Self::Measured(Measure::Output(name)) => Some(name),
+            Self::Answered | Self::InSegment { .. } | Self::Measured(_) => None,
+        }
+    }
+
+    /// The class of a model server's own event that it reads.
+    fn class(&self) -> Option<&str> {
+        match self {
+            Self::Measured(Measure::Class { output, .. }) => Some(output),
+            Self::Output(_) | Self::Answered | Self::InSegment { .. } | Self::Measured(_) => None,
+        }
+    }
+}
+
 /// What a metric measures.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Measure {
     /// Rules 1: any error, whatever caused it.
     Error,
@@ -58,13 +101,14 @@ pub(crate) enum Measure {
 }
 
 /// How a label metric is computed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct LabelMeasure {
     pub(crate) formula: Formula,
     /// Index in [`CompiledSpec::outputs`]; for [`Formula::WrongClass`] in [`CompiledSpec::classes`].
     pub(crate) output: Option<usize>,
-    /// Index in [`CompiledSpec::labels`]; for [`Formula::WrongClass`] in [`CompiledSpec::truths`].
-    pub(crate) label: usize,
+    /// Index in [`CompiledSpec::labels`]; for [`Formula::WrongClass`] in [`CompiledSpec::truths`]. `None`: only the
+    /// metric's conditions need labels.
+    pub(crate) label: Option<usize>,
     /// Whether a missing label counts as 0.
     pub(crate) zero_if_missing: bool,
 }
@@ -77,8 +121,11 @@ pub(crate) enum Formula {
     Wrong(f64),
     /// Whether the class differs from the class in the label.
     WrongClass,
+    LogLoss,
     Squared,
     Absolute,
+    /// What the answer itself brought: only a condition needs the label.
+    OfAnswer,
     /// Seconds from the answer to the label.
     Delay,
 }
@@ -91,6 +138,8 @@ pub(crate) struct Metric {
     /// Whether a count keeps the number of answers per value: see [`Rules::count_by_value`].
     pub(crate) by_value: bool,
     pub(crate) measure: Measure,
+    /// Conditions that an answer must meet to count.
+    pub(crate) conditions: Vec<Condition>,
     /// For [`MetricKind::Disagreement`]: decides whether two answers agree.
     pub(crate) pairing: Option<Pairing>,
     /// Indexes in [`CompiledSpec::dimensions`].
@@ -122,9 +171,9 @@ pub(crate) struct CompiledSpec {
     pub(crate) metrics: Vec<Metric>,
     /// Names of the dimensions in which at least one metric is judged.
     pub(crate) dimensions: Vec<String>,
-    /// Names of the numeric outputs that label metrics read.
-    pub(crate) outputs: Vec<String>,
-    /// Names of the categorical outputs that label metrics read.
+    /// Numbers of an answer that label metrics and conditions read.
+    pub(crate) outputs: Vec<Needed>,
+    /// Names of the categorical outputs that label metrics and conditions read.
     pub(crate) classes: Vec<String>,
     /// Names of the numeric labels that label metrics read.
     pub(crate) labels: Vec<String>,
@@ -138,11 +187,34 @@ pub(crate) struct CompiledSpec {
     pub(crate) paired: Vec<usize>,
 }
 
-fn index_of(names: &mut Vec<String>, name: &str) -> usize {
-    names.iter().position(|known| known == name).unwrap_or_else(|| {
-        names.push(name.to_owned());
-        names.len() - 1
+fn index_of<T: PartialEq>(known: &mut Vec<T>, one: T) -> usize {
+    known.iter().position(|other| *other == one).unwrap_or_else(|| {
+        known.push(one);
+        known.len() - 1
     })
+}
+
+impl Places for CompiledSpec {
+    fn output(&mut self, name: &str) -> usize {
+        index_of(&mut self.outputs, Needed::Output(name.to_owned()))
+    }
+
+    fn class(&mut self, name: &str) -> usize {
+        index_of(&mut self.classes, name.to_owned())
+    }
+
+    fn label(&mut self, name: &str) -> usize {
+        index_of(&mut self.labels, name.to_owned())
+    }
+
+    fn truth(&mut self, name: &str) -> usize {
+        index_of(&mut self.truths, name.to_owned())
+    }
+
+    fn in_segment(&mut self, dimension: &str, value: &str) -> usize {
+        let needed = Needed::InSegment { dimension: dimension.to_owned(), value: value.to_owned() };
+        index_of(&mut self.outputs, needed)
+    }
 }
 
 impl CompiledSpec {
@@ -181,7 +253,14 @@ impl CompiledSpec {
 
     fn add(&mut self, metric: &serin_spec::MetricSpec, spec: &RolloutSpec) {
         let index = self.metrics.len();
-        let measure = self.measure(metric);
+        let mut measure = self.measure(metric);
+        let conditions: Vec<Condition> =
+            metric.filters.iter().filter_map(|filter| Condition::new(filter, self)).collect();
+        if conditions.iter().any(Condition::needs_label) && !matches!(measure, Measure::Label(_)) {
+            let output = Some(index_of(&mut self.outputs, Needed::Measured(measure)));
+            let formula = Formula::OfAnswer;
+            measure = Measure::Label(LabelMeasure { formula, output, label: None, zero_if_missing: false });
+        }
         let pairing = metric.kind.is_paired().then(|| Pairing::new(metric, spec));
         if pairing.is_some() {
             self.paired.push(index);
@@ -191,28 +270,21 @@ impl CompiledSpec {
         let settles = Span(metric.settles_after(spec.window).0.0.max(0));
         let stream = self.streams.iter().position(|&stream| stream == settles).unwrap_or(0);
         let mut dimensions: Vec<usize> =
-            metric.segments.iter().map(|name| index_of(&mut self.dimensions, name)).collect();
+            metric.segments.iter().map(|name| index_of(&mut self.dimensions, name.clone())).collect();
         dimensions.dedup();
         let (name, kind) = (metric.name.clone(), metric.kind.clone());
         let by_value = self.rules.count_by_value();
-        self.metrics.push(Metric { name, kind, by_value, measure, pairing, dimensions, stream });
+        self.metrics.push(Metric { name, kind, by_value, measure, conditions, pairing, dimensions, stream });
     }
 
     fn measure(&mut self, spec: &serin_spec::MetricSpec) -> Measure {
         let zero_if_missing = spec.when_missing == WhenMissing::Zero;
-        let mut label = |formula, output: Option<&String>, label: &str| {
-            let (outputs, labels) = if formula == Formula::WrongClass {
-                (&mut self.classes, &mut self.truths)
-            } else {
-                (&mut self.outputs, &mut self.labels)
-            };
-            Measure::Label(LabelMeasure {
-                formula,
-                output: output.map(|name| index_of(outputs, name)),
-                label: index_of(labels, label),
-                zero_if_missing,
-            })
+        let mut label = |formula, output: Option<Needed>, label: &str| {
+            let output = output.map(|needed| index_of(&mut self.outputs, needed));
+            let label = Some(index_of(&mut self.labels, label.to_owned()));
+            Measure::Label(LabelMeasure { formula, output, label, zero_if_missing })
         };
+        let output = |name: &String| Some(Needed::Output(name.clone()));
         match &spec.source {
             MetricSource::Failed if self.rules.count_outcomes() => Measure::Failed,
             MetricSource::Failed => Measure::Error,
@@ -228,27 +300,43 @@ impl CompiledSpec {
             MetricSource::Feedback(name) => label(Formula::Value, None, name),
             MetricSource::LabelDelay(name) => {
                 self.timed.insert(name.clone());
-                label(Formula::Delay, Some(&ANSWERED.to_owned()), &time_of(name))
+                label(Formula::Delay, Some(Needed::Answered), &time_of(name))
             }
-            MetricSource::Wrong { output, label: truth, threshold } => {
-                label(Formula::Wrong(*threshold), Some(output), truth)
+            MetricSource::Wrong { output: name, label: truth, threshold } => {
+                label(Formula::Wrong(*threshold), output(name), truth)
             }
-            MetricSource::WrongClass { output, label: truth } => label(Formula::WrongClass, Some(output), truth),
-            MetricSource::SquaredError { output, label: truth } => label(Formula::Squared, Some(output), truth),
-            MetricSource::AbsoluteError { output, label: truth } => label(Formula::Absolute, Some(output), truth),
+            MetricSource::WrongClass { output: name, label: truth } => Measure::Label(LabelMeasure {
+                formula: Formula::WrongClass,
+                output: Some(index_of(&mut self.classes, name.clone())),
+                label: Some(index_of(&mut self.truths, truth.clone())),
+                zero_if_missing,
+            }),
+            MetricSource::LogLoss { output: name, label: truth } => label(Formula::LogLoss, output(name), truth),
+            MetricSource::SquaredError { output: name, label: truth } => label(Formula::Squared, output(name), truth),
+            MetricSource::AbsoluteError { output: name, label: truth } => label(Formula::Absolute, output(name), truth),
         }
     }
 
     /// Whether a numeric output in a model server's own event is read.
     pub(crate) fn reads_output(&self, name: &str) -> bool {
         let of_metric = |metric: &Metric| matches!(&metric.measure, Measure::Output(output) if output == name);
-        self.outputs.iter().any(|known| known == name) || self.metrics.iter().any(of_metric)
+        self.outputs.iter().any(|needed| needed.output() == Some(name)) || self.metrics.iter().any(of_metric)
     }
 
     /// Whether a categorical output in a model server's own event is read.
     pub(crate) fn reads_class(&self, name: &str) -> bool {
         let of_metric = |metric: &Metric| matches!(&metric.measure, Measure::Class { output, .. } if output == name);
-        self.classes.iter().any(|known| known == name) || self.metrics.iter().any(of_metric)
+        self.classes.iter().any(|known| known == name)
+            || self.outputs.iter().any(|needed| needed.class() == Some(name))
+            || self.metrics.iter().any(of_metric)
+    }
+
+    /// Whether an answer of which only this event is there meets all conditions of a metric; `None`: it cannot be decided.
+    pub(crate) fn counts(&self, metric: &Metric, prediction: &PredictionView<'_>) -> Option<bool> {
+        let number = |index: usize| self.outputs[index].of(prediction);
+        let class = |index: usize| prediction.classes.get(&self.classes[index]).map(class_hash);
+        let mut conditions = metric.conditions.iter().map(|condition| condition.holds_for(number, class));
+        conditions.try_fold(true, |all, holds| Some(all && holds?))
     }
 
     /// The longest maturity.
@@ -267,47 +355,70 @@ fn cause<'a>(went_wrong: bool, prediction: &PredictionView<'a>) -> Cow<'a, str> 
     }
 }
 
-impl Metric {
+impl Measure {
     /// Whether a call with this outcome counts in the metric (since rules 2). A call that its caller cancelled is no
     /// evidence about the version. An output is read only from an answer that is not known to be bad, because bad
     /// answers have their own gates.
     pub(crate) fn takes(&self, outcome: Outcome) -> bool {
-        match &self.measure {
-            Measure::Outcome | Measure::Cancelled => true,
-            Measure::Output(_) | Measure::Class { .. } => matches!(outcome, Outcome::Ok | Outcome::Unread),
+        match self {
+            Self::Outcome | Self::Cancelled => true,
+            Self::Output(_) | Self::Class { .. } => matches!(outcome, Outcome::Ok | Outcome::Unread),
             _ => outcome != Outcome::Cancelled,
         }
     }
 
-    /// The metric's value of an answer. `None`: the answer has no value, or only a label can provide it.
-    pub(crate) fn value<'a>(&self, prediction: &PredictionView<'a>) -> Option<Value<'a>> {
+    /// Value of an answer. `None`: the answer has no value, or only a label can provide it. With `reasons`, a yes/no
+    /// value is returned as the class of its reason.
+    pub(crate) fn value<'a>(&self, prediction: &PredictionView<'a>, reasons: bool) -> Option<Value<'a>> {
         let flag = |yes: bool| Some(Value::Number(f64::from(u8::from(yes))));
-        let reasons = self.kind.uses_reason();
         let share = |yes: bool| if reasons { Some(Value::Class(cause(yes, prediction))) } else { flag(yes) };
-        match &self.measure {
-            Measure::Error => share(is_error(prediction)),
-            Measure::Failed => share(prediction.outcome() == Outcome::Failed),
-            Measure::Refused => share(matches!(prediction.outcome(), Outcome::Refused | Outcome::Redirected)),
-            Measure::Cancelled => flag(prediction.outcome() == Outcome::Cancelled),
-            Measure::Outcome => Some(Value::Class(prediction.outcome().as_str().into())),
+        match self {
+            Self::Error => share(is_error(prediction)),
+            Self::Failed => share(prediction.outcome() == Outcome::Failed),
+            Self::Refused => share(matches!(prediction.outcome(), Outcome::Refused | Outcome::Redirected)),
+            Self::Cancelled => flag(prediction.outcome() == Outcome::Cancelled),
+            Self::Outcome => Some(Value::Class(prediction.outcome().as_str().into())),
             // An answer that was not read may be either.
-            Measure::Unusable if prediction.outcome() == Outcome::Unread => None,
-            Measure::Invalid | Measure::Unusable if reasons => {
+            Self::Unusable if prediction.outcome() == Outcome::Unread => None,
+            Self::Invalid | Self::Unusable if reasons => {
                 Some(Value::Class(prediction.invalid_output.unwrap_or(OK).into()))
             }
-            Measure::Unusable => flag(prediction.outcome() == Outcome::Unusable),
-            Measure::Invalid => flag(prediction.invalid_output.is_some()),
-            Measure::Status => Some(Value::Class(
+            Self::Unusable => flag(prediction.outcome() == Outcome::Unusable),
+            Self::Invalid => flag(prediction.invalid_output.is_some()),
+            Self::Status => Some(Value::Class(
                 prediction.status.map_or_else(|| Cow::Borrowed(NONE), |status| status.to_string().into()),
             )),
-            Measure::Latency => prediction.latency_us.map(|us| Value::Number(us as f64 / 1e3)),
-            Measure::Output(name) => prediction.outputs.get(name).map(Value::Number),
-            Measure::Class { output, is } => {
+            Self::Latency => prediction.latency_us.map(|us| Value::Number(us as f64 / 1e3)),
+            Self::Output(name) => prediction.outputs.get(name).map(Value::Number),
+            Self::Class { output, is } => {
                 let class = prediction.classes.get(output)?;
                 is.as_ref().map_or_else(|| Some(Value::Class(class.into())), |is| flag(class == is.as_str()))
             }
-            Measure::Label(_) => None,
+            Self::Label(_) => None,
         }
+    }
+}
+
+impl Metric {
+    /// Whether a call with this outcome counts in the metric.
+    pub(crate) fn takes(&self, outcome: Outcome) -> bool {
+        self.measure.takes(outcome)
+    }
+
+    /// The metric's value of an answer, regardless of its conditions. `None`: the answer has no value, or only a label can
+    /// provide it.
+    pub(crate) fn value<'a>(&self, prediction: &PredictionView<'a>) -> Option<Value<'a>> {
+        self.measure.value(prediction, self.kind.uses_reason())
+    }
+
+    /// Whether a waiting answer meets all conditions.
+    pub(crate) fn counts(&self, join: &Join) -> bool {
+        self.conditions.iter().all(|condition| condition.holds(join) == Some(true))
+    }
+
+    /// Whether the labels that the metric needs have arrived.
+    pub(crate) fn has_labels(&self, measure: &LabelMeasure, join: &Join) -> bool {
+        measure.has_label(join) && self.conditions.iter().all(|condition| condition.has_label(join))
     }
 
     /// An empty summary of the metric's kind.
@@ -339,6 +450,18 @@ impl Metric {
     }
 }
 
+/// Distance that a probability keeps from 0 and 1, so that no loss is infinite.
+const SMALLEST_PROBABILITY: f64 = 1e-15;
+
+/// Logarithmic loss: `-ln` of the probability that was assigned to the outcome. `None`: the number is not a probability.
+fn log_loss(probability: f64, happened: bool) -> Option<f64> {
+    if !(0.0..=1.0).contains(&probability) {
+        return None;
+    }
+    let given = if happened { probability } else { 1.0 - probability };
+    Some(-given.max(SMALLEST_PROBABILITY).ln())
+}
+
 /// Adds a [scaled](Metric::scaled) value. A full summary (2^53 values) ignores further values.
 pub(crate) fn insert(summary: &mut Summary, value: &Value<'_>, dither: u64) {
     // `scaled` has checked that the value fits. The only other error is a full summary, which no window reaches.
@@ -359,12 +482,13 @@ impl LabelMeasure {
         !matches!(self.formula, Formula::Value | Formula::Delay)
     }
 
-    /// Whether the label has arrived.
+    /// Whether the label has arrived. `true` if only conditions need labels.
     pub(crate) fn has_label(&self, join: &Join) -> bool {
+        let Some(label) = self.label else { return true };
         if self.formula == Formula::WrongClass {
-            join.truths.get(self.label).is_some_and(Option::is_some)
+            join.truths.get(label).is_some_and(Option::is_some)
         } else {
-            join.labels.get(self.label).is_some_and(Option::is_some)
+            join.labels.get(label).is_some_and(Option::is_some)
         }
     }
 
@@ -372,12 +496,12 @@ impl LabelMeasure {
     pub(crate) fn value(&self, join: &Join) -> Option<f64> {
         if self.formula == Formula::WrongClass {
             // There is no class that means "it did not happen", so a missing class label has no default.
-            let truth = join.truths.get(self.label).copied().flatten()?;
+            let truth = join.truths.get(self.label?).copied().flatten()?;
             let class = join.classes.get(self.output?).copied().flatten()?;
             return Some(f64::from(u8::from(class != truth.value)));
         }
-        let label = join.labels.get(self.label).copied().flatten().map(|label| label.value);
-        let label = label.or(self.zero_if_missing.then_some(0.0))?;
+        let label = self.label.and_then(|label| join.labels.get(label).copied().flatten()).map(|label| label.value);
+        let label = label.or((self.zero_if_missing || self.label.is_none()).then_some(0.0))?;
         let output = match self.output {
             Some(index) => join.outputs.get(index).copied().filter(|value| !value.is_nan())?,
             None => 0.0,
@@ -385,6 +509,8 @@ impl LabelMeasure {
         Some(match self.formula {
             Formula::Value => label,
             Formula::Wrong(threshold) => f64::from(u8::from((output >= threshold) != (label >= 0.5))),
+            Formula::OfAnswer => output,
+            Formula::LogLoss => log_loss(output, label >= 0.5)?,
             Formula::Squared => (output - label) * (output - label),
             // Both are whole numbers of microseconds far below 2^53, so exact.
             Formula::Delay => ((label - output) / 1e6).max(0.0),

@@ -12,6 +12,7 @@ mod compiled;
 mod config;
 mod counts;
 mod early;
+mod filter;
 mod fold;
 mod join;
 mod joins;

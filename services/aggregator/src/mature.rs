@@ -40,12 +40,12 @@ impl ActiveRollout {
             let subject = Subject { numbers: &join.numbers, unit: join.unit };
             for (index, metric) in self.compiled.metrics.iter().enumerate().filter(|(_, m)| m.stream == key.stream) {
                 let Measure::Label(measure) = &metric.measure else { continue };
-                labelled |= measure.has_label(join);
+                labelled |= metric.has_labels(measure, join);
                 // Users do not see the answer of a mirror, so their behavior is not evidence about it.
                 if wait.shadow && !measure.is_of_answer() {
                     continue;
                 }
-                let Some(value) = measure.value(join) else { continue };
+                let Some(value) = measure.value(join).filter(|_| metric.counts(join)) else { continue };
                 if let Some(value) = metric.scaled(Value::Number(value)) {
                     let dither = dither(&wait.id, metric, buffer);
                     arm.add(&view.layout, (index, metric), subject, &value, dither);

@@ -16,7 +16,7 @@ use serin_sketches::hash::hash64;
 use serin_spec::{Frozen, RolloutSpec, Rules};
 
 use crate::{
-    compiled::{ANSWERED, CompiledSpec, Measure, Metric},
+    compiled::{CompiledSpec, Measure, Metric, Needed},
     counts::Counts,
     join::Join,
     joins::Joins,
@@ -321,10 +321,9 @@ impl ActiveRollout {
 
     /// Records values of an event that are not known yet and that labels or the other answer will need.
     fn learn(&self, join: &mut Join, prediction: &PredictionView<'_>) {
-        for (name, value) in self.compiled.outputs.iter().zip(&mut join.outputs) {
+        for (needed, value) in self.compiled.outputs.iter().zip(&mut join.outputs) {
             if value.is_nan() {
-                let output = prediction.outputs.get(name);
-                *value = if name == ANSWERED { prediction.completed_at.0 as f64 } else { output.unwrap_or(f64::NAN) };
+                *value = needed.of(prediction);
             }
         }
         for (name, class) in self.compiled.classes.iter().zip(&mut join.classes) {
@@ -379,7 +378,9 @@ impl ActiveRollout {
         let has_part =
             |metric: &Metric| metric.pairing.is_none() && outcome.is_none_or(|outcome| metric.takes(outcome));
         for (index, metric) in self.compiled.metrics.iter().enumerate().filter(|(_, metric)| has_part(metric)) {
-            match metric.value(prediction).map(|value| metric.scaled(value)) {
+            let counts = self.compiled.counts(metric, prediction);
+            match metric.value(prediction).filter(|_| counts.is_some()).map(|value| metric.scaled(value)) {
+                Some(_) if counts == Some(false) => {}
                 Some(Some(value)) => {
                     let dither = dither(prediction.request_id, metric, buffer);
                     window.add(&view.layout, (index, metric), subject, &value, dither);
@@ -435,6 +436,9 @@ impl ActiveRollout {
             let metric = &self.compiled.metrics[index];
             let Some(value) = metric.value(report).filter(|_| join.missing & (1 << bit) != 0) else { continue };
             join.missing &= !(1 << bit);
+            if !metric.counts(join) {
+                continue;
+            }
             match metric.scaled(value) {
                 Some(value) if open => {
                     let dither = dither(id, metric, &mut work.scratch.buffer);
@@ -474,7 +478,7 @@ impl ActiveRollout {
         let answers =
             |&metric: &usize| matches!(compiled.metrics[metric].measure, Measure::Output(_) | Measure::Class { .. });
         !compiled.fillable.is_empty()
-            || compiled.outputs.iter().any(|name| name != ANSWERED)
+            || compiled.outputs.iter().any(|needed| !matches!(needed, Needed::Answered | Needed::InSegment { .. }))
             || !compiled.classes.is_empty()
             || compiled.paired.iter().any(answers)
     }

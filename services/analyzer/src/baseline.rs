@@ -125,7 +125,7 @@ impl Baseline {
             issues.push(Issue::new(NoDataReason::NoBaseline, policies.baseline, text));
         }
         // A missing output also causes missing values of metrics that need its label, so it comes first.
-        let labels = |(index, _): &(&usize, &[u64; 2])| plan.spec.metrics[**index].source.needs_label();
+        let labels = |(index, _): &(&usize, &[u64; 2])| plan.spec.metrics[**index].needs_label();
         let (later, first): (Vec<_>, Vec<_>) = self.metrics.iter().partition(labels);
         for (&index, &[answers, values]) in first.into_iter().chain(later) {
             if values > 0 || answers < enough {
@@ -147,7 +147,7 @@ impl Baseline {
 pub(crate) fn missing_policy(plan: &Plan, metric: &MetricSpec) -> Policy {
     let policies = &plan.spec.no_data;
     match metric.role {
-        Role::Gate if metric.source.needs_label() => policies.labels_missing,
+        Role::Gate if metric.needs_label() => policies.labels_missing,
         Role::Gate => policies.value_missing,
         Role::Score | Role::Watch => Policy::Warn,
     }
@@ -155,9 +155,13 @@ pub(crate) fn missing_policy(plan: &Plan, metric: &MetricSpec) -> Policy {
 
 /// What answers without a metric's value lack: `carried the output "score"`.
 pub(crate) fn lacks(metric: &MetricSpec) -> String {
+    if !metric.filters.is_empty() {
+        return "met all conditions of `where` and had the value; check that the conditions use names and values that occur".to_owned();
+    }
     match &metric.source {
         MetricSource::Wrong { output, label, .. }
         | MetricSource::WrongClass { output, label }
+        | MetricSource::LogLoss { output, label }
         | MetricSource::SquaredError { output, label }
         | MetricSource::AbsoluteError { output, label } => format!(
             "had the output {output:?} and, within {}, the label {label:?}; check that `outputs` and feedback use these names",

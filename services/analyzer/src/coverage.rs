@@ -12,7 +12,7 @@ use serin_schemas::{
     ids::{EventTime, Span},
     records::{Arm, ArmCounts, NoDataReason, Role, Segment},
 };
-use serin_spec::{MetricKind, MetricSource, Policy};
+use serin_spec::{MetricKind, MetricSource, MetricSpec, Policy};
 
 use crate::{
     arms::{ALPHA, Compared, ENOUGH, SHARE_MARGIN, percent},
@@ -94,7 +94,7 @@ impl Coverage {
             test(&mut self.left, ALPHA, &|stratum, arm| count(stratum, arm, all, |counts| counts.left));
         }
         // All of them together have the level of one test.
-        let carried = plan.spec.metrics.iter().filter(|metric| is_carried(&metric.source)).count();
+        let carried = plan.spec.metrics.iter().filter(|metric| is_carried(metric)).count();
         let alpha = ALPHA / carried.max(1) as f64;
         for (index, metric) in plan.spec.metrics.iter().enumerate() {
             if plan.metrics[index].maturity != stream || plan.metrics[index].paired {
@@ -111,7 +111,7 @@ impl Coverage {
                     seen.values[place] = seen.values[place].saturating_add(values(stratum, arm).min(answers));
                 }
             }
-            if is_carried(&metric.source) {
+            if is_carried(metric) {
                 test(&mut seen.share, alpha, &|stratum, arm| {
                     (count(stratum, arm, not_bad, |_| 0).0, values(stratum, arm))
                 });
@@ -141,7 +141,7 @@ impl Coverage {
     /// The part of the answers that a metric sees, if that is not nearly all: `51 % of the canary's answers and 100 % of control's`.
     pub(crate) fn part_of(&self, plan: &Plan, metric: usize) -> Option<String> {
         let spec = &plan.spec.metrics[metric];
-        if !sees_answers(&spec.kind, &spec.source) {
+        if !sees_answers(&spec.kind, &spec.source) || !spec.filters.is_empty() {
             return None;
         }
         let [canary, control] = self.metrics.get(&metric)?.shares();
@@ -244,9 +244,10 @@ fn sees_answers(kind: &MetricKind, source: &MetricSource) -> bool {
     !kind.is_paired() && !matches!(source, MetricSource::Outcome | MetricSource::Cancelled)
 }
 
-/// Whether the value is in the answer itself. Labels have their own check.
-fn is_carried(source: &MetricSource) -> bool {
-    matches!(source, MetricSource::Output(_) | MetricSource::Class { .. })
+/// Whether each answer itself carries the value. Labels have their own check. Metrics with conditions are not checked: the versions
+/// may well differ in how many answers meet a condition on an output.
+fn is_carried(metric: &MetricSpec) -> bool {
+    metric.filters.is_empty() && matches!(metric.source, MetricSource::Output(_) | MetricSource::Class { .. })
 }
 
 /// Calls of all outcomes.

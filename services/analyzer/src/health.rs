@@ -391,8 +391,10 @@ impl Labels {
 fn waits_for_truth(plan: &Plan, stream: Span) -> bool {
     let metrics = plan.spec.metrics.iter().zip(&plan.metrics);
     metrics.into_iter().any(|(spec, metric)| {
-        let judges = spec.source.needs_label() && !spec.source.is_delay();
-        metric.maturity == stream && judges && spec.when_missing == WhenMissing::Exclude
+        let judges = spec.needs_label() && !spec.source.is_delay();
+        // A condition on a label that did not come cannot be decided, whatever a missing label of the source means.
+        let waits = spec.when_missing == WhenMissing::Exclude || !spec.filters.is_empty();
+        metric.maturity == stream && judges && waits
     })
 }
 

@@ -147,7 +147,7 @@ impl Plan {
 
     /// Whether any metric waits for labels.
     pub(crate) fn needs_labels(&self) -> bool {
-        self.spec.metrics.iter().any(|metric| metric.source.needs_label())
+        self.spec.metrics.iter().any(|metric| metric.needs_label())
     }
 
     /// Index of a metric by its name.

@@ -428,7 +428,7 @@ impl Rollout {
             let summary = window.cells.get(&(Arm::Stable, metric, Segment::all()));
             self.clusters.get_mut(metric).add(Arm::Stable, buckets, summary);
         }
-        let labelled = |metric: usize| self.plan.spec.metrics[metric].source.needs_label();
+        let labelled = |metric: usize| self.plan.spec.metrics[metric].needs_label();
         self.head.warmup_labels |= cells.iter().any(|(metric, _, summary)| labelled(*metric) && summary.n() > 0);
         if self.evidence.is_empty() {
             for (metric, segment, summary) in cells {
@@ -611,7 +611,9 @@ impl Rollout {
 
 /// The sums per bucket of units of canary and control in the step, from the metric that counts every answer.
 fn unit_sums<'a>(plan: &Plan, clusters: &'a Clusters) -> Option<(&'a Buckets, &'a Buckets)> {
-    let counts_all = |metric: &MetricSpec| metric.kind == MetricKind::Rate && metric.source == MetricSource::Failed;
+    let counts_all = |metric: &MetricSpec| {
+        metric.kind == MetricKind::Rate && metric.source == MetricSource::Failed && metric.filters.is_empty()
+    };
     let metric = plan.spec.metrics.iter().position(counts_all)?;
     clusters.get(metric).map(Cluster::arms)
 }

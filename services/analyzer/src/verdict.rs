@@ -446,7 +446,7 @@ fn short_of(rollout: &Rollout, era: Era, index: usize) -> Option<String> {
     if canary >= least && (one_arm || control >= least) {
         return None;
     }
-    let what = if rollout.plan.spec.metrics[hypothesis.metric].source.needs_label() { "labels" } else { "answers" };
+    let what = if rollout.plan.spec.metrics[hypothesis.metric].needs_label() { "labels" } else { "answers" };
     Some(if one_arm {
         format!("it has {canary} {what} of the canary, and a check needs at least {least}")
     } else {
@@ -467,7 +467,7 @@ fn result(
         return (MetricResult::Fail, None);
     }
     let metric = rollout.plan.hypotheses[index].metric;
-    let labels = rollout.plan.spec.metrics[metric].source.needs_label();
+    let labels = rollout.plan.spec.metrics[metric].needs_label();
     let concerns = |issue: &&Issue| {
         issue.stops()
             && match issue.reason {
@@ -737,7 +737,7 @@ fn is_unseen(rollout: &Rollout, missing_data: &MissingData, metric: &MetricVerdi
         )
     );
     let gate = metric.role == Role::Gate && metric.segment.is_all();
-    let label = rollout.plan.spec.metrics[index].source.needs_label();
+    let label = rollout.plan.spec.metrics[index].needs_label();
     rollout.plan.rules.need_data() && gate && unseen && !label && !missing_data.contains_key(&index)
 }
 

@@ -2,6 +2,8 @@
 
 mod cli;
 mod client;
+#[cfg(test)]
+mod cookbook_tests;
 mod compare;
 mod demo;
 mod evidence;

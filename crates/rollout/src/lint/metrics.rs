@@ -8,7 +8,7 @@ use serin_spec::{
 };
 use serin_statistics::Hypothesis;
 
-use super::{Found, bounds, measure, values};
+use super::{Found, bounds, filters, measure, values};
 
 /// With more gates than this, each gate gets only a small part of the false-rollback budget, and all have to pass.
 const GATES_MAX: usize = 5;
@@ -20,6 +20,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         measure::lint(spec, metric, &path, found);
         values::lint(spec, metric, &path, found);
         references(spec, metric, &path, found);
+        filters::lint(spec, metric, &path, found);
         strata(metric, &path, found);
         bounds::lint(spec, metric, &path, found);
         maturity(spec, metric, &path, found);
@@ -63,6 +64,7 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
     let (name, kind) = match &metric.source {
         MetricSource::Output(output)
         | MetricSource::Wrong { output, .. }
+        | MetricSource::LogLoss { output, .. }
         | MetricSource::SquaredError { output, .. }
         | MetricSource::AbsoluteError { output, .. } => (output, OutputKind::Number),
         MetricSource::Class { output, .. } | MetricSource::WrongClass { output, .. } => (output, OutputKind::Class),
@@ -76,7 +78,11 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
         | MetricSource::Feedback(_)
         | MetricSource::LabelDelay(_) => return,
     };
-    let path = format!("{path}.source");
+    output(spec, name, kind, format!("{path}.source"), found);
+}
+
+/// An output that a metric reads must be defined, and be of this kind.
+pub(super) fn output(spec: &RolloutSpec, name: &str, kind: OutputKind, path: String, found: &mut Found) {
     match spec.reported(name) {
         None => {
             let features = spec.features.iter().map(|feature| feature.name.as_str());
@@ -112,7 +118,7 @@ fn strata(metric: &MetricSpec, path: &str, found: &mut Found) {
 
 fn maturity(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let path = format!("{path}.maturity");
-    if !metric.source.needs_label() {
+    if !metric.needs_label() {
         if !metric.maturity.is_zero() {
             found.warn(path, "the metric needs no label, so the maturity is ignored", "leave it out");
         }

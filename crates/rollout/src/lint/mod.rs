@@ -4,6 +4,7 @@
 mod addresses;
 mod bounds;
 mod decision;
+mod filters;
 mod groups;
 mod headers;
 mod looks;

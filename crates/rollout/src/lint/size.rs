@@ -110,7 +110,7 @@ fn names(spec: &RolloutSpec, found: &mut Found) {
     }
     for (index, metric) in spec.metrics.iter().enumerate() {
         check(format!("metrics[{index}].name"), &metric.name);
-        if let Some(label) = metric.source.label() {
+        for label in metric.labels() {
             check(format!("metrics[{index}].source"), label);
         }
     }

@@ -8,6 +8,9 @@ use serin_spec::{BUILT_IN_OUTPUTS, MetricSource, MetricSpec, RolloutSpec, Severi
 /// Longest possible call, in milliseconds.
 const LONGEST_CALL: f64 = 86_400_000.0;
 
+/// The log loss of a probability of 1e-15 for what happened: `-ln 1e-15`.
+const LARGEST_LOG_LOSS: f64 = 34.538_776_394_910_684;
+
 /// Range of the numbers that a metric's source can produce.
 fn of_source(spec: &RolloutSpec, metric: &MetricSpec) -> Range {
     match &metric.source {
@@ -24,6 +27,7 @@ fn of_source(spec: &RolloutSpec, metric: &MetricSpec) -> Range {
         MetricSource::LabelDelay(_) if !metric.maturity.is_zero() => {
             Range { min: 0.0, max: metric.maturity.0.as_secs_f64() }
         }
+        MetricSource::LogLoss { .. } => Range { min: 0.0, max: LARGEST_LOG_LOSS },
         MetricSource::LabelDelay(_) | MetricSource::SquaredError { .. } | MetricSource::AbsoluteError { .. } => {
             Range::POSITIVE
         }
@@ -32,7 +36,7 @@ fn of_source(spec: &RolloutSpec, metric: &MetricSpec) -> Range {
     }
 }
 
-fn of_output(spec: &RolloutSpec, name: &str) -> Range {
+pub(super) fn of_output(spec: &RolloutSpec, name: &str) -> Range {
     if let Some(rule) = spec.outputs.iter().find(|rule| rule.name == name) {
         return Range { min: rule.min.unwrap_or(f64::NEG_INFINITY), max: rule.max.unwrap_or(f64::INFINITY) };
     }

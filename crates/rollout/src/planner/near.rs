@@ -33,7 +33,7 @@ pub(super) fn suggestions(spec: &RolloutSpec, lacks: impl Fn(&MetricSpec) -> boo
             }
             Some(OutputSource::Header(_)) | None => {}
         }
-        clauses.extend(metric.source.label().and_then(|label| clause("feedback carries", label, &labels)));
+        clauses.extend(metric.labels().filter_map(|label| clause("feedback carries", label, &labels)));
     }
     clauses.into_iter().flat_map(|clause| ["; ".to_owned(), clause]).collect()
 }
@@ -44,6 +44,7 @@ fn output_of(source: &MetricSource) -> Option<&str> {
         | MetricSource::Class { output, .. }
         | MetricSource::Wrong { output, .. }
         | MetricSource::WrongClass { output, .. }
+        | MetricSource::LogLoss { output, .. }
         | MetricSource::SquaredError { output, .. }
         | MetricSource::AbsoluteError { output, .. } => Some(output),
         _ => None,

@@ -122,7 +122,7 @@ impl ModelState {
     /// Reports once that warm-up waits for its first labels long after they were due: they may never arrive.
     fn warn_about_labels(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
         let spec = &rollout.spec;
-        let labels: Vec<_> = spec.metrics.iter().filter(|metric| metric.source.needs_label()).collect();
+        let labels: Vec<_> = spec.metrics.iter().filter(|metric| metric.needs_label()).collect();
         let Some(maturity) = labels.iter().map(|metric| metric.maturity).min_by_key(|maturity| maturity.0) else {
             return;
         };
@@ -139,7 +139,7 @@ impl ModelState {
             verdict.warmup_events.unwrap_or_default(),
             spec.stable.version.in_words(),
             metrics.join(", "),
-            suggestions(spec, |metric| metric.source.needs_label(), turn),
+            suggestions(spec, |metric| metric.needs_label(), turn),
         );
         self.emit(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
     }

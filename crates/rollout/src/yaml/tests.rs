@@ -134,6 +134,28 @@ fn a_broken_part_is_reported_once() {
     assert_eq!(problems(&text).lines().count(), 1, "{}", problems(&text));
 }
 
+#[test]
+fn a_condition_takes_a_truth_a_number_or_a_text() {
+    use serin_spec::FilterValue::{Number, Text, Truth};
+    let read = |is: &str| {
+        let filter = format!("where: [{{label: late, is: {is}}}]\n    margin: {{absolute: 0.02}}");
+        let text = SPEC.replace("margin: {absolute: 0.02}", &filter);
+        let spec = parse_yaml(&text).unwrap_or_else(|problems| panic!("{is}: {problems:?}"));
+        spec.metrics[0].filters[0].is.clone().unwrap()
+    };
+    for (text, value) in [
+        ("true", Truth(true)),
+        ("false", Truth(false)),
+        ("3", Number(3.0)),
+        ("-0.5", Number(-0.5)),
+        ("block", Text("block".into())),
+        ("\"true\"", Text("true".into())),
+        ("'3'", Text("3".into())),
+    ] {
+        assert_eq!(read(text), value, "{text}");
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 

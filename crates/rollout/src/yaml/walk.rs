@@ -83,9 +83,11 @@ impl<'a> Walker<'a> {
                 name = target.trim_start_matches("#/$defs/");
                 schema = &self.root["$defs"][name];
             } else if let Some(any) = schema["anyOf"].as_array() {
-                // `Option<T>` is `anyOf: [T, null]`.
-                let fits = |choice: &&'a Json| value.is_some_and(|value| self.takes(choice, value));
-                match any.iter().find(fits).or(any.first()) {
+                // `Option<T>` is `anyOf: [T, null]`. Of several scalar types, such as boolean, number and text, the first that can
+                // read the value is meant.
+                let reads = |choice: &&'a Json| value.is_some_and(|value| self.reads(choice, value));
+                let takes = |choice: &&'a Json| value.is_some_and(|value| self.takes(choice, value));
+                match any.iter().find(reads).or(any.iter().find(takes)).or(any.first()) {
                     Some(choice) => schema = choice,
                     None => return (schema, name),
                 }
@@ -102,6 +104,17 @@ impl<'a> Walker<'a> {
             Value::Map(_) => kind(resolved) == "object" || resolved["oneOf"].is_array(),
             Value::List(_) => kind(resolved) == "array",
             Value::Scalar { .. } => !matches!(kind(resolved), "object" | "array" | "null" | ""),
+        }
+    }
+
+    /// Whether a scalar can be read as a type.
+    fn reads(&self, schema: &'a Json, value: &Value) -> bool {
+        let (resolved, name) = self.resolve(schema, Some(value));
+        match value {
+            Value::Scalar { text, plain } => {
+                self.takes(schema, value) && self.scalar(text, *plain, resolved, name, "").is_ok()
+            }
+            Value::Map(_) | Value::List(_) => false,
         }
     }
 

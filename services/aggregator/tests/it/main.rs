@@ -5,6 +5,7 @@ mod bad_input;
 mod common;
 mod credentials;
 mod delays;
+mod filters;
 mod kinds;
 mod labels;
 mod laws;

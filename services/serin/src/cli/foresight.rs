@@ -20,6 +20,9 @@ pub(crate) struct Plan {
     /// 1 % refused calls, 0.1 % unusable answers, 5 % for other rates, the middle of a mean's range, 100 for a quantile
     #[arg(long, value_name = "METRIC=VALUE")]
     pub(crate) base: Vec<String>,
+    /// Share of the answers that a metric with conditions (`where`) counts, such as recall=2%; required for each such metric
+    #[arg(long, value_name = "METRIC=SHARE")]
+    pub(crate) counted: Vec<String>,
     /// A regression to forecast the time to `fail` for, as in `serin simulate`. Default: twice what is acceptable, per metric
     #[arg(long = "regression", value_name = "TEXT")]
     pub(crate) regressions: Vec<String>,
@@ -57,6 +60,9 @@ pub(crate) struct Simulate {
     /// 1 % refused calls, 0.1 % unusable answers, 5 % for other rates, the middle of a mean's range, 100 for a quantile
     #[arg(long, value_name = "METRIC=VALUE")]
     pub(crate) base: Vec<String>,
+    /// Share of the answers that a metric with conditions (`where`) counts, such as recall=2%; required for each such metric
+    #[arg(long, value_name = "METRIC=SHARE")]
+    pub(crate) counted: Vec<String>,
     /// Share of a segment value, such as origin=LGA:10%; can be repeated. The rest is split evenly
     #[arg(long = "share", value_name = "SEGMENT:SHARE")]
     pub(crate) shares: Vec<String>,

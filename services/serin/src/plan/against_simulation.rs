@@ -28,7 +28,7 @@ fn both(text: &str, per_second: f64, base: &[(&str, f64)], regression: &str) -> 
     let base: BTreeMap<String, f64> = base.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
     let regressions = || if regression.is_empty() { vec![] } else { vec![regression.parse().unwrap()] };
     let request =
-        Request { spec: spec.clone(), per_second, base: base.clone(), regressions: regressions(), react_seconds: 0.0 };
+        Request { spec: spec.clone(), per_second, base: base.clone(), counted: BTreeMap::new(), regressions: regressions(), react_seconds: 0.0 };
     let planned = forecast(&request).unwrap();
     let setup = Setup { per_second, base, regressions: regressions(), ..Setup::default() }.of(&spec);
     let bakes: i64 = spec.steps.iter().map(|step| step.bake.max.0.0).sum();

@@ -20,7 +20,7 @@ pub(super) const MOST: f64 = 0.9;
 pub(crate) fn forecast(request: &Request) -> anyhow::Result<Forecast> {
     let spec = &request.spec;
     let names: Vec<&str> = spec.metrics.iter().map(|metric| metric.name.as_str()).collect();
-    let named = request.base.keys().chain(request.regressions.iter().map(|regression| &regression.metric));
+    let named = request.base.keys().chain(request.counted.keys()).chain(request.regressions.iter().map(|regression| &regression.metric));
     for name in named {
         anyhow::ensure!(
             names.contains(&name.as_str()),
@@ -125,6 +125,8 @@ impl<'a> Ramp<'a> {
     }
 
     fn metric_step(&self, metric: &Metric<'_>, planned: &Planned, canary: Canary, step: &Step) -> MetricStep {
+        let all = canary.per_second;
+        let canary = Canary { per_second: all * metric.counted, ..canary };
         let alpha_pass = self.request.spec.decision.false_promotion;
         let seen_by = |bake: f64| {
             let answers = canary.answers_in((bake - metric.wait()).max(0.0))?;
@@ -154,7 +156,7 @@ impl<'a> Ramp<'a> {
         };
         let pass = pass.and_then(reach);
         let at_risk = fail.and_then(|fail| {
-            let late = metric.wait() * self.request.per_second * canary.weight;
+            let late = metric.wait() * canary.per_second * canary.weight;
             canary.at_risk(fail.answers + late, planned.harm(regressed))
         });
         MetricStep {
@@ -170,7 +172,7 @@ impl<'a> Ramp<'a> {
             pass,
             pass_most: pass_most.and_then(reach),
             passed_by_max,
-            requests_at_risk: at_risk.map(|risk| risk.requests),
+            requests_at_risk: at_risk.map(|risk| risk.requests / metric.counted),
             extra_events: at_risk.filter(|_| metric.counts_events()).map(|risk| risk.harm),
         }
     }
@@ -327,7 +329,7 @@ impl<'a> Ramp<'a> {
         let place = self.metrics.iter().position(|other| std::ptr::eq(other, metric)).unwrap_or_default();
         let course = self.course(steps, Some(place));
         let harm = (metric.regressed - metric.stable).abs();
-        let extra_events = metric.counts_events().then_some(course.canary_requests * harm);
+        let extra_events = metric.counts_events().then_some(course.canary_requests * metric.counted * harm);
         let price = self.request.spec.plan.cost_per_bad_outcome;
         Regressed {
             metric: metric.spec.name.clone(),

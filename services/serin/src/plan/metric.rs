@@ -17,6 +17,8 @@ pub(super) struct Metric<'a> {
     pub(super) alpha: f64,
     /// The canary's value, if it regresses.
     pub(super) regressed: f64,
+    /// Share of the answers that the metric counts.
+    pub(super) counted: f64,
     /// Seconds until its labels have arrived.
     pub(super) maturity: f64,
     /// Seconds at the start of a step that are left out.
@@ -41,7 +43,8 @@ impl<'a> Metric<'a> {
         let maturity = spec.settles_after(request.spec.window).0.as_secs_f64();
         // Limits also apply while the canary settles.
         let settle = if spec.limit.is_some() { 0.0 } else { request.spec.settles_for().0.as_secs_f64() };
-        let mut metric = Self { spec, stable, alpha, regressed: stable, maturity, settle };
+        let counted = simulate::counted(spec, &request.counted).map_err(anyhow::Error::msg)?;
+        let mut metric = Self { spec, stable, alpha, regressed: stable, counted, maturity, settle };
         metric.regressed = match own {
             Some(regression) => regression.change.to(stable),
             None => metric.usual_regression().map_err(|error| anyhow::anyhow!("{}: {error}", spec.name))?,

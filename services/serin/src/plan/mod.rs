@@ -30,6 +30,8 @@ pub(crate) struct Request {
     pub(crate) per_second: f64,
     /// Stable's values, if they are not the defaults.
     pub(crate) base: BTreeMap<String, f64>,
+    /// Share of the answers that a metric with conditions counts.
+    pub(crate) counted: BTreeMap<String, f64>,
     /// Regressions to forecast the time to `fail` for, at most one per metric.
     pub(crate) regressions: Vec<Regression>,
     /// Seconds from the close of a window to the canary's last request.
@@ -163,7 +165,7 @@ pub(crate) struct StepCost {
 pub(crate) fn proof(spec: &RolloutSpec, per_second: f64, measured: &BTreeMap<String, f64>) -> Option<String> {
     let step = (0..spec.steps.len()).rfind(|&step| spec.require(step) != Require::NoFail)?;
     let mut request =
-        Request { spec: spec.clone(), per_second, base: BTreeMap::new(), regressions: Vec::new(), react_seconds: 0.0 };
+        Request { spec: spec.clone(), per_second, base: BTreeMap::new(), counted: BTreeMap::new(), regressions: Vec::new(), react_seconds: 0.0 };
     for metric in &spec.metrics {
         if let Some(value) = measured.get(&metric.name).and_then(|&value| Metric::plannable(metric, value)) {
             request.base.insert(metric.name.clone(), value);

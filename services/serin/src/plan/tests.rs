@@ -34,6 +34,7 @@ fn planned(text: &str, regressions: &[&str]) -> anyhow::Result<(Request, Forecas
         spec: serin_rollout::parse_yaml(text).unwrap().normalized(),
         per_second: 10_000.0 / 60.0,
         base: BTreeMap::from([("latency_p99".to_owned(), 250.0)]),
+        counted: BTreeMap::new(),
         regressions: regressions.iter().map(|text| text.parse().unwrap()).collect(),
         react_seconds: 2.0,
     };

@@ -22,4 +22,4 @@ pub(crate) use run::Experiment;
 pub(crate) use run::Run;
 pub(crate) use scenario::{Case, Compared, find, names};
 pub(crate) use text::print;
-pub(crate) use world::{Setup, World};
+pub(crate) use world::{Setup, World, counted};

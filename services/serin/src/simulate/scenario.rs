@@ -44,11 +44,16 @@ const SCENARIOS: &[(&str, &str)] = bundled![
     "8.2-pass-ctr",
     "8.3-ramp-with-drift",
     "8.5-false-pass-at-the-margin",
+    "fraud-recall",
     "shared-outage",
 ];
 
 /// The rollout files that scenarios share.
-const ROLLOUTS: &[(&str, &str)] = bundled!["rollout-88-hypotheses", "rollout-ramp"];
+const ROLLOUTS: &[(&str, &str)] = &[
+    ("rollout-88-hypotheses", include_str!("../../scenarios/rollout-88-hypotheses.yaml")),
+    ("rollout-ramp", include_str!("../../scenarios/rollout-ramp.yaml")),
+    ("rollout-fraud", include_str!("../../../../examples/fraud.yaml")),
+];
 
 /// One scenario, as in its file.
 #[derive(Clone, Debug, Deserialize)]
@@ -69,6 +74,9 @@ pub(crate) struct Scenario {
     /// Stable's values by metric.
     #[serde(default)]
     base: BTreeMap<String, String>,
+    /// Share of the answers that a metric with conditions counts.
+    #[serde(default)]
+    counted: BTreeMap<String, String>,
     /// Shares of segment values, by dimension and value.
     #[serde(default)]
     shares: BTreeMap<String, BTreeMap<String, String>>,
@@ -195,6 +203,7 @@ impl Scenario {
         Ok(Setup {
             per_second: rate(&self.traffic).map_err(named)?.per_second,
             base: self.base.iter().map(share).collect::<Result<_, _>>().map_err(named)?,
+            counted: self.counted.iter().map(share).collect::<Result<_, _>>().map_err(named)?,
             shares: self.shares.iter().map(values).collect::<Result<_, _>>().map_err(named)?,
             regressions: self.regressions.iter().map(regression).collect::<Result<_, _>>()?,
             drifts: self.drifts.iter().map(regression).collect::<Result<_, _>>()?,

@@ -26,6 +26,8 @@ pub(crate) struct Setup {
     pub(crate) per_second: f64,
     /// Stable's values by metric, if they are not the defaults.
     pub(crate) base: BTreeMap<String, f64>,
+    /// Share of the answers that a metric with conditions counts.
+    pub(crate) counted: BTreeMap<String, f64>,
     /// Shares of segment values by dimension, if they are not equal.
     pub(crate) shares: BTreeMap<String, Vec<(String, f64)>>,
     /// Regressions of the canary.
@@ -42,7 +44,9 @@ impl Setup {
         for change in setup.regressions.iter_mut().chain(&mut setup.drifts) {
             change.metric = spec.metric_name(&change.metric).to_owned();
         }
-        setup.base = self.base.iter().map(|(name, base)| (spec.metric_name(name).to_owned(), *base)).collect();
+        let named = |(name, number): (&String, &f64)| (spec.metric_name(name).to_owned(), *number);
+        setup.base = self.base.iter().map(named).collect();
+        setup.counted = self.counted.iter().map(named).collect();
         setup
     }
 }
@@ -70,6 +74,8 @@ struct Dimension {
 /// The behavior of one metric in both arms.
 struct Behavior {
     spec: MetricSpec,
+    /// Share of the answers that it counts.
+    counted: f64,
     stable: Law,
     /// The canary's laws, ordered by start time. The first one starts at 0.
     canary: Vec<Era>,
@@ -100,7 +106,7 @@ impl World {
     pub(crate) fn new(spec: &RolloutSpec, setup: &Setup) -> Result<Self, SetupError> {
         let known = |name: &str| spec.metrics.iter().any(|metric| metric.name == name);
         let named = setup.regressions.iter().chain(&setup.drifts).map(|change| &change.metric);
-        if let Some(unknown) = named.chain(setup.base.keys()).find(|name| !known(name)) {
+        if let Some(unknown) = named.chain(setup.base.keys()).chain(setup.counted.keys()).find(|name| !known(name)) {
             let names: Vec<&str> = spec.metrics.iter().map(|metric| metric.name.as_str()).collect();
             return Err(SetupError(format!("the rollout has no metric {unknown:?}; it has {}", names.join(", "))));
         }
@@ -132,6 +138,7 @@ impl World {
         dice: &mut Dice,
     ) -> Vec<(Segment, Summary)> {
         let Some(behavior) = self.metrics.get(metric) else { return Vec::new() };
+        let n = if behavior.counted < 1.0 { dice.binomial(n, behavior.counted) } else { n };
         let mut cells = Cells::new(&behavior.spec, behavior.split.as_deref(), &self.dimensions);
         #[expect(clippy::single_match_else, reason = "two cases side by side")]
         match behavior.stable_rate(at) {
@@ -254,7 +261,8 @@ impl Behavior {
         });
         let stable = law::law(spec, base, base, None);
         let canary = eras(spec, base, &changes, split.as_ref().and_then(|name| dimensions.get(name)));
-        Ok(Self { spec: spec.clone(), stable, canary, split, drift })
+        let counted = counted(spec, &setup.counted).map_err(SetupError)?;
+        Ok(Self { spec: spec.clone(), counted, stable, canary, split, drift })
     }
 
     fn stable_rate(&self, at: Span) -> Option<f64> {
@@ -280,6 +288,22 @@ impl Behavior {
             Law::Rate(rate) if self.drift.is_none() => *rate,
             _ => self.stable_rate(at).unwrap_or_default(),
         }
+    }
+}
+
+/// The share of the answers that a metric counts, of those that a person has named.
+///
+/// # Errors
+/// A sentence: a metric with conditions for which no share is named, or what is not a share.
+pub(crate) fn counted(spec: &MetricSpec, named: &BTreeMap<String, f64>) -> Result<f64, String> {
+    let name = &spec.name;
+    match named.get(name) {
+        Some(share) if *share > 0.0 && *share <= 1.0 => Ok(*share),
+        Some(share) => Err(format!("{name}: {share} is not a share of the answers; use a number above 0, up to 100%")),
+        None if spec.filters.is_empty() => Ok(1.0),
+        None => Err(format!(
+            "{name} counts only answers that meet its conditions: say which share they are, such as --counted {name}=2%"
+        )),
     }
 }
 

@@ -6,7 +6,7 @@ use serin_spec::units::Duration;
 
 use super::{
     local::rate,
-    simulate::{bases, load},
+    simulate::{bases, counted, load},
 };
 use crate::{
     cli::{Output, Plan},
@@ -23,12 +23,13 @@ pub(crate) fn plan(args: &Plan) -> anyhow::Result<ExitCode> {
     let react = Duration::parse(&args.react).map_err(|error| anyhow::anyhow!("--react: {error}"))?;
     let named = Setup {
         base: bases(&args.base)?,
+        counted: counted(&args.counted)?,
         regressions: args.regressions.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
         ..Setup::default()
     };
-    let Setup { base, regressions, .. } = named.of(&spec);
-    let request =
-        Request { spec, per_second: traffic.per_second, base, regressions, react_seconds: react.0.as_secs_f64() };
+    let Setup { base, counted, regressions, .. } = named.of(&spec);
+    let (per_second, react_seconds) = (traffic.per_second, react.0.as_secs_f64());
+    let request = Request { spec, per_second, base, counted, regressions, react_seconds };
     let forecast = plan::forecast(&request)?;
     match args.output {
         Output::Json => output::json(&forecast)?,

@@ -80,7 +80,7 @@ fn warming(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
     let since = verdict.map_or(Span(0), |verdict| Span(verdict.as_of.since(state.started_at).0.max(0)));
     let stable = state.spec.stable.version.in_words();
     let mut lines = vec![format!("Warm-up:   {seen} of {wanted} good answers of {stable} in {}", time(since))];
-    let labels = || state.spec.metrics.iter().filter_map(|metric| Some((metric.source.label()?, metric.maturity)));
+    let labels = || state.spec.metrics.iter().flat_map(|metric| metric.labels().map(|label| (label, metric.maturity)));
     let first = labels().min_by_key(|(_, maturity)| maturity.0);
     if let Some((_, maturity)) = first {
         let mut names: Vec<&str> = labels().map(|(name, _)| name).collect();
@@ -209,7 +209,7 @@ impl Missing {
 /// The label that a check waits for, and when the first labels of this step are due.
 fn labels(state: &RolloutState, metric: &MetricVerdict, spent: Span) -> Option<(String, Span)> {
     let spec = state.spec.metrics.iter().find(|known| known.name == metric.metric)?;
-    let label = spec.source.label()?;
+    let label = spec.labels().next()?;
     let waits = matches!(
         metric.no_data,
         Some(NoDataReason::LabelsPending | NoDataReason::LabelsMissing | NoDataReason::FewAnswers)

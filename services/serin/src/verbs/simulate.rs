@@ -98,6 +98,7 @@ fn change(setup: &mut Setup, args: &Simulate) -> anyhow::Result<()> {
         setup.per_second = rate(text).map_err(|error| anyhow::anyhow!("--traffic: {error}"))?.per_second;
     }
     setup.base.extend(bases(&args.base)?);
+    setup.counted.extend(counted(&args.counted)?);
     for text in &args.shares {
         let (segment, share) =
             text.split_once('=').and_then(|(name, rest)| Some((name, rest.split_once(':')?))).map_or_else(
@@ -116,14 +117,24 @@ fn change(setup: &mut Setup, args: &Simulate) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `metric=number` pairs.
-pub(crate) fn bases(texts: &[String]) -> anyhow::Result<BTreeMap<String, f64>> {
-    let base = |text: &String| {
+/// `metric=number` pairs of an option.
+pub(crate) fn numbers(option: &str, example: &str, texts: &[String]) -> anyhow::Result<BTreeMap<String, f64>> {
+    let pair = |text: &String| {
         let (name, value) =
-            text.split_once('=').with_context(|| format!("--base {text}: write METRIC=NUMBER, such as failed=1%"))?;
-        Ok((name.to_owned(), number(value).map_err(|error| anyhow::anyhow!("--base {text}: {error}"))?))
+            text.split_once('=').with_context(|| format!("{option} {text}: write METRIC=NUMBER, such as {example}"))?;
+        Ok((name.to_owned(), number(value).map_err(|error| anyhow::anyhow!("{option} {text}: {error}"))?))
     };
-    texts.iter().map(base).collect()
+    texts.iter().map(pair).collect()
+}
+
+/// The values of `--base`.
+pub(crate) fn bases(texts: &[String]) -> anyhow::Result<BTreeMap<String, f64>> {
+    numbers("--base", "failed=1%", texts)
+}
+
+/// The values of `--counted`.
+pub(crate) fn counted(texts: &[String]) -> anyhow::Result<BTreeMap<String, f64>> {
+    numbers("--counted", "recall=2%", texts)
 }
 
 fn play(spec: &RolloutSpec, setup: &Setup, runs: u32, args: &Simulate) -> anyhow::Result<Report> {

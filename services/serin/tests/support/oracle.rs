@@ -374,7 +374,7 @@ fn streams(spec: &RolloutSpec) -> BTreeSet<Span> {
 
 /// How long a metric waits for labels.
 fn maturity(metric: &MetricSpec) -> Span {
-    if metric.source.needs_label() { metric.maturity.0 } else { Span(0) }
+    if metric.needs_label() { metric.maturity.0 } else { Span(0) }
 }
 
 /// Contents of a window for one stream.

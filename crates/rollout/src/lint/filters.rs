@@ -1,0 +1,213 @@
+//! Rules on the conditions of a metric (`where`): each must name something that exists, be decidable, and leave answers to count.
+
+use serin_kinds::Kind as _;
+use serin_spec::{
+    Filter, FilterSubject, FilterTest, FilterValue, MetricSource, MetricSpec, OutputKind, RolloutSpec, Severity,
+};
+
+use super::{Found, values};
+
+pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
+    if metric.filters.is_empty() {
+        return;
+    }
+    kind(metric, path, found);
+    for (index, filter) in metric.filters.iter().enumerate() {
+        let path = format!("{path}.where[{index}]");
+        match filter.subject() {
+            None => {
+                let message = "a condition names one of `output`, `label` and `segment`";
+                found.error(&path, message, "write one condition for each, such as `{output: score, above: 0.5}`");
+            }
+            Some(subject) => {
+                named(spec, subject, filter, &path, found);
+                source(metric, subject, &path, found);
+            }
+        }
+        test(spec, filter, &path, found);
+    }
+}
+
+fn kind(metric: &MetricSpec, path: &str, found: &mut Found) {
+    let by_label = metric.filters.iter().any(|filter| matches!(filter.subject(), Some(FilterSubject::Label(_))));
+    if metric.kind.is_paired() {
+        let message = "two answers to one call may meet a condition differently, so a disagreement has no conditions";
+        found.error(format!("{path}.where"), message, "leave it out, or use another kind");
+    } else if metric.kind.takes_classes() && by_label {
+        let message = "the mix of classes is known with the answer, and a condition on a label only later";
+        let fix = "use a `rate` of one class, such as `source: {class: {output: decision, is: block}}`";
+        found.error(format!("{path}.where"), message, fix);
+    }
+}
+
+/// What a condition reads must be defined.
+fn named(spec: &RolloutSpec, subject: FilterSubject<'_>, filter: &Filter, path: &str, found: &mut Found) {
+    match subject {
+        FilterSubject::Output(name) => {
+            let wanted = match filter.test() {
+                Some(FilterTest::Class(_)) => OutputKind::Class,
+                _ => OutputKind::Number,
+            };
+            super::metrics::output(spec, name, wanted, format!("{path}.output"), found);
+        }
+        FilterSubject::Label(name) if name.trim().is_empty() => {
+            found.error(format!("{path}.label"), "the name is empty", "name a label of the feedback");
+        }
+        FilterSubject::Label(_) => {}
+        FilterSubject::Segment(name) => {
+            if !spec.segments.iter().any(|segment| segment.name == name) {
+                let known = spec.segments.iter().map(|segment| segment.name.as_str());
+                found.add(
+                    Severity::Error,
+                    format!("{path}.segment"),
+                    format!("no segment is named {name:?}"),
+                    serin_spec::suggest::fix(name, known, "define it under `segments` with a source"),
+                    &["segments[].name"],
+                );
+            }
+            if !matches!(filter.is, Some(FilterValue::Text(_))) || filter.above.is_some() || filter.below.is_some() {
+                let message = "the values of a segment are texts";
+                found.error(path, message, format!("write for example `{{segment: {name}, is: \"DE\"}}`"));
+            }
+        }
+    }
+}
+
+/// An answer that failed has no outputs, so a condition on one leaves out what the metric counts.
+fn source(metric: &MetricSpec, subject: FilterSubject<'_>, path: &str, found: &mut Found) {
+    let of_bad = matches!(
+        metric.source,
+        MetricSource::Failed
+            | MetricSource::Refused
+            | MetricSource::Unusable
+            | MetricSource::Cancelled
+            | MetricSource::Outcome
+            | MetricSource::Status
+    );
+    if of_bad && matches!(subject, FilterSubject::Output(_)) {
+        let message = "calls that fail or are refused have no outputs, so the condition leaves them out";
+        found.error(path, message, "use a condition on a segment, or another source");
+    } else if metric.source == MetricSource::Cancelled && matches!(subject, FilterSubject::Label(_)) {
+        let message = "a call that its caller left waits for no label, so the metric never has data";
+        found.error(path, message, "use a condition on a segment, or another source");
+    }
+}
+
+/// A condition must have a test that some values meet.
+fn test(spec: &RolloutSpec, filter: &Filter, path: &str, found: &mut Found) {
+    let Some(test) = filter.test() else {
+        let message = "a condition has either `is`, or `above`, `below` or both";
+        found.error(path, message, "write for example `is: true`, `is: fraud` or `above: 0.5`");
+        return;
+    };
+    let numbers = [filter.above, filter.below, number(filter)];
+    if let Some(number) = numbers.into_iter().flatten().find(|number| !number.is_finite()) {
+        found.error(path, format!("{number} is not a number to compare with"), "use a finite number");
+        return;
+    }
+    let range = match filter.subject() {
+        Some(FilterSubject::Output(name)) => values::of_output(spec, name),
+        _ => serin_kinds::Range::ALL,
+    };
+    let FilterTest::Range { at_least, below } = test else {
+        if let FilterTest::Number(number) = test
+            && (number < range.min || number > range.max)
+        {
+            never(path, format!("{number} is outside of the range of the output"), found);
+        }
+        return;
+    };
+    if at_least >= below {
+        never(path, format!("no number is at least {at_least} and below {below}"), found);
+    } else if range.min < range.max && (at_least > range.max || below <= range.min) {
+        never(path, "the output is never in this range".to_owned(), found);
+    } else if range.min < range.max && at_least <= range.min && below > range.max {
+        found.add(Severity::Warning, path, "every answer meets this condition", "leave it out", &["outputs"]);
+    }
+}
+
+fn number(filter: &Filter) -> Option<f64> {
+    match filter.is {
+        Some(FilterValue::Number(number)) => Some(number),
+        Some(FilterValue::Truth(_) | FilterValue::Text(_)) | None => None,
+    }
+}
+
+fn never(path: &str, why: String, found: &mut Found) {
+    let message = format!("{why}, so the metric never has data");
+    found.add(Severity::Error, path, message, "choose a condition that some answers meet", &["outputs"]);
+}
+
+#[cfg(test)]
+mod tests {
+    use serin_spec::{Filter, MetricKind, MetricSource, units::Duration};
+
+    use crate::{lint, testing::spec};
+
+    /// What lint reports of a rate with this source and these conditions.
+    fn reported(source: MetricSource, kind: MetricKind, maturity: &str, filters: &[&str]) -> Vec<String> {
+        let mut spec = spec();
+        let metric = &mut spec.metrics[1];
+        (metric.kind, metric.source, metric.name) = (kind, source, "filtered".into());
+        metric.margin = Some(serin_spec::Margin { absolute: Some(0.02), relative: None });
+        metric.maturity = Duration::parse(maturity).unwrap();
+        metric.filters = filters.iter().map(|text| serde_json::from_str::<Filter>(text).unwrap()).collect();
+        let of_filter = |problem: &serin_spec::Problem| problem.path.starts_with("metrics[1].where");
+        lint(&spec, None).iter().filter(|problem| of_filter(problem)).map(ToString::to_string).collect()
+    }
+
+    fn wrong() -> MetricSource {
+        MetricSource::Wrong { output: "late".into(), label: "late".into(), threshold: 0.5 }
+    }
+
+    #[test]
+    fn conditions_that_can_be_decided_are_taken() {
+        for filter in [
+            r#"{"label": "late", "is": true}"#,
+            r#"{"label": "reason", "is": "weather"}"#,
+            r#"{"label": "grade", "is": 3}"#,
+            r#"{"label": "delay", "above": 10, "below": 20}"#,
+            r#"{"output": "late", "above": 0.7}"#,
+            r#"{"segment": "origin", "is": "LGA"}"#,
+        ] {
+            assert_eq!(reported(wrong(), MetricKind::Rate, "6h", &[filter]), [""; 0], "{filter}");
+        }
+        assert_eq!(
+            reported(MetricSource::Failed, MetricKind::Rate, "0s", &[r#"{"segment": "origin", "is": "LGA"}"#]),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn conditions_that_cannot_be_decided_are_refused() {
+        let rate = |source, filter: &str| reported(source, MetricKind::Rate, "6h", &[filter]).join("\n");
+        let mut all = Vec::new();
+        for filter in [
+            r#"{"is": true}"#,
+            r#"{"output": "late", "label": "late", "is": true}"#,
+            r#"{"output": "late"}"#,
+            r#"{"output": "late", "is": true, "above": 0.5}"#,
+            r#"{"output": "lat", "is": true}"#,
+            r#"{"output": "late", "is": "yes"}"#,
+            r#"{"label": " ", "is": true}"#,
+            r#"{"segment": "orign", "is": "LGA"}"#,
+            r#"{"segment": "origin", "is": 3}"#,
+            r#"{"segment": "origin", "above": 3}"#,
+            r#"{"label": "delay", "above": 20, "below": 10}"#,
+            r#"{"output": "late", "above": 1.5}"#,
+            r#"{"output": "late", "is": 7}"#,
+            r#"{"output": "late", "below": 2}"#,
+        ] {
+            all.push(rate(wrong(), filter));
+        }
+        all.push(rate(MetricSource::Failed, r#"{"output": "late", "above": 0.5}"#));
+        all.push(rate(MetricSource::Cancelled, r#"{"label": "late", "is": true}"#));
+        all.push(reported(MetricSource::Status, MetricKind::Classes, "6h", &[r#"{"label": "late", "is": true}"#]).join("\n"));
+        all.push(
+            reported(MetricSource::Latency, MetricKind::Disagreement, "0s", &[r#"{"segment": "origin", "is": "LGA"}"#])
+                .join("\n"),
+        );
+        assert!(all.iter().all(|text| !text.is_empty()), "{all:#?}");
+        insta::assert_snapshot!(all.join("\n"));
+    }
+}
