@@ -75,7 +75,7 @@ properties: deps ## run all property tests with PROPTEST_CASES (2000) new cases;
 	scripts/properties.sh
 
 .PHONY: lint
-lint: deps ## check formatting, clippy, documentation and dependency rules
+lint: deps ## check formatting, clippy, documentation and dependency rules; build the fuzz targets
 	scripts/lint.sh
 
 .PHONY: gates
@@ -112,5 +112,5 @@ bench-statistics: deps ## measure the cost of sketches, tests and the analyzer, 
 	scripts/bench-statistics.sh
 
 .PHONY: fuzz
-fuzz: ## run every decoder on arbitrary bytes; FUZZ_SECONDS per target
+fuzz: deps ## run every decoder on arbitrary bytes; FUZZ_SECONDS per target
 	scripts/fuzz.sh

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Runs the fuzz targets of the byte decoders and of the untrusted input of routers, each for FUZZ_SECONDS, seeded with the golden files. Uses libFuzzer without
-# cargo-fuzz, so that the stable compiler is enough.
+# cargo-fuzz, so that the stable compiler is enough. `--build` builds the targets without running them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${FUZZ_SECONDS:-60}
 host=$(rustc -vV | sed -n 's/^host: //p')
-folder="${CARGO_TARGET_DIR:-$PWD/fuzz/target}/fuzz"
+folder="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/serin/target}/fuzz"
 
 # Coverage counters and comparisons for libFuzzer; overflow checks, because a release build would wrap silently.
 flags="--cfg fuzzing -Cdebug-assertions -Coverflow-checks -Ccodegen-units=1 -Cpasses=sancov-module"
@@ -14,6 +14,7 @@ for option in level=4 inline-8bit-counters pc-table trace-compares; do
 done
 # With an explicit target, the flags do not apply to build scripts.
 RUSTFLAGS="$flags" cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$host" --target-dir "$folder"
+[ "${1:-}" != --build ] || exit 0
 
 for target in sketches records outputs; do
     seeds=schemas/tests/golden

@@ -43,8 +43,7 @@ impl Metric for MetricSpec {
     fn passes_by_looks(&self) -> bool {
         let margin = self.margin_or_default();
         let one_line = self.limit.is_none() && (margin.absolute.is_some() != margin.relative.is_some());
-        let complete =
-            self.filters.is_empty() && (!self.needs_label() || self.when_missing == WhenMissing::Zero);
+        let complete = self.filters.is_empty() && (!self.needs_label() || self.when_missing == WhenMissing::Zero);
         one_line && self.kind.is_one_mean() && complete && self.source != MetricSource::Refused
     }
 

@@ -37,7 +37,8 @@ impl RolloutSpec {
         for gate in BUILT_IN {
             let replaces = |metric: &MetricSpec| {
                 let is_share = !matches!(metric.kind, MetricKind::Classes | MetricKind::Disagreement);
-                metric.source == gate.source && metric.filters.is_empty() && is_share || gate.old_name.is_some_and(|name| metric.name == name)
+                metric.source == gate.source && metric.filters.is_empty() && is_share
+                    || gate.old_name.is_some_and(|name| metric.name == name)
             };
             if spec.metrics.iter().any(replaces) {
                 continue;

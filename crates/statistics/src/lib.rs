@@ -59,4 +59,4 @@ pub use memory::Memory;
 pub use mixture::{Mixture, Starts, p_anytime};
 pub use past::{FAST_FORGETTING, FORGETTING, PastHist, PastMean, PastRate};
 pub use score::{Finding, Score, group_finding, score};
-pub use suspects::{closed_e_bh, ln_adjusted_max};
+pub use suspects::closed_e_bh;

@@ -1,20 +1,14 @@
-//! `b1`: one arm's rate against a fixed limit, and the paired form for shadow traffic.
+//! `b1`: one arm's rate against a fixed limit.
 
 use serin_sketches::Rate;
 
-use crate::numeric::{is_inner, ln};
+use crate::numeric::is_inner;
 use crate::two_rates::ln_likelihood_ratio;
 
 /// `ln e` of one window against "the rate is at most `p0`" ("at least" for a bet `p1 < p0`):
 /// `k ln(p1/p0) + (n-k) ln((1-p1)/(1-p0))`. 0 if a rate is not strictly between 0 and 1.
 pub fn ln_e(canary: Rate, p1: f64, p0: f64) -> f64 {
     if is_inner(p1) && is_inner(p0) { ln_likelihood_ratio(canary, p1, p0) } else { 0.0 }
-}
-
-/// `ln e` of a `McNemar` test for paired labels: `b` pairs in which only the canary is wrong, `c` in which only stable is,
-/// and a bet `theta` on the canary's share of them: `ln e = b ln(2 theta) + c ln(2 (1 - theta))`. 0 for a bet out of range.
-pub fn ln_e_paired(b: u64, c: u64, theta: f64) -> f64 {
-    if is_inner(theta) { b as f64 * ln(2.0 * theta) + c as f64 * ln(2.0 * (1.0 - theta)) } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -29,7 +23,5 @@ mod tests {
         assert!(bad > 10.0 && good < 0.0);
         assert_eq!(ln_e(Rate::new(100, 20).unwrap(), f64::NAN, 0.05), 0.0);
         assert_eq!(ln_e(Rate::default(), 0.2, 0.05), 0.0);
-        assert!(ln_e_paired(20, 5, 0.7) > 0.0 && ln_e_paired(5, 20, 0.7) < 0.0);
-        assert_eq!(ln_e_paired(5, 5, 1.0), 0.0);
     }
 }

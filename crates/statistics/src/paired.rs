@@ -4,10 +4,7 @@
 //! summaries of the pairs: how often the answers differ, which version is wrong where they differ, and the differences of
 //! numbers. The summaries of the single arms do not contain this.
 //!
-//! **At every look** (e-values per window, one per bet; average over the bets and multiply over windows with
-//! [`crate::Mixture`]): [`ln_e_disagreement`], [`ln_e_mcnemar`], [`ln_e_mean`].
-//!
-//! **For one look** (reports): [`Disagreement`] for the share of answers that differ (the binomial test, or Wilson's score for many
+//! For one look (reports): [`Disagreement`] for the share of answers that differ (the binomial test, or Wilson's score for many
 //! pairs), [`Discordant`] for 0/1 outcomes (`McNemar`'s exact test; with a margin an exact test, or Tango's score for many pairs),
 //! [`Differences`] for numbers (the paired t test and its interval), [`p_within_bounded`] for numbers with a known range.
 //!
@@ -16,14 +13,9 @@
 
 use serin_sketches::{Pairs, Rate};
 
-use crate::bets::{MEAN_EFFECTS, ODDS_MULTIPLIERS};
+use crate::fixed;
 use crate::laws::{normal_sf, t_isf, t_sf};
 use crate::numeric::{exp, is_inner, ln_1p, odds, sqrt};
-use crate::two_means::Grid;
-use crate::{PastMean, fixed, one_mean, one_rate};
-
-/// Bets on the canary's share of the discordant pairs.
-pub const THETAS: [f64; 5] = [0.52, 0.55, 0.6, 0.7, 0.8];
 
 /// With fewer differing pairs than this, the normal approximation is not close enough.
 const FEW: u64 = 30;
@@ -39,42 +31,6 @@ const BISECTIONS: u32 = 40;
 const PER_SQUARED_SKEWNESS: f64 = 25.0;
 /// The largest bet, as a share of the bet that can lose everything.
 const MOST_BET: f64 = 0.75;
-
-/// `ln e` per bet of one window against "at most a share `limit` of the answers differ"; `None` unless `0 < limit < 1`. The
-/// bets are multiples of the limit's odds: `odds(d1) = odds(limit) m`.
-pub fn ln_e_disagreement(pairs: &Pairs, limit: f64) -> Option<[f64; 9]> {
-    if !is_inner(limit) {
-        return None;
-    }
-    let answers = Rate::new(pairs.n(), pairs.disagreements())?;
-    Some(ODDS_MULTIPLIERS.map(|m| {
-        let o = odds(limit) * m;
-        one_rate::ln_e(answers, o / (1.0 + o), limit)
-    }))
-}
-
-/// `ln e` per bet of one window against "the canary is not wrong more often than control", with `b` pairs in which only the canary is
-/// wrong and `c` in which only control is: `b ln(2 th) + c ln(2 (1 - th))`. Swap `b` and `c` for the opposite null.
-pub fn ln_e_mcnemar(b: u64, c: u64) -> [f64; 5] {
-    THETAS.map(|theta| one_rate::ln_e_paired(b, c, theta))
-}
-
-/// `ln e` per bet of one window against "the mean difference is at most `margin`" (`sign` +1) or "at least `margin`" (-1),
-/// by betting on `(D + 1)/2` in [0, 1]: `sum_i h[i] ln(1 + sign lam (x_i - (margin + 1)/2))`.
-///
-/// The bets, `lam = min(Delta / (sd^2 + Delta^2), 0.9 limit)` with `Delta = D sd`, need the *past* of the differences.
-/// `None` unless `-1 < margin < 1`.
-pub fn ln_e_mean(halved: &Grid, past: &PastMean, margin: f64, sign: f64) -> Option<[f64; 6]> {
-    let center = f64::midpoint(margin, 1.0);
-    if !is_inner(center) {
-        return None;
-    }
-    let (sd, limit) = (past.sd().max(1e-3), one_mean::lam_limit(center, sign));
-    Some(MEAN_EFFECTS.map(|effect| {
-        let lam = (effect / (sd * (1.0 + effect * effect))).min(0.9 * limit);
-        one_mean::ln_e(halved, lam, center, sign)
-    }))
-}
 
 /// Counts of pairs whose 0/1 outcomes differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -387,7 +343,6 @@ pub fn p_within_bounded(differences: impl IntoIterator<Item = f64>, reach: f64, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::numeric::{exp, ln};
 
     fn close(actual: f64, expected: f64) {
         assert!((actual - expected).abs() <= 1e-9 * expected.abs().max(1e-3), "{actual}, expected {expected}");
@@ -525,40 +480,5 @@ mod tests {
         let same = Differences::of(&[0.25; 40]).unwrap();
         assert_eq!((same.p_beyond(0.2), same.p_beyond(0.3), same.p_within(0.3)), (0.0, 1.0, 0.0));
         assert_eq!(same.interval(0.05), Some((0.25, 0.25)));
-        assert_eq!(ln_e_disagreement(&Pairs::new(), 1.0), None);
-        assert_eq!(ln_e_mean(&[], &PastMean::default(), f64::NAN, 1.0), None);
-    }
-
-    #[test]
-    fn e_values_of_pairs_have_mean_one_or_less_under_the_null() {
-        // Enumerates every outcome of small windows.
-        for m in 0..=12_u64 {
-            // At the boundary of the null a discordant pair is the canary's with probability 1/2.
-            let mut mean = [0.0; 5];
-            for b in 0..=m {
-                let chance = choose(m, b) * exp(-(m as f64) * ln(2.0));
-                for (sum, ln_e) in mean.iter_mut().zip(ln_e_mcnemar(b, m - b)) {
-                    *sum += chance * exp(ln_e);
-                }
-            }
-            assert!(mean.iter().all(|mean| (mean - 1.0).abs() < 1e-12), "{mean:?}");
-        }
-        // Differences of -1, 0 and 1 with mean `margin`, and any bets.
-        let past = PastMean::default();
-        for margin in [-0.5, 0.0, 0.1] {
-            let (up, down) = (f64::midpoint(0.6, margin), f64::midpoint(0.6, -margin));
-            for sign in [1.0, -1.0] {
-                let mut mean = [0.0; 6];
-                for (k, j) in (0..=6_u64).flat_map(|k| (0..=6 - k).map(move |j| (k, j))) {
-                    let chance = choose(6, k) * choose(6 - k, j) * libm::pow(up, k as f64) * libm::pow(down, j as f64);
-                    let chance = chance * libm::pow(1.0 - up - down, (6 - k - j) as f64);
-                    let window = [(0.0, j), (0.5, 6 - k - j), (1.0, k)];
-                    for (sum, ln_e) in mean.iter_mut().zip(ln_e_mean(&window, &past, margin, sign).unwrap()) {
-                        *sum += chance * exp(ln_e);
-                    }
-                }
-                assert!(mean.iter().all(|mean| (mean - 1.0).abs() < 1e-9), "{margin} {sign}: {mean:?}");
-            }
-        }
     }
 }

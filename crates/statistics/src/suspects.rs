@@ -1,6 +1,6 @@
-//! Lists of suspects with a bound on the share of wrong entries: closed e-BH, and an adjuster for running maxima.
+//! Lists of suspects with a bound on the share of wrong entries: closed e-BH.
 
-use crate::numeric::{exp, ln, ln_1p};
+use crate::numeric::{exp, ln};
 
 /// Relative slack for rounding when an e-value is exactly on a threshold.
 const SLACK: f64 = 1e-12;
@@ -46,19 +46,6 @@ fn holds(rising: &[f64], size: usize, alpha: f64) -> bool {
         let needed = (members + below as f64) * threshold;
         inside + outside >= needed * (1.0 - SLACK)
     })
-}
-
-/// `ln A(M)` for the running maximum `M = exp(max_ln_e) >= 1` of an e-process: `A(M) = (M - 1 - ln M) / (ln M)^2` is an
-/// e-value, which the maximum itself is not. It is the mixture of `k M^(1-k)` over `k` in (0, 1), so its expectation is 1 if
-/// `P(M >= m) = 1/m`, the largest probability that Ville's inequality allows.
-pub fn ln_adjusted_max(max_ln_e: f64) -> f64 {
-    let x = max_ln_e.max(0.0);
-    if x < 0.1 {
-        // 1/2 + x/6 + x^2/24 + ...; the next term is below 1e-17.
-        let terms = [362_880.0, 40_320.0, 5_040.0, 720.0, 120.0, 24.0, 6.0, 2.0];
-        return ln(terms.into_iter().fold(0.0, |sum, factorial| sum * x + 1.0 / factorial));
-    }
-    x + ln_1p(-(1.0 + x) * exp(-x)) - 2.0 * ln(x)
 }
 
 #[cfg(test)]
@@ -140,27 +127,5 @@ mod tests {
             let rate = wrong / f64::from(runs);
             assert!(rate <= alpha && rate > 0.02, "{suspects}: {rate}");
         }
-    }
-
-    #[test]
-    fn the_adjusted_maximum_is_an_e_value() {
-        // Over P(M >= m) = 1/m: the integral of A(e^x) e^-x from 0 to X is 1 - (1 - e^-X) / X.
-        let (end, steps) = (60.0, 60_000);
-        let step = end / f64::from(steps);
-        let at = |i: i32| exp(ln_adjusted_max(f64::from(i) * step) - f64::from(i) * step);
-        let simpson = (0..steps / 2).map(|i| (at(2 * i) + 4.0 * at(2 * i + 1) + at(2 * i + 2)) * step / 3.0);
-        let integral: f64 = simpson.sum();
-        assert!((integral - (1.0 - 1.0 / end)).abs() < 1e-9, "{integral}");
-        // The limits: at and near M = 1, and for large M.
-        for (x, expected) in [
-            (0.0, -std::f64::consts::LN_2),
-            (-3.0, -std::f64::consts::LN_2),
-            (1e-12, -std::f64::consts::LN_2 + 1e-12 / 3.0),
-            (1e6, 1e6 - 2.0 * ln(1e6)),
-        ] {
-            assert!((ln_adjusted_max(x) - expected).abs() < 1e-9, "{x}: {}", ln_adjusted_max(x));
-        }
-        let (below, above) = (ln_adjusted_max(0.1 - 1e-12), ln_adjusted_max(0.1));
-        assert!((above - below).abs() < 1e-11, "{below} {above}");
     }
 }

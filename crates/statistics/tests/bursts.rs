@@ -4,8 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+mod dice;
+
+use dice::Dice;
 use serin_sketches::{LN_GAMMA, LogHist, Rate, Summary};
 use serin_statistics::bets::pass_rate_bets;
 use serin_statistics::{
@@ -16,22 +17,12 @@ use serin_statistics::{
 const LEVEL: f64 = 0.99;
 const MARGIN: f64 = 0.2;
 
-struct Dice(ChaCha8Rng);
-
-impl Dice {
-    /// A uniform number in (0, 1).
-    fn unit(&mut self) -> f64 {
-        ((self.0.next_u64() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+fn latencies(dice: &mut Dice, n: usize, factor: f64) -> LogHist {
+    let mut hist = LogHist::new();
+    for _ in 0..n {
+        hist.insert(factor * 50.0 * (0.5 * dice.normal()).exp()).unwrap();
     }
-
-    fn latencies(&mut self, n: usize, factor: f64) -> LogHist {
-        let mut hist = LogHist::new();
-        for _ in 0..n {
-            let normal = (-2.0 * self.unit().ln()).sqrt() * (std::f64::consts::TAU * self.unit()).cos();
-            hist.insert(factor * 50.0 * (0.5 * normal).exp()).unwrap();
-        }
-        hist
-    }
+    hist
 }
 
 /// PASS of `q2` with the slow memory alone, implemented separately for comparison.
@@ -64,11 +55,11 @@ fn medians(burst: f64, bursts: impl Fn(usize) -> bool) -> (usize, usize) {
     let spec =
         HypothesisSpec { measure, direction: Direction::LowerIsBetter, against, horizon: 360, interval_alpha: 0.05 };
     let run = |seed| {
-        let mut dice = Dice(ChaCha8Rng::seed_from_u64(seed));
+        let mut dice = Dice::new(seed);
         let mut both = Hypothesis::new(spec).unwrap();
         let mut slow = SlowOnly { past: PastHist::default(), pass: Mixture::new(4), window: 0 };
         for _ in 0..6 {
-            let control = dice.latencies(1500, 1.0);
+            let control = latencies(&mut dice, 1500, 1.0);
             slow.past.push(control.iter(), FORGETTING);
             both.observe_warmup(&Summary::Log(control)).unwrap();
         }
@@ -80,7 +71,7 @@ fn medians(burst: f64, bursts: impl Fn(usize) -> bool) -> (usize, usize) {
                 (passed, slow_passed) = (None, None);
             }
             let factor = if bursts(window) { burst } else { 1.0 };
-            let (canary, control) = (dice.latencies(167, factor), dice.latencies(1500, factor));
+            let (canary, control) = (latencies(&mut dice, 167, factor), latencies(&mut dice, 1500, factor));
             slow.observe(&canary, &control);
             let (canary, control) = (Summary::Log(canary), Summary::Log(control));
             let stratum = Stratum { canary: &canary, control: &control };

@@ -3,11 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use proptest::prelude::*;
-use serin_sketches::{LogHist, Rate};
+use serin_sketches::Rate;
 use serin_statistics::fixed::{
     Alternative, KsLaw, RankLaw, RateMethod, RateNull, Sample, binomial_test, clopper_pearson, goodness_of_fit,
-    homogeneity, ks, ks_binned, mann_whitney, mann_whitney_binned, mcnemar, newcombe, poisson_ratio, pooled,
-    quantile_interval, quantile_rank_interval, two_rates, welch_non_inferiority, wilson,
+    homogeneity, ks, ks_binned, mann_whitney, mann_whitney_binned, mcnemar, newcombe, poisson_ratio,
+    quantile_rank_interval, two_rates, welch_non_inferiority, wilson,
 };
 use serin_statistics::{Direction, Margin};
 
@@ -58,7 +58,6 @@ fn an_empty_arm_has_no_result() {
     assert_eq!(homogeneity(&[]), None);
     assert_eq!(homogeneity(&[vec![1, 2], vec![1]]), None);
     assert_eq!(homogeneity(&[vec![1, 0], vec![1, 0]]), None, "one class only");
-    assert_eq!(quantile_interval(&LogHist::new(), 0.5, 0.95), None);
 }
 
 #[test]
@@ -71,7 +70,6 @@ fn means_without_spread_or_size_have_no_result() {
     assert_eq!(of(Sample::new(1, 5.0, 1.0).unwrap(), good), None);
     assert_eq!(of(Sample::default(), good), None);
     assert!(Sample::new(3, f64::NAN, 1.0).is_none() && Sample::new(3, 1.0, -1.0).is_none());
-    assert!(Sample::from_sums(0, 0.0, 0.0).is_none() && Sample::from_sums(3, f64::INFINITY, 1.0).is_none());
     assert!(of(good, good).unwrap().p_non_inferiority < 1e-6);
     let bad_margin = Margin::absolute(f64::NAN);
     assert_eq!(welch_non_inferiority(good, good, Direction::LowerIsBetter, bad_margin, 0.95), None);
@@ -87,27 +85,9 @@ fn equal_values_prove_nothing() {
 }
 
 #[test]
-fn rare_classes_are_pooled() {
-    let table = vec![vec![50, 1, 40, 2], vec![500, 9, 400, 30]];
-    assert_eq!(pooled(&table, 5.0), [vec![50, 40, 3], vec![500, 400, 39]]);
-    assert_eq!(pooled(&table, 0.0), table);
-    assert_eq!(pooled(&[vec![1], vec![1, 2]], 5.0), [vec![1], vec![1, 2]]);
-}
-
-#[test]
 fn the_interval_of_a_quantile_has_the_stated_coverage() {
-    // Section 4.5: 98.3 to 98.7 % for nominal 95 % with 1 % bins; here the bins only widen it.
-    let mut hist = LogHist::new();
-    for i in 1..=1_000 {
-        hist.insert(f64::from(i)).unwrap();
-    }
     let ranks = quantile_rank_interval(1_000, 0.9, 0.95).unwrap();
-    let (low, high) = quantile_interval(&hist, 0.9, 0.95).unwrap();
-    assert!(low.unwrap() <= ranks.lower as f64 && high.unwrap() >= ranks.upper as f64, "{ranks:?} {low:?} {high:?}");
-    assert!(ranks.coverage >= 0.95);
-    let mut few = LogHist::new();
-    few.insert(3.0).unwrap();
-    assert_eq!(quantile_interval(&few, 0.5, 0.95), Some((None, None)));
+    assert!(ranks.coverage >= 0.95 && ranks.lower < 900 && ranks.upper > 900, "{ranks:?}");
 }
 
 fn values() -> impl Strategy<Value = Vec<f64>> {
@@ -155,8 +135,10 @@ proptest! {
     #[test]
     fn merged_samples_are_the_sample_of_all(values in prop::collection::vec(-1e3..1e3_f64, 2..40), cut in 1..39_usize) {
         let sample = |values: &[f64]| {
-            let squares = values.iter().map(|value| value * value).sum();
-            Sample::from_sums(values.len() as u64, values.iter().sum(), squares)
+            let n = values.len() as f64;
+            let mean = values.iter().sum::<f64>() / n;
+            let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
+            Sample::new(values.len() as u64, mean, (squares / (n - 1.0).max(1.0)).sqrt())
         };
         let cut = cut.min(values.len() - 1);
         let merged = sample(&values[..cut]).unwrap().merge(sample(&values[cut..]).unwrap());

@@ -1,7 +1,8 @@
 //! The sample ratio if users are split instead of requests: bucket sums instead of a row per user.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+mod dice;
+
+use dice::Dice;
 use serin_statistics::cluster::answers_per_unit;
 use serin_statistics::counts::{SPLIT_CONCENTRATION, split_ln_e};
 use serin_statistics::rejects;
@@ -9,23 +10,10 @@ use serin_statistics::rejects;
 const ALPHA: f64 = 0.001;
 const WINDOWS: usize = 30;
 
-struct Dice(ChaCha8Rng);
-
-impl Dice {
-    /// A uniform number in (0, 1).
-    fn unit(&mut self) -> f64 {
-        ((self.0.next_u64() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
-    }
-
-    fn normal(&mut self) -> f64 {
-        (-2.0 * self.unit().ln()).sqrt() * (std::f64::consts::TAU * self.unit()).cos()
-    }
-}
-
 /// Users that arrive and stay, with log-normally distributed numbers of requests in every window. Returns whether the split
 /// is found broken in any window, and the same if each request counts as one unit.
 fn run(seed: u64, users: usize, spread: f64, canary: f64, configured: f64) -> (bool, bool) {
-    let mut dice = Dice(ChaCha8Rng::seed_from_u64(seed));
+    let mut dice = Dice::new(seed);
     let users: Vec<(usize, usize, bool, f64)> = (0..users)
         .map(|_| {
             let (start, bucket) = ((dice.unit() * WINDOWS as f64) as usize, (dice.unit() * 256.0) as usize);

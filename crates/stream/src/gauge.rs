@@ -9,7 +9,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use opentelemetry::{KeyValue, global};
+use opentelemetry::KeyValue;
+
+use crate::metric::Metric;
 
 /// A gauge whose series are held by their owners. There must be one per name and process, because each calls its
 /// callback on every scrape.
@@ -24,19 +26,15 @@ struct Held {
 
 impl PresentGauge {
     /// Creates a gauge without series.
-    pub fn new(name: &'static str, description: &'static str) -> Self {
+    pub fn new(metric: &Metric) -> Self {
         let gauge = Self(Arc::default());
         let held = Arc::clone(&gauge.0);
-        global::meter("serin")
-            .f64_observable_gauge(name)
-            .with_description(description)
-            .with_callback(move |observer| {
-                // Of two series with the same labels the newer one wins, because it is observed last.
-                for (labels, value) in lock(&held).series.values() {
-                    observer.observe(*value, labels);
-                }
-            })
-            .build();
+        metric.observe_f64(move |observer| {
+            // Of two series with the same labels the newer one wins, because it is observed last.
+            for (labels, value) in lock(&held).series.values() {
+                observer.observe(*value, labels);
+            }
+        });
         gauge
     }
 
@@ -81,6 +79,13 @@ fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
 mod tests {
     use super::*;
 
+    crate::declare_metrics! {
+        pub(super) METRICS {
+            /// A test.
+            TEST = Gauge "serin_test" in "1" [crate::metric::VERSION];
+        }
+    }
+
     fn shown(gauge: &PresentGauge) -> Vec<(String, f64)> {
         let text =
             |labels: &[KeyValue]| labels.iter().map(|label| label.value.to_string()).collect::<Vec<_>>().join(",");
@@ -89,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_series_disappears_with_its_holder() {
-        let gauge = PresentGauge::new("serin_test", "A test");
+        let gauge = PresentGauge::new(&TEST);
         let stable = gauge.hold(vec![KeyValue::new("version", "1")], 0.8);
         let canary = gauge.hold(vec![KeyValue::new("version", "2")], 0.2);
         assert_eq!(shown(&gauge), [("1".to_owned(), 0.8), ("2".to_owned(), 0.2)]);
@@ -98,5 +103,6 @@ mod tests {
         assert_eq!(shown(&gauge), [("1".to_owned(), 1.0)]);
         drop(stable);
         assert!(shown(&gauge).is_empty());
+        assert_eq!(METRICS.iter().map(Metric::help).collect::<Vec<_>>(), ["A test."]);
     }
 }

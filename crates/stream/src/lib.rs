@@ -20,6 +20,7 @@ pub mod kafka;
 pub mod local;
 pub mod log;
 pub mod log_limit;
+pub mod metric;
 pub mod metrics;
 #[cfg(any(feature = "embedded", feature = "store"))]
 pub mod native;

@@ -7,65 +7,64 @@ use std::{
 };
 
 use opentelemetry::{
-    KeyValue, global,
+    KeyValue,
     metrics::{Counter, Histogram},
 };
 
 use crate::{
+    declare_metrics,
     gauge::{PresentGauge, Series},
     local::lock,
+    metric::{PARTITION, STAGE, bounded, words},
 };
 
-/// Records that a task has consumed from its inputs.
-pub const RECORDS_CONSUMED: &str = "serin_stream_records_consumed_total";
-/// Transactions that a task has committed.
-pub const COMMITS: &str = "serin_stream_commits_total";
-/// Duration of a commit, from the end of the fold's work to the rows in the store.
-pub const COMMIT_DURATION: &str = "serin_stream_commit_duration_seconds";
-/// Records that could not be used and were dead-lettered.
-pub const DEAD_LETTERS: &str = "serin_stream_dead_letters_total";
-/// Dead-lettered records by `code`. The series of a code starts at 1 with its first dead letter, so alerts should use
-/// [`DEAD_LETTERS`].
-pub const DEAD_LETTER_CODES: &str = "serin_stream_dead_letter_codes_total";
-/// How often a task was reopened after an error.
-pub const REOPENS: &str = "serin_stream_reopens_total";
-/// Changelog records that were read to restore rows.
-pub const RESTORED: &str = "serin_stream_restored_records_total";
-/// Records between a task's position and the end of an input, by `partition` and `topic`.
-pub const LAG: &str = "serin_stream_lag_records";
-/// State of a task by `partition`: 1 opening, 2 restoring, 3 running, 4 draining, 5 closed, 6 waiting to reopen, 7
-/// failed.
-pub const TASK_STATE: &str = "serin_stream_task_state";
-/// Estimated memory of a task by `partition` and `map`, in bytes: the maps of the fold, `uncommitted_rows` and
-/// `uncommitted_outputs`. The bounds are in `docs/limits.md`.
-pub const MEMORY: &str = "serin_stream_memory_bytes";
-/// Memory of all stores of a process by `part`, in bytes: `cache`, which includes the write buffers, and
-/// `write_buffers`.
-pub const STORE_MEMORY: &str = "serin_store_memory_bytes";
+declare_metrics! {
+    pub METRICS {
+        /// Records that a task has consumed from its inputs.
+        RECORDS_CONSUMED = Counter "serin_stream_records_consumed_total" in "{record}" [STAGE];
+        /// Transactions that a task has committed.
+        COMMITS = Counter "serin_stream_commits_total" in "{commit}" [STAGE];
+        /// Duration of a commit, until its rows are in the store.
+        COMMIT_DURATION = Histogram "serin_stream_commit_duration_seconds" in "s" [STAGE];
+        /// Records that could not be used and were dead-lettered.
+        DEAD_LETTERS = Counter "serin_stream_dead_letters_total" in "{record}" [STAGE];
+        /// Dead-lettered records by code. The series of a code starts at 1 with its first dead letter, so alerts should use
+        /// `serin_stream_dead_letters_total`.
+        DEAD_LETTER_CODES = Counter "serin_stream_dead_letter_codes_total" in "{record}"
+            [STAGE, bounded("code", "codes of docs/dead-letters.md")];
+        /// How often a task was reopened after an error.
+        REOPENS = Counter "serin_stream_reopens_total" in "{reopen}" [STAGE];
+        /// Changelog records that were read to restore rows.
+        RESTORED = Counter "serin_stream_restored_records_total" in "{record}" [STAGE];
+        /// Records between the position of a task and the end of an input.
+        LAG = Gauge "serin_stream_lag_records" in "{record}" [STAGE, PARTITION, bounded("topic", "inputs of the stage, at most 6")];
+        /// State of a task: 1 opening, 2 restoring, 3 running, 4 draining, 5 closed, 6 waiting to reopen, 7 failed.
+        TASK_STATE = Gauge "serin_stream_task_state" in "1" [STAGE, PARTITION];
+        /// Estimated memory of a task, by what uses it. docs/limits.md has the bounds.
+        MEMORY = Gauge "serin_stream_memory_bytes" in "By" [
+            STAGE, PARTITION,
+            words("map", &["uncommitted_rows", "uncommitted_outputs", "predictions", "early", "windows"]),
+        ];
+        /// Memory of all stores of the process. `cache` includes the write buffers.
+        STORE_MEMORY = Gauge "serin_store_memory_bytes" in "By" [words("part", &["cache", "write_buffers"])];
+    }
+}
 
 /// Exports the memory of the stores' cache and write buffers.
 #[cfg(feature = "store")]
 pub(crate) fn observe_store(cache: rocksdb::Cache, buffers: rocksdb::WriteBufferManager) {
-    let meter = global::meter("serin");
-    let gauge =
-        meter.u64_observable_gauge(STORE_MEMORY).with_description("Memory of the stores of this process, by part");
-    gauge
-        .with_callback(move |observer| {
-            observer.observe(cache.get_usage() as u64, &[KeyValue::new("part", "cache")]);
-            observer.observe(buffers.get_usage() as u64, &[KeyValue::new("part", "write_buffers")]);
-        })
-        .build();
+    STORE_MEMORY.observe(move |observer| {
+        observer.observe(cache.get_usage() as u64, &[KeyValue::new("part", "cache")]);
+        observer.observe(buffers.get_usage() as u64, &[KeyValue::new("part", "write_buffers")]);
+    });
 }
 
 /// Bounds of the commit histogram in seconds. A commit takes 1 ms on a fast disk and seconds on a failing one.
 const COMMIT_BOUNDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 
-static LAGS: LazyLock<PresentGauge> =
-    LazyLock::new(|| PresentGauge::new(LAG, "Records between a task's position and the end of its input"));
-static STATES: LazyLock<PresentGauge> =
-    LazyLock::new(|| PresentGauge::new(TASK_STATE, "State of a task; 3 is running"));
-static MEMORIES: LazyLock<PresentGauge> =
-    LazyLock::new(|| PresentGauge::new(MEMORY, "Estimated memory of a task, by map"));
+static LAGS: LazyLock<PresentGauge> = LazyLock::new(|| PresentGauge::new(&LAG));
+static STATES: LazyLock<PresentGauge> = LazyLock::new(|| PresentGauge::new(&TASK_STATE));
+static MEMORIES: LazyLock<PresentGauge> = LazyLock::new(|| PresentGauge::new(&MEMORY));
 
 /// The instruments of one task. Its gauges disappear with it.
 #[derive(Debug)]
@@ -88,24 +87,18 @@ pub(crate) struct TaskMetrics {
 
 impl TaskMetrics {
     pub(crate) fn new(stage: &'static str, partition: i32) -> Self {
-        let meter = global::meter("serin");
-        let counter = |name, text| meter.u64_counter(name).with_description(text).build();
-        let duration = meter.f64_histogram(COMMIT_DURATION).with_unit("s").with_boundaries(COMMIT_BOUNDS.to_vec());
         let task = [KeyValue::new("stage", stage), KeyValue::new("partition", i64::from(partition))];
         let metrics = Self {
             stage: [KeyValue::new("stage", stage)],
             state: STATES.hold(task.to_vec(), 0.0),
             task,
-            consumed: counter(RECORDS_CONSUMED, "Records consumed from the inputs"),
-            commits: counter(COMMITS, "Transactions committed"),
-            commit_duration: duration.with_description("Duration of a commit").build(),
-            dead_letters: counter(DEAD_LETTERS, "Records that could not be used and were dead-lettered"),
-            dead_letter_codes: counter(
-                DEAD_LETTER_CODES,
-                "Records that could not be used and were dead-lettered, by code",
-            ),
-            reopens: counter(REOPENS, "Tasks reopened after an error"),
-            restored: counter(RESTORED, "Changelog records read to restore rows"),
+            consumed: RECORDS_CONSUMED.counter(),
+            commits: COMMITS.counter(),
+            commit_duration: COMMIT_DURATION.histogram(&COMMIT_BOUNDS),
+            dead_letters: DEAD_LETTERS.counter(),
+            dead_letter_codes: DEAD_LETTER_CODES.counter(),
+            reopens: REOPENS.counter(),
+            restored: RESTORED.counter(),
             lag: Mutex::default(),
             memory: Mutex::default(),
         };

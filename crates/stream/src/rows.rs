@@ -55,11 +55,6 @@ impl Overlay {
         self.bytes = 0;
     }
 
-    /// Returns the store and drops uncommitted changes.
-    pub fn into_store(self) -> Box<dyn Store> {
-        self.store
-    }
-
     fn set(&mut self, key: &[u8], value: Option<Bytes>) {
         if key.first() == Some(&RESERVED) {
             self.misused = Some(Bytes::copy_from_slice(key));

@@ -5,6 +5,8 @@
 //! `other`, with a heartbeat and a commit every 10 000 records. Prints the rate of complete processing (with
 //! decoding) and of decoding alone; then the same with a label metric and feedback for every tracked prediction.
 
+#![expect(clippy::disallowed_methods, reason = "this example measures time")]
+
 use std::{hint::black_box, time::Instant};
 
 use bytes::Bytes;

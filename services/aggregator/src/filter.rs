@@ -63,8 +63,12 @@ impl Condition {
     pub(crate) fn new(filter: &Filter, places: &mut impl Places) -> Option<Self> {
         let test = filter.test()?;
         Some(match (filter.subject()?, test) {
-            (FilterSubject::Output(name), FilterTest::Class(class)) => Self::Class(places.class(name), class_hash(class)),
-            (FilterSubject::Label(name), FilterTest::Class(class)) => Self::Truth(places.truth(name), class_hash(class)),
+            (FilterSubject::Output(name), FilterTest::Class(class)) => {
+                Self::Class(places.class(name), class_hash(class))
+            }
+            (FilterSubject::Label(name), FilterTest::Class(class)) => {
+                Self::Truth(places.truth(name), class_hash(class))
+            }
             (FilterSubject::Segment(dimension), FilterTest::Class(value)) => {
                 let yes = Range { at_least: 1.0, below: 1.0, closed: true };
                 Self::Output(places.in_segment(dimension, value), yes)

@@ -5,46 +5,58 @@
 
 use std::sync::LazyLock;
 
-use opentelemetry::{KeyValue, global, metrics::Counter};
+use opentelemetry::{KeyValue, metrics::Counter};
 use serin_stream::{
+    declare_metrics,
     gauge::{PresentGauge, Series},
     log_limit::LogLimit,
+    metric::{Label, PARTITION, bounded, words},
 };
 
-/// Events read from `events`, by outcome: `counted`, `late`, `duplicate`, `untracked` (no rollout tracks the call),
-/// `filled` (a model server's event added values to a routed call), `old_incarnation`.
-pub const EVENTS_CONSUMED: &str = "serin_events_consumed_total";
-/// Answers that arrived after their window had closed.
-pub const LATE_EVENTS: &str = "serin_late_events_total";
-/// Records whose sequence number or request id was already seen.
-pub const DUPLICATE_EVENTS: &str = "serin_duplicate_events_total";
-/// Events known to be lost, by cause: `gap` (missing sequence numbers), `dropped` (reported by a writer).
-pub const LOST_EVENTS: &str = "serin_lost_events_total";
-/// Feedback, by outcome: `joined`, `early` (before its prediction), `revised`, `repeated`, `older_revision`,
-/// `unknown` (its prediction never arrived, or its maturity was over), `not_needed` (no rollout reads it),
-/// `sampled_out`, `not_allowed` (its writer may not judge the model), `no_room` (dropped early because the early
-/// feedback has reached its bound).
-pub const LABEL_JOIN: &str = "serin_label_join_total";
-/// Feedback with a label that contradicts an earlier one of the same prediction, name and revision. The earlier one
-/// counts.
-pub const CONTRADICTING: &str = "serin_label_contradictions_total";
-/// Segment values that counted as `other`.
-pub const SEGMENT_OVERFLOW: &str = "serin_segment_overflow_total";
-/// Values that no summary can hold (NaN, infinite, a negative quantity).
-pub const UNUSABLE_VALUES: &str = "serin_unusable_values_total";
-/// Windows, by outcome: `closed`, `ended` (closed early because the rollout ended), `dropped` (labels of an ended rollout).
-pub const WINDOWS: &str = "serin_windows_total";
-/// Heartbeats of writers whose clock differs by more than `max_skew`.
-pub const SKEWED_HEARTBEATS: &str = "serin_skewed_heartbeats_total";
-/// 1 while event time advances without a silent router, otherwise absent. Labels: `partition` and `writer`.
-pub const SILENT_WRITERS: &str = "serin_writer_silent";
-/// Offset of a writer's clock from the log's, in seconds; negative when the writer is behind. Absent while the clock
-/// is within tolerance. Labels: `partition` and `writer`.
-pub const CLOCK_OFFSET: &str = "serin_writer_clock_offset_seconds";
-/// Control records that were ignored because a newer generation is known.
-pub const STALE_CONTROLS: &str = "serin_stale_controls_total";
-/// Event time of the partition's watermark, in seconds since the Unix epoch.
-pub const WATERMARK: &str = "serin_watermark_timestamp_seconds";
+/// Label of a writer. Writers are routers and relays, and the fold bounds their number.
+const WRITER: Label = bounded("writer", "writers that the partition remembers, at most `aggregator.max_writers`");
+
+declare_metrics! {
+    pub METRICS {
+        /// Events read from `events`. `untracked`: no rollout tracks the call. `filled`: a model server's event added values to a
+        /// routed call. `old_incarnation`: the event is from a process that a newer one with the same name has replaced.
+        EVENTS_CONSUMED = Counter "serin_events_consumed_total" in "{event}"
+            [words("outcome", &["counted", "late", "duplicate", "untracked", "filled", "old_incarnation"])];
+        /// Answers that arrived after their window had closed.
+        LATE_EVENTS = Counter "serin_late_events_total" in "{event}" [];
+        /// Records whose sequence number or request id was already seen.
+        DUPLICATE_EVENTS = Counter "serin_duplicate_events_total" in "{event}" [];
+        /// Events known to be lost. `gap`: sequence numbers are missing. `dropped`: a writer reports that it dropped them.
+        LOST_EVENTS = Counter "serin_lost_events_total" in "{event}" [words("cause", &["gap", "dropped"])];
+        /// Feedback. `early`: before its prediction. `unknown`: its prediction never arrived, or its maturity was over.
+        /// `not_needed`: no rollout reads it. `not_allowed`: its writer may not judge the model. `no_room`: dropped early, because
+        /// the early feedback has reached its bound.
+        LABEL_JOIN = Counter "serin_label_join_total" in "{feedback}" [words("outcome", &[
+            "joined", "early", "revised", "repeated", "older_revision", "unknown", "not_needed", "sampled_out", "not_allowed",
+            "no_room",
+        ])];
+        /// Feedback whose label contradicts an earlier label of the same prediction, name and revision. The earlier label counts.
+        CONTRADICTING = Counter "serin_label_contradictions_total" in "{feedback}" [];
+        /// Segment values that were counted as `other`.
+        SEGMENT_OVERFLOW = Counter "serin_segment_overflow_total" in "{value}" [];
+        /// Values that no summary can hold: NaN, infinite, or a negative quantity.
+        UNUSABLE_VALUES = Counter "serin_unusable_values_total" in "{value}" [];
+        /// Windows. `ended`: closed early because the rollout ended. `dropped`: labels of a rollout that had ended.
+        WINDOWS = Counter "serin_windows_total" in "{window}" [words("outcome", &["closed", "ended", "dropped"])];
+        /// Heartbeats of writers whose clock differs by more than `max_skew`.
+        SKEWED_HEARTBEATS = Counter "serin_skewed_heartbeats_total" in "{heartbeat}" [];
+        /// 1 while event time advances without a silent router, otherwise absent.
+        SILENT_WRITERS = Gauge "serin_writer_silent" in "1" [PARTITION, WRITER];
+        /// Offset of a writer's clock from the log's clock, negative when the writer is behind. Absent while the clock is within
+        /// tolerance.
+        CLOCK_OFFSET = Gauge "serin_writer_clock_offset_seconds" in "s" [PARTITION, WRITER];
+        /// Control records that were ignored because a newer generation is known.
+        STALE_CONTROLS = Counter "serin_stale_controls_total" in "{record}" [];
+        /// Event time of the partition's watermark, in seconds since the Unix epoch.
+        WATERMARK = Gauge "serin_watermark_timestamp_seconds" in "s" [PARTITION];
+    }
+}
+
 /// Counts since the last commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -95,37 +107,21 @@ struct Instruments {
     offset: PresentGauge,
 }
 
-static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
-    let meter = global::meter("serin");
-    let counter = |name: &'static str, about: &'static str| meter.u64_counter(name).with_description(about).build();
-    Instruments {
-        consumed: counter(EVENTS_CONSUMED, "Events read, by outcome"),
-        late: counter(LATE_EVENTS, "Answers that arrived after their window had closed"),
-        duplicate: counter(DUPLICATE_EVENTS, "Records whose sequence number or request id was already seen"),
-        lost: counter(LOST_EVENTS, "Events known to be lost, by cause"),
-        labels: counter(LABEL_JOIN, "Feedback, by outcome"),
-        contradicting: counter(CONTRADICTING, "Feedback that contradicts an earlier label of the same prediction"),
-        overflow: counter(SEGMENT_OVERFLOW, "Segment values that were counted as other"),
-        unusable: counter(UNUSABLE_VALUES, "Values that no summary can hold"),
-        windows: counter(WINDOWS, "Windows, by outcome"),
-        skewed: counter(SKEWED_HEARTBEATS, "Heartbeats of writers whose clock is off by more than max_skew"),
-        stale_controls: counter(
-            STALE_CONTROLS,
-            "Control records that were ignored because a newer generation is known",
-        ),
-        silent: PresentGauge::new(
-            SILENT_WRITERS,
-            "1 while event time advances without a silent writer, otherwise absent",
-        ),
-        offset: PresentGauge::new(
-            CLOCK_OFFSET,
-            "Offset of a writer's clock from the log's in seconds; negative when it is behind",
-        ),
-        watermark: PresentGauge::new(
-            WATERMARK,
-            "Event time of the partition's watermark, in seconds since the Unix epoch",
-        ),
-    }
+static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| Instruments {
+    consumed: EVENTS_CONSUMED.counter(),
+    late: LATE_EVENTS.counter(),
+    duplicate: DUPLICATE_EVENTS.counter(),
+    lost: LOST_EVENTS.counter(),
+    labels: LABEL_JOIN.counter(),
+    contradicting: CONTRADICTING.counter(),
+    overflow: SEGMENT_OVERFLOW.counter(),
+    unusable: UNUSABLE_VALUES.counter(),
+    windows: WINDOWS.counter(),
+    skewed: SKEWED_HEARTBEATS.counter(),
+    stale_controls: STALE_CONTROLS.counter(),
+    silent: PresentGauge::new(&SILENT_WRITERS),
+    offset: PresentGauge::new(&CLOCK_OFFSET),
+    watermark: PresentGauge::new(&WATERMARK),
 });
 
 impl Tally {
@@ -201,7 +197,6 @@ pub(crate) fn clock_offset(partition: i32, writer: &str, seconds: f64) -> Series
     INSTRUMENTS.offset.hold(labels(partition, writer), seconds)
 }
 
-/// Labels of a writer. Writers are routers and relays, and their number is bounded by the fold.
 fn labels(partition: i32, writer: &str) -> Vec<KeyValue> {
     vec![KeyValue::new("partition", i64::from(partition)), KeyValue::new("writer", writer.to_owned())]
 }

@@ -6,6 +6,7 @@
 //! with 3. All rollouts are in one fold, on one thread.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "an example that prints and may stop")]
+#![expect(clippy::disallowed_methods, reason = "this example measures time")]
 
 use std::time::{Duration, Instant};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serin_schemas::{
-    codec::{EncodeError, decode, encode},
+    codec::{EncodeError, decode},
     envelope::{self, Envelope},
     event::WindowRecord,
     ids::RolloutId,
@@ -420,33 +420,24 @@ const REASONS_KEPT: usize = 20;
 
 /// A verdict as a record. A verdict that is too large for the log keeps what decides: all traffic, and the segments that failed.
 fn outgoing(mut verdict: Verdict, source: &str) -> Result<Outgoing, FoldError> {
-    let body = match encode(&verdict) {
-        Err(EncodeError::TooLarge { bytes, .. }) => {
-            tracing::error!(rollout = %verdict.rollout, bytes, "a verdict is too large for the log: segments are left out");
-            verdict.metrics.retain(|metric| metric.segment.is_all() || metric.failed_at.is_some());
-            encode(&verdict)
-        }
-        other => other,
+    let record = |verdict: &Verdict| {
+        let envelope = Envelope { id: &verdict.id, source, subject: verdict.model.as_str(), time: verdict.as_of };
+        let key = Bytes::copy_from_slice(verdict.model.as_str().as_bytes());
+        Outgoing::record(serin_topology::VERDICTS, Target::ByKey, key, verdict, &envelope)
     };
-    let body = match body {
-        Err(EncodeError::TooLarge { bytes, .. }) => {
-            tracing::error!(rollout = %verdict.rollout, bytes, "a verdict is too large for the log: only its reasons are kept");
-            verdict.metrics.clear();
-            verdict.reasons.truncate(REASONS_KEPT);
-            encode(&verdict)
-        }
-        other => other,
-    };
-    let body = body.map_err(|error| FoldError::Unwritable(format!("a verdict cannot be written: {error}")))?;
-    let head = Envelope { id: &verdict.id, source, subject: verdict.model.as_str(), time: verdict.as_of };
-    Ok(Outgoing {
-        topic: serin_topology::VERDICTS,
-        target: Target::ByKey,
-        key: Bytes::copy_from_slice(verdict.model.as_str().as_bytes()),
-        value: Some(body.into()),
-        headers: envelope::headers::<Verdict>(&head),
-        timestamp_ms: None,
-    })
+    let mut written = record(&verdict);
+    if let Err(EncodeError::TooLarge { bytes, .. }) = written {
+        tracing::error!(rollout = %verdict.rollout, bytes, "a verdict is too large for the log: segments are left out");
+        verdict.metrics.retain(|metric| metric.segment.is_all() || metric.failed_at.is_some());
+        written = record(&verdict);
+    }
+    if let Err(EncodeError::TooLarge { bytes, .. }) = written {
+        tracing::error!(rollout = %verdict.rollout, bytes, "a verdict is too large for the log: only its reasons are kept");
+        verdict.metrics.clear();
+        verdict.reasons.truncate(REASONS_KEPT);
+        written = record(&verdict);
+    }
+    written.map_err(|error| FoldError::Unwritable(format!("a verdict cannot be written: {error}")))
 }
 
 fn log(verdict: &Verdict) {

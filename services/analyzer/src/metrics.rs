@@ -4,41 +4,49 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use opentelemetry::{KeyValue, global, metrics::Counter};
+use opentelemetry::{KeyValue, metrics::Counter};
 use serin_schemas::{
     ids::RolloutId,
     records::{Decision, MetricResult, MetricVerdict, Verdict},
 };
 use serin_spec::{Direction, RolloutSpec};
-use serin_stream::gauge::{PresentGauge, Series};
+use serin_stream::{
+    declare_metrics,
+    gauge::{PresentGauge, Series},
+    metric::{METRIC, MODEL, PARTITION, words},
+};
 
 use crate::rollout::{Refusal, Rollout};
 
-/// Windows that were judged, merged from all partitions.
-pub const WINDOWS: &str = "serin_analyzer_windows_total";
-/// Partial windows that were not taken: label `reason`.
-pub const REFUSED: &str = "serin_analyzer_windows_refused_total";
-/// Verdicts: labels `model`, `decision`.
-pub const DECISIONS: &str = "serin_verdicts_total";
-/// Findings on all traffic (not on segments), one per metric of each verdict: labels `model`, `metric`, `verdict`.
-pub const FINDINGS: &str = "serin_findings_total";
-/// Difference canary - control in the newest verdict, over all traffic, in the metric's unit: labels `model`, `metric`.
-pub const EFFECT: &str = "serin_verdict_effect";
-/// The effect as a share of the margin: above 0 where the canary is worse and above 1 where it is beyond the margin. Absent for a
-/// metric that has a limit or no margin.
-pub const EFFECT_OF_MARGIN: &str = "serin_verdict_effect_margin_ratio";
-/// Active rollouts that this process analyzes: label `partition`.
-pub const ROLLOUTS: &str = "serin_analyzer_rollouts";
+declare_metrics! {
+    pub METRICS {
+        /// Windows that were judged, merged from all partitions of `events`.
+        WINDOWS = Counter "serin_analyzer_windows_total" in "{window}" [PARTITION];
+        /// Windows of a partition that were not used.
+        REFUSED = Counter "serin_analyzer_windows_refused_total" in "{window}"
+            [words("reason", &["repeated", "late", "unknown_generation", "other_rules", "unknown_rollout"])];
+        /// Verdicts.
+        DECISIONS = Counter "serin_verdicts_total" in "{verdict}"
+            [MODEL, words("decision", &["promote", "rollback", "continue", "hold"])];
+        /// Findings on all traffic (not on segments), one per metric of each verdict.
+        FINDINGS = Counter "serin_findings_total" in "{finding}"
+            [MODEL, METRIC, words("verdict", &["pass", "fail", "undecided", "no_data"])];
+        /// Canary minus control over all traffic in the newest verdict, in the metric's unit.
+        EFFECT = Gauge "serin_verdict_effect" in "1" [MODEL, METRIC];
+        /// The effect as a share of the margin: above 0 the canary is worse than control, above 1 it is beyond the margin. Absent
+        /// for a metric that has a limit or no margin.
+        EFFECT_OF_MARGIN = Gauge "serin_verdict_effect_margin_ratio" in "1" [MODEL, METRIC];
+        /// Active rollouts that the process analyzes.
+        ROLLOUTS = Gauge "serin_analyzer_rollouts" in "{rollout}" [PARTITION];
+    }
+}
 
 /// The reason for a window whose rollout is unknown.
 pub(crate) const UNKNOWN_ROLLOUT: &str = "unknown_rollout";
 
-static EFFECTS: LazyLock<PresentGauge> =
-    LazyLock::new(|| PresentGauge::new(EFFECT, "Difference canary - control by model and metric, over all traffic"));
-static EFFECTS_OF_MARGIN: LazyLock<PresentGauge> =
-    LazyLock::new(|| PresentGauge::new(EFFECT_OF_MARGIN, "How much worse the canary is, as a share of the margin"));
-static ACTIVE: LazyLock<PresentGauge> =
-    LazyLock::new(|| PresentGauge::new(ROLLOUTS, "Active rollouts that are analyzed"));
+static EFFECTS: LazyLock<PresentGauge> = LazyLock::new(|| PresentGauge::new(&EFFECT));
+static EFFECTS_OF_MARGIN: LazyLock<PresentGauge> = LazyLock::new(|| PresentGauge::new(&EFFECT_OF_MARGIN));
+static ACTIVE: LazyLock<PresentGauge> = LazyLock::new(|| PresentGauge::new(&ROLLOUTS));
 
 /// The instruments. They never affect a verdict.
 pub(crate) struct Metrics {
@@ -54,14 +62,12 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new(partition: i32) -> Self {
-        let meter = global::meter("serin");
-        let counter = |name, text: &'static str| meter.u64_counter(name).with_description(text).build();
         let partition = KeyValue::new("partition", i64::from(partition));
         let metrics = Self {
-            windows: counter(WINDOWS, "Windows that were judged, merged from all partitions"),
-            refused: counter(REFUSED, "Partial windows that were not taken, by reason"),
-            decisions: counter(DECISIONS, "Verdicts by model and decision"),
-            findings: counter(FINDINGS, "Findings by model, metric and result, over all traffic"),
+            windows: WINDOWS.counter(),
+            refused: REFUSED.counter(),
+            decisions: DECISIONS.counter(),
+            findings: FINDINGS.counter(),
             rollouts: ACTIVE.hold(vec![partition.clone()], 0.0),
             effects: BTreeMap::new(),
             partition,

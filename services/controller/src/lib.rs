@@ -8,7 +8,7 @@ pub mod api;
 pub mod config;
 mod examples;
 pub mod fold;
-mod metrics;
+pub mod metrics;
 mod mlflow;
 pub mod policies;
 pub mod progress;

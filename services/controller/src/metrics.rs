@@ -1,4 +1,4 @@
-//! Names of the controller's metrics, and how they are recorded.
+//! The controller's metrics and how they are recorded.
 //!
 //! Counters of a model exist, at 0, from its first record on, because Prometheus does not see an increase from nothing. Gauges show
 //! the present: they exist as long as the model's state.
@@ -20,49 +20,60 @@ use serin_schemas::{
     ids::ModelName,
     records::{EventKind, Phase, RolloutEvent, RoutingTable},
 };
-use serin_stream::gauge::{PresentGauge, Series};
+use serin_stream::{
+    declare_metrics,
+    gauge::{PresentGauge, Series},
+    metric::{ARM, MODEL, VERSION, words},
+};
 use tokio::sync::watch;
 
 use crate::view::View;
 
-/// Audit events: labels `model`, `kind`.
-const EVENTS: &str = "serin_rollout_events_total";
-/// 1 for the phase of a model's rollout: the active one, or else the one that ended last. Labels `model`, `phase`.
-const PHASE: &str = "serin_rollout_phase";
-/// Index of the step of the active rollout, from 0; -1 before the first step. Label `model`.
-const STEP: &str = "serin_rollout_step";
-/// Share of the traffic in the routing table that was written last, 0 to 1: labels `model`, `version`, `arm`.
-const WEIGHT: &str = "serin_routing_weight_ratio";
-/// Routing tables written, including lease renewals. Label `model`.
-const TABLES: &str = "serin_routing_tables_total";
+declare_metrics! {
+    pub METRICS {
+        /// Audit events.
+        EVENTS = Counter "serin_rollout_events_total" in "{event}" [MODEL, words("kind", &[
+            "started", "refused", "advanced", "held", "resumed", "paused", "promoted", "completed", "rolled_back", "aborted",
+            "superseded", "warned",
+        ])];
+        /// 1 for the phase of a model's rollout: the active one, or else the one that ended last.
+        PHASE = Gauge "serin_rollout_phase" in "1" [MODEL, words("phase", &[
+            "pending", "warming", "shadowing", "baking", "held", "paused", "promoted", "completed", "rolled_back", "aborted",
+            "superseded",
+        ])];
+        /// Index of the step of the active rollout, from 0, or -1 before the first step. Absent without an active rollout.
+        STEP = Gauge "serin_rollout_step" in "1" [MODEL];
+        /// Share of the traffic in the routing table that was written last, from 0 to 1.
+        WEIGHT = Gauge "serin_routing_weight_ratio" in "1" [MODEL, VERSION, ARM];
+        /// Routing tables written, including lease renewals.
+        TABLES = Counter "serin_routing_tables_total" in "{table}" [MODEL];
+        /// Memory of the records that the API keeps. `rollouts`: states, newest verdicts and events. `answers`: answers to commands.
+        /// `tables`: routing tables. `routers`: reports of routers.
+        API_MEMORY = Gauge "serin_api_memory_bytes" in "By" [words("map", &["rollouts", "answers", "tables", "routers"])];
+        /// Deliveries of the registry's webhook. `started`: a rollout was requested. `ignored`: no policy applies. `refused`: not
+        /// signed, or not understood. `failed`: the registry has to deliver it again.
+        DELIVERIES = Counter "serin_webhook_deliveries_total" in "{delivery}"
+            [words("outcome", &["started", "ignored", "refused", "failed"])];
+        /// Duration of each part of a rollback. `decided` (controller): from the end of the deciding window, or from the command, to
+        /// the decision. `applied` (router): from the routing record's append to the log until it is applied. `drained` (router):
+        /// from then until no call is in flight on the version.
+        ROLLBACK = Histogram "serin_rollback_seconds" in "s" [words("phase", &["decided"])];
+    }
+}
 
-/// Bytes of the records that the API keeps: label `map` (`rollouts`: states, newest verdicts and events, `answers`: answers to
-/// commands, `tables`: routing tables, `routers`: reports of routers).
-const API_MEMORY: &str = "serin_api_memory_bytes";
-/// Deliveries of the registry's webhook: label `outcome` (`started`: a rollout was requested, `ignored`: no policy applies,
-/// `refused`: not signed or not understood, `failed`: to be delivered again).
-const DELIVERIES: &str = "serin_webhook_deliveries_total";
-
-/// How long each part of a rollback took, in seconds: label `phase`. The controller records `decided`: from the end of the deciding
-/// window, or the event time of the command, to the decision. Routers record `applied` and `drained`.
-const ROLLBACK: &str = "serin_rollback_seconds";
-/// Upper bounds of its buckets.
+/// Upper bounds of the buckets of [`ROLLBACK`], in seconds.
 const ROLLING_BACK: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
 /// A longer time shows that event time is not wall-clock time, because recorded traffic is replayed.
 const REPLAYED: f64 = 3600.0;
 
 /// Shows what the API keeps, from the newest snapshot.
 pub(crate) fn observe_view(view: watch::Receiver<Arc<View>>) {
-    opentelemetry::global::meter("serin")
-        .u64_observable_gauge(API_MEMORY)
-        .with_description("Bytes of the records that the API keeps")
-        .with_callback(move |observer| {
-            let bytes = view.borrow().bytes();
-            for (map, bytes) in bytes {
-                observer.observe(bytes as u64, &[KeyValue::new("map", map)]);
-            }
-        })
-        .build();
+    API_MEMORY.observe(move |observer| {
+        let bytes = view.borrow().bytes();
+        for (map, bytes) in bytes {
+            observer.observe(bytes as u64, &[KeyValue::new("map", map)]);
+        }
+    });
 }
 
 struct Counters {
@@ -74,28 +85,17 @@ struct Counters {
 
 fn counters() -> &'static Counters {
     static COUNTERS: OnceLock<Counters> = OnceLock::new();
-    COUNTERS.get_or_init(|| {
-        let meter = opentelemetry::global::meter("serin");
-        Counters {
-            events: meter.u64_counter(EVENTS).with_description("Audit events by kind").build(),
-            rollback: meter
-                .f64_histogram(ROLLBACK)
-                .with_description("How long each part of a rollback took")
-                .with_unit("s")
-                .with_boundaries(ROLLING_BACK.to_vec())
-                .build(),
-            deliveries: meter.u64_counter(DELIVERIES).with_description("Deliveries of the webhook by outcome").build(),
-            tables: meter.u64_counter(TABLES).with_description("Routing tables written, including renewals").build(),
-        }
+    COUNTERS.get_or_init(|| Counters {
+        events: EVENTS.counter(),
+        rollback: ROLLBACK.histogram(&ROLLING_BACK),
+        deliveries: DELIVERIES.counter(),
+        tables: TABLES.counter(),
     })
 }
 
-static PHASES: LazyLock<PresentGauge> =
-    LazyLock::new(|| PresentGauge::new(PHASE, "1 for the phase of a model's rollout, active or ended last"));
-static STEPS: LazyLock<PresentGauge> =
-    LazyLock::new(|| PresentGauge::new(STEP, "Index of the step of the active rollout, from 0; -1 before the first"));
-static WEIGHTS: LazyLock<PresentGauge> =
-    LazyLock::new(|| PresentGauge::new(WEIGHT, "Share of the traffic per version and arm, 0 to 1"));
+static PHASES: LazyLock<PresentGauge> = LazyLock::new(|| PresentGauge::new(&PHASE));
+static STEPS: LazyLock<PresentGauge> = LazyLock::new(|| PresentGauge::new(&STEP));
+static WEIGHTS: LazyLock<PresentGauge> = LazyLock::new(|| PresentGauge::new(&WEIGHT));
 
 /// The gauges of one fold's models. They are removed with the fold.
 #[derive(Debug, Default)]

@@ -2,26 +2,25 @@
 
 use std::sync::LazyLock;
 
-use opentelemetry::{KeyValue, global, metrics::Counter};
+use opentelemetry::{KeyValue, metrics::Counter};
+use serin_stream::{declare_metrics, metric::words};
 
-/// Records relayed by the intake, by kind.
-pub const INTAKE_RELAYED: &str = "serin_intake_relayed_total";
-/// Relayed records whose time was more than 2 s ahead of the log and was replaced with the log's time.
-pub const INTAKE_AHEAD: &str = "serin_intake_ahead_total";
+declare_metrics! {
+    pub METRICS {
+        /// Records that the intake has relayed to `events`.
+        INTAKE_RELAYED = Counter "serin_intake_relayed_total" in "{record}" [words("kind", &["prediction", "feedback"])];
+        /// Relayed records whose time was more than 2 s ahead of the log and was replaced with the log's time.
+        INTAKE_AHEAD = Counter "serin_intake_ahead_total" in "{record}" [];
+    }
+}
 
 struct Instruments {
     relayed: Counter<u64>,
     ahead: Counter<u64>,
 }
 
-static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
-    let meter = global::meter("serin");
-    let counter = |name: &'static str, about: &'static str| meter.u64_counter(name).with_description(about).build();
-    Instruments {
-        relayed: counter(INTAKE_RELAYED, "Records relayed by the intake, by kind"),
-        ahead: counter(INTAKE_AHEAD, "Relayed records whose time was ahead of the log's and was replaced with it"),
-    }
-});
+static INSTRUMENTS: LazyLock<Instruments> =
+    LazyLock::new(|| Instruments { relayed: INTAKE_RELAYED.counter(), ahead: INTAKE_AHEAD.counter() });
 
 /// Counts relayed records of one kind. Counting 0 creates the series.
 pub(crate) fn relayed(kind: &'static str, count: u64) {

@@ -14,6 +14,10 @@ use opentelemetry::{
     metrics::{Counter, Gauge, Histogram, UpDownCounter},
 };
 use serin_schemas::records::{Arm, Assignment, Outcome};
+use serin_stream::{
+    declare_metrics,
+    metric::{ARM, Label, MODEL, VERSION, bounded, meter, words},
+};
 
 use crate::{
     content::llm::Reply,
@@ -26,61 +30,82 @@ use crate::{
     },
 };
 
-/// Calls of versions: labels `model`, `arm`, `code_class` (`2xx` ..., or `none`), `outcome` (`ok`, `refused`,
-/// `redirected`, `failed`, `unusable`, `unread`, `cancelled`).
-pub const REQUESTS: &str = "serin_router_requests_total";
-/// Time from the last byte of a request to the last byte of its answer, in seconds: labels `model`, `arm`.
-pub const DURATION: &str = "serin_router_request_duration_seconds";
-/// Answers that are excluded from the comparison: labels `model`, `assignment` (`pinned`, `lease_expired` ...).
-pub const UNCOMPARED: &str = "serin_router_uncompared_total";
-/// Calls that went to stable because a deciding value could not be read: labels `model`, `needed` (`sticky`, `target`, `segment`), `reason`
-/// (`too_large`, `encoding`, `not_json` ...). Calls that were split at random because they have no sticky key are counted with
-/// `needed="sticky"` and `reason="absent"`.
-pub const UNDECIDED: &str = "serin_router_undecided_total";
-/// Calls whose outcome has a cause: labels `model`, `arm`, `outcome` (`failed`, `unusable`, `unread`, `cancelled`), `cause`. The series of
-/// a cause starts with its first call, at 1, so alerts should use [`REQUESTS`].
-pub const FAILURES: &str = "serin_router_failures_total";
-/// Requests that the router refused: label `reason`.
-pub const REFUSED: &str = "serin_router_refused_total";
-/// Inference calls in flight.
-pub const IN_FLIGHT: &str = "serin_router_in_flight";
-/// Events dropped because the queue to the log was full: labels `model`, `arm`.
-pub const EVENTS_DROPPED: &str = "serin_router_events_dropped_total";
-/// Memory filled by callers, in bytes: label `map` (`events`: records waiting to be written, `held`: request bodies held for a decision,
-/// `responses`: which version keeps which response of `/v1/responses`).
-pub const MEMORY: &str = "serin_router_memory_bytes";
-/// Time from a routing record's append to the log until it is applied, in seconds.
-pub const APPLY: &str = "serin_router_apply_seconds";
-/// Copies of calls for shadows: labels `model`, `arm`, `version`, `outcome` (`sent`, `capped`: too many in flight, `too_large`: the body
-/// was not kept).
-pub const MIRRORED: &str = "serin_router_mirrored_total";
-/// Pairs of answers selected as examples: labels `model`, `reason` (kept: `disagreement`, `sample`; not kept: `over_budget`, `lost`).
-pub const EXAMPLES: &str = "serin_router_examples_total";
-/// Calls that were cut because their version was rolled back: labels `model`, `arm`.
-pub const CUT: &str = "serin_router_cut_total";
-/// 1 while the router does not call a version on trial because its servers failed, otherwise 0: labels `model`, `version`.
-pub const SHED: &str = "serin_router_shed";
-/// Duration of each part of a rollback, in seconds: label `phase` (`applied`: from the routing record's append to the log until it is
-/// applied; `drained`: from then until no call is in flight on the version). The controller reports the phase `decided`.
-pub const ROLLBACK: &str = "serin_rollback_seconds";
-/// Routing records: label `outcome` (`applied`, `renewed`, `removed`, `older`, `garbage`, `unusable`).
-pub const TABLES: &str = "serin_router_tables_total";
-/// Feedback and events received over HTTP: labels `door` (`feedback`, `events`) and `outcome` (`accepted`, `refused`,
-/// `unauthorized`, `failed`).
-pub const INTAKE: &str = "serin_router_intake_total";
-/// Time from the end of a request to the first chunk of a language model's stream, in seconds: labels `model`, `arm`.
-pub const FIRST_CHUNK: &str = "serin_router_time_to_first_chunk_seconds";
-/// Mean time between two chunks of a language model's stream, in seconds: labels `model`, `arm`.
-pub const PER_CHUNK: &str = "serin_router_time_per_output_chunk_seconds";
-/// Output tokens of a language model's answer: labels `model`, `arm`.
-pub const OUTPUT_TOKENS: &str = "serin_router_output_tokens";
-/// Attempts to load a changed certificate of the TLS port: label `outcome` (`loaded`, `unusable`).
-pub const CERTIFICATES: &str = "serin_router_certificates_total";
+/// The version, if an arm has more than one.
+const PINNED: Label = bounded("version", "only on series of shadows and of configured versions that callers request");
+/// Values of the label for [`Outcome`].
+const OUTCOMES: [&str; 7] = ["ok", "refused", "redirected", "failed", "unusable", "unread", "cancelled"];
 
-/// Offset of this machine's clock from the log's clock, in seconds, while it exceeds the tolerance; otherwise 0.
-pub const CLOCK_OFFSET: &str = "serin_router_clock_offset_seconds";
-/// Number of times this process lost its name to a newer process with the same `router.name`.
-pub const NAME_LOST: &str = "serin_router_name_lost_total";
+declare_metrics! {
+    pub METRICS {
+        /// Calls of versions.
+        REQUESTS = Counter "serin_router_requests_total" in "{call}"
+            [MODEL, ARM, PINNED, words("code_class", &CODE_CLASSES), words("outcome", &OUTCOMES)];
+        /// Time from the last byte of a request to the last byte of its answer.
+        DURATION = Histogram "serin_router_request_duration_seconds" in "s" [MODEL, ARM, PINNED];
+        /// Answers that are excluded from the comparison.
+        UNCOMPARED = Counter "serin_router_uncompared_total" in "{call}" [MODEL, words("assignment", &[
+            "pinned", "targeted", "fallback", "lease_expired", "switched_off", "unreadable",
+        ])];
+        /// Calls that went to stable because a deciding value could not be read. `absent`: calls without the sticky key, which
+        /// are split at random.
+        UNDECIDED = Counter "serin_router_undecided_total" in "{call}" [
+            MODEL, words("needed", &["sticky", "target", "segment"]),
+            words("reason", &[
+                "too_large", "encoding", "not_json", "too_deep", "too_long", "not_a_scalar", "unknown_response", "absent",
+            ]),
+        ];
+        /// Calls whose outcome has a cause. The series of a cause starts at 1 with its first call, so alerts should use
+        /// `serin_router_requests_total`.
+        FAILURES = Counter "serin_router_failures_total" in "{call}" [
+            MODEL, ARM, PINNED, words("outcome", &["failed", "unusable", "unread", "cancelled"]),
+            bounded("cause", "causes of docs/outcomes.md"),
+        ];
+        /// Requests that the router refused.
+        REFUSED = Counter "serin_router_refused_total" in "{request}" [words("reason", &Refusal::REASONS)];
+        /// Inference calls in flight.
+        IN_FLIGHT = Gauge "serin_router_in_flight" in "{call}" [];
+        /// Events that were dropped because the queue to the log was full.
+        EVENTS_DROPPED = Counter "serin_router_events_dropped_total" in "{event}" [MODEL, ARM];
+        /// Memory filled by callers. `events`: records waiting to be written. `held`: request bodies held for a decision.
+        /// `responses`: which version keeps which response of `/v1/responses`.
+        MEMORY = Gauge "serin_router_memory_bytes" in "By" [words("map", &["events", "held", "responses"])];
+        /// Time from a routing record's append to the log until it is applied.
+        APPLY = Histogram "serin_router_apply_seconds" in "s" [];
+        /// Copies of calls for shadows. `capped`: not sent, too many are in flight. `too_large`: not sent, the body was not kept.
+        MIRRORED = Counter "serin_router_mirrored_total" in "{copy}"
+            [MODEL, ARM, VERSION, words("outcome", &["sent", "capped", "too_large"])];
+        /// Pairs of answers selected as examples. `over_budget` and `lost`: not kept.
+        EXAMPLES = Counter "serin_router_examples_total" in "{pair}"
+            [MODEL, words("reason", &["disagreement", "sample", "over_budget", "lost"])];
+        /// Calls that were cut because their version was rolled back.
+        CUT = Counter "serin_router_cut_total" in "{call}" [MODEL, ARM, PINNED];
+        /// 1 while the router does not call a version on trial because its servers failed, otherwise 0.
+        SHED = Gauge "serin_router_shed" in "1" [MODEL, VERSION];
+        /// Duration of each part of a rollback. `decided` (controller): from the end of the deciding window, or from the command, to
+        /// the decision. `applied` (router): from the routing record's append to the log until it is applied. `drained` (router):
+        /// from then until no call is in flight on the version.
+        ROLLBACK = Histogram "serin_rollback_seconds" in "s" [words("phase", &["applied", "drained"])];
+        /// Routing records.
+        TABLES = Counter "serin_router_tables_total" in "{record}"
+            [words("outcome", &["applied", "renewed", "removed", "older", "garbage", "unusable"])];
+        /// Entries of feedback and events received over HTTP.
+        INTAKE = Counter "serin_router_intake_total" in "{entry}" [
+            words("door", &["feedback", "events"]), words("outcome", &["accepted", "refused", "unauthorized", "failed"]),
+        ];
+        /// Time from the end of a request to the first chunk of a language model's stream.
+        FIRST_CHUNK = Histogram "serin_router_time_to_first_chunk_seconds" in "s" [MODEL, ARM, PINNED];
+        /// Mean time between two chunks of a language model's stream.
+        PER_CHUNK = Histogram "serin_router_time_per_output_chunk_seconds" in "s" [MODEL, ARM, PINNED];
+        /// Output tokens of a language model's answer.
+        OUTPUT_TOKENS = Histogram "serin_router_output_tokens" in "{token}" [MODEL, ARM, PINNED];
+        /// Attempts to load a changed certificate of the TLS port.
+        CERTIFICATES = Counter "serin_router_certificates_total" in "{attempt}" [words("outcome", &["loaded", "unusable"])];
+        /// Offset of this machine's clock from the log's clock while it exceeds the tolerance, otherwise 0.
+        CLOCK_OFFSET = Gauge "serin_router_clock_offset_seconds" in "s" [];
+        /// Number of times this process lost its name to a newer process with the same `router.name`.
+        NAME_LOST = Counter "serin_router_name_lost_total" in "{loss}" [];
+    }
+}
 
 /// Upper bounds of latency buckets, in seconds.
 const LATENCY: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -122,45 +147,36 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let meter = opentelemetry::global::meter("serin");
-        let counter = |name, text| meter.u64_counter(name).with_description(text).build();
-        let histogram = |name, text, bounds: &[f64]| {
-            meter.f64_histogram(name).with_description(text).with_unit("s").with_boundaries(bounds.to_vec()).build()
-        };
         let metrics = Self {
-            requests: counter(REQUESTS, "Calls of model versions"),
-            duration: histogram(DURATION, "Time from the end of a request to the end of its answer", &LATENCY),
-            undecided: counter(UNDECIDED, "Calls that could not be split as the rollout requires"),
-            uncompared: counter(UNCOMPARED, "Answers excluded from the comparison"),
-            failures: counter(FAILURES, "Calls whose outcome has a cause"),
-            refused: counter(REFUSED, "Requests that the router refused"),
-            in_flight: meter.i64_up_down_counter(IN_FLIGHT).with_description("Inference calls in flight").build(),
-            dropped: counter(EVENTS_DROPPED, "Events dropped because the queue to the log was full"),
-            apply: histogram(APPLY, "Time from a routing record's append to the log until it is applied", &APPLYING),
-            tables: counter(TABLES, "Routing records by outcome"),
-            intake: counter(INTAKE, "Feedback and events received over HTTP"),
-            first_chunk: histogram(
-                FIRST_CHUNK,
-                "Time from the end of a request to the first chunk of a stream",
-                &LATENCY,
-            ),
-            per_chunk: histogram(PER_CHUNK, "Mean time between two chunks of a stream", &CHUNKS),
-            output_tokens: meter
-                .f64_histogram(OUTPUT_TOKENS)
-                .with_description("Output tokens of a language model's answer")
-                .with_boundaries(TOKENS.to_vec())
+            requests: REQUESTS.counter(),
+            duration: DURATION.histogram(&LATENCY),
+            undecided: UNDECIDED.counter(),
+            uncompared: UNCOMPARED.counter(),
+            failures: FAILURES.counter(),
+            refused: REFUSED.counter(),
+            in_flight: meter()
+                .i64_up_down_counter(IN_FLIGHT.name)
+                .with_description(IN_FLIGHT.help())
+                .with_unit(IN_FLIGHT.unit)
                 .build(),
-            certificates: counter(CERTIFICATES, "Attempts to load a changed certificate by outcome"),
-            mirrored: counter(MIRRORED, "Copies of calls for shadows"),
-            examples: counter(EXAMPLES, "Pairs of answers selected as examples"),
-            cut: counter(CUT, "Calls cut because their version was rolled back"),
-            rollback: histogram(ROLLBACK, "How long each part of a rollback took", &ROLLING_BACK),
-            clock_offset: meter
-                .f64_gauge(CLOCK_OFFSET)
-                .with_description("Offset of this machine's clock from the log's clock, while it exceeds the tolerance")
-                .with_unit("s")
+            dropped: EVENTS_DROPPED.counter(),
+            apply: APPLY.histogram(&APPLYING),
+            tables: TABLES.counter(),
+            intake: INTAKE.counter(),
+            first_chunk: FIRST_CHUNK.histogram(&LATENCY),
+            per_chunk: PER_CHUNK.histogram(&CHUNKS),
+            output_tokens: OUTPUT_TOKENS.histogram(&TOKENS),
+            certificates: CERTIFICATES.counter(),
+            mirrored: MIRRORED.counter(),
+            examples: EXAMPLES.counter(),
+            cut: CUT.counter(),
+            rollback: ROLLBACK.histogram(&ROLLING_BACK),
+            clock_offset: meter()
+                .f64_gauge(CLOCK_OFFSET.name)
+                .with_description(CLOCK_OFFSET.help())
+                .with_unit(CLOCK_OFFSET.unit)
                 .build(),
-            name_lost: counter(NAME_LOST, "Number of times a newer process took over this router's name"),
+            name_lost: NAME_LOST.counter(),
         };
         metrics.begin_process();
         metrics

@@ -124,7 +124,10 @@ impl Payments {
             self.folds.take_verdicts();
             if let Some(ending) = &self.folds.state().unwrap().ending {
                 let reasons = ending.reasons.iter();
-                return (ending.outcome, reasons.map(|reason| (reason.metric.clone(), reason.segment.clone())).collect());
+                return (
+                    ending.outcome,
+                    reasons.map(|reason| (reason.metric.clone(), reason.segment.clone())).collect(),
+                );
             }
             assert!(id < 1_000_000, "the rollout does not end: {:?}", self.folds.state().unwrap().sentence);
         }

@@ -2,9 +2,9 @@
 
 mod cli;
 mod client;
+mod compare;
 #[cfg(test)]
 mod cookbook_tests;
-mod compare;
 mod demo;
 mod evidence;
 mod exit;

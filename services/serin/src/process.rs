@@ -5,44 +5,54 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use opentelemetry::{KeyValue, global};
+use opentelemetry::KeyValue;
+use serin_stream::{
+    declare_metrics,
+    metric::{Metric, bounded, meter, words},
+};
 
-/// Always 1; the labels `version` and `role` describe the process.
-pub(crate) const BUILD: &str = "serin_build_info";
-/// Resident memory, in bytes.
-pub(crate) const RESIDENT: &str = "process_resident_memory_bytes";
-/// Open files, including sockets.
-pub(crate) const OPEN_FILES: &str = "process_open_fds";
-/// Largest number of open files.
-pub(crate) const MOST_FILES: &str = "process_max_fds";
-/// Processor time, in seconds.
-pub(crate) const PROCESSOR: &str = "process_cpu_seconds_total";
-/// Start time, in seconds since the Unix epoch.
-pub(crate) const STARTED: &str = "process_start_time_seconds";
+declare_metrics! {
+    #[cfg(test)]
+    pub(crate) METRICS {
+        /// Always 1. The labels are the version and the role of the process.
+        BUILD = Gauge "serin_build_info" in "1" [
+            bounded("version", "the one version of the process"),
+            words("role", &["router", "aggregator", "analyzer", "controller", "up"]),
+        ];
+        /// Metrics that have more label sets than are kept.
+        OVERFLOWING = Gauge "serin_telemetry_overflowing_metrics" in "{metric}" [];
+        /// Resident memory.
+        RESIDENT = Gauge "process_resident_memory_bytes" in "By" [];
+        /// Open files, including sockets.
+        OPEN_FILES = Gauge "process_open_fds" in "{file}" [];
+        /// Largest number of open files.
+        MOST_FILES = Gauge "process_max_fds" in "{file}" [];
+        /// Processor time in user and system mode.
+        PROCESSOR = Counter "process_cpu_seconds_total" in "s" [];
+        /// Start time of the process, in seconds since the Unix epoch.
+        STARTED = Gauge "process_start_time_seconds" in "s" [];
+    }
+}
 
 /// Clock ticks per second in `/proc`: the same on every Linux target of Rust.
 const TICKS: f64 = 100.0;
 
 /// Registers the metrics. They are read at each scrape.
 pub(crate) fn observe(role: &str) {
-    let meter = global::meter("serin");
-    let gauge = |name, about, read: fn() -> Option<u64>| {
-        meter
-            .u64_observable_gauge(name)
-            .with_description(about)
-            .with_callback(move |observer| {
-                if let Some(value) = read() {
-                    observer.observe(value, &[]);
-                }
-            })
-            .build();
+    let gauge = |metric: &Metric, read: fn() -> Option<u64>| {
+        metric.observe(move |observer| {
+            if let Some(value) = read() {
+                observer.observe(value, &[]);
+            }
+        });
     };
-    gauge(RESIDENT, "Resident memory", resident);
-    gauge(OPEN_FILES, "Open files", open_files);
-    gauge(MOST_FILES, "Largest number of open files", most_files);
-    meter
-        .f64_observable_counter(PROCESSOR)
-        .with_description("Processor time, user and system")
+    gauge(&RESIDENT, resident);
+    gauge(&OPEN_FILES, open_files);
+    gauge(&MOST_FILES, most_files);
+    meter()
+        .f64_observable_counter(PROCESSOR.name)
+        .with_description(PROCESSOR.help())
+        .with_unit(PROCESSOR.unit)
         .with_callback(|observer| {
             if let Some(seconds) = processor() {
                 observer.observe(seconds, &[]);
@@ -50,17 +60,9 @@ pub(crate) fn observe(role: &str) {
         })
         .build();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    meter
-        .f64_observable_gauge(STARTED)
-        .with_description("Start time of the process")
-        .with_callback(move |observer| observer.observe(started, &[]))
-        .build();
+    STARTED.observe_f64(move |observer| observer.observe(started, &[]));
     let build = [KeyValue::new("version", env!("CARGO_PKG_VERSION")), KeyValue::new("role", role.to_owned())];
-    meter
-        .u64_observable_gauge(BUILD)
-        .with_description("Version and role of this process")
-        .with_callback(move |observer| observer.observe(1, &build))
-        .build();
+    BUILD.observe(move |observer| observer.observe(1, &build));
 }
 
 /// `None` on systems without `/proc`.

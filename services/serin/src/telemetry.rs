@@ -4,6 +4,8 @@
 //! over OTLP. `/healthz` succeeds while the process runs, `/readyz` only while every role in it can do its work.
 
 mod otlp;
+#[cfg(test)]
+mod page;
 
 use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
@@ -29,6 +31,7 @@ use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    process::OVERFLOWING,
     settings::{LogFormat, TelemetrySettings},
     terminal::Terminal,
 };
@@ -70,8 +73,6 @@ pub(crate) fn start_logs(settings: &TelemetrySettings) -> anyhow::Result<()> {
 
 /// Largest number of label sets of one instrument. Further ones are summed up in one series; [`OVERFLOWING`] counts such metrics.
 const LABEL_SETS: usize = 50_000;
-/// Metrics that have more label sets than are kept.
-const OVERFLOWING: &str = "serin_telemetry_overflowing_metrics";
 /// The label of the series that sums up further label sets.
 const OVERFLOW: &str = "otel_metric_overflow";
 
@@ -108,7 +109,7 @@ pub(crate) fn start_metrics(settings: &TelemetrySettings, role: &str) -> anyhow:
     let provider = provider.build();
     opentelemetry::global::set_meter_provider(provider.clone());
     crate::process::observe(role);
-    let overflowing = IntGauge::new(OVERFLOWING, "Metrics with more label sets than are kept")?;
+    let overflowing = IntGauge::new(OVERFLOWING.name, OVERFLOWING.help())?;
     Ok(Metrics { provider, registry, overflowing })
 }
 
@@ -247,7 +248,8 @@ mod tests {
         let count = |models: std::ops::Range<usize>| {
             models.for_each(|model| counter.add(1, &[KeyValue::new("model", model.to_string())]));
         };
-        let overflowing = |expected: u32| metrics.text().unwrap().contains(&format!("\n{OVERFLOWING} {expected}\n"));
+        let overflowing =
+            |expected: u32| metrics.text().unwrap().contains(&format!("\n{} {expected}\n", OVERFLOWING.name));
         count(0..LABEL_SETS);
         assert!(overflowing(0));
         count(LABEL_SETS..LABEL_SETS + 1);

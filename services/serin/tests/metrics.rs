@@ -7,7 +7,7 @@ mod support;
 mod world;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
     process::Stdio,
@@ -90,9 +90,11 @@ fn every_metric_of_the_dashboards_exists_after_some_traffic() {
         // Prometheus' own names for metrics of every process.
         let common = name.starts_with("process_") || ["target_info", "otel_scope_info"].contains(&&*name);
         assert!(name.starts_with("serin_") || common, "{name}");
-        assert!(common || is_documented(&name), "docs/metrics.md does not mention {name}");
         assert!(!name.contains("_total_total") && !name.contains("_seconds_seconds"), "{name}");
     }
+    wait_until(PATIENCE, || Ok(agrees_with_the_page(&scrape(&pipeline)).is_ok())).unwrap_or_else(|error| {
+        panic!("{error}: {:?}\n{}", agrees_with_the_page(&scrape(&pipeline)), scrape(&pipeline))
+    });
     let text = scrape(&pipeline);
     assert!(text.contains("\nserin_build_info{role=\"up\",version=\""), "{text}");
     for (url, text) in [
@@ -105,15 +107,98 @@ fn every_metric_of_the_dashboards_exists_after_some_traffic() {
     }
 }
 
-/// Whether the pages about metrics mention this one, by itself or with others of its prefix.
-fn is_documented(name: &str) -> bool {
-    let page =
-        |page: &str| std::fs::read_to_string(format!("{}/../../docs/{page}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let name = ["_bucket", "_sum", "_count"].into_iter().fold(name, |name, end| name.strip_suffix(end).unwrap_or(name));
-    match name.strip_prefix("serin_router_") {
-        Some(_) => page("router.md").contains(&format!("`{name}`")),
-        None => name.starts_with("serin_stream_") || page("metrics.md").contains(name),
+/// A metric of docs/metrics.md: its type, and its labels with their values if the page lists them.
+#[derive(Debug, Default)]
+struct Described {
+    kind: String,
+    labels: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// The words in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned)
+}
+
+/// The metrics of the page. A metric that several parts export has the labels of all of them.
+fn on_the_page() -> BTreeMap<String, Described> {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md")).unwrap();
+    let rows = page.lines().map(|line| line.split(" | ").collect::<Vec<_>>());
+    let (mut metrics, mut shared) = (BTreeMap::<String, Described>::new(), BTreeMap::new());
+    for row in rows {
+        match row[..] {
+            [label, words] if label.starts_with("| `") && words.starts_with('`') => {
+                shared.insert(quoted(label).next().unwrap(), quoted(words).collect());
+            }
+            [name, kind, _, labels, _] if name.starts_with("| `") => {
+                let described = metrics.entry(quoted(name).next().unwrap()).or_default();
+                kind.clone_into(&mut described.kind);
+                for label in labels.split("; ").filter(|label| !label.is_empty()) {
+                    let (name, words) = label.split_once("`: ").unwrap_or((label, ""));
+                    let name = quoted(name).next().unwrap();
+                    let of_all: Option<&BTreeSet<String>> = shared.get(&name).filter(|_| label.ends_with('`'));
+                    let words = quoted(words).chain(of_all.filter(|_| words.is_empty()).into_iter().flatten().cloned());
+                    described.labels.entry(name).or_default().extend(words);
+                }
+            }
+            _ => {}
+        }
     }
+    metrics
+}
+
+/// Metrics that appear only when something goes wrong, when a rollout requests it, or for a language model.
+const OCCASIONAL: [&str; 12] = [
+    "serin_rollback_seconds",
+    "serin_router_cut_total",
+    "serin_router_examples_total",
+    "serin_router_failures_total",
+    "serin_router_mirrored_total",
+    "serin_router_output_tokens",
+    "serin_router_time_per_output_chunk_seconds",
+    "serin_router_time_to_first_chunk_seconds",
+    "serin_router_undecided_total",
+    "serin_stream_dead_letter_codes_total",
+    "serin_writer_clock_offset_seconds",
+    "serin_writer_silent",
+];
+
+/// Returns an error unless the page has every series of the scrape with its type, labels and values, and the scrape has every
+/// metric of the page except the occasional ones.
+fn agrees_with_the_page(text: &str) -> Result<(), String> {
+    let page = on_the_page();
+    let mut missing: BTreeSet<&str> = page.keys().map(String::as_str).collect();
+    missing.retain(|name| !OCCASIONAL.contains(name));
+    for line in text.lines() {
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let described = page.get(name).map(|described| &*described.kind);
+            if described != Some(kind) && name != "target_info" {
+                return Err(format!("docs/metrics.md has {described:?} for {name}, a {kind}"));
+            }
+        }
+        if line.starts_with('#') {
+            continue;
+        }
+        // Gauges of the Prometheus library have no labels.
+        let (series, labels) = line.split_once('{').or(line.split_once(' ')).ok_or_else(|| line.to_owned())?;
+        let stem = |end: &str| series.strip_suffix(end).filter(|name| page.contains_key(*name));
+        let name = ["_bucket", "_sum", "_count"].into_iter().find_map(stem).unwrap_or(series);
+        missing.remove(name);
+        if name == "target_info" {
+            continue;
+        }
+        for label in labels.rsplit_once('}').into_iter().flat_map(|(labels, _)| labels.split(',')) {
+            let (label, value) = label.split_once('=').ok_or_else(|| format!("{line}: {label}"))?;
+            if label.starts_with("otel_scope_") || label == "le" {
+                continue;
+            }
+            let values = page.get(name).and_then(|described| described.labels.get(label));
+            let values = values.ok_or_else(|| format!("docs/metrics.md: no {label} of {name}"))?;
+            if !values.is_empty() && !values.contains(value.trim_matches('"')) {
+                return Err(format!("docs/metrics.md: no {label}={value} of {name}"));
+            }
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { Err(format!("docs/metrics.md: no scrape has {missing:?}")) }
 }
 
 /// Series of a metric, without the labels of the exporter.
@@ -178,6 +263,12 @@ fn gauges_show_the_current_state_and_counters_start_at_0() {
     let _traffic = Traffic::start(&pipeline.router(), 50);
     user.wait_for_phase(&one, "rolled_back");
     let text = current(&pipeline, "rolled_back", None);
+    // Metrics that appear only when something goes wrong are documented as well.
+    let found = agrees_with_the_page(&text);
+    assert!(found.as_ref().err().is_none_or(|error| error.contains("no scrape has")), "{found:?}");
+    for metric in ["serin_rollback_seconds", "serin_router_failures_total"] {
+        assert!(text.contains(&format!("\n# TYPE {metric} ")), "{metric}: {text}");
+    }
     assert!(!text.contains("version=\"v2\""), "{text}");
     assert_eq!(shown(&text, "serin_verdict_effect"), BTreeSet::new(), "{text}");
     let kind = |kind: &str| [format!("kind=\"{kind}\"")];
@@ -290,7 +381,7 @@ fn metrics_are_exported_over_otlp_and_json_logs_contain_no_secret() {
     let reader = thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
 
     // The log contains all listening addresses.
-    let (mut logged, mut addresses) = (Vec::new(), std::collections::BTreeMap::new());
+    let (mut logged, mut addresses) = (Vec::new(), BTreeMap::new());
     while !addresses.contains_key("metrics and health") {
         let line = log.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{error}: {logged:#?}"));
         let json: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));

@@ -100,13 +100,7 @@ pub(crate) fn kafka(bench: &mut Bench) -> anyhow::Result<()> {
     let cost = outcome.cpu_s * 1e6 / outcome.records as f64;
     report.add("kafka_cpu_s_per_million", "  CPU per million events", cost, "s", Target::None)?;
     let cost = broker_cpu * 1e6 / backlog.records as f64;
-    report.add(
-        "broker_cpu_s_per_million",
-        "  CPU of the broker, per million events",
-        cost,
-        "s",
-        Target::None,
-    )?;
+    report.add("broker_cpu_s_per_million", "  CPU of the broker, per million events", cost, "s", Target::None)?;
     let bytes = outcome.written_bytes as f64 / outcome.records as f64;
     report.add(
         "changelog_bytes_per_event",

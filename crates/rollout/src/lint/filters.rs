@@ -202,7 +202,9 @@ mod tests {
         }
         all.push(rate(MetricSource::Failed, r#"{"output": "late", "above": 0.5}"#));
         all.push(rate(MetricSource::Cancelled, r#"{"label": "late", "is": true}"#));
-        all.push(reported(MetricSource::Status, MetricKind::Classes, "6h", &[r#"{"label": "late", "is": true}"#]).join("\n"));
+        all.push(
+            reported(MetricSource::Status, MetricKind::Classes, "6h", &[r#"{"label": "late", "is": true}"#]).join("\n"),
+        );
         all.push(
             reported(MetricSource::Latency, MetricKind::Disagreement, "0s", &[r#"{"segment": "origin", "is": "LGA"}"#])
                 .join("\n"),

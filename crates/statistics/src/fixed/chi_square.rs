@@ -3,9 +3,6 @@
 use crate::laws::chi_square_sf;
 use crate::numeric::{ln, sqrt};
 
-/// With a smaller expected count in a cell the chi-square approximation is poor. Pool such cells ([`pooled`]).
-pub const MIN_EXPECTED: f64 = 5.0;
-
 /// A chi-square statistic.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ChiSquare {
@@ -73,25 +70,6 @@ pub fn homogeneity(table: &[Vec<u64>]) -> Option<Homogeneity> {
     let of = |chi2: f64| ChiSquare { chi2, df, p: chi_square_sf(chi2, df as f64) };
     let smaller = (table.len() - 1).min(classes - 1) as f64;
     Some(Homogeneity { pearson: of(chi2), likelihood_ratio: of(g), cramers_v: sqrt(chi2 / (n * smaller)) })
-}
-
-/// The table with all classes whose smallest expected count is below `min_expected` ([`MIN_EXPECTED`]) pooled into one.
-/// The pool, if there is one, is the last class. Rows must have equal lengths; otherwise the table is returned unchanged.
-pub fn pooled(table: &[Vec<u64>], min_expected: f64) -> Vec<Vec<u64>> {
-    let width = table.first().map_or(0, Vec::len);
-    if table.iter().any(|row| row.len() != width) {
-        return table.to_vec();
-    }
-    let smallest_row = table.iter().map(|row| total(row)).fold(f64::INFINITY, f64::min);
-    let n: f64 = table.iter().map(|row| total(row)).sum();
-    let column = |class: usize| table.iter().map(|row| row[class] as f64).sum::<f64>();
-    let rare: Vec<bool> = (0..width).map(|class| smallest_row * column(class) / n < min_expected).collect();
-    let of_row = |row: &Vec<u64>| {
-        let part = |keep: bool| row.iter().zip(&rare).filter(move |(_, rare)| **rare != keep).map(|(&count, _)| count);
-        let pool = rare.contains(&true).then(|| part(false).fold(0, u64::saturating_add));
-        part(true).chain(pool).collect()
-    };
-    table.iter().map(of_row).collect()
 }
 
 fn total(counts: &[u64]) -> f64 {

@@ -7,7 +7,6 @@
 //!
 //! Invariants: pure; counts are exact integers; invalid input (NaN, an empty arm, a level out of range) gives `None`.
 
-mod bootstrap;
 mod chi_square;
 mod exact;
 mod ks;
@@ -16,12 +15,11 @@ mod quantile;
 mod rates;
 mod welch;
 
-pub use bootstrap::{BOOTSTRAP_REPLICATES, MAX_REPLICATES, bootstrap, percentile_interval, quantile_levels};
-pub use chi_square::{ChiSquare, Homogeneity, MIN_EXPECTED, goodness_of_fit, homogeneity, pooled};
+pub use chi_square::{ChiSquare, Homogeneity, goodness_of_fit, homogeneity};
 pub use exact::{McNemar, binomial_test, mcnemar, poisson_ratio};
 pub use ks::{Ks, KsLaw, ks, ks_binned, ks_exact_is_feasible};
 pub use mann_whitney::{MAX_EXACT_PAIRS, MannWhitney, RankLaw, mann_whitney, mann_whitney_binned};
-pub use quantile::{QuantileRanks, quantile_interval, quantile_rank_interval};
+pub use quantile::{QuantileRanks, quantile_rank_interval};
 pub use rates::{RateMethod, RateNull, ZTest, clopper_pearson, newcombe, two_rates, wilson};
 pub use welch::{NonInferiority, Sample, welch_non_inferiority};
 

@@ -1,7 +1,5 @@
 //! An interval for a quantile from ranks, without any assumption about the distribution.
 
-use serin_sketches::{LogHist, lower_edge, upper_edge};
-
 use crate::laws::{binomial_cdf, binomial_quantile};
 use crate::numeric::is_inner;
 
@@ -28,12 +26,4 @@ pub fn quantile_rank_interval(n: u64, level: f64, confidence: f64) -> Option<Qua
     let last = binomial_quantile(1.0 - tail, n, level)?;
     let below = if lower == 0 { 0.0 } else { binomial_cdf(lower - 1, n, level) };
     Some(QuantileRanks { lower, upper: last + 1, coverage: binomial_cdf(last, n, level) - below })
-}
-
-/// The interval in the metric's unit, from a histogram: the lower edge of the bin of `X_(l)` and the upper edge of the
-/// bin of `X_(u)`, so that binning can only widen it. An end is `None` if there are too few values to bound it.
-pub fn quantile_interval(hist: &LogHist, level: f64, confidence: f64) -> Option<(Option<f64>, Option<f64>)> {
-    let ranks = quantile_rank_interval(hist.total(), level, confidence)?;
-    let bin = |rank: u64| hist.key_at_rank(rank).filter(|_| (1..=hist.total()).contains(&rank));
-    Some((bin(ranks.lower).map(lower_edge), bin(ranks.upper).map(upper_edge)))
 }

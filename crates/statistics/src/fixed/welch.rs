@@ -19,14 +19,6 @@ impl Sample {
         (mean.is_finite() && sd >= 0.0 && m2.is_finite()).then_some(Self { n: n as f64, mean, m2 })
     }
 
-    /// Creates a sample from sums of values and squares. This loses digits if the mean is large compared with the spread; in that case
-    /// shift the values by a constant before summing. `None` without values or for sums that no values can have.
-    pub fn from_sums(n: u64, s1: f64, s2: f64) -> Option<Self> {
-        let (n, mean) = (n as f64, s1 / n as f64);
-        let m2 = (s2 - s1 * mean).max(0.0);
-        (n > 0.0 && mean.is_finite() && m2.is_finite() && s2 >= 0.0).then_some(Self { n, mean, m2 })
-    }
-
     /// Both samples combined, by the formula of Chan, Golub and `LeVeque` (1979), which loses no digits.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {

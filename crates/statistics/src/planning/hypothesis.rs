@@ -96,7 +96,6 @@ pub struct Planned {
     pass: Vec<Border>,
     kappa: f64,
     parts: f64,
-    design_effect: f64,
     /// Smallest and largest possible value.
     range: (f64, f64),
 }
@@ -141,7 +140,6 @@ impl Planned {
             pass: borders,
             kappa,
             parts: if expected == Expected::Distribution { LEVELS } else { 1.0 },
-            design_effect: 1.0,
             range: ANY,
         })
     }
@@ -161,7 +159,7 @@ impl Planned {
             sensible.then_some(vec![Border { reference: limit, line }]).ok_or(SpecError::Limit(limit))
         };
         let (fail, pass) = (border(fail)?, border(pass)?);
-        Ok(Self { expected, direction, fail, pass, kappa: f64::INFINITY, parts: 1.0, design_effect: 1.0, range: ANY })
+        Ok(Self { expected, direction, fail, pass, kappa: f64::INFINITY, parts: 1.0, range: ANY })
     }
 
     /// The same plan with evidence averaged over `parts` equal processes of which one sees the effect, so that FAIL needs
@@ -177,14 +175,6 @@ impl Planned {
     #[must_use]
     pub fn within(mut self, min: f64, max: f64) -> Self {
         self.range = (min, max);
-        self
-    }
-
-    /// The same plan with clustered answers: every number of answers is multiplied by the design effect. Less than 1 (or
-    /// NaN) counts as 1.
-    #[must_use]
-    pub fn with_design_effect(mut self, design_effect: f64) -> Self {
-        self.design_effect = design_effect.max(1.0);
         self
     }
 
@@ -207,7 +197,7 @@ impl Planned {
     /// the weight of this hypothesis: `alpha_i = alpha_rb w_i`). `None` if that canary is not beyond the margin.
     pub fn n_to_fail(&self, canary: f64, alpha: f64) -> Option<f64> {
         let nats = self.fail_growths(canary)?.map(|growth| growth.nats).fold(f64::INFINITY, f64::min);
-        self.answers(self.fail_nats(alpha)? / nats)
+        answers(self.fail_nats(alpha)? / nats)
     }
 
     /// Like [`Self::n_to_fail`], but the number of answers by which this share of such canaries has failed. The mean is near
@@ -230,7 +220,7 @@ impl Planned {
     /// for a healthy one). `None` if that canary is not within the margin, or if the margin is 0.
     pub fn n_to_pass(&self, canary: f64, alpha: f64) -> Option<f64> {
         let nats = self.pass_growths(canary)?.map(|growth| growth.nats).fold(0.0, f64::max);
-        self.answers(self.pass_nats(alpha)? / nats)
+        answers(self.pass_nats(alpha)? / nats)
     }
 
     /// Like [`Self::n_to_pass`], but the number of answers by which this share of such canaries has passed. The mean is near
@@ -260,13 +250,13 @@ impl Planned {
     /// Canary answers of a fixed-horizon z-test (one look) with this power to FAIL, for comparison with [`Self::n_to_fail`].
     pub fn fixed_n_to_fail(&self, canary: f64, alpha: f64, power: f64) -> Option<f64> {
         let z2 = z_squared(alpha, power, 1)?;
-        self.answers(self.fail_growths(canary)?.map(|growth| growth.fixed(z2)).fold(0.0, f64::max))
+        answers(self.fail_growths(canary)?.map(|growth| growth.fixed(z2)).fold(0.0, f64::max))
     }
 
     /// Canary answers of a fixed-horizon z-test (one look) with this power to PASS, for comparison with [`Self::n_to_pass`].
     pub fn fixed_n_to_pass(&self, canary: f64, alpha: f64, power: f64) -> Option<f64> {
         let z2 = z_squared(alpha, power, 1)?;
-        self.answers(self.pass_growths(canary)?.map(|growth| growth.fixed(z2)).fold(f64::INFINITY, f64::min))
+        answers(self.pass_growths(canary)?.map(|growth| growth.fixed(z2)).fold(f64::INFINITY, f64::min))
     }
 
     /// Canary answers at the planned look at which a canary with this value has passed with probability one half. `None` if
@@ -291,19 +281,9 @@ impl Planned {
         power.unwrap_or(0.0)
     }
 
-    /// Like [`Self::detectable`], for a fixed-horizon z-test with this power.
-    pub fn fixed_detectable(&self, n_c: f64, alpha: f64, power: f64) -> Option<f64> {
-        self.search(|canary| self.fixed_n_to_fail(canary, alpha, power).is_some_and(|n| n <= n_c))
-    }
-
     /// Harm per request of a canary with this value, for [`crate::planning::Canary::at_risk`]: how much worse it is than control.
     pub fn harm(&self, canary: f64) -> f64 {
         self.direction.sign() * (canary - self.control())
-    }
-
-    fn answers(&self, n_c: f64) -> Option<f64> {
-        let n_c = n_c * self.design_effect;
-        (n_c > 0.0 && n_c.is_finite()).then_some(n_c)
     }
 
     /// All boundaries, if the canary is beyond every one of them.
@@ -359,6 +339,11 @@ impl Planned {
         let extreme = self.expected.extreme(border, self.direction).clamp(self.range.0, self.range.1);
         seen(extreme).then(|| bisect(extreme, border, seen))
     }
+}
+
+/// Returns the number of canary answers if it is positive and finite.
+fn answers(n_c: f64) -> Option<f64> {
+    (n_c > 0.0 && n_c.is_finite()).then_some(n_c)
 }
 
 impl Expected {

@@ -22,4 +22,4 @@ mod sample_size;
 pub use group_sequential::{GroupSequentialError, MAX_LOOKS, Spending, group_sequential_bounds, next_bound};
 pub use hypothesis::{Expected, FAIL_OVERHEAD, PASS_OVERHEAD, PlanError, Planned, log_sd};
 pub use risk::{AtRisk, Canary};
-pub use sample_size::{n_for_every_window, n_for_mean, n_for_normal_mixture, n_for_rates};
+pub use sample_size::{n_for_every_window, n_for_mean, n_for_rates};

@@ -66,14 +66,6 @@ impl Canary {
         let requests = self.answers_per_second()? * seconds;
         (harm.is_finite() && requests.is_finite()).then_some(AtRisk { seconds, requests, harm: requests * harm })
     }
-
-    /// The weight at which the reaction time and one window bring as many canary requests as the proof needs. Below it, a
-    /// smaller weight only makes detection slower, at equal harm. Above it, a larger weight only does more harm. At most 1.
-    pub fn break_even_weight(&self, n_c: f64) -> Option<f64> {
-        self.answers_per_second()?;
-        let weight = n_c / (self.per_second * (self.window_seconds + self.react_seconds));
-        (n_c > 0.0 && weight.is_finite()).then(|| weight.min(1.0))
-    }
 }
 
 #[cfg(test)]
@@ -99,8 +91,6 @@ mod tests {
         assert_eq!(CANARY.seconds_for(1.0), Some(10.0));
         assert_eq!(CANARY.seconds_for(167.0), Some(20.0));
         assert!((CANARY.answers_in(25.0).unwrap() - 1_000.0 / 3.0).abs() < 1e-9);
-        assert!((CANARY.break_even_weight(250.0).unwrap() - 0.1).abs() < 1e-12);
-        assert_eq!(CANARY.break_even_weight(1e9), Some(1.0));
     }
 
     #[test]

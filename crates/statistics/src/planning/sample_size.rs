@@ -1,7 +1,7 @@
 //! Classical sample sizes for unequal arms, for comparison with the sequential ones.
 
 use crate::laws::normal_isf;
-use crate::numeric::{is_inner, ln};
+use crate::numeric::is_inner;
 
 /// `(z_{1-alpha/sides} + z_{power})^2`; `None` for levels outside (0, 1) or a power below the level.
 pub(super) fn z_squared(alpha: f64, power: f64, sides: u8) -> Option<f64> {
@@ -44,36 +44,9 @@ pub fn n_for_rates(alpha: f64, power: f64, (p_c, p_s): (f64, f64), v: f64, dista
     (share(p_c) && share(p_s) && v > 0.0 && distance > 0.0 && kappa > 0.0 && n.is_finite()).then_some(n)
 }
 
-/// Canary answers at which the one-sided normal mixture (the asymptotic test behind reported intervals) is expected to cross
-/// `1/alpha`: `n_c = V s^2 (1 + 1/kappa)`, where `V` solves `d^2 V^2 / (2 (V+r)) = ln(1/alpha) + ln((V+r)/(4r)) / 2` and the
-/// scale `r` is tuned to that `V`.
-///
-/// Units as in [`n_for_mean`]. Assumes that `Phi` of the score is about 1 at the crossing. `None` for invalid input. Source:
-/// sections 3.9 and 7 of the statistical specification; Howard, Ramdas, `McAuliffe`, Sekhon, `AoS` 2021.
-pub fn n_for_normal_mixture(alpha: f64, sd: f64, distance: f64, kappa: f64) -> Option<f64> {
-    // `r` grows in proportion to `V`, so both sides depend on `V` only through `d^2 V`.
-    if !(alpha > 0.0 && alpha < 0.5) {
-        return None;
-    }
-    let q = crate::interval::mixture_scale(1.0, alpha, true);
-    let score = 2.0 * (1.0 + q) * (-ln(alpha) + 0.5 * ln((1.0 + q) / (4.0 * q)));
-    let n = score * (sd / distance) * (sd / distance) * (1.0 + 1.0 / kappa);
-    (sd > 0.0 && distance > 0.0 && kappa > 0.0 && n > 0.0 && n.is_finite()).then_some(n)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_normal_mixture_needs_the_simulated_number_of_answers() {
-        // Section 7: the median stop is at 0.93, 0.92, 0.93 of the fixed sample with 80 % power.
-        for (alpha, low, high) in [(0.05, 0.85, 1.25), (0.01, 0.85, 1.25), (0.001, 0.85, 1.25)] {
-            let fixed = n_for_mean(alpha, 0.8, 1.0, 0.1, f64::INFINITY, 1).unwrap();
-            let ratio = n_for_normal_mixture(alpha, 1.0, 0.1, f64::INFINITY).unwrap() / fixed;
-            assert!(ratio > low && ratio < high, "{alpha}: {ratio}");
-        }
-    }
 
     #[test]
     fn invalid_input_has_no_sample_size() {
@@ -82,13 +55,11 @@ mod tests {
             assert_eq!(n_for_mean(0.05, bad, 1.0, 1.0, 1.0, 1), None);
             assert_eq!(n_for_mean(0.05, 0.8, bad, 1.0, 1.0, 1), None);
             assert_eq!(n_for_rates(0.05, 0.8, (0.1, 0.1), bad, 0.1, 1.0), None);
-            assert_eq!(n_for_normal_mixture(bad, 1.0, 1.0, 1.0), None);
         }
         for bad in [0.0, -1.0, f64::NAN] {
             assert_eq!(n_for_mean(0.05, 0.8, 1.0, bad, 1.0, 1), None);
             assert_eq!(n_for_mean(0.05, 0.8, 1.0, 1.0, bad, 1), None);
             assert_eq!(n_for_rates(0.05, 0.8, (0.1, 0.1), 1.0, bad, 1.0), None);
-            assert_eq!(n_for_normal_mixture(0.05, 1.0, bad, 1.0), None);
         }
         assert_eq!(n_for_mean(0.05, 0.8, 1.0, 1.0, 1.0, 3), None);
         assert_eq!(n_for_mean(0.05, 0.01, 1.0, 1.0, 1.0, 1), None);

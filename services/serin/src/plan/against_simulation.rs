@@ -27,8 +27,14 @@ fn both(text: &str, per_second: f64, base: &[(&str, f64)], regression: &str) -> 
     let spec = serin_rollout::parse_yaml(text).unwrap().normalized();
     let base: BTreeMap<String, f64> = base.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
     let regressions = || if regression.is_empty() { vec![] } else { vec![regression.parse().unwrap()] };
-    let request =
-        Request { spec: spec.clone(), per_second, base: base.clone(), counted: BTreeMap::new(), regressions: regressions(), react_seconds: 0.0 };
+    let request = Request {
+        spec: spec.clone(),
+        per_second,
+        base: base.clone(),
+        counted: BTreeMap::new(),
+        regressions: regressions(),
+        react_seconds: 0.0,
+    };
     let planned = forecast(&request).unwrap();
     let setup = Setup { per_second, base, regressions: regressions(), ..Setup::default() }.of(&spec);
     let bakes: i64 = spec.steps.iter().map(|step| step.bake.max.0.0).sum();

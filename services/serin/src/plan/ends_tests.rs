@@ -33,7 +33,14 @@ fn both(metric: &str, stable: f64) -> (super::Forecast, Vec<Run>, Vec<String>) {
     let base = BTreeMap::from([("m".to_owned(), stable)]);
     let setup = Setup { per_second: 200.0, base: base.clone(), ..Setup::default() };
     let world = World::new(&spec, &setup).unwrap();
-    let request = Request { spec: spec.clone(), per_second: 200.0, base, counted: BTreeMap::new(), regressions: vec![], react_seconds: 0.0 };
+    let request = Request {
+        spec: spec.clone(),
+        per_second: 200.0,
+        base,
+        counted: BTreeMap::new(),
+        regressions: vec![],
+        react_seconds: 0.0,
+    };
     let planned = forecast(&request).unwrap();
     let text_lines = lines(&request.spec, &planned, of_width(None));
     let experiment = Experiment { spec, world, seed: 1, limit: Span::from_secs(2 * 3600) };

@@ -20,7 +20,11 @@ pub(super) const MOST: f64 = 0.9;
 pub(crate) fn forecast(request: &Request) -> anyhow::Result<Forecast> {
     let spec = &request.spec;
     let names: Vec<&str> = spec.metrics.iter().map(|metric| metric.name.as_str()).collect();
-    let named = request.base.keys().chain(request.counted.keys()).chain(request.regressions.iter().map(|regression| &regression.metric));
+    let named = request
+        .base
+        .keys()
+        .chain(request.counted.keys())
+        .chain(request.regressions.iter().map(|regression| &regression.metric));
     for name in named {
         anyhow::ensure!(
             names.contains(&name.as_str()),

@@ -164,8 +164,14 @@ pub(crate) struct StepCost {
 /// metrics get usual values.
 pub(crate) fn proof(spec: &RolloutSpec, per_second: f64, measured: &BTreeMap<String, f64>) -> Option<String> {
     let step = (0..spec.steps.len()).rfind(|&step| spec.require(step) != Require::NoFail)?;
-    let mut request =
-        Request { spec: spec.clone(), per_second, base: BTreeMap::new(), counted: BTreeMap::new(), regressions: Vec::new(), react_seconds: 0.0 };
+    let mut request = Request {
+        spec: spec.clone(),
+        per_second,
+        base: BTreeMap::new(),
+        counted: BTreeMap::new(),
+        regressions: Vec::new(),
+        react_seconds: 0.0,
+    };
     for metric in &spec.metrics {
         if let Some(value) = measured.get(&metric.name).and_then(|&value| Metric::plannable(metric, value)) {
             request.base.insert(metric.name.clone(), value);
