@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Refuses the phrases of the table "Phrases to avoid" in CONTRIBUTING.md in all text that this repository's authors write.
+# Refuses the phrases of the table in the English section of CONTRIBUTING.md, in all text except recorded data.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +14,7 @@ while read -r phrase; do
     found=$(git grep -nIiP "$pattern" -- '*.rs' '*.md' '*.sh' '*.py' '*.yaml' '*.yml' '*.toml' ':!CONTRIBUTING.md' ':!**/data/**' |
         grep -vE 'serde\(rename|assert_snapshot!\(serde_json' || true)
     if [ -n "$found" ]; then
-        echo "error: \"$phrase\" is in the table \"Phrases to avoid\" of CONTRIBUTING.md:" >&2
+        echo "error: \"$phrase\" is a phrase to avoid; see the English section of CONTRIBUTING.md:" >&2
         cut -c1-200 <<<"$found" >&2
         bad=1
     fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds release binaries: one unit, link-time optimized, and laid out by an execution profile of Serin
-# (recorded by scripts/profile.sh). Arguments are the names of the binaries; the last line printed is their folder.
+# (recorded by scripts/profile.sh). Arguments are the names of the binaries; the last line printed is their directory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Several checkouts may share one build folder, because the native libraries take minutes to build. Crates built from another checkout
+# Several checkouts may share one build directory, because the native libraries take minutes to build. Crates built from another checkout
 # would read the files of that checkout (golden bytes, scripts), so Serin's own crates are rebuilt when the checkout changes.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Creates the archive that services/serin/tests/stored.rs opens: the log and the state of a `serin up` of COMMIT, stopped in the middle
-# of three rollouts. Builds that commit in a separate folder, which takes as long as a full build.
+# of three rollouts. Builds that commit in a separate directory, which takes as long as a full build.
 #
 #   scripts/stored-log.sh COMMIT            writes services/serin/tests/stored/COMMIT.tar.gz
 #   SERIN_STORED_BY=BINARY scripts/stored-log.sh COMMIT    the same with an existing binary of that commit

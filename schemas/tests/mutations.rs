@@ -25,7 +25,7 @@ const BOMBS: [&[u8]; 5] = [
 
 fn golden(folder: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let paths = fs::read_dir(folder).expect("the golden folder").map(|entry| entry.expect("an entry").path());
+    let paths = fs::read_dir(folder).expect("the golden directory").map(|entry| entry.expect("an entry").path());
     let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|end| end == "hex")).collect();
     paths.sort();
     paths.iter().map(|path| from_hex(&fs::read_to_string(path).expect("a golden file"))).collect()

@@ -6,7 +6,7 @@
 #   --port N             the port for clients (default 9092)
 #   --controller-port N  the controller's port (default: the port after that)
 #   --data DIR           keep the data in DIR; run again with the same ports to reuse it
-#                        (default: a new temporary folder, removed at the end)
+#                        (default: a new temporary directory, removed at the end)
 #   --heap SIZE          Java heap (default 256m)
 #   --set KEY=VALUE      any further broker property; @PORT@, @CONTROLLER_PORT@ and @DATA@ are filled in
 #   --scram NAME=SECRET  a user for SCRAM-SHA-512, if a listener accepts it; applies to new data only

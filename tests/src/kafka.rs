@@ -100,7 +100,7 @@ impl Broker {
     /// A node that is not running yet.
     fn new(ports: (u16, u16), options: BrokerOptions) -> Result<Broker> {
         let data =
-            tempfile::Builder::new().prefix("serin-kafka.").tempdir().context("a folder for the broker's data")?;
+            tempfile::Builder::new().prefix("serin-kafka.").tempdir().context("a directory for the broker's data")?;
         let bootstrap = format!("127.0.0.1:{}", ports.0);
         Ok(Broker { bootstrap, node: Some(Node { ports, data, options, running: None }) })
     }
@@ -116,7 +116,7 @@ impl Broker {
         Some(self.node.as_ref()?.running.as_ref()?.child.id())
     }
 
-    /// Kills the node like a crash and waits for its end. Data and ports are kept for [`Broker::start_again`].
+    /// Kills the node (SIGKILL) and waits until it has exited. Data and ports are kept for [`Broker::start_again`].
     pub fn stop(&mut self) -> Result<()> {
         let node = self.own_node()?;
         match node.running.take() {

@@ -16,7 +16,7 @@ pub struct Difference {
 /// What differs between a topic and its specification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// It does not exist.
+    /// The topic does not exist.
     Missing,
     /// The number of partitions differs.
     Partitions {
@@ -164,7 +164,7 @@ fn compare(expected: &TopicSpec, actual: &TopicSpec) -> Vec<What> {
     out
 }
 
-/// Compares values numerically when both are numbers: `0.1` equals `0.10`.
+/// Whether two values are equal. Numbers are compared numerically: `0.1` equals `0.10`.
 fn same(expected: &str, actual: &str) -> bool {
     expected == actual
         || expected

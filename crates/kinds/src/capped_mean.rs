@@ -14,7 +14,8 @@ pub(crate) struct CappedMean {
     pub(crate) cap: f64,
 }
 
-/// A summary of values up to a cap. For an invalid cap, which lint refuses, the summary accepts no values.
+/// A summary of values up to a cap. For an invalid cap, which lint refuses, it is an empty `Rate`: values do not match its type, so
+/// none is added.
 pub(crate) fn capped(cap: f64) -> Summary {
     CappedHist::new(cap).map_or_else(|| Summary::Rate(Rate::default()), Summary::Capped)
 }
@@ -61,7 +62,7 @@ impl Kind for CappedMean {
 
     fn unsuitable_source(&self, _source: &MetricSource, source_type: SourceType) -> Option<Refusal> {
         match source_type {
-            SourceType::YesNo | SourceType::Reason => Some(Refusal::new("a yes or no needs no cap", "use `rate`")),
+            SourceType::YesNo | SourceType::Reason => Some(Refusal::new("a yes/no value needs no cap", "use `rate`")),
             SourceType::Class => Some(Refusal::class()),
             SourceType::Quantity | SourceType::Number => None,
         }

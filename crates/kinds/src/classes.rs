@@ -49,9 +49,9 @@ impl Kind for Classes {
 
     fn unsuitable_source(&self, _source: &MetricSource, source_type: SourceType) -> Option<Refusal> {
         match source_type {
-            SourceType::YesNo => Some(Refusal::new("a yes or no has no classes", "use `rate`")),
+            SourceType::YesNo => Some(Refusal::new("a yes/no value has no classes", "use `rate`")),
             SourceType::Quantity | SourceType::Number => Some(Refusal::new(
-                "its source is a number, not a class",
+                "the source is a number, not a class",
                 "use `distribution`, or a source such as `class: {output}`",
             )),
             SourceType::Reason | SourceType::Class => None,

@@ -1,4 +1,4 @@
-//! `count`: events per answer, where one answer can have several (test `m2c`; `p2` under rules 1). Counts are assumed to be Poisson.
+//! `count`: events per answer, where one answer can have several (test `m2c`; `p2` under rules version 1). Counts are assumed to be Poisson.
 
 use serin_sketches::{Events, Summary};
 use serin_spec::{Direction, Margin, MetricSource};
@@ -57,10 +57,10 @@ impl Kind for Count {
     fn unsuitable_source(&self, _source: &MetricSource, source_type: SourceType) -> Option<Refusal> {
         match source_type {
             SourceType::YesNo | SourceType::Reason => {
-                Some(Refusal::new("its source is a yes or no, which counts at most once per answer", "use `rate`"))
+                Some(Refusal::new("the source is a yes/no value, which counts at most once per answer", "use `rate`"))
             }
             SourceType::Quantity => {
-                Some(Refusal::new("its source is a quantity, not a number of events", "use `mean`"))
+                Some(Refusal::new("the source is a quantity, not a number of events", "use `mean`"))
             }
             SourceType::Class => Some(Refusal::class()),
             SourceType::Number => None,
@@ -102,7 +102,7 @@ impl Tested for Count {
         if by_value { Measure::Counts { most: MOST_EVENTS } } else { Measure::Count }
     }
 
-    /// Under rules 1 the single counts are not known. Independent events were assumed to be Poisson, so their variance was their mean.
+    /// Under rules version 1 the single counts are not known. Independent events were assumed to be Poisson, so their variance was their mean.
     fn design_effect(&self, units: &ClusterRatio, variance: Option<f64>) -> Option<f64> {
         let of_numbers = variance.map(|variance| variance * MOST_EVENTS * MOST_EVENTS);
         units.design_effect_of_mean(of_numbers.unwrap_or(units.ratio))

@@ -27,7 +27,7 @@ impl Refusal {
     }
 }
 
-/// What a kind of metric is. `by_value`: a count metric keeps the count of each answer (rules 2 and later) instead of their sum.
+/// What a kind of metric is. `by_value`: a count metric keeps the count of each answer (rules version 2 and later) instead of their sum.
 pub trait Kind {
     /// An empty summary. For parameters that lint refuses, the summary accepts no values of the kind.
     fn empty(&self, by_value: bool) -> Summary;
@@ -65,7 +65,7 @@ pub trait Kind {
         false
     }
 
-    /// Whether the kind tests many parts at once (levels or classes), in both directions. It fails if any part fails and
+    /// Whether the kind tests many parts simultaneously (levels or classes), in both directions. It fails if any part fails and
     /// passes only if all parts pass, and no single limit applies to all of them.
     fn has_many_parts(&self) -> bool {
         false

@@ -6,7 +6,7 @@ use crate::usual::SIGMA;
 
 /// Number of cells in a table of values.
 const CELLS: usize = 4096;
-/// Normal scores beyond this are not drawn.
+/// The table of normal scores is truncated at plus and minus this z-score.
 const REACH: f64 = 5.0;
 
 /// How answers are distributed.
@@ -17,7 +17,7 @@ pub enum Law {
     /// Values in the form that a summary takes, with weights on any scale. For a mix of classes the values are class indices
     /// from 0. For pairs, 1 is a disagreement.
     Values {
-        /// The values.
+        /// The possible values.
         values: Vec<f64>,
         /// One weight per value.
         weights: Vec<f64>,
@@ -45,7 +45,8 @@ pub(crate) fn beta(mean: f64, concentration: f64) -> Law {
     let ln: Vec<f64> = values.iter().map(|x| (a - 1.0) * x.ln() + (b - 1.0) * (1.0 - x).ln()).collect();
     let largest = ln.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = ln.iter().map(|ln| (ln - largest).exp()).collect();
-    // Extreme means pile up in the first or last cell. Adding weight at the other end corrects the mean.
+    // With a mean near 0 or 1, most of the weight is in the first or last cell, so the mean of the cells is off. Rescaling the values
+    // corrects it.
     let seen = values.iter().zip(&weights).map(|(x, weight)| x * weight).sum::<f64>() / weights.iter().sum::<f64>();
     let right = |x: f64| if mean > 0.5 { 1.0 - (1.0 - x) * (1.0 - mean) / (1.0 - seen) } else { x * mean / seen };
     let values = values.iter().map(|x| right(*x).clamp(0.0, 1.0)).collect();

@@ -8,8 +8,8 @@ use crate::Kind as _;
 
 /// What a metric derives from its kind.
 pub trait Metric {
-    /// The margin against control: the one in the rollout file, else the default of the kind, else none. Does not apply to a
-    /// metric with a limit.
+    /// The margin against control: the one in the rollout file or, if that is not set, the default of the kind, if it has one. Does not
+    /// apply to a metric with a limit.
     fn margin_or_default(&self) -> Margin;
 
     /// Whether the metric can pass at planned looks ([`serin_spec::GroupSequential`]). Its effect must be a single,

@@ -39,7 +39,7 @@ impl Kind for Rate {
     fn unsuitable_source(&self, _source: &MetricSource, source_type: SourceType) -> Option<Refusal> {
         match source_type {
             SourceType::Quantity => Some(Refusal::new(
-                "its source is a quantity, not a yes or no",
+                "the source is a quantity, not a yes/no value",
                 "use `mean: {min, max}` or `quantile: {level}`",
             )),
             SourceType::Class => Some(Refusal::class()),

@@ -33,7 +33,7 @@ pub(crate) fn not_positive(value: f64) -> Option<String> {
 /// Kinds of positive quantities refuse sources that are not one.
 pub(crate) fn not_a_quantity(source_type: SourceType) -> Option<Refusal> {
     match source_type {
-        SourceType::YesNo | SourceType::Reason => Some(Refusal::new("a yes or no has no quantile", "use `rate`")),
+        SourceType::YesNo | SourceType::Reason => Some(Refusal::new("a yes/no value has no quantile", "use `rate`")),
         SourceType::Class => Some(Refusal::class()),
         SourceType::Quantity | SourceType::Number => None,
     }
@@ -42,7 +42,7 @@ pub(crate) fn not_a_quantity(source_type: SourceType) -> Option<Refusal> {
 impl Refusal {
     /// Refuses a class where a number is needed.
     pub(crate) fn class() -> Self {
-        Self::new("its source is a class, not a number", "use `classes`, or name one class with `is`")
+        Self::new("the source is a class, not a number", "use `classes`, or name one class with `is`")
     }
 }
 

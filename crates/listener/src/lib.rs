@@ -1,11 +1,12 @@
 //! Serves Serin's own ports: the API, the admin port, metrics. Model traffic is served by the router's own server.
 //!
 //! Invariants:
-//! - No client holds a connection without progress: a TLS handshake, the head of a request and an idle connection may each
-//!   take [`HEAD`], a request may take [`REQUEST`], and a listener serves at most [`CONNECTIONS`] connections. Further
+//! - A client cannot occupy a connection without progress: a TLS handshake, the head of a request and an idle connection may
+//!   each take [`HEAD`], a handler may take [`REQUEST`], and a listener serves at most [`CONNECTIONS`] connections. Further
 //!   connections wait in the backlog.
 //! - A response that is sent before the request's body was read does not break the connection ([`unread`]).
-//! - Shutdown is graceful: requests in flight are answered and no new ones are accepted.
+//! - Shutdown is graceful: no new connections are accepted, requests in flight are answered, and a client that has just connected
+//!   has a second to send its first request.
 
 mod refusals;
 pub mod sockets;
@@ -50,11 +51,12 @@ pub use tls::{Certificate, CertificateError, Reload, TlsFiles};
 
 /// Timeout for a TLS handshake, for the head of a request, and for an idle connection.
 pub const HEAD: Duration = Duration::from_secs(10);
-/// Timeout of one request, including its body and its response. The API's longest long poll is a minute.
+/// Timeout for a handler to return its response, including the time in which it reads the request's body. The API's longest long
+/// poll is a minute.
 pub const REQUEST: Duration = Duration::from_mins(2);
 /// Maximum number of connections of one listener, unless [`set_places`] has lowered it.
 pub const CONNECTIONS: usize = 512;
-/// Maximum number of body bytes that are drained after an early response.
+/// Maximum number of unread body bytes that are drained when a handler responds early.
 const MAX_DRAIN_BYTES: u64 = 16 << 20;
 /// After the listener stops, how long a client that has just connected may take to send its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
@@ -100,7 +102,8 @@ impl Listener {
         let (stopping, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
-        let (mut refused, mut warned) = (0_u64, None);
+        // The failed calls to accept since the last warning, and the time of that warning.
+        let (mut failed, mut warned) = (0_u64, None);
         loop {
             let accept = async {
                 let place = Arc::clone(&places).acquire_owned().await;
@@ -120,11 +123,11 @@ impl Listener {
                     });
                 }
                 Err(error) => {
-                    // The process is out of file descriptors; only waiting helps.
-                    refused += 1;
+                    // Usually the process is out of file descriptors. Retrying immediately would only use CPU time.
+                    failed += 1;
                     if warned.is_none_or(|warned: Instant| warned.elapsed() >= WARN_EVERY) {
-                        tracing::warn!(address = %self.address, %error, count = refused, "connections could not be accepted");
-                        (refused, warned) = (0_u64, Some(Instant::now()));
+                        tracing::warn!(address = %self.address, %error, count = failed, "connections could not be accepted");
+                        (failed, warned) = (0_u64, Some(Instant::now()));
                     }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }

@@ -1,4 +1,4 @@
-//! Rewrites error responses of the HTTP framework as JSON.
+//! Rewrites client-error responses (4xx) that are not JSON as JSON.
 
 use axum::{
     Json,
@@ -6,11 +6,12 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-/// Maximum bytes of an error text that are kept.
+/// Maximum size of an error text. A longer text is replaced by the status code's reason phrase.
 const MAX_ERROR_BYTES: usize = 8 << 10;
 
-/// Rewrites an error response as `{"error": "..."}`. The framework refuses some requests before they reach a handler
-/// (a bad query, a wrong method, a body that is too large) and answers in plain text or with an empty body.
+/// Rewrites a client-error response (4xx) whose content type is not JSON as `{"error": "..."}`. The framework refuses some
+/// requests before they reach a handler (a bad query, a wrong method, a body that is too large) and answers in plain text or
+/// with an empty body. All other responses are returned unchanged.
 pub async fn in_json(response: Response) -> Response {
     let status = response.status();
     let is_json = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");

@@ -23,11 +23,11 @@ use rustix::net::{
 };
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-/// Maximum number of sockets that are handed over at once.
+/// Maximum number of sockets in one handover.
 const MAX_SOCKETS: usize = 16;
 /// Longest writer name that is handed over with the sockets, in bytes.
 const MAX_NAME_BYTES: usize = 4096;
-/// Timeout for one step of the other process during a handover.
+/// Timeout for one step of the other process during a handover, and pause after a failed accept.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a successor may take to become ready after the handover.
 const START: Duration = Duration::from_mins(5);
@@ -128,7 +128,10 @@ impl Offer {
     /// Offers `sockets` at `path`, only to processes of the same user. Replaces an older offer at that path.
     pub fn at(path: &Path, sockets: Vec<OwnedFd>, writer: &str) -> io::Result<Self> {
         if sockets.len() > MAX_SOCKETS || writer.is_empty() || writer.len() > MAX_NAME_BYTES {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many sockets, or a name that is too long"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "too many sockets, or a name that is empty or too long",
+            ));
         }
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -220,7 +223,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let taken = tokio::spawn(offer.taken());
 
-        // A successor that gives up changes nothing.
+        // A successor that gives up has no effect.
         let ask = || {
             tokio::task::spawn_blocking({
                 let path = path.clone();

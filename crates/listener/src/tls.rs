@@ -1,6 +1,6 @@
 //! A listener's certificate, reloaded when its files change.
 //!
-//! Invariant: unusable files change nothing. The current certificate stays in use, and a warning gives the reason.
+//! Invariant: unusable files have no effect. The current certificate stays in use, and a warning gives the reason.
 
 use std::{
     fs,
@@ -31,7 +31,7 @@ pub struct TlsFiles {
     /// PEM file with certificate authorities. If set, clients must present a certificate that one of them has issued.
     #[serde(default)]
     pub client_ca: Option<PathBuf>,
-    /// How often these files are checked for changes; SIGHUP checks at once. After a change, new connections use the
+    /// How often these files are checked for changes; SIGHUP checks immediately. After a change, new connections use the
     /// new certificate.
     #[serde(default = "TlsFiles::reload_every")]
     pub reload_every: Duration,
@@ -196,7 +196,7 @@ impl Source {
         };
         let mut server = builder
             .with_single_cert(chain, key)
-            .map_err(|error| of_certificate(format!("it does not match its private key ({error})")))?;
+            .map_err(|error| of_certificate(format!("the certificate does not match its private key ({error})")))?;
         server.alpn_protocols = self.protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Ok(server)
     }

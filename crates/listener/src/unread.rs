@@ -81,13 +81,13 @@ impl<B: Body + Unpin> Slot<B> {
 
 #[derive(Debug)]
 enum State<B> {
-    /// It is still lent.
+    /// The body is still lent.
     Out,
-    /// It was read to its end.
+    /// The body was read to its end.
     Ended,
-    /// It failed before its end.
+    /// Reading the body failed before its end.
     Broken,
-    /// It was returned with this rest unread.
+    /// The body was returned with this rest unread.
     Rest(B),
 }
 

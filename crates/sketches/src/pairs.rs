@@ -21,7 +21,7 @@ pub enum Pair {
     Same(bool),
     /// The answers are numbers.
     Number {
-        /// Whether they differ by more than the tolerance of the metric.
+        /// Whether the two answers differ by more than the tolerance of the metric.
         differs: bool,
         /// Canary minus control, scaled into [-1, 1].
         difference: f64,

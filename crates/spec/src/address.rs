@@ -67,15 +67,15 @@ impl Address {
         let scheme = [Scheme::Http, Scheme::Https, Scheme::H2c].into_iter().find(|known| known.as_str() == scheme);
         let scheme = scheme.ok_or_else(|| wrong("the scheme must be http, https or h2c"))?;
         if uri.query().is_some() || url.contains('#') {
-            return Err(wrong("it has a query or a fragment"));
+            return Err(wrong("the URL has a query or a fragment"));
         }
-        let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?.clone();
+        let authority = uri.authority().ok_or_else(|| wrong("the URL has no host"))?.clone();
         let host = authority.host();
         if host.is_empty() {
-            return Err(wrong("it has no host"));
+            return Err(wrong("the URL has no host"));
         }
         if host.contains(',') {
-            return Err(wrong("it lists several hosts; each needs its own scheme"));
+            return Err(wrong("the URL lists several hosts; each needs its own scheme"));
         }
         // Only a port may follow the host. The URI parser drops anything else without an error.
         let rest = authority.as_str().rsplit('@').next().unwrap_or_default();

@@ -28,7 +28,7 @@ pub struct Filter {
     pub below: Option<f64>,
 }
 
-/// The value that a filter asks for: yes or no, a number, or a class.
+/// The value that a filter asks for: yes/no, a number, or a class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum FilterValue {

@@ -33,7 +33,7 @@ pub enum MetricKind {
     /// A class that control never showed is judged separately.
     Classes,
     /// Events per answer, where one answer can have several events (test `m2c`). Numbers above the 99.9 % quantile of control's answers
-    /// count as that quantile. Under rules 1, this is test `p2`, which assumes single events.
+    /// count as that quantile. Under rules version 1, this is test `p2`, which assumes single events.
     Count,
     /// Share of mirrored calls whose two answers differ (test `pair`). It is compared with a limit.
     Disagreement,

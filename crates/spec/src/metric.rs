@@ -60,7 +60,7 @@ pub struct MetricSpec {
 }
 
 impl MetricSpec {
-    /// Whether it needs feedback, and so matures later than the answer.
+    /// Whether the metric needs feedback, and so matures later than the answer.
     pub fn needs_label(&self) -> bool {
         self.labels().next().is_some()
     }

@@ -58,7 +58,7 @@ impl RolloutSpec {
         spec
     }
 
-    /// Resolves a metric name: a metric with this name, or else the built-in gate that had this name in older files.
+    /// Resolves a metric name: a metric with this name or, if there is none, the built-in gate that had this name in older files.
     pub fn metric_name<'a>(&self, name: &'a str) -> &'a str {
         let known = self.metrics.iter().any(|metric| metric.name == name);
         if known { name } else { built_in_name(name) }

@@ -24,7 +24,7 @@ pub struct AssignmentSpec {
 pub enum StickyKey {
     /// A request header.
     Header(String),
-    /// A cookie.
+    /// A cookie of the request.
     Cookie(String),
     /// A JSON pointer (RFC 6901) into the request body.
     Json(String),
@@ -89,7 +89,7 @@ pub struct GroupSequential {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Bake {
-    /// Minimum length of the step, in event time. Default 10 m.
+    /// Minimum length of the step, in event time. Default 10 min.
     #[serde(default = "defaults::bake_min")]
     pub min: Duration,
     /// Maximum length of the step. After it, the rollout is marginal. Default 4 h.

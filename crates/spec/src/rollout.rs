@@ -66,7 +66,7 @@ pub struct RolloutSpec {
     pub features: Vec<FeatureSpec>,
     /// Metrics that are judged. The gates `failed`, `refused` and `unusable` are added unless a metric in this list has their source.
     pub metrics: Vec<MetricSpec>,
-    /// Groups of metrics. A group counts once in the score, and its metrics share one part of the error budget.
+    /// Groups of metrics. A group counts once in the score, and its metrics share one part of the false-rollback budget.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupSpec>,
     /// How evidence becomes a decision: error rates, score thresholds, and what ends an inconclusive rollout.
@@ -112,7 +112,7 @@ impl RolloutSpec {
         Duration(Span(self.window.0.0.saturating_mul(i64::from(self.settle))))
     }
 
-    /// What the gates must show before the step after this one: the value in the file, or else `pass` in the last step and `no_fail`
+    /// What the gates must show before the step after this one: the value in the file or, if there is none, `pass` in the last step and `no_fail`
     /// in the others. After the ramp, the requirement of the last step applies.
     pub fn require(&self, step: usize) -> Require {
         let last = self.steps.len().saturating_sub(1);

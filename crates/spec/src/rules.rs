@@ -1,22 +1,22 @@
 //! The rules of a rollout: what its records mean, and how they become evidence and decisions.
 //!
 //! A new release may interpret the same records differently: a count changes its meaning, a gate is added, a promotion waits for
-//! more. Such a change must not affect a running rollout in the middle of its evidence. So every rollout keeps the number of the
-//! rules under which it started, each of its Control records contains that number, and every fold checks [`Rules`] wherever two
-//! numbers differ.
+//! more. Such a change must not affect a running rollout in the middle of its evidence. So every rollout keeps the version of the
+//! rules under which it started, each of its Control records contains that version, and every fold checks [`Rules`] wherever two
+//! versions differ.
 //!
-//! **This module is the only definition of what a number changed.** A change of meaning adds a method to [`Rules`] (and a number,
-//! in a separate release). Both behaviors stay in the code until the older number is no longer supported.
+//! **This module is the only definition of what a version changed.** A change of meaning adds a method to [`Rules`] (and a version,
+//! in a separate release). Both behaviors stay in the code until the older version is no longer supported.
 //!
-//! Invariant: a build supports its own number and the one before it. A rollout with any other number is never stopped. Its
+//! Invariant: a build supports its own version and the one before it. A rollout with any other version is never stopped. Its
 //! evidence starts over under the build's own rules, at its current weight, and its audit records this.
 
 use serde::{Deserialize, Serialize};
 use serin_schemas::records::RULES;
 
-/// Number of the rules of a rollout.
+/// Version of the rules of a rollout.
 ///
-/// | number | rules |
+/// | version | rules |
 /// |---|---|
 /// | 1 | An answer is good, an `error` or unusable (`invalid_output`). Errors caused by callers count as errors. Promotion waits for the watermark. |
 /// | 2 | An answer has one outcome of seven. Gates on `failed`, on refused and redirected answers, and on `unusable`. A finding that rests on a few users is held back. Counts are judged by the number of events of each answer. A margin that reaches beyond a metric's range can pass. Promotion waits for every writer. A gate without data holds the rollout, and no step is taken while stable fails. An answer that another system reports counts for the arm whose version it names. |
@@ -25,20 +25,20 @@ use serin_schemas::records::RULES;
 pub struct Rules(i32);
 
 impl Rules {
-    /// The rules from before rules had numbers.
+    /// The rules from before rules had versions.
     pub const FIRST: Self = Self(1);
     /// The rules of this build, under which new rollouts start.
     pub const CURRENT: Self = Self(RULES);
     /// The oldest rules that this build supports.
     pub const OLDEST: Self = Self(if RULES > 1 { RULES - 1 } else { 1 });
 
-    /// The rules with this number, supported or not. A number below 1 means the first rules, because older builds did not write
+    /// The rules with this version, supported or not. A version below 1 means the first rules, because older builds did not write
     /// the field.
     pub const fn numbered(number: i32) -> Self {
         Self(if number < 1 { 1 } else { number })
     }
 
-    /// The number of the rules.
+    /// The version of the rules.
     pub const fn number(self) -> i32 {
         self.0
     }
@@ -48,7 +48,7 @@ impl Rules {
         (Self::OLDEST..=Self::CURRENT).contains(&self)
     }
 
-    /// The rules under which this build folds such a rollout: the same rules if it supports them, else its own.
+    /// The rules under which this build folds such a rollout: the same rules if it supports them, otherwise its own.
     #[must_use]
     pub fn folded(self) -> Self {
         if self.is_known() { self } else { Self::CURRENT }

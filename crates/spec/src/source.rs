@@ -7,7 +7,7 @@ use serde_json::json;
 /// Names of sources in older files, with their current names.
 const OLD_SOURCES: [(&str, &str); 2] = [("error", "failed"), ("invalid_output", "unusable")];
 
-/// What a metric measures: a yes or no, a number, or a class.
+/// What a metric measures: a yes/no value, a number, or a class.
 ///
 /// A call that its caller cancelled counts only for `outcome` and `cancelled`. Kind `classes` uses the class of the source: why a
 /// call failed, why an answer is unusable, the status, or the class itself.

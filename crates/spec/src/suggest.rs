@@ -15,7 +15,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// How to fix an unknown name: the nearest known name, or else `otherwise`.
+/// How to fix an unknown name: the nearest known name or, if there is none, `otherwise`.
 pub fn fix<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, otherwise: &str) -> String {
     nearest(name, known).map_or_else(|| otherwise.to_owned(), |candidate| format!("did you mean {candidate:?}?"))
 }

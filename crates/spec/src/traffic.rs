@@ -15,7 +15,7 @@ use crate::units::{Duration, Share};
 pub enum RequestSource {
     /// A request header.
     Header(String),
-    /// A cookie.
+    /// A cookie of the request.
     Cookie(String),
     /// A JSON pointer (RFC 6901) into the request body.
     Json(String),

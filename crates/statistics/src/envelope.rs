@@ -60,7 +60,7 @@ pub struct Stitching {
     pub eta: f64,
 }
 
-/// Upper bound on `t (F_t(Q(p)) - p)`, the surplus of values at the `p`-quantile, at all quantiles and all looks at once
+/// Upper bound on `t (F_t(Q(p)) - p)`, the surplus of values at the `p`-quantile, at all quantiles and all looks simultaneously
 /// with probability `1 - alpha`. It is tighter than [`dkw_lil_radius`] in the tails. `None` for arguments out of range.
 pub fn double_stitching_bound(p: f64, t: f64, alpha: f64, shape: Stitching) -> Option<f64> {
     let Stitching { t_opt, delta, s, eta } = shape;

@@ -21,7 +21,7 @@ pub fn ln_e(canary: &Grid, lam: f64, limit: f64, sign: f64) -> f64 {
     ln_e
 }
 
-/// [`ln_e`] for several bets at once.
+/// [`ln_e`] for several bets.
 pub(crate) fn ln_e_each<const N: usize>(canary: &Grid, lams: [f64; N], limit: f64, sign: f64) -> [f64; N] {
     if !is_inner(limit) {
         return [0.0; N];

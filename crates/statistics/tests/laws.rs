@@ -431,7 +431,7 @@ proptest! {
         if let Some((low, high)) = effect.low.zip(effect.high) {
             prop_assert!(low <= high, "{low} {high}");
         }
-        // Nothing is beyond the border, and applying it again changes nothing.
+        // Nothing is beyond the border, and applying it again has no effect.
         let mut again = effect;
         hypothesis.bound_by_pass(&mut again);
         prop_assert_eq!(again, effect);

@@ -74,7 +74,7 @@ pub trait Rows {
 
 /// What a fold can access while it applies a record.
 pub struct Context<'a> {
-    /// The state.
+    /// The rows of the fold, which are its state.
     pub rows: &'a mut dyn Rows,
     /// Records to write with the next commit, in order.
     pub out: &'a mut Vec<Outgoing>,

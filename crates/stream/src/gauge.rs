@@ -1,6 +1,6 @@
 //! Gauges whose series can disappear: a series exists for as long as its [`Series`] is held.
 //!
-//! A value in an ordinary gauge stays until the process ends: a version that has left the routing table would keep
+//! A value in an ordinary gauge stays until the process exits: a version that has left the routing table would keep
 //! its share, and a partition that moved to another process would keep its lag. Here the owner of the measured object
 //! holds the series, so both disappear together.
 

@@ -70,7 +70,7 @@ pub enum CommitError {
     Unwritable(String),
 }
 
-/// The reason why a plain write was rejected.
+/// The reason why a non-transactional write was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// The bounded queue is full. The caller should count the record and continue.
@@ -95,7 +95,7 @@ pub enum Start {
     At(NextOffset),
 }
 
-/// A log: topics with partitions, read committed, and written plainly or in transactions.
+/// A log: topics with partitions. Reads return committed records; writes are transactional or non-transactional.
 pub trait Log: Send + Sync + 'static {
     /// The full name of a topic: the prefix and `topic`.
     fn full_name(&self, topic: &str) -> Arc<str>;
@@ -123,7 +123,7 @@ pub trait Log: Send + Sync + 'static {
     /// returns.
     fn transactional(&self, id: &str) -> Result<Box<dyn Transactional>, LogError>;
 
-    /// Creates a plain writer with a bounded queue that never blocks its caller.
+    /// Creates a non-transactional writer with a bounded queue that never blocks its caller.
     fn writer(&self, queue: usize) -> Result<Arc<dyn Writer>, LogError>;
 
     /// Joins a consumer group over the same-numbered partitions of `topics`.

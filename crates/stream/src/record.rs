@@ -34,13 +34,13 @@ pub struct Record {
     pub at: TopicPartition,
     /// The record's offset in the partition.
     pub offset: i64,
-    /// The log timestamp, in milliseconds since the epoch.
+    /// The append timestamp, in milliseconds since the epoch.
     pub timestamp_ms: i64,
     /// The key, which is empty if there is none.
     pub key: Bytes,
     /// The value; `None` is a tombstone.
     pub value: Option<Bytes>,
-    /// The headers.
+    /// The record's headers.
     pub headers: Headers,
 }
 
@@ -74,13 +74,13 @@ pub struct Outgoing {
     pub topic: &'static str,
     /// The target partitions.
     pub target: Target,
-    /// The key.
+    /// The record's key.
     pub key: Bytes,
     /// The value; `None` is a tombstone.
     pub value: Option<Bytes>,
-    /// The headers.
+    /// The record's headers.
     pub headers: Headers,
-    /// The log timestamp in milliseconds since the epoch. `None`: the time of the write.
+    /// The append timestamp in milliseconds since the epoch. `None`: the time of the write.
     pub timestamp_ms: Option<i64>,
 }
 

@@ -1,4 +1,4 @@
-//! Test doubles: a log that forwards to another one, and a log and stores that fail on request, like a crash or a
+//! Test doubles: a log that forwards to another one, and a log and stores that fail on request, as in a crash or with a
 //! network error at each step of a commit.
 
 use std::{

@@ -64,7 +64,7 @@ mod embedded {
 
     impl Embedded {
         fn new() -> Self {
-            let folder = tempfile::tempdir().expect("a folder for the log");
+            let folder = tempfile::tempdir().expect("a directory for the log");
             let mut bench = Self { log: None, folder };
             bench.restart();
             bench

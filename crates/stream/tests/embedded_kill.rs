@@ -14,7 +14,7 @@ use serin_stream::{
     record::Target,
 };
 
-/// Set for the process that is killed: the folder of its log.
+/// Set for the process that is killed: the directory of its log.
 const CHILD: &str = "SERIN_STREAM_KILLED_LOG";
 
 /// Commits numbers to two topics forever, and prints each number after its commit.
@@ -56,7 +56,7 @@ fn kill_9_loses_and_duplicates_nothing() -> Outcome {
             line.split_once("committed ").and_then(|(_, number)| number.trim().parse::<usize>().ok())
         });
         // Kill the process during its work, at a different point each time.
-        acknowledged = committed.nth(20 + 37 * round).ok_or("the child ended by itself")?;
+        acknowledged = committed.nth(20 + 37 * round).ok_or("the child exited by itself")?;
         child.kill()?;
         acknowledged = committed.last().unwrap_or(acknowledged);
         child.wait()?;

@@ -251,7 +251,7 @@ impl<'a> Body<'a> {
         unit.map(|unit| serin_sketches::hash::unit(model, &unit))
     }
 
-    /// The id of the prediction, or else the id in the envelope.
+    /// The id of the prediction or, if there is none, the id in the envelope.
     fn id(&mut self, from_envelope: Option<&str>) -> String {
         let known = self.problems.len();
         let own = self.text(&["prediction_id", "request_id"]);

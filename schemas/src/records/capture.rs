@@ -10,7 +10,7 @@ use crate::ids::{EventTime, Generation, ModelName, RequestId, RolloutId, Version
 pub struct Capture {
     /// Id of the call.
     pub request_id: RequestId,
-    /// The model.
+    /// The model that was called.
     pub model: ModelName,
     /// The rollout in force, if any.
     pub rollout: Option<RolloutId>,

@@ -57,12 +57,12 @@ impl Phase {
     }
 }
 
-/// Number of the rules under which this build starts rollouts. Rules define what counts and verdicts mean, and when a step is taken.
+/// Version of the rules under which this build starts rollouts. Rules define the meaning of counts and verdicts, and when a step is taken.
 ///
 /// 1: the rules from before outcomes had names. 2: outcomes, see [`Outcome`](super::Outcome).
 pub const RULES: i32 = 2;
 
-/// Number of the rules of records that were written before rules had numbers.
+/// Rules version of records that were written before rules had versions.
 pub(super) fn first_rules() -> i32 {
     1
 }
@@ -72,9 +72,9 @@ pub(super) fn first_rules() -> i32 {
 /// Every event of a generation follows its `Control` in the partition, so a fold never needs a side table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Control {
-    /// The model.
+    /// The model of the rollout.
     pub model: ModelName,
-    /// The rollout.
+    /// Id of the rollout.
     pub rollout: RolloutId,
     /// The generation that starts with this record.
     pub generation: Generation,
@@ -96,7 +96,7 @@ pub struct Control {
     pub spec: String,
     /// What warm-up froze, as JSON (`serin_spec::Frozen`); `None` while warming.
     pub frozen: Option<String>,
-    /// Number of the rules under which the rollout started, see [`RULES`].
+    /// Version of the rules under which the rollout started, see [`RULES`].
     #[serde(default = "first_rules")]
     pub rules: i32,
     /// `as_of` of the verdict that the operator had seen when they resumed the rollout. The reasons for which that verdict holds no
@@ -121,7 +121,7 @@ pub struct Route {
 /// How the traffic of one model is split (topic `routing`, compacted, key = model).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoutingTable {
-    /// The model.
+    /// The model whose calls the table splits.
     pub model: ModelName,
     /// Number of the table. Routers ignore older tables.
     pub generation: Generation,
@@ -155,7 +155,7 @@ pub struct RoutingTable {
 /// A routing table that a router uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableApplied {
-    /// The model.
+    /// The model whose table is used.
     pub model: ModelName,
     /// Generation of the table.
     pub generation: Generation,
@@ -168,9 +168,9 @@ pub struct TableApplied {
 /// A version that a router temporarily does not call, because its servers failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shed {
-    /// The model.
+    /// The model of the version.
     pub model: ModelName,
-    /// The version.
+    /// The version that is not called.
     pub version: Version,
     /// Time at which the router stopped calling the version.
     pub since: EventTime,
@@ -181,7 +181,7 @@ pub struct Shed {
 /// Calls of a model that a router could not assign as its rollout specifies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undecided {
-    /// The model.
+    /// The model that was called.
     pub model: ModelName,
     /// The value that the assignment needed: `sticky`, `target` or `segment`.
     pub needed: String,
@@ -197,7 +197,7 @@ pub struct Undecided {
 /// A routing table that a router cannot use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableRefused {
-    /// The model.
+    /// The model whose table cannot be used.
     pub model: ModelName,
     /// Generation of the table; 0 if it is unknown because the record could not be read.
     pub generation: Generation,
@@ -208,9 +208,9 @@ pub struct TableRefused {
 /// A version in a router's own configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configured {
-    /// The model.
+    /// The model of the version.
     pub model: ModelName,
-    /// The version.
+    /// The version in the configuration.
     pub version: Version,
     /// Whether the version serves the model while there is no routing table.
     pub stable: bool,
@@ -260,7 +260,7 @@ pub struct RouterStatus {
 /// Names of outputs in answers of a model in which an output rule found nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenOutputs {
-    /// The model.
+    /// The model that answered.
     pub model: ModelName,
     /// Names of tensors, or JSON pointers; at most 32.
     pub names: Vec<String>,

@@ -168,7 +168,7 @@ pub struct Prediction {
 }
 
 impl Prediction {
-    /// The outcome of the call: the one in the record, or else the [derived](Outcome::derived) one.
+    /// The outcome of the call: the one in the record or, if there is none, the [derived](Outcome::derived) one.
     pub fn outcome(&self) -> Outcome {
         self.outcome.unwrap_or_else(|| {
             Outcome::derived(self.origin, self.status, self.error.as_deref(), self.invalid_output.as_deref())
@@ -208,9 +208,9 @@ pub struct Feedback {
 /// Number of events of one arm that a writer had to drop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArmDrops {
-    /// The model.
+    /// The model that was called.
     pub model: ModelName,
-    /// The arm.
+    /// The arm of the dropped events.
     pub arm: Arm,
     /// Events dropped since the start of this incarnation, over all partitions.
     pub dropped: i64,
@@ -231,8 +231,8 @@ pub struct Heartbeat {
     /// wrong clock.
     #[serde(default)]
     pub sent_at: Option<EventTime>,
-    /// True for a relay of external events. Its watermark follows the clocks of external systems, so it only holds event time back
-    /// while no router sends heartbeats.
+    /// True for a relay of external events. Its watermark follows the clocks of external systems, so it holds back the watermark
+    /// only while no router sends heartbeats.
     #[serde(default)]
     pub relay: bool,
 }

@@ -13,7 +13,7 @@ pub enum Action {
     Apply,
     /// Go to the next step.
     Promote,
-    /// Promote the canary fully, at once.
+    /// Promote the canary fully, without further steps.
     PromoteFull,
     /// Pause the rollout at its current weight.
     Pause,
@@ -117,7 +117,7 @@ impl EventKind {
 pub struct RolloutEvent {
     /// `UUIDv7`, or a hash of the cause, so that the same cause has the same id.
     pub id: String,
-    /// The model.
+    /// The model of the rollout.
     pub model: ModelName,
     /// The rollout; `None` for a refused command without one.
     pub rollout: Option<RolloutId>,

@@ -178,7 +178,7 @@ pub struct Seen {
 pub struct MetricVerdict {
     /// Name of the metric.
     pub metric: String,
-    /// The segment.
+    /// The segment in which the metric was judged.
     pub segment: Segment,
     /// Role of the metric.
     pub role: Role,
@@ -271,7 +271,7 @@ pub struct GroupVerdict {
 /// Totals of one arm since the canary got its first traffic in the rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmSummary {
-    /// The arm.
+    /// The arm that is summarized.
     pub arm: Arm,
     /// Version of the arm.
     pub version: Version,
@@ -279,7 +279,7 @@ pub struct ArmSummary {
     pub predictions: i64,
     /// Number of answers that are left out of the comparison.
     pub excluded: i64,
-    /// Number of compared answers with outcome `failed` (rules 1: any error).
+    /// Number of compared answers with outcome `failed` (rules version 1: any error).
     pub errors: i64,
     /// Number of compared answers with outcome `unusable`.
     pub invalid: i64,
@@ -321,7 +321,7 @@ pub struct HealthIssue {
 pub struct Reason {
     /// The metric.
     pub metric: String,
-    /// The segment.
+    /// The segment in which the metric was judged.
     pub segment: Segment,
     /// The sentence of the metric's verdict.
     pub sentence: String,
@@ -332,9 +332,9 @@ pub struct Reason {
 pub struct Verdict {
     /// A hash of (rollout, `as_of`, policy), so that the same evidence has the same id.
     pub id: String,
-    /// The model.
+    /// The model of the rollout.
     pub model: ModelName,
-    /// The rollout.
+    /// Id of the rollout.
     pub rollout: RolloutId,
     /// The generation in force at `as_of`.
     pub generation: Generation,
@@ -376,7 +376,7 @@ pub struct Verdict {
     /// During warm-up: how many answers had a value for each metric.
     #[serde(default)]
     pub seen: Vec<Seen>,
-    /// Number of the rules under which the rollout started, see [`RULES`](super::RULES).
+    /// Version of the rules under which the rollout started, see [`RULES`](super::RULES).
     #[serde(default = "super::control::first_rules")]
     pub rules: i32,
 }

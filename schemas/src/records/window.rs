@@ -8,9 +8,9 @@ use crate::ids::{EventTime, Generation, ModelName, RolloutId, Span};
 /// The summary of one metric in one arm and segment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
-    /// The arm.
+    /// The arm whose answers are summarized.
     pub arm: Arm,
-    /// The segment.
+    /// The segment whose answers are summarized.
     pub segment: Segment,
     /// Name of the metric in the spec.
     pub metric: String,
@@ -22,13 +22,13 @@ pub struct Cell {
 /// Counts of one arm in one window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArmCounts {
-    /// The arm.
+    /// The arm whose answers are counted.
     pub arm: Arm,
     /// Number of answers that are compared.
     pub predictions: i64,
     /// Number of answers that are left out of the comparison (pinned, fallback, lease expired ...).
     pub excluded: i64,
-    /// Number of answers among `predictions` with outcome `failed` (rules 1: any error).
+    /// Number of answers among `predictions` with outcome `failed` (rules version 1: any error).
     pub errors: i64,
     /// Number of answers among `predictions` with outcome `unusable`.
     pub invalid: i64,
@@ -80,7 +80,7 @@ impl ArmCounts {
 /// Number of an arm's compared answers with one segment value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Population {
-    /// The arm.
+    /// The arm whose answers are counted.
     pub arm: Arm,
     /// The value of a dimension, or `other`.
     pub segment: Segment,
@@ -91,9 +91,9 @@ pub struct Population {
 /// One partition's part of one window of one rollout and generation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WindowClosed {
-    /// The model.
+    /// The model of the rollout.
     pub model: ModelName,
-    /// The rollout.
+    /// Id of the rollout.
     pub rollout: RolloutId,
     /// The generation of the window's events.
     pub generation: Generation,
@@ -113,7 +113,7 @@ pub struct WindowClosed {
     /// One entry per arm and frozen segment value that had answers, only in windows of maturity 0.
     #[serde(default)]
     pub population: Vec<Population>,
-    /// Number of the rules under which the window was counted, see [`RULES`](super::RULES).
+    /// Version of the rules under which the window was counted, see [`RULES`](super::RULES).
     #[serde(default = "super::control::first_rules")]
     pub rules: i32,
     /// What closed the window: the additional field of the test's version 4.
@@ -143,7 +143,7 @@ pub struct ClosedThrough {
     /// Writers that sent no heartbeat in time. Event time no longer waits for them.
     #[serde(default)]
     pub silent: Vec<String>,
-    /// Writers whose clocks are off by more than the tolerance. They do not hold event time back.
+    /// Writers whose clocks are off by more than the tolerance. They do not hold back the watermark.
     #[serde(default)]
     pub skewed: Vec<ClockOffset>,
 }

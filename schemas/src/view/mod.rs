@@ -95,7 +95,7 @@ pub struct PredictionView<'a> {
 }
 
 impl<'a> PredictionView<'a> {
-    /// The outcome of the call: the one in the record, or else the [derived](Outcome::derived) one.
+    /// The outcome of the call: the one in the record or, if there is none, the [derived](Outcome::derived) one.
     pub fn outcome(&self) -> Outcome {
         self.outcome.unwrap_or_else(|| Outcome::derived(self.origin, self.status, self.error, self.invalid_output))
     }

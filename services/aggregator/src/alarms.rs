@@ -22,7 +22,7 @@ impl Alarms {
             tracing::warn!(
                 %writer,
                 partition,
-                "a router is silent: event time advances without it, and promotion waits for it"
+                "a router is silent: the watermark advances without it, and promotion waits for it"
             );
         }
         for writer in self.silent.keys().filter(|writer| !silent.contains(*writer)) {
@@ -39,12 +39,12 @@ impl Alarms {
                 %writer,
                 partition,
                 seconds,
-                "a writer's clock differs from the log's, or its records take that long to arrive: \
-                 it no longer holds event time, and its records may be late; check its clock synchronization"
+                "a writer's clock differs from the append timestamps, or its records take that long to arrive: \
+                 it no longer holds back the watermark, and its records may be late; check its clock synchronization"
             );
         }
         for writer in self.skewed.keys().filter(|writer| !skewed.contains_key(*writer)) {
-            tracing::info!(%writer, partition, "a writer's clock agrees with the log's again");
+            tracing::info!(%writer, partition, "a writer's clock agrees with the append timestamps again");
         }
         self.silent.retain(|writer, _| silent.contains(writer));
         for writer in silent {

@@ -97,7 +97,7 @@ impl ActiveRollout {
         }
     }
 
-    /// Writes the windows that changed since the last call.
+    /// Updates the rows: deletes those of closed windows, and writes new segment values and the windows that changed since the last call.
     pub(crate) fn store(&mut self, to: &mut dyn Rows) -> Result<(), FoldError> {
         for key in self.removed.drain(..) {
             to.delete(&key);

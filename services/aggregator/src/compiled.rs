@@ -356,7 +356,7 @@ fn cause<'a>(went_wrong: bool, prediction: &PredictionView<'a>) -> Cow<'a, str> 
 }
 
 impl Measure {
-    /// Whether a call with this outcome counts in the metric (since rules 2). A call that its caller cancelled is no
+    /// Whether a call with this outcome counts in the metric (since rules version 2). A call that its caller cancelled is no
     /// evidence about the version. An output is read only from an answer that is not known to be bad, because bad
     /// answers have their own gates.
     pub(crate) fn takes(&self, outcome: Outcome) -> bool {

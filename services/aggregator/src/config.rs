@@ -8,21 +8,22 @@ use serin_spec::units::Duration;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Promotion waits for a silent writer until it has been silent for this long. A writer that has left is not
-    /// waited for. Default 30 s.
+    /// How long a promotion waits for a writer that went silent. Writers that left cleanly are not waited for. Default
+    /// 30 s.
     pub writer_ttl: Duration,
-    /// A writer without a timely heartbeat for this long, in log time, no longer holds event time, and its later
-    /// records may be late. At least twice the `heartbeat_every` of the routers. Default 2 s.
+    /// After this long without a timely heartbeat, a writer no longer holds back the watermark, and its later records
+    /// may count as late. The time is measured by append timestamps. Use at least twice the `heartbeat_every` of the
+    /// routers. Default 2 s.
     pub silent_after: Duration,
-    /// A writer whose clock differs from the log's by more than this is reported and does not hold event time.
-    /// Default 2 s.
+    /// A writer whose clock differs from the append timestamps by more than this is reported and does not hold back the
+    /// watermark. Default 2 s.
     pub clock_tolerance: Duration,
     /// An event that is ahead of the writers' low watermarks by more than a window plus this time is dead-lettered. A
-    /// writer that is behind the partition's watermark by more than this and does not report its send time does not
-    /// hold the watermark back. Default 10 m.
+    /// writer does not hold back the watermark if it is behind the partition's watermark by more than this and does not
+    /// report its send time. Default 10 min.
     pub max_skew: Duration,
-    /// Maximum number of writers remembered per partition. Beyond it, the writers that have been silent for longest
-    /// are forgotten. Default 1024.
+    /// Maximum number of writers that are tracked per partition. Beyond it, the writers that have been silent for longest
+    /// are removed. Default 1024.
     pub max_writers: usize,
     /// Memory limit of the join state, in bytes per partition: three quarters for predictions that wait for labels or
     /// outputs, one quarter for feedback and outputs that arrived before their prediction. Beyond the limit,
@@ -30,16 +31,16 @@ pub struct Config {
     /// expire first is dropped. At least 64 KiB. Default 128 MiB.
     pub join_memory: usize,
     /// Maximum number of waiting predictions per partition, and of request ids with early feedback, regardless of
-    /// memory. This limit predates `join_memory`. Default none.
+    /// memory. Kept for existing configurations; prefer `join_memory`. Default none.
     pub max_join_rows: Option<usize>,
     /// Maximum number of distinct values per dimension that warm-up keeps. Further values count as `other`. Default
     /// 200.
     pub max_warmup_values: usize,
-    /// How long feedback waits for its prediction when a rollout reads it and no rollout has a maturity. Otherwise it
-    /// waits for the longest maturity. Feedback that no rollout reads does not wait. Default 1 h.
+    /// How long feedback that a rollout reads waits for its prediction if no rollout has a maturity. If any rollout has
+    /// one, feedback waits for the longest maturity. Feedback that no rollout reads does not wait. Default 1 h.
     pub feedback_ttl: Duration,
-    /// How much longer the windows of a model with `traffic: external` stay open than those of routers: the
-    /// `lateness` of the intake. Default 3 s.
+    /// Extra time that the windows of a model with `traffic: external` stay open, because the intake relays their events.
+    /// It is the `lateness` of the intake. Default 3 s.
     #[serde(skip, default = "relay_lateness")]
     pub relay_lateness: Duration,
 }

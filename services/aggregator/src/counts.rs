@@ -26,7 +26,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Counts a timely answer: as excluded, by its outcome, or as under rules 1.
+    /// Counts a timely answer: as excluded, by its outcome, or as under rules version 1.
     pub(crate) fn add(&mut self, prediction: &PredictionView<'_>, compared: bool, by_outcome: bool) {
         if !compared {
             self.excluded += 1;

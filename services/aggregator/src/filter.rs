@@ -79,7 +79,7 @@ impl Condition {
         })
     }
 
-    /// Whether it can be decided only with a label.
+    /// Whether the condition can be decided only with a label.
     pub(crate) fn needs_label(&self) -> bool {
         matches!(self, Self::Label(..) | Self::Truth(..))
     }

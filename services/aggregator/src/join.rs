@@ -15,7 +15,7 @@ use crate::{
 /// A waiting prediction. Its stored form is the one in the rows of its window (see `journal.rs`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Join {
-    /// Its request id.
+    /// The request id of the prediction.
     #[serde(skip)]
     pub(crate) id: Arc<str>,
     /// Number of the rollout.

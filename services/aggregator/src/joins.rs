@@ -2,7 +2,7 @@
 //!
 //! Beyond the bound, the fraction of request ids whose predictions are kept is halved by a hash of the request id.
 //! The hash does not depend on arm or outcome, so both arms are sampled alike. The fraction doubles again when there
-//! is room. The bound depends only on the waiting predictions, so a restart changes nothing. Early feedback has its
+//! is room. The bound depends only on the waiting predictions, so a restart has no effect. Early feedback has its
 //! own bound (`early.rs`), so labels for unknown ids never displace predictions.
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -26,7 +26,7 @@ pub(crate) struct Pairing {
     tolerance: f64,
     /// Largest difference that the output's declared range allows. Without a range, differences are not summed up.
     width: Option<f64>,
-    /// Whether the number is a yes or no.
+    /// Whether the number is a yes/no value.
     flag: bool,
 }
 

@@ -87,11 +87,11 @@ pub(crate) struct Place {
     pub(crate) generation: Generation,
     mode: Mode,
     arm: Arm,
-    /// Whether it was assigned at random and its version is that of its arm.
+    /// Whether the call was assigned at random and its version is that of its arm.
     compared: bool,
-    /// Whether its values are sketched.
+    /// Whether the values of the call are sketched.
     sketched: bool,
-    /// Whether it may be part of a pair.
+    /// Whether the call may be part of a pair.
     paired: bool,
 }
 

@@ -21,7 +21,7 @@ pub(crate) const FORMAT: u8 = 4;
 /// Control records end before [`Control::rules`], [`Counts`] ends before [`Counts::refused`], and writers and the
 /// state row have no log time. Everything else is the same.
 const OLDEST: u8 = 2;
-/// The first format whose Control records contain the number of their rules and whose counts contain every outcome.
+/// The first format whose Control records contain their rules version and whose counts contain every outcome.
 const KNOWS_OUTCOMES: u8 = 4;
 
 /// The tables. A number is never reused.

@@ -37,7 +37,7 @@ pub(crate) struct Dictionary {
     limit: usize,
     /// Whether new values are added.
     open: bool,
-    /// Whether it has changed since it was last stored.
+    /// Whether the dictionary has changed since it was last stored.
     pub(crate) dirty: bool,
 }
 

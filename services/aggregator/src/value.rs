@@ -17,7 +17,7 @@ pub(crate) fn class_hash(class: &str) -> u64 {
     Salt::new(b"serin.class.equal").hash(class.as_bytes())
 }
 
-/// Whether the answer counts as an error under rules 1: status 500 or above, no status, or an answer that broke off.
+/// Whether the answer counts as an error under rules version 1: status 500 or above, no status, or an answer that broke off.
 /// A model server's own event need not contain a status.
 pub(crate) fn is_error(prediction: &PredictionView<'_>) -> bool {
     match prediction.status {

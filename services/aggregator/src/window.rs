@@ -90,9 +90,9 @@ pub(crate) struct ArmWindow {
     pub(crate) population: Vec<u64>,
     /// Cells by [`Layout`]. Empty until the first value.
     cells: Vec<Option<Summary>>,
-    /// Whether it has changed since it was last stored.
+    /// Whether the window has changed since it was last stored.
     pub(crate) dirty: bool,
-    /// Whether it has rows.
+    /// Whether the window has stored rows.
     pub(crate) stored: bool,
     /// Metrics whose cells do not fit into one row, with the number of further rows.
     pub(crate) more_rows: BTreeMap<usize, u8>,
@@ -235,7 +235,7 @@ impl ArmWindow {
         }
     }
 
-    /// The number of compared answers per value of each dimension, in the form written to `windows`.
+    /// Adds the number of compared answers per value of each dimension to `into`, in the form written to `windows`.
     pub(crate) fn populations(&self, arm: Arm, view: &CellView, compiled: &CompiledSpec, into: &mut Vec<Population>) {
         for (dimension, &(first, len)) in view.layout.populations.iter().enumerate() {
             let own = self.population.get(first..first + len).unwrap_or_default();
@@ -252,7 +252,7 @@ impl ArmWindow {
     pub(crate) fn restore_population(&mut self, layout: &Layout, stored: Vec<u64>) -> Result<(), String> {
         let len = layout.populations();
         if !stored.is_empty() && stored.len() != len {
-            return Err(format!("it has {} segment values instead of {len}", stored.len()));
+            return Err(format!("the window has {} segment values instead of {len}", stored.len()));
         }
         self.population = stored;
         Ok(())
@@ -292,7 +292,7 @@ impl ArmWindow {
         Ok(())
     }
 
-    /// The cells of one stream's metrics, in the form written to `windows`.
+    /// Adds the cells of one stream's metrics, in the form written to `windows`.
     pub(crate) fn cells(
         &self,
         arm: Arm,

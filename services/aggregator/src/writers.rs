@@ -7,18 +7,18 @@
 //! repeated. At a heartbeat, missing numbers are counted as lost. A newer incarnation of a writer permanently
 //! replaces the older one.
 //!
-//! **Watermark.** The smallest low watermark of the writers that hold event time. It never moves back. Detecting harm
-//! must not wait for the slowest writer, so a writer holds event time only while it is heard *in time*: one of its
+//! **Watermark.** The smallest low watermark of the writers that hold it back. It never decreases. Detecting harm must
+//! not wait for the slowest writer, so a writer holds back the watermark only while it is heard *in time*: one of its
 //! heartbeats was appended to the log within `clock_tolerance` of the time at which it was sent, and since then the
 //! partition's [log time](LogTime) has advanced by at most `silent_after`. This one rule covers a writer that is
 //! dead, stopped, disconnected or slow, and one whose clock is off in either direction. Later records of such a
-//! writer are late, and are counted as late.
+//! writer are counted as late.
 //!
-//! - A pause of the log makes no writer silent: a step of log time counts for at most a second, and after the pause every
+//! - No writer becomes silent while the log is unavailable: a step of log time counts for at most a second, and afterwards every
 //!   writer has `silent_after` to catch up.
-//! - A relay follows the clocks of the producers whose records it relays, so it holds event time only while no router is heard.
+//! - A relay follows the clocks of the producers whose records it relays, so it holds back the watermark only while no router is heard.
 //!   Models with relayed calls have [their own watermark](Writers::relayed), which gives the relayed records time to arrive.
-//! - If no writer was heard in time for `silent_after`, the writers that are still heard hold event time by their own clocks.
+//! - If no writer was heard in time for `silent_after`, the writers that are still heard hold back the watermark by their own clocks.
 //! - A writer that does not report its send time (an older version) is judged by its low watermark while there is a router that
 //!   reports its send time. Without such a router (a replay clock), the writer is waited for until it leaves, or until the clock
 //!   of *another* writer has advanced by `writer_ttl` since it was last heard. Each writer's clock is measured by its own advance
@@ -105,19 +105,19 @@ struct Timing {
     /// Whether it reports its send time, or there is another router that does. The other fields are only used if this
     /// is true.
     stated: bool,
-    /// Whether it is a relay.
+    /// Whether the writer is a relay.
     relay: bool,
-    /// When its last heartbeat arrived.
+    /// When the writer's last heartbeat arrived.
     heard: Span,
-    /// When its last heartbeat in time arrived.
+    /// When the writer's last heartbeat in time arrived.
     in_time: Option<Span>,
-    /// When its low watermark last advanced.
+    /// When the writer's low watermark last advanced.
     rose: Span,
     /// The deviation of its clock, if its last heartbeat was not in time.
     deviation: Option<ClockDeviation>,
 }
 
-/// A deviation between the send time of heartbeats and the log's time.
+/// A deviation between the send time of heartbeats and their append timestamps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct ClockDeviation {
     /// Start of the deviation, in log time.
@@ -211,13 +211,13 @@ pub(crate) struct Writers {
     pub(crate) relayed: Option<EventTime>,
     /// The partition's log time.
     pub(crate) log: LogTime,
-    /// Log time when a writer that was heard in time last held event time.
+    /// Log time when a writer that was heard in time last held back the watermark.
     pub(crate) held: Span,
     timeouts: WriterTimeouts,
     limit: usize,
     /// Names that were removed since the last store.
     removed: Vec<String>,
-    /// The two highest low watermarks of the writers that hold event time, for [`Self::is_far_future`].
+    /// The two highest low watermarks of the writers that hold back the watermark, for [`Self::is_far_future`].
     ahead: [Option<(String, EventTime)>; 2],
 }
 
@@ -336,7 +336,7 @@ impl Writers {
         self.watermark.is_some_and(|mark| low.is_none_or(|low| low < mark.minus(by)))
     }
 
-    /// Whether a writer holds event time; see the module documentation.
+    /// Whether a writer holds back the watermark; see the module documentation.
     fn holds(&self, state: &WriterState) -> bool {
         let Timing { stated, relay, in_time, .. } = state.timing;
         if !stated {
@@ -349,7 +349,7 @@ impl Writers {
         self.is_live(state) && in_time && !relay && !behind
     }
 
-    /// Whether a writer holds event time by its own clock when no writer was heard in time.
+    /// Whether a writer holds back the watermark by its own clock when no writer was heard in time.
     fn holds_alone(&self, state: &WriterState) -> bool {
         let Timing { relay, heard, rose, .. } = state.timing;
         let WriterTimeouts { silent_after, clock_tolerance, max_skew, .. } = self.timeouts;
@@ -378,7 +378,7 @@ impl Writers {
         lowest(false).or_else(|| lowest(true))
     }
 
-    /// The silent routers that event time advances without.
+    /// The silent routers without which the watermark advances.
     pub(crate) fn silent(&self) -> Vec<String> {
         let silent = self.lows(|state| {
             let Timing { stated, relay, in_time, .. } = state.timing;

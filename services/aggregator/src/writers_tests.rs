@@ -432,7 +432,7 @@ fn a_writer_without_send_time_holds_event_time_where_no_router_is_heard() {
             let low = i64::from(second) + off;
             fleet.writers.heartbeat(&beat("old", 1, 0, low));
             let lag = low as f64 - fleet.mark();
-            // A clock that is behind cannot move event time back: the writer's reports are late until the other
+            // A clock that is behind cannot move the watermark back: the writer's reports are late until the other
             // writer has left.
             assert!(off < 0 || second < 26 || lag <= BEHIND, "off by {off}, second {second}: {lag} s behind its clock");
         }

@@ -1,7 +1,7 @@
 //! What warm-up saw of stable: whether a canary can be compared with its answers, and which metrics have a value at all. Values
 //! in later windows are counted too, so that a value that has never arrived is known.
 //!
-//! Since rules 2.
+//! Applies since rules version 2.
 
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 //! the calls that their callers cancelled.
 //!
 //! Where the arms differ in one of these shares, a comparison of the rest is not fair. A metric that sees only a part of the answers
-//! also reports that, whether the arms differ or not. Since rules 2.
+//! also reports that, whether the arms differ or not. Applies since rules version 2.
 
 use std::collections::BTreeMap;
 
@@ -127,7 +127,7 @@ impl Coverage {
         self.metrics.retain(|&metric, _| plan.metrics.get(metric).is_some_and(|metric| metric.maturity != stream));
     }
 
-    /// The rollout continues after a hold or a pause: the operator who resumed it has seen which shares differed.
+    /// Clears the comparisons of shares when a rollout is resumed, because the operator has seen which shares differed.
     pub(crate) fn resume(&mut self) {
         (self.unread, self.hung, self.left) = (None, None, None);
         self.metrics.values_mut().for_each(|seen| seen.share = None);

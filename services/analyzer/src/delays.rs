@@ -1,7 +1,7 @@
 //! Labels of the canary that are merely later than control's. A label that has not arrived is missing or counts as 0, so slow labels
 //! look like a worse version. A metric on the delay of the same label shows the difference, and takes precedence.
 //!
-//! Since rules 2.
+//! Applies since rules version 2.
 
 use serin_kinds::Kind as _;
 use serin_schemas::records::NoDataReason;

@@ -38,7 +38,7 @@ use crate::{
 /// Longest allowed id of a rollout. A `UUIDv7` has 36 characters.
 const MAX_ID: usize = 200;
 
-/// Makes the analyzer's fold of each partition of `windows`.
+/// Creates the analyzer's fold of each partition of `windows`.
 #[derive(Clone, Debug)]
 pub struct AnalyzerFactory {
     config: Config,
@@ -46,7 +46,7 @@ pub struct AnalyzerFactory {
 }
 
 impl AnalyzerFactory {
-    /// A factory. `partitions` is the number of partitions of `windows`: Control records go to all of them, and a task
+    /// Creates a factory. `partitions` is the number of partitions of `windows`: Control records go to all of them, and a task
     /// analyzes only the rollouts of its own models.
     pub fn new(config: Config, partitions: i32) -> Self {
         Self { config, partitions }
@@ -400,7 +400,8 @@ fn partial_row(record: &Record) -> Result<Bytes, FoldError> {
 fn partial_of(row: &[u8]) -> Result<WindowClosed, FoldError> {
     let what = "a partial window";
     let unreadable = |cause: &str| FoldError::State(format!("the analyzer's row of {what} cannot be read: {cause}"));
-    let (version, body) = rows::body(what, row)?.split_first_chunk().ok_or_else(|| unreadable("it is cut off"))?;
+    let (version, body) =
+        rows::body(what, row)?.split_first_chunk().ok_or_else(|| unreadable("the row is truncated"))?;
     decode::<WindowClosed>(u32::from_le_bytes(*version), body).map_err(|error| unreadable(&error.to_string()))
 }
 

@@ -78,7 +78,7 @@ pub(crate) struct Head<C = ArmCounts> {
     /// By the first generation of a run with the same traffic: end of the first window of stream 0 in which the version on
     /// trial had answers. Recorded only where windows are left out after a change (`settle`).
     pub(crate) began: BTreeMap<Generation, EventTime>,
-    /// Number of the rules under which the rollout started, from its Control record.
+    /// Version of the rules under which the rollout started, from its Control record.
     pub(crate) rules: i32,
     /// How much of the answers the comparison sees.
     pub(crate) coverage: Coverage,

@@ -223,7 +223,7 @@ impl Health {
         }
     }
 
-    /// A generation starts at `at`. Its arms owe answers from the next whole window on.
+    /// Starts a generation at `at`. Answers of its arms are expected from the next whole window on.
     pub(crate) fn begin(&mut self, shares: Shares, at: EventTime, window: Span) {
         for arm in COMPARED {
             if shares.of(arm) <= 0 {
@@ -245,7 +245,7 @@ impl Health {
         }
     }
 
-    /// The rollout continues after a hold or a pause: the operator who resumed it has seen which shares differed.
+    /// Clears the comparisons of shares when a rollout is resumed, because the operator has seen which shares differed.
     pub(crate) fn resume(&mut self) {
         self.late = None;
         self.mixes = Mixes::default();

@@ -2,7 +2,7 @@
 //! (`decision.ceiling`), so that no step is taken.
 //! Two versions that both fail are equal, and an equal canary passes, but that is not a reason to send it more calls.
 //!
-//! Since rules 2.
+//! Applies since rules version 2.
 
 use std::collections::VecDeque;
 

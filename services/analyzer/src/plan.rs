@@ -25,7 +25,7 @@ pub(crate) struct MetricPlan {
     pub(crate) empty: Summary,
     /// Whether its summaries are about both answers to mirrored calls.
     pub(crate) paired: bool,
-    /// Whether it has a limit, so that control is ignored.
+    /// Whether the metric has a limit, so that control is ignored.
     pub(crate) one_arm: bool,
     /// Whether what units add is kept as summaries, because the metric compares ranks or classes, and not as sums.
     pub(crate) by_unit: bool,
@@ -36,7 +36,7 @@ pub(crate) struct MetricPlan {
 pub(crate) struct HypothesisPlan {
     /// Index of the metric in the spec.
     pub(crate) metric: usize,
-    /// The segment.
+    /// The segment in which the metric is judged.
     pub(crate) segment: Segment,
     /// Share of the false-rollback budget; 0 for `watch`.
     pub(crate) weight: f64,

@@ -1,6 +1,6 @@
 //! How far each partition of `events` has been closed, and how far all writers were heard.
 //!
-//! Windows close when all writers that report in time have passed them: a finding against the canary waits for no others. A silent
+//! Windows close when all writers that report in time have passed them: a finding against the canary does not wait for the others. A silent
 //! writer may still have events for or against the canary, so a promotion waits for [`Progress::heard`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ use serin_schemas::{
 pub(crate) struct Promise {
     /// A window of maturity `m` of a rollout with grace `g` has been written when `end + m + g` is at or before `through`.
     pub(crate) through: EventTime,
-    /// How many partitions the writer of the promise knew of.
+    /// Number of partitions according to the writer of the promise.
     pub(crate) partitions: i32,
 }
 
@@ -51,12 +51,12 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Takes back a row.
+    /// Restores the promise of a partition from its row.
     pub(crate) fn restore(&mut self, partition: i32, promise: Promise) {
         self.promises.insert(partition, promise);
     }
 
-    /// Takes back a row.
+    /// Restores the silent and skewed writers of a partition from their row.
     pub(crate) fn restore_unheard(&mut self, partition: i32, unheard: Unheard) {
         self.unheard.insert(partition, unheard);
     }
@@ -66,7 +66,7 @@ impl Progress {
         self.unheard.get(&partition)
     }
 
-    /// Records a promise, and returns it if it is new. A promise never goes back, because an aggregator that opens again repeats its
+    /// Records a promise, and returns it if it is new. An older promise is ignored, because an aggregator that opens again repeats its
     /// promises.
     pub(crate) fn note(&mut self, closed: &ClosedThrough) -> Option<Promise> {
         let known = self.promises.get(&closed.partition);
@@ -126,7 +126,7 @@ impl Progress {
         (known.clone().count() == partitions as usize).then(|| known.map(|(_, promise)| promise.through).min())?
     }
 
-    /// The partitions that hold time back: those that have not reported yet, or else the slowest ones.
+    /// The partitions that hold time back: those that have not reported yet; if all have, the slowest ones.
     pub(crate) fn blocking(&self) -> Vec<i32> {
         let partitions = self.promises.values().map(|promise| promise.partitions).max().unwrap_or(0);
         let unknown: Vec<i32> = (0..partitions).filter(|partition| !self.promises.contains_key(partition)).collect();
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(heard.through, Some(EventTime(30)));
         assert_eq!(heard.silent, ["b".to_owned()].into());
         assert_eq!(heard.skewed, [("c".to_owned(), Span(-9))].into());
-        // The repeated promises of an aggregator that opens again change nothing.
+        // The repeated promises of an aggregator that opens again have no effect.
         progress.note(&closed(1, 55));
         assert_eq!(progress.heard(), heard);
         progress.note(&closed(1, 61));

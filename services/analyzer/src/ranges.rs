@@ -1,6 +1,6 @@
 //! Checks that no canary can fail with stable's values in warm-up: the actual values are not those that the file was written for.
 //!
-//! Since rules 2.
+//! Applies since rules version 2.
 
 use serin_kinds::{Kind as _, Metric as _, Range};
 use serin_schemas::records::{NoDataReason, Role, Segment};

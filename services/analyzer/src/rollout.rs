@@ -105,7 +105,7 @@ impl Rollout {
         Ok(rollout)
     }
 
-    /// Whether it was judged under other rules than this build uses for it.
+    /// Whether the rollout was judged under other rules than this build uses for it.
     pub(crate) fn is_of_other_rules(&self) -> bool {
         self.head.judged != Rules::numbered(self.head.rules).folded()
     }
@@ -155,7 +155,7 @@ impl Rollout {
         })
     }
 
-    /// Whether every metric can be tested as specified.
+    /// Fails if a metric cannot be tested as specified.
     fn check(&self, control: &Control) -> Result<(), Poison> {
         for (index, metric) in self.plan.spec.metrics.iter().enumerate() {
             let what = || format!("metric {:?}", metric.name);
@@ -298,7 +298,7 @@ impl Rollout {
         enough && (self.head.warmup_labels || !self.plan.needs_labels())
     }
 
-    /// Takes one complete window of one stream, with all its generations at once, and empties their cells.
+    /// Takes one complete window of one stream, with all its generations, and empties their cells.
     fn judge(&mut self, stream: Span, end: EventTime, strata: &mut [(WindowKey, Merged)]) -> Result<(), FoldError> {
         let eras = self.eras(stream, end, strata);
         let compared: Vec<Compared<'_>> = strata
@@ -392,7 +392,7 @@ impl Rollout {
         }
     }
 
-    /// Updates what can keep a rollout from taking a step. Since rules 2.
+    /// Updates what can keep a rollout from taking a step. Applies since rules version 2.
     fn guard(&mut self, stream: Span, end: EventTime, strata: &[(WindowKey, Merged)], compared: &[Compared<'_>]) {
         if !self.plan.rules.need_data() {
             return;

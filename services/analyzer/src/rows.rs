@@ -1,7 +1,7 @@
 //! Keys and bytes of the analyzer's rows.
 //!
 //! The key of a rollout's row is `r`, the rollout's id, a zero byte, and then one of: `a` the head, `c` one metric's clusters,
-//! `g` what warm-up saw and how many calls fail now, `h` one hypothesis, `n` one of its latest windows (`g` and `n` since rules 2),
+//! `g` what warm-up saw and how many calls fail now, `h` one hypothesis, `n` one of its latest windows (`g` and `n` since rules version 2),
 //! `l` the planned looks of one hypothesis and `s` control's past in its strata (only where the spec asks for them), `u` what units
 //! have added to one (where a key assigns the arm), `w` one warm-up summary, `z` one pending partial window. So all rows of a rollout
 //! share a prefix and are deleted together. Values are a format byte and a `postcard` body, so that floats keep their bits.
@@ -181,7 +181,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, FoldError> {
         .map_err(|error| FoldError::State(format!("a row of the analyzer cannot be written: {error}")))
 }
 
-/// A head of format 3. It is completed with the number of its rules, which is 1 and is written by `postcard` as 2, an empty coverage
+/// A head of format 3. It is completed with its rules version, which is 1 and is written by `postcard` as 2, an empty coverage
 /// (three options and a map), and the first rules to judge it under.
 fn old_head(bytes: &[u8]) -> Result<Head, FoldError> {
     decode::<Head<OldCounts>>("a rollout", &[bytes, &[2, 0, 0, 0, 0, 2]].concat()).map(Head::with_all_outcomes)

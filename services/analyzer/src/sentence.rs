@@ -67,7 +67,7 @@ pub(crate) struct Times {
 }
 
 impl SentenceBuilder<'_> {
-    /// The sentence.
+    /// Returns the sentence that explains the result of a metric.
     pub(crate) fn sentence(&self, (result, why): (MetricResult, Option<NoDataReason>), effect: &Effect) -> String {
         let why = why.map(|why| self.why.unwrap_or(no_data(why)));
         let against = result == MetricResult::Fail || (self.tipped && result != MetricResult::NoData);

@@ -5,7 +5,7 @@
 //! does a known one that is worse, or that returns after it was over. None of this is a pass: a check without data stays without
 //! data. A state that ends by itself, like an outage, cannot be acknowledged.
 //!
-//! Since rules 2.
+//! Applies since rules version 2.
 
 use serde::{Deserialize, Serialize};
 use serin_schemas::{
@@ -53,7 +53,7 @@ impl Issue {
         Self { size: size.abs(), ..self }
     }
 
-    /// Whether it holds or ends the rollout.
+    /// Whether the finding holds or ends the rollout.
     pub(crate) fn stops(&self) -> bool {
         matches!(self.policy, Policy::Hold | Policy::Rollback)
     }
@@ -73,7 +73,7 @@ struct Found {
     about: String,
     /// The first verdict that reported it, or that reported it as worse.
     since: EventTime,
-    /// Its size at that time.
+    /// The size of the finding at that time.
     size: f64,
 }
 

@@ -30,7 +30,7 @@ use crate::{
     units,
 };
 
-/// Part of the policy hash: rules that decide differently from the same evidence have another number.
+/// Part of the policy hash: rules that decide differently from the same evidence have another version.
 fn policy(rules: i32) -> String {
     // Policies were numbered before rules were.
     format!("serin analyzer policy {}", rules.saturating_add(1))

@@ -94,7 +94,7 @@ impl Part {
                         return Err(bad(format!("a {found}, not a {expected}")));
                     }
                     if cap(&own.empty) != cap(&summary) {
-                        return Err(bad("its cap differs from the spec's".to_owned()));
+                        return Err(bad("the cap of the summary differs from the spec's".to_owned()));
                     }
                     cells.push(((cell.arm, metric, cell.segment), summary));
                 }

@@ -154,7 +154,7 @@ fn rows_of_other_rules_start_over() {
     let mut rows = world.harness.rows();
     let (key, value) =
         rows.iter().find(|(key, _)| kind_of(key) == "a rollout").map(|(k, v)| (k.clone(), v.clone())).unwrap();
-    // The last byte is the number of the rules that it was judged under; `postcard` writes 2 as 4.
+    // The last byte is the version of the rules under which it was judged; `postcard` writes 2 as 4.
     assert_eq!(value.last(), Some(&4));
     rows.insert(key, Bytes::from([&value[..value.len() - 1], &[18]].concat()));
     world.harness.reset(rows).unwrap();

@@ -260,7 +260,7 @@ impl<'a> Signed<'a> {
         if away.unsigned_abs() > (tolerance.0.0 / 1_000_000).unsigned_abs() { Err(Refusal::Time(away)) } else { Ok(()) }
     }
 
-    /// Compares in constant time.
+    /// Returns whether the signature matches. Compares in constant time.
     fn is_signed_with(&self, secret: &Secret, body: &[u8], signature: &[u8]) -> bool {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else { return false };
         for part in [self.id.as_bytes(), b".", self.timestamp_text.as_bytes(), b".", body] {

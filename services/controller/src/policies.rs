@@ -55,7 +55,7 @@ fn load(model: &str, policy: &Policy) -> Result<Loaded, Vec<String>> {
     // The spec must be valid with any version names.
     let spec = fill(&template, "2", "1").map_err(|problem| vec![problem])?;
     if spec.model.as_str() != model {
-        return Err(vec![format!("its spec is for model {}", spec.model)]);
+        return Err(vec![format!("the spec is for model {}", spec.model)]);
     }
     let (trigger, stable) = (policy.trigger.clone(), policy.stable.clone());
     Ok(Loaded { template, trigger, stable, concurrency: spec.concurrency })

@@ -1,6 +1,6 @@
 //! How far the folds of this process have planned, for clients that must know whether a verdict has been acted upon.
 //!
-//! The API's view is fed by topics, and a verdict that changes nothing does not appear on them.
+//! The API's view is fed by topics, and a verdict that has no effect does not appear on them.
 
 use std::{
     collections::BTreeMap,

@@ -42,7 +42,7 @@ pub enum StartError {
     /// The address is in use, or does not belong to this host.
     #[error("the controller's API cannot listen on {address}: {cause}; set controller.listen to another address")]
     Listen {
-        /// The address.
+        /// The address that cannot be used.
         address: SocketAddr,
         /// The error of the operating system.
         cause: io::Error,
@@ -153,7 +153,7 @@ impl ApiHandle {
         Arc::<ControllerFactory>::clone(&self.factory)
     }
 
-    /// Whether the API has read the log, and if not, why.
+    /// Returns a check that fails, with the reason, until the API has read the log.
     pub fn readiness(&self) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
         let state = self.state.clone();
         move || if state.view().caught_up() { Ok(()) } else { Err("the API has not read its topics yet".to_owned()) }

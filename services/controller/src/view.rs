@@ -163,7 +163,7 @@ impl View {
         }
     }
 
-    /// A rollout by its id, or by its model: the active one, else a queued one, else the newest.
+    /// A rollout by its id, or by its model: the active one; without one, a queued one; otherwise the newest.
     pub fn rollout(&self, id_or_model: &str) -> Option<&Arc<RolloutView>> {
         self.rollouts.get(&RolloutId::from(id_or_model)).or_else(|| self.of_model(id_or_model))
     }

@@ -22,7 +22,7 @@ pub struct IntakeConfig {
     /// After this time without a record, intake sends a last heartbeat and no longer holds the watermark. Default 10
     /// s.
     pub idle_after: Duration,
-    /// A record whose event time is further ahead of its log timestamp than this is dead-lettered. Default 10 m.
+    /// A record whose event time is further ahead of its append timestamp than this is dead-lettered. Default 10 min.
     pub max_skew: Duration,
     /// Largest accepted body in bytes. Default and maximum 1,000,000: the relayed event must fit into a record of
     /// `events`, and a broker accepts 1 MiB by default.

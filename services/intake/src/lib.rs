@@ -71,7 +71,7 @@ impl FoldFactory for IntakeFactory {
         Some(Duration::from_secs(1))
     }
 
-    /// External producers write the inputs: whatever they send, the records of other producers are still relayed.
+    /// Always returns false: unusable records of one external producer must not stop the relay of the others.
     fn is_bad_deploy(&self, _code: Code) -> bool {
         false
     }

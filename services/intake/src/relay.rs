@@ -31,7 +31,7 @@ const STATE: &[u8] = b"intake";
 /// may delay it.
 const MAX_TICK_INTERVAL_MS: i64 = 30_000;
 
-/// How far ahead of the log a reported time may be before the log's time is used instead. Synchronized clocks differ
+/// How far ahead of the log a reported time may be before the append timestamp is used instead. Synchronized clocks differ
 /// by less.
 const AHEAD: Span = Span(2_000_000);
 

@@ -1,6 +1,6 @@
 //! Measures a router with an in-memory log: how fast a table is applied, and how many calls it serves.
 //!
-//! `cargo run --release -p serin-router --example measure`. Upstream, router and caller share the machine, so compare runs of this program
+//! `cargo run --release --example measure`. Upstream, router and caller share the machine, so compare runs of this program
 //! only with each other.
 
 #![expect(clippy::print_stdout, reason = "the program prints its results")]

@@ -109,7 +109,7 @@ impl Clock {
         }
     }
 
-    /// Whether the replay clock may be set to `to`.
+    /// Fails if the replay clock must not be set to `to`.
     pub(crate) fn may_set(&self, to: EventTime) -> Result<(), SetError> {
         let replay = self.replay.as_ref().ok_or(SetError::NotReplay)?;
         let now = replay.load(Ordering::SeqCst);

@@ -47,7 +47,7 @@ pub enum StartError {
     Bind {
         /// The setting with the address.
         setting: &'static str,
-        /// The address.
+        /// The address that cannot be used.
         address: SocketAddr,
         /// The system's error.
         cause: io::Error,
@@ -58,10 +58,10 @@ pub enum StartError {
     /// The trust store or the client certificate for upstreams cannot be used.
     #[error("upstreams over TLS: {0}")]
     Roots(#[from] RootsError),
-    /// The folder for tables and the switch cannot be used.
-    #[error("data_dir: {folder} cannot be created ({cause}); set a folder this process may write")]
+    /// The directory for tables and the switch cannot be used.
+    #[error("data_dir: {folder} cannot be created ({cause}); set a directory that this process may write")]
     Folder {
-        /// The folder.
+        /// The path of the directory.
         folder: PathBuf,
         /// The system's error.
         cause: io::Error,
@@ -357,7 +357,7 @@ impl RouterHandle {
         self.shutdown(longest).await;
     }
 
-    /// Whether it can serve; if not, why.
+    /// Fails with the reason if the router cannot serve.
     pub fn ready(&self) -> Result<(), String> {
         self.shared.ready()
     }

@@ -52,7 +52,7 @@ pub(crate) enum Verb {
     Demo(Demo),
     /// Run a small model server, for a first rollout
     ///
-    /// It speaks the Open Inference Protocol V2 and predicts from the `amount` of a payment how likely it is fraud. Run
+    /// The server speaks the Open Inference Protocol V2 and predicts from the `amount` of a payment how likely it is fraud. Run
     /// one process per version. A bad version gives wrong answers (--wrong), fails (--fail) or is slow (--latency).
     #[command(
         after_help = "Examples:\n  serin model-server\n  serin model-server --version 2 --listen 127.0.0.1:9002\n  serin model-server --version 3 --listen 127.0.0.1:9003 --wrong 20%"
@@ -140,7 +140,7 @@ pub(crate) enum Verb {
     /// A is the version that serves now, B the version that may replace it. Both files contain one row per input, as CSV with
     /// a header, as JSON lines or as a JSON array (.jsonl, .ndjson, .json). Rows are joined by id. What is judged depends on
     /// the data. For classes with --label: which version is wrong more often (McNemar's test).
-    /// For numbers with --label: the squared error if labels are 0 or 1 (the Brier score), else the absolute error.
+    /// For numbers with --label: the squared error if labels are 0 or 1 (the Brier score), otherwise the absolute error.
     /// For numbers without labels: the mean, if --margin sets by how much it may differ.
     /// In all cases: the share of answers that differ, which is judged if --max-differ is given.
     #[command(
@@ -298,7 +298,7 @@ pub(crate) struct Act {
 /// A rollout to promote.
 #[derive(Debug, Args)]
 pub(crate) struct Promote {
-    /// Promote to 100 % at once
+    /// Promote to 100 % immediately
     #[arg(long)]
     pub(crate) full: bool,
     #[command(flatten)]
@@ -348,7 +348,7 @@ pub(crate) enum Kind {
 /// How the distance of a number from its label is scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Loss {
-    /// The squared distance if all labels are 0 or 1 (for a probability, the Brier score), else the absolute distance.
+    /// The squared distance if all labels are 0 or 1 (for a probability, the Brier score), otherwise the absolute distance.
     #[default]
     Auto,
     /// The absolute distance.
@@ -480,7 +480,7 @@ pub(crate) struct Demo {
     /// Let each window of six hours take at least this long, to watch the run. 0 means as fast as possible
     #[arg(long, value_name = "SPAN", default_value = "0", value_parser = serin_spec::units::Duration::parse)]
     pub(crate) pace: serin_spec::units::Duration,
-    /// Keep log and state in this folder instead of in a temporary one
+    /// Keep log and state in this directory instead of in a temporary one
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// Output format

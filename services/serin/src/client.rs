@@ -50,7 +50,7 @@ pub(crate) enum ApiError {
     Forbidden {
         /// Base URL of the API.
         base: String,
-        /// Its error message.
+        /// The controller's error message.
         message: String,
     },
     /// There is no such rollout.
@@ -67,7 +67,7 @@ pub(crate) enum ApiError {
     Other {
         /// The HTTP status.
         status: StatusCode,
-        /// Its error message.
+        /// The controller's error message.
         message: String,
     },
 }

@@ -60,16 +60,16 @@ pub(crate) enum NoAnswer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CertificateProblem {
     /// No trusted CA has signed it.
-    #[error("its certificate is not signed by a trusted CA")]
+    #[error("the certificate is not signed by a trusted CA")]
     UnknownAuthority,
-    /// It is for other host names.
-    #[error("its certificate is for another name")]
+    /// The certificate is for other host names.
+    #[error("the certificate is for another name")]
     OtherName,
-    /// It has expired, or is not valid yet.
-    #[error("its certificate has expired, or is not valid yet")]
+    /// The certificate has expired, or is not valid yet.
+    #[error("the certificate has expired, or is not valid yet")]
     OutOfTime,
-    /// It has any other problem.
-    #[error("its certificate cannot be used")]
+    /// The certificate has another problem.
+    #[error("the certificate cannot be used")]
     Unusable,
 }
 

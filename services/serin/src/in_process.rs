@@ -165,7 +165,7 @@ impl InProcess {
 pub(crate) struct LocalFold {
     fold: Box<dyn Fold>,
     offset: i64,
-    /// Its output that was not taken yet.
+    /// The output of the fold that was not taken yet.
     pub(crate) out: Vec<Outgoing>,
 }
 

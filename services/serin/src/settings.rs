@@ -33,7 +33,7 @@ use crate::cli::Serve;
 pub(crate) struct Settings {
     /// The log: the embedded one, or a Kafka cluster.
     pub(crate) log: LogSettings,
-    /// Folder of local state: the embedded log, cached rows and the routers' last tables.
+    /// Directory of local state: the embedded log, cached rows and the routers' last tables.
     pub(crate) data_dir: DataDir,
     /// The topics of the log.
     pub(crate) topology: Topology,
@@ -94,7 +94,7 @@ impl JsonSchema for AggregatorSettings {
     }
 }
 
-/// Folder of local state.
+/// Directory of local state.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub(crate) struct DataDir(pub(crate) PathBuf);

@@ -165,12 +165,12 @@ pub(crate) struct Served {
 struct Health {
     metrics: Metrics,
     token: Secret,
-    /// Whether it listens on loopback. Only requests from this machine are then answered.
+    /// Whether the port listens on loopback. Only requests from this machine are then answered.
     local: bool,
     ready: Vec<(&'static str, Readiness)>,
 }
 
-/// Serves `/metrics`, `/healthz` and `/readyz` until the process ends, or the task is aborted.
+/// Serves `/metrics`, `/healthz` and `/readyz` until the process exits, or the task is aborted.
 pub(crate) async fn serve(
     settings: &TelemetrySettings,
     sockets: &mut Sockets,

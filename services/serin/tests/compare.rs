@@ -14,7 +14,7 @@ struct Run {
     err: String,
 }
 
-/// Runs `serin compare` in the folder of the files.
+/// Runs `serin compare` in the directory of the files.
 fn compare(folder: &Path, arguments: &[&str]) -> Run {
     let output =
         Command::new(env!("CARGO_BIN_EXE_serin")).arg("compare").args(arguments).current_dir(folder).output().unwrap();

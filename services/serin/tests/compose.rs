@@ -54,7 +54,7 @@ fn environment(service: &Value) -> BTreeMap<String, String> {
     all.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
 }
 
-/// The roles of the file as processes, with its commands and settings except addresses, folders and the number of brokers.
+/// The roles of the file as processes, with its commands and settings except addresses, directories and the number of brokers.
 struct Up<'a> {
     compose: &'a Value,
     brokers: String,
@@ -139,7 +139,7 @@ impl Drop for Up<'_> {
     }
 }
 
-/// Named volumes of a service, with the folder that each is mounted at.
+/// Named volumes of a service, with the directory that each is mounted at.
 fn volumes(service: &Value) -> Vec<(String, String)> {
     let text = |volume: &Value| match volume {
         Value::Object(long) => {

@@ -54,7 +54,7 @@ fn python() -> PathBuf {
     std::fs::create_dir_all(&cache).unwrap();
     let made = run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
     assert_eq!(made.code, 0, "python3 with venv is needed (apt-get install python3-venv): {made:?}");
-    // Build from a copy, because setuptools leaves files in the source folder.
+    // Build from a copy, because setuptools leaves files in the source directory.
     let copy = tempfile::tempdir().unwrap();
     let root = Path::new(REPOSITORY).join("clients/python");
     for file in sources() {

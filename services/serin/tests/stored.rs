@@ -1,6 +1,6 @@
 //! Opens the log and the state of an older binary, and checks that its rollouts end correctly.
 //!
-//! `stored/<commit>.tar.gz` is the folder of a `serin up` of that commit, stopped in the middle of three rollouts: `sticky` (a good
+//! `stored/<commit>.tar.gz` is the directory of a `serin up` of that commit, stopped in the middle of three rollouts: `sticky` (a good
 //! version, assigned by user), `counted` (a version with 50 % more complaints) and `labelled` (a version that is wrong five times as
 //! often, with labels that have not arrived yet). `scripts/stored-log.sh <commit>` creates such a file with this test.
 

@@ -200,7 +200,7 @@ fn https_to_a_port_without_tls_and_a_certificate_for_another_name_are_reported()
     let api = format!("https://localhost:{}", up.api);
     wait_until(PATIENCE, || {
         error = list(&api, Some(&files.text("ca.pem"))).expect(2).err;
-        Ok(error.contains("its certificate is for another name"))
+        Ok(error.contains("the certificate is for another name"))
     })
     .with_context(|| error.clone())?;
     assert!(error.contains("--api"), "{error}");

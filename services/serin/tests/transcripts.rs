@@ -10,7 +10,7 @@
 //! - `<!-- live: transcript -->`: like `transcript`, while these processes run. It is compared without numbers, ids and times.
 //! - `<!-- until: COMMAND -->`: repeats a command until it succeeds. It has no block.
 //!
-//! All blocks of a page share a folder, and run in the order of the page. `SERIN_WRITE_DOCS=1` updates the transcripts.
+//! All blocks of a page share a directory, and run in the order of the page. `SERIN_WRITE_DOCS=1` updates the transcripts.
 
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
@@ -54,7 +54,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// An environment for a page, with links to the project's folders.
+/// An environment for a page, with links to the project's directories.
 fn stage() -> Stage {
     let stage = Stage::new();
     for name in ["services", "examples"] {

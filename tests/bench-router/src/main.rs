@@ -43,7 +43,7 @@ struct Cli {
     /// The binary of Envoy
     #[arg(long)]
     envoy: PathBuf,
-    /// Folder of the proxies' configurations
+    /// Directory of the proxies' configurations
     #[arg(long)]
     configs: PathBuf,
     /// Run one short round

@@ -93,7 +93,7 @@ fn version(generation: i64) -> String {
     format!("v{generation}")
 }
 
-/// A model server that answers everything at once.
+/// A model server that answers every request immediately.
 async fn model_server() -> Result<String> {
     let app = axum::Router::new().fallback(|| async { axum::Json(serde_json::json!({"outputs": []})) });
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;

@@ -59,7 +59,7 @@ impl Report {
         }
     }
 
-    /// The times until tables were in use.
+    /// Adds the times until tables were in use.
     pub(crate) fn published(&mut self, changes: &[Change]) {
         for (name, level) in [("p50", 50), ("p99", 99), ("max", 100)] {
             let ms = quantile(changes, |change| change.to_use, level);

@@ -166,7 +166,7 @@ struct StreamsOutcome {
 pub(crate) fn streams(bench: &mut Bench) -> anyhow::Result<()> {
     bench.report.section("the same backlog on Kafka Streams (RocksDB, exactly_once_v2, same broker)")?;
     let Some(folder) = bench.streams.clone() else {
-        return bench.report.note("skipped: run.sh compiles it and passes its folder with --streams");
+        return bench.report.note("skipped: run.sh compiles it and passes its directory with --streams");
     };
     let brokers = bench.broker()?.bootstrap().to_owned();
     let log = Place::Kafka(brokers.clone()).open(STANDARD)?;

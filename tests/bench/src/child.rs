@@ -12,10 +12,11 @@ use anyhow::{Context as _, bail};
 
 use crate::worker::{Job, Outcome};
 
-/// Maximum wait for a line of a child.
+/// Maximum wait for the next line of a child.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// A running child whose lines are read as they come. It ends with this process, because its standard input closes.
+/// A running child whose output lines are read as they are printed. A worker exits when this process does, because its standard input
+/// closes.
 pub(crate) struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -53,16 +54,16 @@ impl Running {
         self.child.id()
     }
 
-    /// The next line and its time; `None` if there is none within the wait.
+    /// Returns the next line and its time, or `None` if no line is printed within the wait. Fails if the child has closed its output.
     pub(crate) fn line(&self, wait: Duration) -> anyhow::Result<Option<(Instant, String)>> {
         match self.lines.recv_timeout(wait) {
             Ok(line) => Ok(Some(line)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => bail!("a process of the benchmark ended; its messages are above"),
+            Err(RecvTimeoutError::Disconnected) => bail!("a process of the benchmark exited; its messages are above"),
         }
     }
 
-    /// The last line, in which the child reports its measurements.
+    /// Skips lines until the first one that starts with `{` (the child's measurements), waits until the child exits, and returns that line.
     pub(crate) fn result(mut self) -> anyhow::Result<String> {
         loop {
             match self.line(PATIENCE)? {
@@ -81,13 +82,13 @@ impl Running {
         Ok(serde_json::from_str(&self.result()?)?)
     }
 
-    /// Asks a worker to end and returns its measurements.
+    /// Closes a worker's standard input, so that it exits, and returns its measurements.
     pub(crate) fn stop(mut self) -> anyhow::Result<Outcome> {
         self.stdin = None;
         self.outcome()
     }
 
-    /// Kills the process like a crash.
+    /// Kills the process (SIGKILL), waits until it is gone, and returns the time of the kill.
     pub(crate) fn kill(mut self) -> anyhow::Result<Instant> {
         let at = Instant::now();
         self.child.kill()?;
@@ -98,7 +99,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Usually it has ended already.
+        // Usually the process has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

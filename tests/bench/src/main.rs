@@ -39,7 +39,7 @@ struct Cli {
     /// Only these parts, separated by commas: fold, kafka, streams, embedded, restore, steady, takeover, scaling.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Folder of the compiled Kafka Streams program (see run.sh)
+    /// Directory of the compiled Kafka Streams program (see run.sh)
     #[arg(long)]
     streams: Option<PathBuf>,
     /// File for the figures
@@ -77,7 +77,7 @@ impl Bench {
         Ok(self.broker.as_ref().expect("it was just started"))
     }
 
-    /// A new folder.
+    /// A new directory.
     pub(crate) fn folder(&self) -> anyhow::Result<PathBuf> {
         Ok(tempfile::tempdir_in(self.scratch.path())?.keep())
     }

@@ -19,7 +19,7 @@ use serin_stream::{
 /// Records between two updates of the shared counters of all tasks.
 const STEP: u64 = 256;
 
-/// The measurements.
+/// Measurements of the folds of all tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     /// Records applied, counted in steps of [`STEP`].

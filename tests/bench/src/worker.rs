@@ -41,7 +41,7 @@ const LOOK: Duration = Duration::from_millis(2);
 pub(crate) enum Place {
     /// Address of a Kafka broker.
     Kafka(String),
-    /// Folder of an embedded log.
+    /// Directory of an embedded log.
     Embedded(PathBuf),
 }
 
@@ -72,9 +72,9 @@ pub(crate) struct Job {
     pub(crate) log: Place,
     pub(crate) prefix: String,
     pub(crate) partitions: i32,
-    /// Folder of the rows.
+    /// Directory of the rows.
     pub(crate) state: PathBuf,
-    /// The worker ends when this many records are committed; `None`: when standard input is closed.
+    /// The worker exits when this many records are committed; `None`: when standard input is closed.
     pub(crate) records: Option<u64>,
     /// The number of records after which measuring starts.
     pub(crate) warm: u64,

@@ -45,14 +45,14 @@ fn check(path: &str, list: Result<Vec<Address>, AddressError>, found: &mut Found
             found.error(path, message, "write for example http://models:8080");
         }
         Ok(list) if list.iter().any(Address::has_credentials) => {
-            let message = "it has a user name or password, and routers send neither";
+            let message = "the address has a user name or password, and routers send neither";
             found.error(path, message, "leave out everything before the @");
         }
         Ok(_) => {}
     }
 }
 
-/// The settings of a version's servers are kept by the version's name, so both arms cannot have the same name with different settings.
+/// Reports one version name with two different sets of servers. Routers keep the settings of servers by the version's name.
 fn one_name(spec: &RolloutSpec, found: &mut Found) {
     let (stable, canary) = (&spec.stable, &spec.canary);
     let grpc = |version: &VersionSpec| version.grpc_url.clone().or_else(|| version.url.clone());

@@ -10,7 +10,7 @@ pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &
     match (metric.margin, metric.limit) {
         (Some(_), Some(_)) => found.error(
             format!("{path}.limit"),
-            "it has a margin and a limit: a margin compares with control, a limit with fixed numbers",
+            "the metric has a margin and a limit: a margin compares with control, a limit with fixed numbers",
             "keep one of them; to compare with both, write two metrics",
         ),
         (None, Some(limit)) => lint_limit(spec, metric, limit, &format!("{path}.limit"), found),
@@ -30,7 +30,7 @@ pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &
     }
 }
 
-const NOTHING: &str = "it does not define how much harm is acceptable";
+const NOTHING: &str = "the metric does not define how much harm is acceptable";
 
 fn lint_margin(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let margin = metric.margin_or_default();
@@ -113,7 +113,7 @@ fn lint_limit(spec: &RolloutSpec, metric: &MetricSpec, limit: Limit, path: &str,
     let stricter = if lower { pass <= fail } else { pass >= fail };
     if !stricter {
         let (beyond, is) = if lower { ("above", "lower_is_better") } else { ("below", "higher_is_better") };
-        let message = format!("pass ({pass}) is {beyond} fail ({fail}): a canary could pass and fail at once");
+        let message = format!("pass ({pass}) is {beyond} fail ({fail}): a canary could both pass and fail");
         found.error(path, message, format!("swap them; this metric is {is}"));
         return;
     }

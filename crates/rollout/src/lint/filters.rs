@@ -40,7 +40,7 @@ fn kind(metric: &MetricSpec, path: &str, found: &mut Found) {
     }
 }
 
-/// What a condition reads must be defined.
+/// Reports a condition that reads an undefined output or segment.
 fn named(spec: &RolloutSpec, subject: FilterSubject<'_>, filter: &Filter, path: &str, found: &mut Found) {
     match subject {
         FilterSubject::Output(name) => {
@@ -73,7 +73,7 @@ fn named(spec: &RolloutSpec, subject: FilterSubject<'_>, filter: &Filter, path: 
     }
 }
 
-/// An answer that failed has no outputs, so a condition on one leaves out what the metric counts.
+/// Reports a condition on an output or label of calls that have none, because it would leave out everything that the metric counts.
 fn source(metric: &MetricSpec, subject: FilterSubject<'_>, path: &str, found: &mut Found) {
     let of_bad = matches!(
         metric.source,
@@ -93,7 +93,7 @@ fn source(metric: &MetricSpec, subject: FilterSubject<'_>, path: &str, found: &m
     }
 }
 
-/// A condition must have a test that some values meet.
+/// Reports a condition without a test, or with a test that no value meets.
 fn test(spec: &RolloutSpec, filter: &Filter, path: &str, found: &mut Found) {
     let Some(test) = filter.test() else {
         let message = "a condition has either `is`, or `above`, `below` or both";

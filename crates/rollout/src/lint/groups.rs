@@ -35,7 +35,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         } else if metric.role == Role::Gate && metric.score_weight == 0.0 {
             found.error(
                 format!("{path}.scoreWeight"),
-                "with weight 0 in its group, this gate has no share of the error budget and can never fail",
+                "with weight 0 in its group, this gate has no share of the false-rollback budget and can never fail",
                 "give it a weight, or set `role: watch`",
             );
         }

@@ -37,12 +37,12 @@ fn late() -> MetricSource {
 fn a_kind_must_accept_the_values_of_its_source() {
     let scores = |min, max| MetricKind::Mean { min, max };
     for (kind, source, words) in [
-        (scores(5.0, 10.0), late(), "its source gives 0 to 1, but the kind takes 5 to 10"),
+        (scores(5.0, 10.0), late(), "the source gives 0 to 1, but the kind takes 5 to 10"),
         (scores(1.0, 2.0), late(), "the kind takes 1 to 2"),
         (scores(-3.0, 0.0), late(), "the kind takes -3 to 0"),
-        (scores(5.0, 10.0), MetricSource::Failed, "its source gives 0 to 1"),
-        (scores(-9.0, -1.0), MetricSource::Latency, "its source gives 0 to 86400000"),
-        (scores(-9.0, 0.0), MetricSource::Output("response.bytes".into()), "its source gives 0 or more"),
+        (scores(5.0, 10.0), MetricSource::Failed, "the source gives 0 to 1"),
+        (scores(-9.0, -1.0), MetricSource::Latency, "the source gives 0 to 86400000"),
+        (scores(-9.0, 0.0), MetricSource::Output("response.bytes".into()), "the source gives 0 or more"),
     ] {
         refused("metrics[1].kind", words, metric(kind, source, |_| ()));
     }

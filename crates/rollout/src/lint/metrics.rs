@@ -44,7 +44,7 @@ fn testable(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Fou
     let hypothesis = metric.hypothesis(true, horizon(spec), DecisionSpec::default().false_promotion);
     if let Err(error) = Hypothesis::new(hypothesis) {
         let bound = if metric.limit.is_some() { "limit" } else { "margin" };
-        found.error(format!("{path}.{bound}"), format!("it cannot be tested: {error}"), "use another number");
+        found.error(format!("{path}.{bound}"), format!("the metric cannot be tested: {error}"), "use another number");
     }
 }
 
@@ -81,7 +81,7 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
     output(spec, name, kind, format!("{path}.source"), found);
 }
 
-/// An output that a metric reads must be defined, and be of this kind.
+/// Reports an output that is not defined or not of this kind.
 pub(super) fn output(spec: &RolloutSpec, name: &str, kind: OutputKind, path: String, found: &mut Found) {
     match spec.reported(name) {
         None => {
@@ -134,13 +134,16 @@ fn maturity(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Fou
     }
     let longest = spec.steps.iter().map(|step| step.bake.max).max().unwrap_or_default();
     if metric.maturity > longest {
-        let message = format!("its labels mature after {}, but no step bakes longer than {longest}", metric.maturity);
+        let message = format!(
+            "the labels of the metric mature after {}, but no step bakes longer than {longest}",
+            metric.maturity
+        );
         let fix = "let a step bake longer, or shorten the maturity";
         found.add(Severity::Warning, path, message, fix, &["steps"]);
     }
 }
 
-/// A delay is that of a label that arrived. It complements another metric that waits for the same label.
+/// Reports a delay of a label that no other metric waits for. Only labels that arrived have a delay.
 fn delay(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let MetricSource::LabelDelay(label) = &metric.source else { return };
     if metric.when_missing == WhenMissing::Zero {
@@ -183,13 +186,13 @@ fn pairs(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found)
 }
 
 /// For a probability and a yes/no label, a constant 0 or 1, whichever is more frequent, minimizes the absolute error. Whether the label is
-/// a yes or no is only known from its events.
+/// a yes/no label is only known from its events.
 fn proper(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let MetricSource::AbsoluteError { output, label } = &metric.source else { return };
     let range = |rule: &serin_spec::OutputRule| rule.name == *output && rule.min == Some(0.0) && rule.max == Some(1.0);
     if spec.outputs.iter().any(range) {
         let message = format!(
-            "if label {label:?} is a yes or no, the absolute error of a probability is not a proper score: for rare events, a \
+            "if label {label:?} is binary (yes/no), the absolute error of a probability is not a proper score: for rare events, a \
              constant 0 scores better than an honest forecast"
         );
         let fix = "use `squared_error` (the Brier score); for amounts from 0 to 1 the absolute error is fine";
@@ -209,11 +212,12 @@ fn together(spec: &RolloutSpec, found: &mut Found) {
     } else if named == 0 {
         found.warn(
             "metrics",
-            "only the built-in gates failed, refused and unusable decide",
+            "no metric has `role: gate`, so only the built-in gates (`failed`, `refused`, `unusable`) decide",
             "set `role: gate` on the metrics that matter",
         );
     } else if named > GATES_MAX {
-        let message = format!("{named} gates: each gets a small part of the error budget, and all have to pass");
+        let message =
+            format!("{named} gates: each gets a small part of the false-rollback budget, and all have to pass");
         found.warn("metrics", message, format!("keep the {GATES_MAX} that matter; make others `score` or `watch`"));
     }
     let looks_deep = |source: &MetricSource| {

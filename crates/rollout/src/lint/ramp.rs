@@ -54,7 +54,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     late_labels(spec, found);
 }
 
-/// The windows that are left out after promotion must not cover the whole monitor.
+/// Reports a monitor in which all windows are left out.
 fn monitor(spec: &RolloutSpec, found: &mut Found) {
     let (settles, monitor) = (spec.settles_for(), spec.promotion.monitor);
     if spec.settle > 0 && !monitor.is_zero() && monitor <= settles {
@@ -132,7 +132,7 @@ fn steps(spec: &RolloutSpec, found: &mut Found) {
     }
 }
 
-/// A gate whose first labels arrive long after the ramp has reached its last weight finds regressions at that weight only.
+/// Warns about a gate whose first labels arrive long after the ramp has reached its last weight.
 fn late_labels(spec: &RolloutSpec, found: &mut Found) {
     let Some((last, light)) = spec.steps.split_last().filter(|(_, light)| !light.is_empty()) else { return };
     if (0..light.len()).any(|step| spec.require(step) != Require::NoFail) {
@@ -149,7 +149,7 @@ fn late_labels(spec: &RolloutSpec, found: &mut Found) {
             && full >= spec.window;
         if metric.role != Role::Watch && is_late {
             let message = format!(
-                "its labels take {labels}, but the ramp may be at {} after {full}: a regression is only found there, at the largest \
+                "the labels of the metric take {labels}, but the ramp may be at {} after {full}: a regression is only found there, at the largest \
                  weight",
                 last.weight
             );
@@ -178,7 +178,7 @@ fn mirror_step(spec: &RolloutSpec, index: usize, share: Share, after_weight: boo
     if index + 1 == spec.steps.len() {
         found.warn(
             &path,
-            "promotion follows this step: the canary would get all traffic at once",
+            "promotion follows this step: the canary would get all traffic in one step",
             "add a step with a weight after it",
         );
     }

@@ -19,7 +19,7 @@ pub(crate) struct SharedServers {
     pub(crate) fix: &'static str,
 }
 
-/// Whether the same servers serve both versions, according to the spec.
+/// Returns a problem if the same servers serve both versions, according to the spec.
 pub(crate) fn shared_servers(spec: &RolloutSpec) -> Option<SharedServers> {
     let (stable, canary) = (&spec.stable, &spec.canary);
     // With external traffic Serin sends no calls, in an A/A test it is intended, and with `pathVersion` calls name the version.

@@ -30,7 +30,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         if segment.top == 0 {
             found.error(&path, "with top 0 every value is in `other`", "use at least 1");
         } else if segment.top > TOP_MAX {
-            let message = format!("{} values share the evidence and the error budget", segment.top);
+            let message = format!("{} values share the evidence and the false-rollback budget", segment.top);
             found.error(&path, message, format!("use at most {TOP_MAX}; 10 is the default"));
         }
     }

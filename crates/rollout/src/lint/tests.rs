@@ -273,7 +273,7 @@ fn a_delay_complements_a_metric_that_waits_for_the_label() {
     let rate = |metric: &mut serin_spec::MetricSpec| {
         (metric.kind, metric.margin) = (MetricKind::Rate, Some(Margin { absolute: Some(0.1), relative: None }));
     };
-    refused("metrics[2].kind", "not a yes or no", delay(rate));
+    refused("metrics[2].kind", "not a yes/no value", delay(rate));
     refused("metrics[2].maturity", "needs labels", delay(|metric| metric.maturity = Duration::default()));
     refused(
         "metrics[2].whenMissing",
@@ -300,7 +300,7 @@ fn a_delay_complements_a_metric_that_waits_for_the_label() {
 
 #[test]
 fn kinds_fit_their_sources() {
-    refused("metrics[1].kind", "not a yes or no", |spec| {
+    refused("metrics[1].kind", "not a yes/no value", |spec| {
         spec.metrics[1].kind = MetricKind::Rate;
         spec.metrics[1].margin.as_mut().unwrap().absolute = Some(0.1);
     });
@@ -464,7 +464,7 @@ fn mirrors_targets_features_and_examples() {
     refused("steps[0].mirror", "nothing is mirrored to the canary", |spec| mirror(spec, 0, 0));
     refused("steps[1].mirror", "already answers callers before this step", |spec| mirror(spec, 1, 1_000));
     refused("steps[0].mirror", "cannot have both", |spec| spec.steps[0].mirror = Some(Share(100)));
-    warned("steps[0].mirror", "would get all traffic at once", |spec| {
+    warned("steps[0].mirror", "would get all traffic in one step", |spec| {
         mirror(spec, 0, 1_000);
         spec.steps[0].require = Some(serin_spec::Require::Pass);
         spec.steps.truncate(1);

@@ -60,7 +60,7 @@ pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &
         let kind = format!("{path}.kind");
         if of_kind.within(of_source).is_none() {
             let message = format!(
-                "this check can never fail: its source gives {}, but the kind takes {}, so all values count the same",
+                "this check can never fail: the source gives {}, but the kind takes {}, so all values count the same",
                 in_words(of_source),
                 in_words(of_kind)
             );
@@ -100,7 +100,7 @@ fn in_words(Range { min, max }: Range) -> String {
     }
 }
 
-/// An output that is always, or never, above the threshold means the same for every answer.
+/// Reports a threshold that the output always or never reaches.
 fn threshold(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let MetricSource::Wrong { output, threshold, .. } = &metric.source else { return };
     let Range { min, max } = Some(of_output(spec, output)).filter(|range| is_sensible(*range)).unwrap_or(Range::ALL);

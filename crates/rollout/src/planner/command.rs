@@ -1,4 +1,4 @@
-//! What commands do. A command that cannot be done changes nothing, and an event reports why.
+//! What commands do. A command that cannot be done has no effect, and an event reports why.
 
 use serin_schemas::{
     ids::{EventTime, RolloutId},
@@ -145,7 +145,7 @@ impl ModelState {
             || self.ended.iter().any(|ended| ended.id == *id)
     }
 
-    /// Completes a spec that would start now with what serves, or says why it must not start. A queued one is checked when its turn comes.
+    /// Completes a spec that would start now with the serving version, or returns why it must not start. A queued spec is checked later.
     fn checked_at_once(&self, spec: RolloutSpec, turn: &Turn<'_>) -> Result<RolloutSpec, Refusal> {
         match (&self.active, spec.concurrency) {
             // A superseded rollout ends with its stable version serving.
@@ -161,13 +161,14 @@ impl ModelState {
         }
     }
 
-    /// An observed rollout moves nothing, so it may start, but it compares with a version that does not serve.
+    /// Warns if the stable version in the file of an observed rollout does not serve. The rollout may still start: it moves no calls.
     fn warn_about_stable(&mut self, spec: &RolloutSpec, now: EventTime, turn: &mut Turn<'_>) {
         if self.active.is_some() || spec.mode == Mode::Act {
             return;
         }
         if let Err(why) = stable_of(spec, self.serving.as_ref(), turn) {
-            let sentence = format!("the rollout is only observed, but its file does not name what serves: {why}");
+            let sentence =
+                format!("the rollout is only observed, but its file does not name the serving version: {why}");
             self.emit(None, EventKind::Warned, sentence, now, turn);
         }
     }
@@ -232,7 +233,8 @@ impl ModelState {
             self.advance(rollout, &why, now, turn);
         } else {
             return Err(
-                "it is still warming up and nothing has been compared yet; wait, or promote it with `full`".to_owned()
+                "the rollout is still warming up and nothing has been compared yet; wait, or promote it with `full`"
+                    .to_owned(),
             );
         }
         Ok(())
@@ -316,7 +318,7 @@ impl ModelState {
                 self.transition(rollout, EventKind::Resumed, sentence + &seen, now, turn);
                 Ok(())
             }
-            None => Err(format!("it is neither paused nor held but {}", word(rollout.phase))),
+            None => Err(format!("the rollout is neither paused nor held but {}", word(rollout.phase))),
         }
     }
 }
@@ -346,7 +348,7 @@ fn moves_weights(rollout: &RolloutState) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(format!(
-        "it is only observed (mode: observe), so Serin sends no calls to {}; change the split where it is made, or abort the rollout and \
+        "the rollout is only observed (mode: observe), so Serin sends no calls to {}; change the split where it is made, or abort the rollout and \
          apply the file with `mode: act`",
         rollout.spec.canary.version.in_words()
     ))

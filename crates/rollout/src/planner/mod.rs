@@ -5,7 +5,7 @@
 //! stopped, and to notice that routers went away.
 //!
 //! Invariants (property tests below): generations of a model strictly grow. A rollback can happen in any phase, and its table has no
-//! canary. Weights only go up the ramp or to zero. Only a promotion changes what serves, so every way back leads to the table from
+//! canary. Weights only go up the ramp or to zero. Only a promotion changes the serving version, so every way back leads to the table from
 //! before the rollout. The same inputs give the same outputs whether or not the state was written and read in between. No input
 //! panics.
 
@@ -227,9 +227,11 @@ impl Planner {
             };
             let in_use = match now.applied.get(model) {
                 // A table that cannot be read does not revoke the one before.
-                Some(older) if table.generation == Generation(0) => format!("it keeps using generation {older}"),
-                Some(older) => format!("it keeps using generation {older}, without a canary"),
-                None => "it has no earlier table".to_owned(),
+                Some(older) if table.generation == Generation(0) => {
+                    format!("the router keeps using generation {older}")
+                }
+                Some(older) => format!("the router keeps using generation {older}, without a canary"),
+                None => "the router has no earlier table".to_owned(),
             };
             (model, format!("router {router} cannot use {which}: {}; {in_use}", table.reason))
         });

@@ -207,7 +207,7 @@ proptest! {
         let mut serving = None;
         for happening in &happenings {
             let input = driver.input(happening, &planner);
-            // A restart changes nothing.
+            // A restart has no effect.
             let mut restored = restarted(&planner);
             let effects = planner.apply(input.clone(), driver.wall_ms);
             prop_assert_eq!(&restored.apply(input, driver.wall_ms), &effects);
@@ -229,7 +229,7 @@ proptest! {
                 prop_assert_eq!(split, 10_000);
                 prop_assert!(table.routes.iter().all(|route| route.share >= 0));
                 prop_assert_eq!(table.routes[0].arm, Arm::Stable);
-                // Only a promotion changes what serves: every start and every way back has the table from before.
+                // Only a promotion changes the serving version: every start and every way back has the table from before.
                 let completed = |event: &RolloutEvent| {
                     event.kind == EventKind::Completed && event.generation == table.generation
                 };

@@ -82,7 +82,7 @@ impl RouterSeen {
         (refused.generation >= generation || refused.generation == Generation(0)).then_some(refused)
     }
 
-    /// Whether it sends the model's calls elsewhere than this generation says.
+    /// Whether the router sends the model's calls elsewhere than this generation requires.
     fn is_behind(&self, model: &ModelName, generation: Generation) -> bool {
         match self.applied.get(model) {
             Some(applied) => *applied < generation,
@@ -121,7 +121,7 @@ pub struct Applied {
     pub routers: Vec<String>,
     /// What is waited for, in one sentence; empty if `done`.
     pub waits_for: String,
-    /// Whether it may be done soon without intervention, because a router has not reported yet.
+    /// Whether the action may be done soon without intervention, because a router has not reported yet.
     pub soon: bool,
     /// Whether a router cannot use the table.
     pub refused: bool,
@@ -139,8 +139,8 @@ pub fn applied<'a>(
     let routers: Vec<String> = routers.collect();
     let behind = |name: &str, seen: &RouterSeen| {
         let in_use = match seen.applied.get(model) {
-            Some(older) => format!("it keeps using generation {older}"),
-            None => "it keeps following its own configuration".to_owned(),
+            Some(older) => format!("the router keeps using generation {older}"),
+            None => "the router keeps following its own configuration".to_owned(),
         };
         match seen.refuses(model, generation) {
             Some(refused) => format!("router {name} cannot use generation {generation}: {}; {in_use}", refused.reason),
@@ -256,11 +256,11 @@ mod tests {
             ("router r0 has not applied generation 4", true, &[router(None, None, true)]),
             ("router r1 has not applied", true, &[router(Some(4), None, false), router(Some(3), None, false)]),
             (
-                "router r0 cannot use generation 4: no URL; it keeps using generation 3",
+                "router r0 cannot use generation 4: no URL; the router keeps using generation 3",
                 false,
                 &[router(Some(3), Some(4), true)],
             ),
-            ("no URL; it keeps following its own configuration", false, &[router(None, Some(4), true)]),
+            ("no URL; the router keeps following its own configuration", false, &[router(None, Some(4), true)]),
             ("router r0 cannot use generation 4: no URL", false, &[router(None, Some(4), false)]),
             ("no URL", false, &[router(Some(3), Some(0), false)]),
             ("router r1 cannot", false, &[router(Some(3), None, false), router(Some(3), Some(4), false)]),

@@ -1,6 +1,6 @@
-//! What serves a model now, and whether a rollout starts from it.
+//! The serving version of a model, and whether a rollout starts from it.
 //!
-//! Invariant: a rollout's first table sends every call where it went before. Only a promotion changes what serves, never the
+//! Invariant: a rollout's first table sends every call where it went before. Only a promotion changes the serving version, never the
 //! text of a file, so every way back leads to the table from before.
 
 use serin_schemas::{
@@ -69,12 +69,12 @@ pub(super) fn startable(spec: RolloutSpec, turn: &Turn<'_>) -> Result<RolloutSpe
     why.map_or(Ok(spec), Err)
 }
 
-/// Why both versions would be served at one place, if they would.
+/// Returns the problem if both versions would be served by the same servers.
 fn at_one_place(spec: &RolloutSpec) -> Option<String> {
     shared_servers(spec).map(|same| format!("{}; {}", same.message, same.fix))
 }
 
-/// Reports a version that no router would find servers for. `None` if each can be found, or if it is unknown.
+/// Returns the problem if no router would find servers for a version. `None` if all are found, or if no router has reported.
 fn without_address(spec: &RolloutSpec, turn: &Turn<'_>) -> Option<String> {
     if spec.mode == Mode::Observe || spec.traffic == TrafficSource::External {
         return None;
@@ -94,7 +94,7 @@ fn without_address(spec: &RolloutSpec, turn: &Turn<'_>) -> Option<String> {
     })
 }
 
-/// What serves according to a table on the log.
+/// The serving version according to a table on the log.
 pub(super) fn base_of(table: &RoutingTable) -> Option<VersionSpec> {
     let route = table.routes.iter().find(|route| route.arm == Arm::Stable)?;
     let policy: TrafficPolicy = serde_json::from_str(&table.policy).unwrap_or_default();
@@ -149,8 +149,8 @@ fn moved(model: &ModelName, stable: &VersionSpec, part: Part, there: Option<&str
     };
     let (there, asked) = (there.unwrap_or(none), asked.unwrap_or(none));
     format!(
-        "{version} serves {model} with `{key}` {there}, not {asked}: the rollout would move every call at once, without a ramp and \
-         without evidence; leave out `stable.{key}` to keep what serves; to move to {asked}, make it the canary under its own \
+        "{version} serves {model} with `{key}` {there}, not {asked}: the rollout would move every call immediately, without a ramp and \
+         without evidence; leave out `stable.{key}` to keep the serving version; to move to {asked}, make it the canary under its own \
          version name"
     )
 }

@@ -19,7 +19,7 @@ pub const STATE_VERSION: u32 = 1;
 pub struct ModelState {
     /// [`STATE_VERSION`].
     pub version: u32,
-    /// The model.
+    /// The model that this state belongs to.
     pub model: ModelName,
     /// Number of the newest routing table or control record. It only grows.
     pub generation: Generation,
@@ -107,7 +107,7 @@ pub struct RolloutState {
     pub mirror_share: i32,
     /// Share of calls that go to the control arm, in 1/10000.
     pub control_share: i32,
-    /// When it was accepted (or left the queue), in event time.
+    /// When the rollout was accepted (or left the queue), in event time.
     pub started_at: EventTime,
     /// Time spent in the step or in monitoring.
     pub clock: Clock,
@@ -115,9 +115,9 @@ pub struct RolloutState {
     pub answers_before: i64,
     /// Answers of the canary since the canary started.
     pub answers: i64,
-    /// Why it is held, if it is.
+    /// Why the rollout is held, if it is.
     pub hold: Option<Hold>,
-    /// The pause, if it is paused.
+    /// The pause, if the rollout is paused.
     pub pause: Option<Pause>,
     /// Whether the canary serves everything except the holdback.
     pub promoted: bool,
@@ -145,7 +145,7 @@ pub struct RolloutState {
     /// The decision that was last reported of a rollout that is observed or monitored.
     #[serde(rename = "told")]
     pub reported: Option<Decision>,
-    /// Why it is in its phase, as a sentence for people.
+    /// Why the rollout is in its phase, as a sentence for people.
     pub sentence: String,
     /// How the rollout ended.
     pub ending: Option<Ending>,
@@ -203,15 +203,15 @@ impl HeldFor {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ending {
-    /// The outcome.
+    /// How the rollout ended.
     pub outcome: Outcome,
     /// The evidence that decided, worst first. Empty unless the evidence ended the rollout.
     pub reasons: Vec<Reason>,
     /// The outcome in one sentence.
     pub sentence: String,
-    /// When it ended, in event time.
+    /// When the rollout ended, in event time.
     pub at: EventTime,
-    /// The person or program that ended it.
+    /// The person or program that ended the rollout.
     pub actor: String,
 }
 
@@ -266,7 +266,7 @@ pub struct Pause {
     pub by: String,
     /// The phase to return to.
     pub from: Phase,
-    /// When it was paused, in event time.
+    /// When the rollout was paused, in event time.
     pub since: EventTime,
 }
 

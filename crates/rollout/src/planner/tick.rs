@@ -46,8 +46,8 @@ impl ModelState {
         turn.effects.changed.insert(self.model.clone());
     }
 
-    /// An aggregator or analyzer that could not read the control record, or lost its state, does not know the rollout. So the record is
-    /// written again while no verdict arrives. Services that know the rollout recognize the repetition.
+    /// Writes the Control record again while no verdict arrives, because an aggregator or analyzer that could not read the record, or
+    /// lost its state, does not know the rollout. Services that know the rollout recognize the repetition.
     fn repeat_control(&self, rollout: &mut RolloutState, every_ms: i64, turn: &mut Turn<'_>) {
         if !rollout.phase.is_final() && turn.now_ms.saturating_sub(rollout.control_ms) > every_ms {
             let now = self.now(turn, None);
@@ -77,7 +77,7 @@ impl ModelState {
         }
     }
 
-    /// The state was lost with a canary in the table. Without a state nothing watches the canary, so it gets no calls.
+    /// Sends all calls to stable after the state was lost with a canary in the table, because nothing watches that canary.
     fn back_to_stable(&mut self, mut table: RoutingTable, turn: &mut Turn<'_>) {
         let now = self.now(turn, Some(table.decided_at));
         self.generation.0 = self.generation.0.saturating_add(1);

@@ -22,7 +22,7 @@ const REPLAYED: Span = Span(3_600_000_000);
 const REASONS_KEPT: usize = 20;
 
 impl ModelState {
-    /// The event time for what no verdict caused: the last verdict's, else the routers' clock, else `asked_at`.
+    /// The event time for what no verdict caused: the last verdict's; without one, the routers' clock; without that, `asked_at`.
     pub(super) fn now(&self, turn: &Turn<'_>, asked_at: Option<EventTime>) -> EventTime {
         self.as_of.or_else(|| turn.router_clock()).or(asked_at).unwrap_or(EventTime(turn.now_ms.saturating_mul(1000)))
     }
@@ -112,7 +112,7 @@ impl ModelState {
         self.end(rollout, Phase::Completed, Outcome::Promoted, Vec::new(), sentence, now, turn);
     }
 
-    /// Ends a rollout. Its canary serves if it completed, otherwise its stable. This waits for nothing.
+    /// Ends a rollout. Its canary serves if it completed, otherwise its stable. This takes effect immediately.
     #[expect(clippy::too_many_arguments, reason = "each is one fact of the ending; a struct would have one user")]
     pub(super) fn end(
         &mut self,
@@ -195,7 +195,8 @@ impl ModelState {
         }
     }
 
-    /// The spec of a rollout that starts now, completed with what serves, or why it must not start. An observed rollout moves nothing.
+    /// The spec of a rollout that starts now, completed with the serving version, or why it must not start. An observed rollout moves no
+    /// calls.
     pub(super) fn spec_to_start(&self, spec: &RolloutSpec, turn: &Turn<'_>) -> Result<RolloutSpec, String> {
         if spec.mode == Mode::Observe {
             return Ok(spec.clone());
@@ -258,7 +259,7 @@ impl ModelState {
         Lease { seq: 0, renewed_ms: turn.now_ms, length_ms }
     }
 
-    /// Emits an audit event for something that changes nothing.
+    /// Emits an audit event for something that has no effect.
     pub(super) fn warn(&mut self, sentence: String, turn: &mut Turn<'_>) {
         let now = self.now(turn, None);
         let rollout = self.active.take();

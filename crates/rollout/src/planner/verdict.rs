@@ -212,7 +212,7 @@ impl ModelState {
     }
 }
 
-/// Whether the analyzer has restarted the rollout's evidence since the last verdict: under which rules, and why.
+/// If the analyzer has restarted the rollout's evidence since the last verdict: under which rules, and why.
 fn evidence_restarted(rollout: &RolloutState, verdict: &Verdict) -> Option<(Rules, String)> {
     if verdict.generation != rollout.generation {
         return None;

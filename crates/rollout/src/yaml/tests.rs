@@ -90,7 +90,7 @@ fallback: yes
     26:16: error: metrics[0].segments[0]: no segment is named "origins"; did you mean "origin"?
     27:5: error: metrics[1].name: another entry is also named "wrong"; rename one of them
     28:5: error: metrics[1].kind: 99 is not a quantile level; use a number between 0 and 1, such as 0.99
-    30:5: error: metrics[1].margin: it does not define how much harm is acceptable; set absolute, relative or both, or a limit
+    30:5: error: metrics[1].margin: the metric does not define how much harm is acceptable; set absolute, relative or both, or a limit
     32:3: error: decision.false_rollback: the key "false_rollback" is unknown; did you mean "falseRollback"?
     33:19: error: decision.onInconclusive: "roll_back" is not valid here; did you mean "rollback"?
     34:12: error: promotion: a map of keys is expected here, this is "1d"; valid keys: holdback, monitor

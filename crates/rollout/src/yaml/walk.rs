@@ -24,7 +24,7 @@ pub(super) struct Walked {
 }
 
 impl Walked {
-    /// Position of a path, or else of the nearest part around it.
+    /// Position of a path or, if there is none, of the nearest part around it.
     pub(super) fn place(&self, path: &str) -> At {
         let mut path = path;
         loop {
@@ -215,7 +215,7 @@ impl<'a> Walker<'a> {
             let value = if meant.iter().any(|meant| meant == name) {
                 self.placeholder(property)
             } else {
-                let fix = format!("add it: {}", property["description"].as_str().unwrap_or("it is required"));
+                let fix = format!("add it: {}", property["description"].as_str().unwrap_or("this key is required"));
                 self.broken(&join(path, name), node.at, property, format!("{name:?} is missing"), fix)
             };
             object.insert(name.to_owned(), value);
@@ -262,7 +262,7 @@ impl<'a> Walker<'a> {
         self.broken(path, node.at, schema, message, fix)
     }
 
-    /// A scalar as a value of its type, or else what is wrong and how to fix it.
+    /// A scalar as a value of its type or, if it does not fit, what is wrong and how to fix it.
     fn scalar(&self, text: &str, plain: bool, schema: &Json, name: &str, path: &str) -> Result<Json, (String, String)> {
         let loose = self.form.texts_are_values;
         let wrong = |what: &str, fix: &str| {

@@ -6,7 +6,7 @@ use crate::numeric::{ln, sqrt};
 /// A chi-square statistic.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ChiSquare {
-    /// The statistic.
+    /// The chi-square statistic.
     pub chi2: f64,
     /// Degrees of freedom.
     pub df: u64,

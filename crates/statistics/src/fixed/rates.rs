@@ -31,7 +31,7 @@ pub enum RateMethod {
 /// A z-score (positive if the canary's rate is larger than under the null) and its p-value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ZTest {
-    /// The score.
+    /// The z-score.
     pub z: f64,
     /// The p-value.
     pub p: f64,

@@ -64,7 +64,7 @@ impl PastClasses {
         *self.n.slow()
     }
 
-    /// Fixes the classes that are tested by name. Later calls change nothing.
+    /// Fixes the classes that are tested by name. Later calls have no effect.
     pub(super) fn fix_named(&mut self) -> usize {
         let least = NAMED_SHARE * self.n();
         let mut frequent: Vec<(&String, f64)> =

@@ -23,7 +23,7 @@ pub struct ArmEstimate {
 }
 
 /// The effect of the canary. Against a limit, the difference is taken from the limit that fails. For a mix of classes, the
-/// effect is about the class with the most evidence (`Hypothesis::culprit`), or else the class whose share differs most.
+/// effect is about the class with the most evidence (`Hypothesis::culprit`) or, if there is none, the class whose share differs most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
     /// The canary's estimate.

@@ -176,7 +176,7 @@ impl PlannedLooks {
         self.taken.len() as u32
     }
 
-    /// The plan.
+    /// Returns the plan of the looks.
     pub fn plan(&self) -> LooksPlan {
         self.plan
     }

@@ -68,7 +68,7 @@ impl Measure {
         }
     }
 
-    /// Whether it is a mean of values on a grid instead of a rate.
+    /// Whether the measure is a mean of values on a grid instead of a rate.
     pub(super) fn is_mean(self) -> bool {
         matches!(
             self,
@@ -84,7 +84,7 @@ impl Measure {
         }
     }
 
-    /// Whether it averages over parts that may each differ (levels, classes). It fails if any part fails and passes if all parts pass.
+    /// Whether the measure has parts that may each differ (levels, classes). It fails if any part fails and passes if all parts pass.
     pub(super) fn has_many_parts(self) -> bool {
         matches!(self, Self::Distribution | Self::Classes)
     }

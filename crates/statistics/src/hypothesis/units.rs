@@ -99,7 +99,7 @@ impl Hypothesis {
         units.step.merge(&window);
     }
 
-    /// Whether a FAIL of the e-process holds without a handful of units. The remaining units must show harm beyond the margin (beyond
+    /// Returns whether a FAIL of the e-process holds without a handful of units. The remaining units must show harm beyond the margin (beyond
     /// both if there are two). For a distribution or a mix of classes, the check is about the part with the most evidence.
     pub fn fail_robustness(&self, units: &UnitEvidence) -> Robustness {
         let lines =
@@ -111,7 +111,7 @@ impl Hypothesis {
         Robustness { units: units.number(self.spec.one_arm()), rests_on: least(rests) }
     }
 
-    /// Whether a PASS of the e-process holds without a handful of units and rests on enough units. For a distribution or a
+    /// Returns whether a PASS of the e-process holds without a handful of units and rests on enough units. For a distribution or a
     /// mix of classes only the number of units is checked.
     pub fn pass_robustness(&self, units: &UnitEvidence) -> Robustness {
         let Sums { answers, influences } = &units.step;

@@ -136,7 +136,7 @@ impl Default for MetricRule {
 /// The result for one metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
-    /// The verdict.
+    /// The judge's verdict on the metric.
     pub label: Label,
     /// Whether the metric makes the whole score 0 unless it passed.
     pub critical: bool,

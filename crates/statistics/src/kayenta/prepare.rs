@@ -5,10 +5,10 @@ use crate::numeric::sqrt;
 /// How to treat missing (NaN) values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NanStrategy {
-    /// They are dropped.
+    /// Missing values are dropped.
     #[default]
     Remove,
-    /// They are replaced by 0.
+    /// Missing values are replaced by 0.
     Replace,
 }
 

@@ -5,7 +5,7 @@ use super::classify::Label;
 /// A metric as input to the score. Muted metrics must be left out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// The verdict.
+    /// The judge's verdict on the metric.
     pub label: Label,
     /// Whether anything but a pass makes the score 0.
     pub critical: bool,
@@ -16,7 +16,7 @@ pub struct Outcome {
 /// A group's score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupScore {
-    /// The group.
+    /// The name of the group.
     pub name: String,
     /// `100 x Pass / (Pass + High + Low + NodataFailMetric)`. `None` if there are none of these; it is then reported as 0
     /// and counted as 100.

@@ -215,7 +215,7 @@ mod tests {
         let at = |i: i32| first - (f64::from(i) + 0.5) * step;
         let crossed: f64 = (0..12_000).map(|i| density(at(i)) * tail(at(i)) * step).sum();
         assert!((crossed - b).abs() < 1e-5, "{crossed}");
-        // A first look at almost no information changes nothing.
+        // A first look at almost no information has no effect.
         let tiny = next_bound(&[(1e-9, 8.0), (0.25, first)], 1.0, b).unwrap();
         assert!((tiny - second).abs() < 1e-4, "{tiny} {second}");
         let same = next_bound(&[(1.0, 2.0)], 1.0, 0.01);

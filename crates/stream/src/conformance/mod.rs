@@ -35,7 +35,7 @@ pub type Outcome = Result<(), Box<dyn Error>>;
 
 /// A log under test, with its own topics.
 pub trait Bench {
-    /// The log.
+    /// Returns the log under test.
     fn log(&self) -> Arc<dyn Log>;
 
     /// Closes the log and reopens it with its persisted data. Returns false if the log persists nothing or runs

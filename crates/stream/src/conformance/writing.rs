@@ -69,7 +69,7 @@ pub fn unwritable_records_are_refused(bench: &mut impl Bench) -> Outcome {
     Ok(())
 }
 
-/// Creating an existing topic changes nothing. Missing topics are left out of the description.
+/// Creating an existing topic has no effect. Missing topics are left out of the description.
 pub fn topics_are_created_once(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     let mut first = topic("a", 2, DELETE);

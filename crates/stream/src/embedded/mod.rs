@@ -31,7 +31,7 @@ pub type EmbeddedLog = LocalLog<RocksStorage>;
 pub struct EmbeddedOptions {
     /// Prefix of every topic name.
     pub prefix: String,
-    /// How long a plain writer lingers to batch records, because each write waits for the disk.
+    /// How long a non-transactional writer lingers to batch records, because each write waits for the disk.
     pub linger: Duration,
     /// Size of the records on disk, in bytes, above which the oldest are removed early.
     pub max_bytes: u64,
@@ -72,7 +72,7 @@ impl EmbeddedLog {
     }
 
     /// Follows the log in `folder` while another process writes it. The log is read-only and slightly behind.
-    /// `scratch` is an empty folder that must live as long as the log.
+    /// `scratch` is an empty directory that must live as long as the log.
     pub fn follow(folder: &Path, scratch: &Path, options: &EmbeddedOptions) -> Result<Self, LogError> {
         let (alive, gone) = bounded(0);
         let storage = RocksStorage::follow(folder, scratch, alive)?;

@@ -34,7 +34,7 @@ const MAX_WAL_BYTES: u64 = 128 << 20;
 pub struct RocksStorage {
     db: DB,
     _open: Open,
-    /// Its end notifies the keeper that the log was dropped.
+    /// Dropping this sender notifies the keeper that the log was dropped.
     _alive: Sender<()>,
 }
 
@@ -54,7 +54,7 @@ impl RocksStorage {
         Ok(storage)
     }
 
-    /// Opens the log of another process for reading. `scratch` is an empty folder for this reader's own files.
+    /// Opens the log of another process for reading. `scratch` is an empty directory for this reader's own files.
     pub(super) fn follow(folder: &Path, scratch: &Path, alive: Sender<()>) -> Result<Self, LogError> {
         let doing = "reading the log directory";
         if !folder.join("CURRENT").exists() {

@@ -145,7 +145,9 @@ impl Membership for KafkaMembership {
             Ok(Ok(assignment)) => Ok(Some(assignment)),
             Ok(Err(cause)) => Err(failed("polling the group membership", &cause)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(failed("polling the group membership", &"its thread has ended")),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(failed("polling the group membership", &"the polling thread has exited"))
+            }
         }
     }
 

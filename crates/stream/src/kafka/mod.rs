@@ -1,7 +1,7 @@
 //! The log on Apache Kafka.
 //!
 //! Clients: one for metadata (topics, offsets), one consumer per reader (assigned manually, read committed), one
-//! producer per transactional id, one producer per plain writer, and one paused consumer per group membership. No
+//! producer per transactional id, one producer per non-transactional writer, and one paused consumer per group membership. No
 //! client is shared between threads that block on it.
 
 mod client;
@@ -113,7 +113,7 @@ impl Log for KafkaLog {
         for topic in topics {
             self.partitions(topic)?;
         }
-        let Some(first) = topics.first() else { return Err(failed("joining a group", &"it has no topics")) };
+        let Some(first) = topics.first() else { return Err(failed("joining a group", &"no topics were given")) };
         Ok(Box::new(KafkaMembership::join(&self.options, group, &self.full_name(first))?))
     }
 }

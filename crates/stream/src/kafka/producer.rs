@@ -1,4 +1,4 @@
-//! Shared parts of transactions and plain writers: conversion of records to librdkafka messages, and tracking of
+//! Shared parts of transactions and non-transactional writers: conversion of records to librdkafka messages, and tracking of
 //! deliveries in flight.
 
 use std::{

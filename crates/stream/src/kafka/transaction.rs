@@ -64,7 +64,7 @@ impl KafkaTransaction {
         config.set("transaction.timeout.ms", TRANSACTION.as_millis().to_string());
         config.set("message.timeout.ms", TRANSACTION.as_millis().to_string());
         config.set("message.max.bytes", MAX_MESSAGE_BYTES);
-        // A commit sends all its records at once, so lingering would only add latency.
+        // A commit sends all its records together, so lingering would only add latency.
         config.set("linger.ms", "0");
         let preferred = [
             ("compression.type", "lz4"),

@@ -1,4 +1,4 @@
-//! The plain writer: idempotent, ordered per partition, with a bounded queue that never blocks.
+//! The non-transactional writer: idempotent, ordered per partition, with a bounded queue that never blocks.
 
 use std::{
     sync::{

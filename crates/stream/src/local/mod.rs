@@ -1,5 +1,5 @@
 //! A log within this process, independent of its storage; `crate::embedded` stores records on disk. [`crate::sim`]
-//! shares its names, readers, plain writers and groups.
+//! shares its names, readers, non-transactional writers and groups.
 //!
 //! Appending is group commit without a dedicated thread: the caller that gets the ledger writes everything that is
 //! queued in one storage write, publishes it to the readers and answers the other callers.
@@ -50,7 +50,7 @@ pub(crate) const MAX_POLL_BYTES: usize = 8 << 20;
 pub struct LocalOptions {
     /// Prefix of every topic name.
     pub prefix: String,
-    /// How long a plain writer lingers to batch records.
+    /// How long a non-transactional writer lingers to batch records.
     pub linger: Duration,
 }
 
@@ -153,15 +153,15 @@ impl<S: Storage> LocalLog<S> {
     }
 }
 
-/// The parts of a local log that readers and plain writers need.
+/// The parts of a local log that readers and non-transactional writers need.
 pub(crate) trait Local: Send + Sync + 'static {
     /// Topic names and visible bounds.
     fn topics(&self) -> &Topics;
 
-    /// The log's time in milliseconds since the epoch.
+    /// The time of the next append, in milliseconds since the epoch.
     fn now_ms(&self) -> i64;
 
-    /// How long a plain writer lingers to batch records.
+    /// How long a non-transactional writer lingers to batch records.
     fn linger(&self) -> Duration;
 
     /// Appends records without a transaction, atomically.

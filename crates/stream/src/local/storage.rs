@@ -28,7 +28,7 @@ pub struct Stored {
     pub key: Bytes,
     /// The value; `None` is a tombstone.
     pub value: Option<Bytes>,
-    /// The headers.
+    /// The record's headers.
     pub headers: Headers,
 }
 
@@ -58,7 +58,7 @@ pub enum Change {
     },
     /// Sets the position of a group.
     Position {
-        /// The group.
+        /// The name of the consumer group.
         group: String,
         /// The partition.
         place: Place,
@@ -71,7 +71,7 @@ pub enum Change {
         place: Place,
         /// The record's offset.
         offset: i64,
-        /// The record.
+        /// The record to append.
         record: Stored,
     },
     /// Sets the end of a partition.

@@ -1,4 +1,4 @@
-//! The plain writer of a local log: a bounded queue, and a thread that writes queued records in batches.
+//! The non-transactional writer of a local log: a bounded queue, and a thread that writes queued records in batches.
 
 use std::{
     sync::{
@@ -162,7 +162,7 @@ impl<L: Local> Worker<L> {
         if let Err(error) = self.log.append(records) {
             self.failed.fetch_add(count, Ordering::AcqRel);
             if let Some(count) = self.lost.happened(count) {
-                tracing::error!(%error, count, "a plain writer could not write records; they are lost");
+                tracing::error!(%error, count, "a non-transactional writer could not write records; they are lost");
             }
         }
         self.bytes.fetch_sub(size, Ordering::AcqRel);

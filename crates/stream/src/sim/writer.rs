@@ -1,4 +1,4 @@
-//! The plain writer of a simulation. A record is on the log when it is sent, unless the network fails.
+//! The non-transactional writer of a simulation. A record is on the log when it is sent, unless the network fails.
 
 use std::sync::{
     Arc,

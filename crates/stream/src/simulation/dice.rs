@@ -20,7 +20,7 @@ impl Dice {
         self.0.random_range(range)
     }
 
-    /// True with a probability of `rate` in a thousand.
+    /// Returns true with a probability of `rate` in a thousand.
     pub fn per_mille(&mut self, rate: u32) -> bool {
         self.0.random_range(0..1000) < rate
     }

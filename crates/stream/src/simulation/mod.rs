@@ -36,7 +36,7 @@ const BEGIN_MS: i64 = 1_700_000_000_000;
 pub struct Setup {
     /// The seed, which determines everything.
     pub seed: u64,
-    /// The topics.
+    /// The topics of the simulated log.
     pub topics: Vec<TopicSpec>,
     /// The program of each machine.
     pub machines: Vec<Program>,

@@ -151,7 +151,7 @@ impl Manager {
         }
     }
 
-    /// Asks tasks to end, all at once, and waits for them.
+    /// Asks all tasks to end simultaneously, and waits for them.
     fn give_up(&mut self, partitions: &[i32], within: Duration, ask: fn(&TaskHandle)) {
         let deadline = Instant::now() + within;
         let mut ending = Vec::new();

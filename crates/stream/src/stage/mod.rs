@@ -34,7 +34,7 @@ pub struct StageOptions {
     pub task: TaskOptions,
     /// Longest time for the last commits when partitions are revoked. It must be below the group's rebalance timeout.
     pub drain_within: Duration,
-    /// The clock.
+    /// The clock of the stage and its tasks.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -66,16 +66,16 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 #[error("{stage}: did not stop in time; the next owner will repeat uncommitted work")]
 pub struct StopError {
-    /// The stage.
+    /// The stage that did not stop.
     pub stage: &'static str,
 }
 
 /// The health of a stage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StageHealth {
-    /// Its tasks, by partition.
+    /// The stage's tasks, by partition.
     pub tasks: BTreeMap<i32, TaskStatus>,
-    /// The error of its group membership.
+    /// The error of the stage's group membership.
     pub error: Option<String>,
     /// Whether the group has assigned partitions to it at least once since it joined.
     pub assigned: bool,

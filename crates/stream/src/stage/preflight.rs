@@ -17,7 +17,7 @@ pub enum TopologyError {
     /// At least one topic does not match.
     #[error("{stage} cannot start on these topics:\n  {}\n`serin topology ensure` creates missing topics; `serin topology check` lists all differences", .problems.join("\n  "))]
     Wrong {
-        /// The stage.
+        /// The stage that cannot start.
         stage: &'static str,
         /// The problems, each as a sentence.
         problems: Vec<String>,

@@ -24,9 +24,9 @@ const ROOM_BYTES: usize = 1 << 20;
 
 type Db = DBWithThreadMode<MultiThreaded>;
 
-/// How long to wait for a folder that another process has locked. An exiting process unlocks it within seconds.
+/// How long to wait for a directory that another process has locked. An exiting process unlocks it within seconds.
 const IN_USE: Duration = Duration::from_secs(5);
-/// Pause between two attempts to open such a folder.
+/// Pause between two attempts to open such a directory.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Memory limits of all stores of a process together.
@@ -56,8 +56,8 @@ pub struct RocksStores {
 }
 
 impl RocksStores {
-    /// Opens the stores in `folder`, which is created if it does not exist. A damaged folder is emptied, because the
-    /// changelog contains everything. Waits for a folder that an exiting process has still locked.
+    /// Opens the stores in `folder`, which is created if it does not exist. A damaged directory is emptied, because the
+    /// changelog contains everything. Waits for a directory that an exiting process has still locked.
     pub fn open(folder: &Path, limits: RocksLimits) -> Result<Self, StoreError> {
         Self::open_within(folder, limits, IN_USE)
     }

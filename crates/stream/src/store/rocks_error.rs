@@ -4,12 +4,12 @@ use std::path::Path;
 
 use super::StoreError;
 
-/// Whether another process has locked the folder.
+/// Whether another process has locked the directory.
 pub(crate) fn is_in_use(error: &rocksdb::Error) -> bool {
     error.as_ref().contains("/LOCK")
 }
 
-/// Converts an error, with a clear message if another process has locked the folder.
+/// Converts an error, with a clear message if another process has locked the directory.
 pub(crate) fn in_use_or(folder: &Path, doing: &'static str, error: &rocksdb::Error) -> StoreError {
     let text = error.to_string();
     let folder = folder.display();

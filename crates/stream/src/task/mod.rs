@@ -56,7 +56,7 @@ pub struct TaskOptions {
     pub max_output_bytes: usize,
     /// Commit when this many output records are pending.
     pub max_outputs: usize,
-    /// Maximum number of records read from the log at once.
+    /// Maximum number of records read from the log in one poll.
     pub batch: usize,
     /// When to stop because of too many unusable records.
     pub poison: PoisonLimit,
@@ -100,7 +100,7 @@ impl Default for TaskOptions {
 /// The components of a task.
 #[derive(Clone)]
 pub struct TaskParts {
-    /// The partition.
+    /// The partition of every input that this task reads.
     pub partition: i32,
     /// The log with input, output and changelog.
     pub log: Arc<dyn Log>,
@@ -110,9 +110,9 @@ pub struct TaskParts {
     pub factory: Arc<dyn FoldFactory>,
     /// The group whose positions the commits update.
     pub membership: Option<Arc<dyn Membership>>,
-    /// The clock.
+    /// The clock that schedules commits and ticks.
     pub clock: Arc<dyn Clock>,
-    /// The options.
+    /// The options of the task.
     pub options: TaskOptions,
     /// Shared by the tasks of a stage in this process, so that they commit one after the other.
     pub turns: Arc<Mutex<()>>,
@@ -162,7 +162,7 @@ pub enum TaskError {
     /// The fold cannot continue.
     #[error("the {stage} cannot use its state: {cause}")]
     Fold {
-        /// The stage.
+        /// The stage whose fold failed.
         stage: &'static str,
         /// The error of the fold.
         cause: FoldError,
@@ -245,7 +245,7 @@ pub enum TaskError {
         records: usize,
         /// The first record that is not committed.
         next: Option<Place>,
-        /// The reason.
+        /// Why the record is dead-lettered.
         poison: Poison,
     },
     /// The fold panicked: a bug.

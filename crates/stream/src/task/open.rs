@@ -82,7 +82,8 @@ impl OpenTask {
 fn first_checkpoint(parts: &TaskParts) -> Result<Checkpoint, TaskError> {
     for input in parts.factory.inputs().iter().filter(|_| parts.membership.is_some()) {
         if let Some(next) = parts.log.committed(parts.factory.stage(), &parts.on(input))? {
-            let evidence = format!("it is empty, but the consumer group has committed offset {} of {input}", next.0);
+            let evidence =
+                format!("the changelog is empty, but the consumer group has committed offset {} of {input}", next.0);
             return Err(other_changelog(&parts.on(parts.changelog()), evidence));
         }
     }

@@ -29,8 +29,8 @@ use crate::{
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a due commit lets the commits of other tasks go first. All windows of a stage close at the same moment.
-/// Four tasks that commit at once wait in the same queues of the broker, and each is blocked for as long as all of
-/// them together need.
+/// Four tasks that commit simultaneously wait in the same queues of the broker, and each is blocked for as long as all
+/// of them together need.
 const TURN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Pause between two checks whether it is this task's turn, when there is nothing else to do.
@@ -332,7 +332,7 @@ impl OpenTask {
         records.extend(changelog);
         records.push(self.to_changelog(checkpoint::KEY.into(), Some(checkpoint.encode())));
         let written = self.transaction.commit(&records, &self.positions(), self.parts.membership.as_deref());
-        let written = written.map_err(|error| self.refused(error))?;
+        let written = written.map_err(|error| self.commit_failed(error))?;
         let changelog_next = written.after(&self.changelog).expect("the checkpoint was written to the changelog");
         let stored = StoredCheckpoint { changelog_next, checkpoint: Some(checkpoint) };
         changes.push((checkpoint::KEY.into(), Some(stored.encode())));
@@ -348,8 +348,9 @@ impl OpenTask {
         Ok(())
     }
 
-    /// Classifies a failed commit. A record is known to be at fault only if it was committed on its own.
-    fn refused(&self, error: CommitError) -> TaskError {
+    /// Converts the error of a failed commit to the error that ends the task. An unwritable output becomes `Unfit`, which names a
+    /// record only if that record was committed on its own. Any other error is passed on.
+    fn commit_failed(&self, error: CommitError) -> TaskError {
         let CommitError::Unwritable(_) = &error else { return error.into() };
         let (records, _) = self.applied;
         let alone = self.last.clone().filter(|_| records == 1 && self.failures.is_one_by_one());

@@ -57,7 +57,7 @@ impl TaskState {
 /// The status of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskStatus {
-    /// The partition.
+    /// The partition that the task reads.
     pub partition: i32,
     /// The lifecycle state.
     pub state: TaskState,

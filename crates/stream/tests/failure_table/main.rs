@@ -420,7 +420,7 @@ fn a_recreated_changelog_stops_the_task() {
     let rig = away();
     rig.simulation.disk(0).lose();
     rig.simulation.start(0);
-    rig.stops(&["it is empty, but the consumer group has committed offset 20 of in"]);
+    rig.stops(&["the changelog is empty, but the consumer group has committed offset 20 of in"]);
     // The changelog is longer than before, but contains other commits.
     let rig = away();
     let first = Checkpoint { commit_seq: 1, partitions: 1, ..Checkpoint::default() };

@@ -86,7 +86,7 @@ fn a_label_that_no_rollout_may_use_does_not_wait() {
 }
 
 proptest! {
-    /// Labels of a writer without the right change nothing, whenever they arrive.
+    /// Labels of a writer without the right have no effect, whenever they arrive.
     #[test]
     fn forged_labels_change_nothing(
         honest in prop::collection::vec((0_i64..4, 0_u8..2), 0..4),

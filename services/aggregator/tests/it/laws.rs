@@ -1,4 +1,4 @@
-//! Laws: restarts, the order within a window, and partitioning change nothing, and no event is lost.
+//! Laws: restarts, the order within a window, and partitioning have no effect, and no event is lost.
 
 use std::collections::BTreeMap;
 

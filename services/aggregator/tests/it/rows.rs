@@ -163,7 +163,7 @@ fn rows_of_other_rules_start_over() {
     let mut rows = bench.harness.rows();
     let (key, value) =
         rows.iter().find(|(key, _)| key[0] == 3).map(|(key, value)| (key.clone(), value.clone())).unwrap();
-    // The last byte is the number of the rules under which the row was folded; `postcard` encodes 2 as 4.
+    // The last byte is the version of the rules under which the row was folded; `postcard` encodes 2 as 4.
     assert_eq!(value.last(), Some(&4));
     rows.insert(key, Bytes::from([&value[..value.len() - 1], &[18]].concat()));
     bench.harness.reset(rows).unwrap();

@@ -186,7 +186,7 @@ pub(super) async fn stop_all(
         at: EventTime(state.now_ms().saturating_mul(1000)),
     };
     let id = command.id.clone();
-    // An emergency stop waits for nothing: the running rollouts are determined after it is on the log.
+    // An emergency stop is written to the log immediately. The running rollouts are determined afterwards.
     state.write(command, Target::EveryPartition).await?;
     let deadline = Instant::now() + Duration::from_millis(wait.wait_ms).min(WAIT_MAX);
     let before = if before.caught_up() {

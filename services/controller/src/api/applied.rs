@@ -25,7 +25,7 @@ impl ApiState {
         }
         let not = |waits_for: String| Applied { generation, waits_for, ..Applied::default() };
         if rollout.spec.mode == Mode::Observe {
-            return Some(not("it is only observed (mode: observe), so no calls move".to_owned()));
+            return Some(not("the rollout is only observed (mode: observe), so no calls move".to_owned()));
         }
         let external = rollout.spec.traffic == TrafficSource::External;
         let reporters = if external { Reporters::Actuators } else { Reporters::Routers };

@@ -160,7 +160,7 @@ pub(crate) enum BodyError {
     TooLarge,
     Slow,
     Broken,
-    /// It waited too long for memory.
+    /// The request waited too long for memory.
     NoRoom,
 }
 
@@ -198,7 +198,7 @@ pub(crate) struct Arriving {
     rest: CallerBody,
     ended: bool,
     budget: Budget,
-    /// Whether it waits for memory.
+    /// Whether the body waits for memory.
     starved: bool,
 }
 
@@ -241,7 +241,7 @@ impl Arriving {
         }
         self.ended |= self.rest.is_end_stream();
         if self.ended && self.head.paid.is_none() {
-            // The whole body arrived at once and is sent on immediately.
+            // The whole body arrived in one piece and is sent on immediately.
             return Ok(());
         }
         self.starved = true;

@@ -1,4 +1,4 @@
-//! Preflight requests of browsers (CORS in the Fetch standard). Where the path names the model, the model's servers answer them. For the
+//! CORS preflight requests (Fetch standard). Where the path names the model, the model's servers answer them. For the
 //! router's own paths, and where only the body will name the model, the router answers.
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};

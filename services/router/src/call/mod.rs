@@ -134,7 +134,7 @@ pub(crate) async fn call(
     }
 }
 
-/// Whether the caller may ask for a version.
+/// Refuses a request for a version that the caller may not ask for.
 fn may_pin(pinning: &Pinning, headers: &HeaderMap) -> Result<(), Refusal> {
     let given =
         headers.get(&PIN_TOKEN).and_then(|given| std::str::from_utf8(given.as_bytes()).ok()).unwrap_or_default();

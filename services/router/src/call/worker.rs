@@ -42,13 +42,13 @@ impl Worker {
 /// The peer that calls.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
-    /// Its address.
+    /// The caller's address.
     pub(crate) address: SocketAddr,
-    /// The local address that it connected to.
+    /// The local address that the caller connected to.
     pub(crate) at: SocketAddr,
-    /// Its IP address as a header value.
+    /// The caller's IP address as a header value.
     pub(crate) name: Option<HeaderValue>,
-    /// Whether it is connected over TLS.
+    /// Whether the caller is connected over TLS.
     pub(crate) secure: bool,
 }
 

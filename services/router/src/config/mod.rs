@@ -41,7 +41,7 @@ pub struct Config {
     /// Name of this router. It must be unique and must not change across restarts. Empty: derived from the name of the pod or container, or
     /// otherwise generated once and stored in `data_dir`.
     pub name: String,
-    /// Folder in which the router stores its latest routing tables and the local switch.
+    /// Directory in which the router stores its latest routing tables and the local switch.
     pub data_dir: PathBuf,
     /// Source of event time.
     pub clock: ClockKind,
@@ -157,7 +157,7 @@ pub struct Pinning {
     pub token: Secret,
 }
 
-/// How the router answers preflight requests of browsers: at its own paths, and at paths where the body names the model. At the paths of a
+/// How the router answers CORS preflight requests: at its own paths, and at paths where the body names the model. At the paths of a
 /// model, the model's servers answer them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

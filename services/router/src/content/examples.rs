@@ -138,7 +138,7 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// Takes one example if the limit of this minute is not reached.
+    /// Takes one example if the limit of this minute is not reached. Returns whether it was taken.
     pub(crate) fn take(&mut self, minute: u64, most: u32) -> bool {
         if self.minute != minute {
             *self = Self { minute, kept: 0 };

@@ -9,17 +9,17 @@ use crate::protocol::decoder::DecodeError;
 /// Why the router did not read an answer with a 2xx status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unread {
-    /// It exceeds `limits.keep_body`, possibly only when it is decompressed.
+    /// The answer exceeds `limits.keep_body`, possibly only when it is decompressed.
     TooLarge,
-    /// Its compression is not supported.
+    /// The compression of the answer is not supported.
     Encoding,
-    /// Bodies of its content type are not read.
+    /// Bodies of the answer's content type are not read.
     ContentType,
-    /// It belongs to a gRPC service whose messages are unknown.
+    /// The answer belongs to a gRPC service whose messages are unknown.
     Service,
-    /// Its status allows an empty body, and its protocol does not require content.
+    /// The status allows an empty body, and the protocol does not require content.
     NoContent,
-    /// No event is written for it, so it need not be read.
+    /// No event is written for the answer, so it is not read.
     NotAsked,
 }
 
@@ -40,14 +40,14 @@ impl Unread {
 /// The content of an answer with a 2xx status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// It was read and is good.
+    /// The answer was read and is good.
     #[default]
     Good,
-    /// It could not be read.
+    /// The answer was not read, for this reason.
     Unread(Unread),
     /// Callers cannot use it, for this cause.
     Unusable(&'static str),
-    /// It reports an error, or ends too early.
+    /// The answer reports an error, or ends too early.
     Failed(&'static str),
 }
 

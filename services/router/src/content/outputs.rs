@@ -177,7 +177,7 @@ fn names_in(answer: &Value, source: &OutputSource) -> Vec<String> {
     names
 }
 
-/// The pointers to the scalars of an answer, for lists only to the first item.
+/// Adds the pointers to the scalars of an answer to `into`, for lists only to the first item.
 fn pointers(value: &Value, at: &mut String, depth: usize, into: &mut Vec<String>) {
     let length = at.len();
     match value {

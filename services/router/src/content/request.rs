@@ -108,7 +108,7 @@ fn whole(value: &Value) -> Found {
     }
 }
 
-/// A scalar, truncated.
+/// Returns a scalar as text, truncated.
 fn short(value: &Value) -> Found {
     match first(value) {
         Value::Object(_) => Err(Unread::NotScalar),

@@ -1,6 +1,6 @@
 //! The incarnation number of a router's process. If two processes use one name, the fold accepts only the one with the higher number.
 //!
-//! The number is the wall clock at startup, but always higher than that of the previous process, which is stored in the data folder.
+//! The number is the wall clock at startup, but always higher than that of the previous process, which is stored in the data directory.
 //! Otherwise a process whose clock was ahead would outrank later processes with a corrected clock, and the fold would discard all their
 //! reports.
 
@@ -8,10 +8,10 @@ use std::{fs, io, path::Path};
 
 use serin_schemas::ids::EventTime;
 
-/// File in the data folder with the last number.
+/// File in the data directory with the last number.
 const FILE: &str = "incarnation";
 
-/// The number of a process that starts now. If the folder cannot be written, a warning is logged and only the clock decides.
+/// The number of a process that starts now. If the directory cannot be written, a warning is logged and only the clock decides.
 pub(crate) fn next(data_dir: &Path, now: EventTime) -> i64 {
     let last = fs::read_to_string(data_dir.join(FILE)).ok().and_then(|text| text.trim().parse::<i64>().ok());
     // After the largest number only the clock decides: two processes must not share a number.

@@ -316,7 +316,7 @@ fn encode<R: Record>(record: &R) -> Result<Option<Bytes>, SendError> {
 /// Maximum number of callers that wait for the log at the same time.
 const WAITING: usize = 4096;
 
-/// Starts a thread that flushes for all current waiters at once, so that many callers cost one flush.
+/// Starts a thread that flushes once for all current waiters, so that many callers cost one flush.
 fn flusher(writer: Arc<dyn log::Writer>, deadline: Duration) -> mpsc::SyncSender<oneshot::Sender<Result<(), String>>> {
     let (ask, asked) = mpsc::sync_channel::<oneshot::Sender<Result<(), String>>>(WAITING);
     let work = move || {

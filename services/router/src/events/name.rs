@@ -1,19 +1,19 @@
 //! The default name of a router: unique, and the same after a restart.
 //!
 //! The fold treats two routers with one name as one writer and accepts only the newer process, so default names must differ. If the
-//! platform names a process (a pod, a container), that name is used with a hash of the data folder, because two processes may share a
-//! container. Otherwise a name is generated once and stored in the data folder.
+//! platform names a process (a pod, a container), that name is used with a hash of the data directory, because two processes may share a
+//! container. Otherwise a name is generated once and stored in the data directory.
 
 use std::{fs, io, path::Path};
 
 use serin_sketches::hash::hash64;
 
-/// File in the data folder with a generated name.
+/// File in the data directory with a generated name.
 const FILE: &str = "name";
 /// Maximum length of the part of a platform's name that is used.
 const LONGEST: usize = 180;
 
-/// Determines the name of a router with this data folder.
+/// Determines the name of a router with this data directory.
 pub(crate) fn choose(data_dir: &Path, chance: impl Fn() -> u64) -> io::Result<String> {
     match platform() {
         Some(host) => Ok(in_container(&host, &std::path::absolute(data_dir)?)),

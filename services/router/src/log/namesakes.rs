@@ -80,11 +80,11 @@ impl Namesakes {
         if off_ms != 0 && before == 0 {
             tracing::error!(
                 off_ms,
-                "this machine's clock differs from the log's: the aggregator does not wait for this router's event time, and \
+                "this machine's clock differs from the append timestamps: the aggregator does not wait for this router's event time, and \
                 its events may be late; correct the clock"
             );
         } else if off_ms == 0 && before != 0 {
-            tracing::info!("this machine's clock agrees with the log's again");
+            tracing::info!("this machine's clock agrees with the append timestamps again");
         }
     }
 

@@ -17,13 +17,13 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DecodeError {
     /// An unknown encoding, or several encodings.
-    #[error("its content encoding is not supported")]
+    #[error("the content encoding is not supported")]
     Unknown,
     /// The bytes do not match the encoding, or end too early.
-    #[error("it does not match its content encoding")]
+    #[error("the bytes do not match the content encoding")]
     Broken,
     /// The decoded body is larger than the bound.
-    #[error("it is too large when decoded")]
+    #[error("the decoded body is too large")]
     TooLarge,
 }
 

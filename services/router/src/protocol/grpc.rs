@@ -32,7 +32,7 @@ pub(crate) fn is(headers: &HeaderMap) -> bool {
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// Methods whose first field is the model's name and whose second field is its version.
+/// Whether the first field of a method's request is the model's name and the second its version.
 pub(super) fn names_model(method: &str) -> bool {
     matches!(
         method,
@@ -49,7 +49,7 @@ pub(crate) fn first_message(body: &[u8]) -> Option<usize> {
 /// The model and version in the first message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
-    /// The model.
+    /// The model that the message names.
     pub(crate) model: String,
     /// The version that it asks for.
     pub(crate) version: Option<String>,

@@ -103,7 +103,7 @@ pub(crate) enum Scan<T> {
 pub(crate) enum Unread {
     /// The body exceeds the limit for bodies held for a decision, or the limit of a decoder.
     TooLarge,
-    /// Its content encoding, or a compressed gRPC message, cannot be decoded.
+    /// The content encoding of the body, or a compressed gRPC message, cannot be decoded.
     Encoding,
     /// The body claims to be JSON, or starts like JSON, but is not valid.
     NotJson,

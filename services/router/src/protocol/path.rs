@@ -21,7 +21,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "four independent facts of a path")]
 pub(crate) struct Target<'a> {
-    /// The protocol.
+    /// The protocol that the path belongs to.
     pub(crate) wire: Wire,
     /// The model, if the path names it.
     pub(crate) model: Option<Cow<'a, str>>,
@@ -188,7 +188,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Whether it asks for the model's description, as `OpenAI`'s clients do.
+    /// Whether the request asks for the model's description, as `OpenAI`'s clients do.
     pub(crate) fn is_model(&self) -> bool {
         self.wire == Wire::V1
             && self.version.is_none()
@@ -224,7 +224,7 @@ impl<'a> Target<'a> {
         self.model_in_body && (self.chats || openai::predicts(self.before))
     }
 
-    /// Whether it asks for a response that its server keeps.
+    /// Whether the request asks for a response that its server keeps.
     pub(crate) fn is_response(&self) -> bool {
         self.chats && self.before.trim_end_matches('/').ends_with("/responses")
     }

@@ -148,7 +148,7 @@ impl Guard {
         }
     }
 
-    /// The examples in which the call's answer is compared with another one.
+    /// Sets the examples in which the call's answer is compared with another one.
     pub(crate) fn compare(&mut self, examples: Vec<Arc<Example>>) {
         self.examples = examples;
     }
@@ -163,7 +163,7 @@ impl Guard {
         self.reported || self.is_compared()
     }
 
-    /// Reports the call without a rollout: its version is not on trial.
+    /// Removes the rollout from the report, because the version that answers is not on trial.
     pub(crate) fn detach(&mut self) {
         self.rollout = None;
     }
@@ -173,7 +173,7 @@ impl Guard {
         self.place.insert(place).server()
     }
 
-    /// A chunk of the answer was received.
+    /// Counts a received chunk of the answer.
     pub(crate) fn passed(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
         if let Some(chain) = &mut self.chain {
@@ -181,12 +181,12 @@ impl Guard {
         }
     }
 
-    /// The request's body is streamed: the latency starts at its end.
+    /// Sets the upload of a streamed request, so that the latency starts at its end.
     pub(crate) fn follow(&mut self, upload: Arc<Upload>) {
         self.upload = Some(upload);
     }
 
-    /// The head of the answer was received.
+    /// Records the head of the answer.
     pub(crate) fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = Some(i32::from(status.as_u16()));
         self.replayed = if self.shared.clock.is_replay() { replayed(headers) } else { None };
@@ -211,7 +211,7 @@ impl Guard {
         self.status = Some(i32::from(grpc::http_status(code)));
     }
 
-    /// The caller delayed reading the answer.
+    /// Records that the caller delayed reading the answer.
     pub(crate) fn held_up(&mut self) {
         self.held_up = true;
     }
@@ -231,7 +231,7 @@ impl Guard {
         self.upload.as_ref().and_then(|upload| upload.ended()).unwrap_or(self.started).elapsed()
     }
 
-    /// The answer is complete, with this content.
+    /// Reports the call with its complete answer.
     pub(crate) fn complete(&mut self, headers: &HeaderMap, received: Received) {
         if !std::mem::take(&mut self.open) {
             return;
@@ -362,12 +362,12 @@ impl Guard {
         }
     }
 
-    /// The call failed without a complete answer.
+    /// Reports the call as failed or cancelled, without a complete answer.
     pub(crate) fn fail(&mut self, cause: Cause) {
         self.end(cause, Outputs::default());
     }
 
-    /// The answer ended early, after this content.
+    /// Reports a call whose answer ended early. If the content already contains an error or its own end, this content decides the outcome.
     pub(crate) fn break_off(&mut self, cause: Cause, headers: &HeaderMap, received: Received) {
         // Callers often disconnect as soon as they receive an error or the end.
         let (error, is_whole) = match &received {
@@ -419,7 +419,7 @@ impl Guard {
         self.report(&Ended::new(outcome, cause.as_str()), outputs, None);
     }
 
-    /// The call was not made, for a reason outside the version: nothing is reported.
+    /// Discards the report of a call that was not made for a reason outside the version.
     pub(crate) fn abandon(&mut self) {
         self.open = false;
     }

@@ -73,7 +73,7 @@ impl AnswerBody {
 }
 
 impl Passing {
-    /// The last byte has arrived. The call is reported before the caller can see it, so that a replay never runs ahead of the events.
+    /// Reports the call when the last byte has arrived, before the caller can see it, so that a replay never runs ahead of the events.
     fn complete(&mut self) {
         if let Some(mut guard) = self.guard.take() {
             let received = std::mem::take(&mut self.recorder).end(None);
@@ -86,7 +86,7 @@ impl Passing {
         Poll::Ready(Some(Err(io::Error::other(text))))
     }
 
-    /// The answer ended early. The content up to that point still counts.
+    /// Reports a call whose answer ended early, with the content up to that point.
     fn break_off(&mut self, cause: Cause) {
         if let Some(mut guard) = self.guard.take() {
             let received = std::mem::take(&mut self.recorder).break_off();

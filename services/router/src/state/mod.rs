@@ -87,9 +87,9 @@ pub(crate) struct Shared {
 /// A table that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
-    /// Its generation; 0 if the record could not be read.
+    /// The generation of the table; 0 if the record could not be read.
     pub(crate) generation: Generation,
-    /// Why it cannot be used.
+    /// Why the table cannot be used.
     pub(crate) reason: String,
 }
 
@@ -188,7 +188,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether it can serve; if not, why.
+    /// Fails with the reason if the router cannot serve.
     pub(crate) fn ready(&self) -> Result<(), String> {
         if self.leaving.load(Ordering::Relaxed) {
             return Err("the router is shutting down".to_owned());

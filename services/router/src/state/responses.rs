@@ -145,7 +145,7 @@ impl Listener {
         self.remember();
     }
 
-    /// The end of the answer.
+    /// Handles the end of the answer.
     pub(crate) fn end(&mut self) {
         if let Some(decoder) = self.decoder.take() {
             let _ = decoder.finish(|part| self.reading.push(part));

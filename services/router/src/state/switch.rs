@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::tables::disk;
 
-/// The switch.
+/// The switch that sends all calls to stable.
 #[derive(Debug)]
 pub(crate) struct Switch {
     path: PathBuf,

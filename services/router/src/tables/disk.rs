@@ -18,17 +18,17 @@ const FORMAT: &str = "serin-tables 1";
 /// Why a table file is not used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiskError {
-    #[error("it cannot be read: {0}")]
+    #[error("the file cannot be read: {0}")]
     Io(#[from] io::Error),
-    #[error("it has another version or is not a table file: its first line is {0:?}")]
+    #[error("the file has another version or is not a table file: its first line is {0:?}")]
     Format(String),
-    #[error("its checksum is wrong: it was truncated or modified")]
+    #[error("the checksum is wrong: the file was truncated or modified")]
     Checksum,
-    #[error("its body cannot be read: {0}")]
+    #[error("the body cannot be read: {0}")]
     Body(serde_json::Error),
 }
 
-/// The path of the table file in a router's folder.
+/// The path of the table file in a router's directory.
 pub(crate) fn path(folder: &Path) -> PathBuf {
     folder.join("tables")
 }

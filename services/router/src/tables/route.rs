@@ -25,7 +25,7 @@ pub(crate) struct TableError(pub(crate) String);
 pub(crate) struct Route {
     pub(crate) version: Version,
     pub(crate) arm: Arm,
-    /// Its servers and their availability. All routes to a version share them across tables.
+    /// The servers of the version and their availability. All routes to a version share them across tables.
     pub(crate) servers: Arc<Servers>,
     /// The base URL for gRPC, if it differs.
     pub(crate) grpc: Option<Base>,
@@ -42,7 +42,7 @@ pub(crate) struct Route {
     pub(crate) header: Option<HeaderValue>,
     /// Model and arm as metric labels, and the version where those do not determine it: a counter keeps every label value it ever had.
     pub(crate) labels: Vec<KeyValue>,
-    /// Its metrics, created by the first call.
+    /// The metrics of the route, created by the first call.
     pub(crate) measured: Arc<OnceLock<Measured>>,
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Lease {
 }
 
 impl Lease {
-    /// Whether it has expired at `now` (steady clock).
+    /// Whether the lease has expired at `now` (steady clock).
     pub(crate) fn expired(self, now: Duration) -> bool {
         match self {
             Self::Forever => false,
@@ -58,12 +58,12 @@ pub(crate) struct Shadow {
     /// Maximum number of copies in flight.
     pub(crate) most: usize,
     pub(crate) timeout: Duration,
-    /// Whether it is the version on trial, whose answers are judged. Other shadows are only reported.
+    /// Whether the shadow is the version on trial, whose answers are judged. Other shadows are only reported.
     pub(crate) on_trial: bool,
 }
 
 impl Shadow {
-    /// Whether it gets a copy of this call.
+    /// Whether the shadow gets a copy of this call.
     pub(crate) fn takes(&self, request_id: &str) -> bool {
         bucket(self.salt.hash(request_id.as_bytes())) < self.share
     }

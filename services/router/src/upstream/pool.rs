@@ -144,7 +144,7 @@ struct Lease {
 }
 
 impl Lease {
-    /// The answer is complete: the connection can be reused, immediately or once the request has been sent completely.
+    /// Returns the connection to the pool after a complete answer, immediately or once the request has been sent completely.
     fn give_back(mut self) {
         let Some(pool) = self.pool.upgrade() else { return };
         if self.sender.is_ready() {

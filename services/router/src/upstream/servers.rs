@@ -68,9 +68,9 @@ pub(crate) struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Availability {
     Unchanged,
-    /// Its last available server was ejected.
+    /// The last available server of the version was ejected.
     Shed,
-    /// It is called again.
+    /// The version is called again.
     Restored,
 }
 

@@ -29,8 +29,9 @@ pub(crate) fn tls(config: &Config) -> Result<ClientConfig, RootsError> {
     };
     let wrong = |path: &Path, cause: String| RootsError { path: path.display().to_string(), cause };
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error.to_string()))?;
-    let cannot_be_shown =
-        |error: rustls::Error| wrong(certificate, format!("it cannot be used as a client certificate ({error})"));
+    let cannot_be_shown = |error: rustls::Error| {
+        wrong(certificate, format!("the certificate cannot be used as a client certificate ({error})"))
+    };
     builder.with_client_auth_cert(certificates(certificate)?, key).map_err(cannot_be_shown)
 }
 

@@ -96,7 +96,7 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    /// Starts a server and waits until it is ready. `command` gets the folder and free ports for HTTP and gRPC. Another process may take
+    /// Starts a server and waits until it is ready. `command` gets the directory and free ports for HTTP and gRPC. Another process may take
     /// these ports before the server has finished importing Python modules; the server is then started again with other ports.
     async fn start(ready: &str, folder: TempDir, command: impl Fn(&Path, u16, u16) -> Command) -> Self {
         let mut folder = folder;
@@ -108,7 +108,7 @@ impl Peer {
         }
     }
 
-    /// Returns the folder if the server ended because one of its ports was taken.
+    /// Returns the directory if the server exited because one of its ports was taken.
     async fn try_start(
         ready: &str,
         folder: TempDir,
@@ -135,7 +135,7 @@ impl Peer {
             if peer.process.try_wait().unwrap().is_some() {
                 let words = ["address already in use", "Address already in use", "Failed to bind", "Errno 98"];
                 let text = text();
-                assert!(words.iter().any(|words| text.contains(words)), "the server ended: {text}");
+                assert!(words.iter().any(|words| text.contains(words)), "the server exited: {text}");
                 return Err(std::mem::replace(&mut peer.folder, tempfile::tempdir().unwrap()));
             }
             if is_ready {
@@ -146,7 +146,7 @@ impl Peer {
         }
     }
 
-    /// A folder with the trained model.
+    /// A directory with the trained model.
     fn model() -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         let script = Path::new(FOLDER).join("model.py");

@@ -99,7 +99,7 @@ async fn the_record_names_its_writer_and_a_reload_changes_the_writers() {
     bench.router.reload(config.clone()).unwrap();
     assert_eq!(send("token-of-yesterday").await, StatusCode::UNAUTHORIZED);
     assert_eq!(send("token-of-today-now").await, StatusCode::ACCEPTED);
-    // An unusable configuration changes nothing.
+    // An unusable configuration has no effect.
     std::fs::write(&file, "short").unwrap();
     assert!(bench.router.reload(config.clone()).unwrap_err().to_string().contains("shorter than 16 characters"));
     assert_eq!(send("token-of-today-now").await, StatusCode::ACCEPTED);

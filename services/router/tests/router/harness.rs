@@ -131,7 +131,7 @@ impl Bench {
         Self::on(log(), config).await
     }
 
-    /// Starts a router on this log, with its own folder unless the configuration names one.
+    /// Starts a router on this log, with its own directory unless the configuration names one.
     pub(crate) async fn on(log: SimLog, config: Config) -> Self {
         Self::with(log, config, TimeSource::system()).await
     }

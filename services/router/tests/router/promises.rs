@@ -77,7 +77,7 @@ fn flaky(away: bool) -> Arc<FlakyLog> {
     Arc::new(FlakyLog { inner: log(), away: AtomicBool::new(away), full: Arc::default(), refused: Arc::default() })
 }
 
-/// A configuration with `flights` at this server, and its folder.
+/// A configuration with `flights` at this server, and its directory.
 fn known(server: &Server) -> (serin_router::Config, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut config = serin_router::Config { data_dir: folder.path().to_owned(), ..config() };

@@ -103,7 +103,7 @@ async fn a_changed_certificate_is_used_without_a_restart() {
     assert_eq!(over_tls(&bench, &first).await, Ok(Version::HTTP_2));
     assert_eq!(server.seen()[0].headers["x-forwarded-proto"], "https");
 
-    // An unusable file changes nothing.
+    // An unusable file has no effect.
     let key = std::fs::read(files.path().join("key.pem")).unwrap();
     std::fs::write(files.path().join("key.pem"), "nonsense").unwrap();
     for _ in 0..20 {

@@ -136,7 +136,7 @@ async fn answer(
     response
 }
 
-/// A server over TLS, with the certificate and key of this folder; it answers `{}`.
+/// A server over TLS, with the certificate and key of this directory; it answers `{}`.
 pub(crate) async fn tls_server(folder: &std::path::Path) -> SocketAddr {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
     let chain = vec![CertificateDer::from_pem_file(folder.join("cert.pem")).unwrap()];

@@ -86,7 +86,7 @@ pub(crate) struct Simulate {
 /// What `serin replay` judges again.
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    /// A data folder of `serin up`, or the topic `windows` or `events` of the configured log. Default: windows
+    /// A data directory of `serin up`, or the topic `windows` or `events` of the configured log. Default: windows
     #[arg(long, value_name = "DIR|TOPIC")]
     pub(crate) from: Option<String>,
     /// Another policy: a rollout file of the same model. Default: the recorded policy, whose verdicts must come out equal

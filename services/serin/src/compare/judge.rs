@@ -86,7 +86,7 @@ fn metrics(joined: &Joined, args: &Compare) -> Vec<Metric> {
     quality.into_iter().chain(mean).chain([Metric::Differs]).collect()
 }
 
-/// The limit of a metric. The margin belongs to the quality if there are labels, else to the mean.
+/// The limit of a metric. The margin belongs to the quality if there are labels, otherwise to the mean.
 fn limit(metric: Metric, args: &Compare) -> Option<f64> {
     match metric {
         Metric::ErrorRate | Metric::Loss(_) => Some(args.margin.unwrap_or(0.0)),

@@ -20,7 +20,7 @@ use crate::{
 pub(crate) struct Pipeline {
     kind: Kind,
     endpoints: Endpoints,
-    /// Folder of log and state; a temporary one is removed at the end.
+    /// Directory of log and state; a temporary one is removed at the end.
     _data: Option<DataFolder>,
 }
 
@@ -104,7 +104,7 @@ fn parse_endpoints(text: &str) -> anyhow::Result<Endpoints> {
     Ok(Endpoints { router: router.into(), router_admin: router_admin.into(), api: api.into() })
 }
 
-/// Starts every role in its own process, with its log in the data folder.
+/// Starts every role in its own process, with its log in the data directory.
 fn start_children(serve: &Serve, data: &Path, ports: &Ports) -> anyhow::Result<Vec<Served>> {
     let program = std::env::current_exe().context("the path of this program")?;
     let ensured = Command::new(&program)
@@ -190,7 +190,7 @@ impl Ports {
         }
     }
 
-    /// Settings that differ from the defaults: ports, folders and the replay clock.
+    /// Settings that differ from the defaults: ports, directories and the replay clock.
     fn settings(&self, args: &Demo, data: &Path) -> Vec<String> {
         let mut settings = vec![
             format!("data_dir={}", data.display()),
@@ -224,7 +224,7 @@ pub(crate) fn replay_settings() -> Vec<String> {
     ]
 }
 
-/// The folder for log and state: one chosen by the user, or a temporary one that is removed at the end.
+/// The directory for log and state: one chosen by the user, or a temporary one that is removed at the end.
 enum DataFolder {
     Kept(PathBuf),
     Temporary(TempDir),
@@ -233,7 +233,7 @@ enum DataFolder {
 impl DataFolder {
     fn open(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else {
-            return Ok(Self::Temporary(TempDir::with_prefix("serin-demo-").context("a temporary folder")?));
+            return Ok(Self::Temporary(TempDir::with_prefix("serin-demo-").context("a temporary directory")?));
         };
         std::fs::create_dir_all(path).with_context(|| format!("{} cannot be created", path.display()))?;
         Ok(Self::Kept(path.to_owned()))

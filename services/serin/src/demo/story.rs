@@ -74,7 +74,7 @@ pub(crate) fn about(scenario: Scenario) -> &'static str {
 pub(crate) struct EndReason {
     /// The metric that decided it; empty if no metric did.
     pub(crate) metric: String,
-    /// Its segment: `all` or `origin=LGA`.
+    /// The segment of the finding: `all` or `origin=LGA`.
     pub(crate) segment: String,
     /// The cause in one sentence.
     pub(crate) sentence: String,
@@ -83,7 +83,7 @@ pub(crate) struct EndReason {
 /// The end of one rollout.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Ending {
-    /// The model.
+    /// The model of the rollout.
     pub(crate) model: &'static str,
     /// The version that served.
     pub(crate) stable: &'static str,

@@ -77,9 +77,9 @@ struct Stay {
     /// Start of the step, in seconds from the canary's first request.
     start: f64,
     seconds: f64,
-    /// Whether it is held at `bake.max`, because a requirement is not met.
+    /// Whether the rollout is held at `bake.max`, because a requirement is not met.
     is_held: bool,
-    /// What it waits for beyond `bake.min`.
+    /// What the step waits for beyond `bake.min`.
     waits_for: Option<String>,
 }
 

@@ -108,7 +108,7 @@ impl<'a> Metric<'a> {
         self.settle + self.maturity
     }
 
-    /// Whether it counts events, so that harm is a number of bad outcomes.
+    /// Whether the metric counts events, so that harm is a number of bad outcomes.
     pub(super) fn counts_events(&self) -> bool {
         self.spec.kind.counts_events()
     }

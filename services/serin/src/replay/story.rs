@@ -61,13 +61,13 @@ impl Judge {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum StepOutcome {
-    /// It goes to the next step, or is promoted after the last step.
+    /// The rollout goes to the next step, or is promoted after the last step.
     Advance,
-    /// It is rolled back to stable.
+    /// The rollout is rolled back to stable.
     RollBack,
-    /// It is held: there is not enough evidence by `bake.max`, or it is unsound.
+    /// The rollout is held: there is not enough evidence by `bake.max`, or the evidence is unsound.
     Hold,
-    /// An operator ended it.
+    /// An operator ended the rollout.
     Ended,
     /// The record ends before the step does.
     Open,

@@ -46,7 +46,7 @@ impl Role {
     /// Every role, in the order in which they start.
     pub(crate) const ALL: &'static [Self] = &[Self::Controller, Self::Analyzer, Self::Aggregator, Self::Router];
 
-    /// Its name on the command line, in metrics and in logs.
+    /// The role's name on the command line, in metrics and in logs.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Router => "router",
@@ -95,7 +95,7 @@ pub(crate) fn open_log_read_only(settings: &Settings) -> anyhow::Result<ReadOnly
     }
     let path = settings.data_dir.0.join("log");
     let options = EmbeddedOptions { prefix: settings.topology.prefix.clone(), ..EmbeddedOptions::default() };
-    let scratch = tempfile::tempdir().context("a temporary folder")?;
+    let scratch = tempfile::tempdir().context("a temporary directory")?;
     let log = EmbeddedLog::follow(&path, scratch.path(), &options)
         .with_context(|| format!("the embedded log in {} (data_dir)", path.display()))?;
     Ok(ReadOnlyLog { log: Arc::new(log), _scratch: Some(scratch) })
@@ -268,7 +268,7 @@ fn next_steps(running: &Running) -> String {
     )
 }
 
-/// Returns when another process has taken over.
+/// Waits until another process has taken over the router's sockets. Never returns without an offer.
 async fn replaced(offer: Option<Offer>) {
     match offer {
         Some(offer) => offer.taken().await,
@@ -298,7 +298,7 @@ async fn reloading(running: &Running, roles: &[Role], args: &Serve) {
     std::future::pending::<()>().await;
 }
 
-/// Returns on Ctrl-C or SIGTERM.
+/// Waits for Ctrl-C or SIGTERM.
 pub(crate) async fn asked_to_stop() {
     let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(signal) => signal,

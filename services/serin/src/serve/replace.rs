@@ -1,6 +1,6 @@
 //! `serin router --replace`: a new process of a router takes over from the running one without failed calls.
 //!
-//! The new process asks the running one, over a socket in the router's folder, for its listening sockets. Both then accept connections.
+//! The new process asks the running one, over a socket in the router's directory, for its listening sockets. Both then accept connections.
 //! When the new process is ready, it notifies the other one, which accepts no more connections, finishes its calls, writes its last
 //! events and exits. The two write under different names: for the folds they are two routers, so no event of the old one is late.
 
@@ -27,7 +27,7 @@ const READY_WITHIN: Duration = Duration::from_mins(2);
 const LOOK: Duration = Duration::from_millis(20);
 /// Separator between a router's name and its turn. Default names do not contain it.
 const TURN: char = '~';
-/// Number of names that a router's processes use in turn. Two processes have the same name only if more than this many run at once.
+/// Number of names that a router's processes use in turn. Two processes have the same name only if more than this many run simultaneously.
 const TURNS: u32 = 8;
 
 /// Sockets and name that a process inherits from another one, or from systemd.

@@ -49,12 +49,12 @@ pub(crate) async fn start(
     }
     super::check_topics(log.as_ref(), settings, roles)?;
     let stores: Arc<dyn Stores> = if roles == [Role::Router] {
-        // A router has no state of stages, and the process that replaces it must not find the folder locked.
+        // A router has no state of stages, and the process that replaces it must not find the directory locked.
         Arc::new(MemoryStores::default())
     } else {
         let limits = RocksLimits { max_open_files: super::files::share()?.database, ..RocksLimits::default() };
         let stores = RocksStores::open(&settings.data_dir.0.join("state"), limits);
-        Arc::new(stores.context("the folder of local state (data_dir)")?)
+        Arc::new(stores.context("the directory of local state (data_dir)")?)
     };
     let mut running =
         Running { router: None, controller: None, stages: Vec::new(), watches: Vec::new(), readiness: Vec::new() };
@@ -128,7 +128,7 @@ impl Running {
         self.router.as_mut().map(|router| (router.take_sockets(), router.writer().to_owned()))
     }
 
-    /// Leaves new calls to the process that has taken over the router's sockets, and returns after the last call.
+    /// Stops accepting calls after another process has taken over the router's sockets, waits for the last call, and stops all roles.
     pub(crate) async fn leave(mut self) {
         if let Some(router) = self.router.take() {
             router.leave().await;
@@ -196,7 +196,7 @@ impl Running {
     }
 }
 
-/// The router's configuration. Its folder is in `data_dir`, unless it sets another one.
+/// The router's configuration. Its directory is in `data_dir`, unless it sets another one.
 pub(super) fn router_config(settings: &Settings) -> serin_router::Config {
     let mut config = settings.router.clone();
     config.writers.clone_from(&settings.writers);

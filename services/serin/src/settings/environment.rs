@@ -19,7 +19,7 @@ const NAMES: [&[&str]; 5] = [
 /// A user-chosen name in a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
-    /// The variable.
+    /// Name of the environment variable.
     pub(crate) variable: String,
     /// The setting up to the name: `router.models.mymodel`.
     setting: String,
@@ -33,7 +33,7 @@ impl Named {
         self.written.to_lowercase()
     }
 
-    /// Whether it is read in a different case than it is written.
+    /// Whether the name is read in a different case than it is written.
     pub(crate) fn is_changed(&self) -> bool {
         self.read() != self.written
     }

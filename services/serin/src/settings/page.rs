@@ -13,7 +13,7 @@ const HEAD: &str = "# Settings\n\n\
     configuration\nare listed before anything starts, with exit status 64. `serin up --dump-config` prints the effective settings, \
     `serin schema --config` the\nJSON Schema of the file, for editors.\n";
 
-/// The page.
+/// Returns the page `docs/settings.md`.
 pub(crate) fn page(schema: &Json) -> String {
     let mut page = HEAD.to_owned();
     for (section, property) in properties(schema) {
@@ -103,7 +103,7 @@ fn words(schema: &Json) -> Vec<String> {
     if schema["properties"].is_object() { Vec::new() } else { choices.into_iter().flat_map(of).collect() }
 }
 
-/// The description of a setting, or else of its type, on one line.
+/// The description of a setting or, if there is none, of its type, on one line.
 fn described(root: &Json, schema: &Json) -> String {
     let own = schema["description"].as_str();
     let of_type = || forms(root, schema).first().and_then(|form| form["description"].as_str());
@@ -138,7 +138,7 @@ mod tests {
         }
     }
 
-    /// The walk over the configuration knows these forms of schema and no others.
+    /// Checks that the walk over the configuration supports every form of schema that occurs.
     #[test]
     fn the_schema_has_only_forms_that_the_walk_knows() {
         fn look(schema: &Json, path: &str) {

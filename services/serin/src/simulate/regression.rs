@@ -17,7 +17,7 @@ pub(crate) struct Regression {
     pub(crate) metric: String,
     /// The old and the new value.
     pub(crate) change: Change,
-    /// When it starts, from the canary's first request.
+    /// When the regression starts, counted from the canary's first request.
     pub(crate) at: Duration,
     /// The only segment with the regression: dimension and value.
     pub(crate) segment: Option<(String, String)>,
@@ -94,7 +94,7 @@ fn parse(text: &str) -> Result<Regression, String> {
     let spaced = with_space(text).replace('→', "->").replace("->", " -> ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut words = words.as_slice();
-    let metric = next(&mut words).ok_or("it is empty; write for example 'failed 1%->2%'")?;
+    let metric = next(&mut words).ok_or("the text is empty; write for example 'failed 1%->2%'")?;
     let first = next(&mut words)
         .ok_or_else(|| format!("the change after {metric:?} is missing; write for example 1%->2%, 2% or x1.5"))?;
     #[expect(clippy::single_match_else, reason = "two cases side by side")]

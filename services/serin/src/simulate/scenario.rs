@@ -64,7 +64,7 @@ pub(crate) struct Scenario {
     pub(crate) name: String,
     /// A sentence about what the scenario shows.
     pub(crate) about: String,
-    /// The rollout file: in the scenario's folder, or in the binary.
+    /// The rollout file: in the scenario's directory, or in the binary.
     pub(crate) rollout: String,
     /// Request rate, such as `10000/min`.
     pub(crate) traffic: String,

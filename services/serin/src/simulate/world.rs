@@ -97,7 +97,7 @@ struct Drift {
     from: f64,
     to: f64,
     over: Span,
-    /// When it jumps, if it does not drift.
+    /// When the rate jumps, if it does not drift.
     at: Option<Span>,
 }
 

@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Collector {
     http: Http,
-    /// Its address for the log: without user and password.
+    /// The collector's address for the log: without user and password.
     name: String,
     /// Taken in `drop`.
     runtime: Option<Runtime>,

@@ -99,7 +99,7 @@ impl Terminal {
     }
 }
 
-/// Width for wrapping: from `COLUMNS`, else from the terminal, else the usual width of a terminal.
+/// Width for wrapping: from `COLUMNS`; if that is not set, from the terminal; otherwise the usual width of a terminal.
 fn width_of(named: Option<&str>, reported: Option<usize>, is_terminal: bool) -> Option<usize> {
     let named = named.and_then(|text| text.trim().parse().ok()).filter(|columns| *columns > 0);
     let width = named.or(reported).or(is_terminal.then_some(USUAL));

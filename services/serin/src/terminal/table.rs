@@ -14,7 +14,7 @@ const SHORTEST: usize = 12;
 /// Columns of this rank or larger are left out before a text takes more than two lines.
 const SPARE: u8 = 5;
 
-/// A column.
+/// A column of a table.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
     name: Cow<'static, str>,
@@ -55,7 +55,7 @@ impl Column {
     }
 }
 
-/// A cell.
+/// A cell of a table.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
     text: String,
@@ -76,7 +76,7 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// A table.
+/// A table that adapts to the width of the terminal.
 #[derive(Clone, Debug)]
 pub(crate) struct Table<'a> {
     columns: &'a [Column],

@@ -251,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    /// A controller that knows no rollout and returns this for its events.
+    /// A controller without rollouts, which returns this for its events.
     async fn controller(events: (u16, &'static str)) -> Api {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let api = Api::at(&format!("http://{}", listener.local_addr().unwrap()), None, None).unwrap();

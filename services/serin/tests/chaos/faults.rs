@@ -493,7 +493,7 @@ fn zone_of(name: &str) -> usize {
     MEMBERS.iter().find(|member| member.0 == name).map_or(0, |member| member.2)
 }
 
-/// The binary whose windows have one more field, in the folder of the binary under test.
+/// The binary whose windows have one more field, in the directory of the binary under test.
 pub(crate) fn next_binary() -> Result<PathBuf> {
     let binary = Path::new(SERIN).with_file_name("serin-next");
     ensure!(binary.exists(), "{} is missing; build it with scripts/build-next.sh", binary.display());

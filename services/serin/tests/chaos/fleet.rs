@@ -49,7 +49,7 @@ pub(crate) const MEMBERS: [(&str, &str, usize); 8] = [
     ("router-b", "router", 3),
 ];
 
-/// The routers.
+/// Names of the routers.
 pub(crate) const ROUTERS: [&str; 2] = ["router-a", "router-b"];
 
 /// Permanent clock offsets of the routers in milliseconds, so that their events are late relative to each other.
@@ -419,7 +419,7 @@ impl Fleet {
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
-    /// Keeps the folder of a failed run with its logs, and returns its path.
+    /// Keeps the directory of a failed run with its logs, and returns its path.
     pub(crate) fn keep(mut self) -> Result<PathBuf> {
         Ok(std::mem::replace(&mut self.dir, TempDir::new()?).keep())
     }

@@ -1,4 +1,4 @@
-//! Real pipelines for tests: `serin` as child processes with their own folders and ports, which can be killed and restarted.
+//! Real pipelines for tests: `serin` as child processes with their own directories and ports, which can be killed and restarted.
 //!
 //! Invariants: only processes that this module started are ended, by their own id, and all of them end when their owner is dropped.
 //! Nothing sleeps for a fixed time: waits check a condition, with a deadline.
@@ -70,7 +70,7 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    /// Starts `serin up` of another binary, on a folder that `prepare` has filled.
+    /// Starts `serin up` of another binary, on a directory that `prepare` has filled.
     pub(crate) fn embedded_by(
         binary: &Path,
         settings: &[&str],
@@ -121,12 +121,12 @@ impl Pipeline {
         Ok(Self { binary: SERIN.into(), dir, settings: all, router, admin, api, telemetry, running: BTreeMap::new() })
     }
 
-    /// Settings, folder and ports of a `serin up` that is not started here.
+    /// Settings, directory and ports of a `serin up` that is not started here.
     pub(crate) fn idle(settings: &[&str]) -> Result<Self> {
         Self::new(&["up"], settings)
     }
 
-    /// Starts a process (`up` or a role) with its folder and ports, without waiting for it.
+    /// Starts a process (`up` or a role) with its directory and ports, without waiting for it.
     pub(crate) fn start(&mut self, name: &'static str) -> Result<()> {
         self.start_with(name, &[])
     }
@@ -176,7 +176,7 @@ impl Pipeline {
         self.settings.iter().chain([&data]).flat_map(|setting| ["--set".to_owned(), setting.clone()]).collect()
     }
 
-    /// Folder of a process's log and state.
+    /// Directory of a process's log and state.
     pub(crate) fn data_dir(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -138,7 +138,7 @@ fn expected<E: Borrow<Value>>(events: &[E]) -> Result<(Windows, Report)> {
 
 /// Maximum step of a log's time, in milliseconds.
 const LONGEST_STEP_MS: i64 = 1000;
-/// How long event time waits for a writer without timely heartbeats, in milliseconds of log time.
+/// How long a writer without timely heartbeats holds back the watermark, in milliseconds of log time.
 const SILENT_AFTER_MS: i64 = 2000;
 /// How far a writer's clock may be off, in microseconds.
 const TOLERANCE_US: i64 = 2_000_000;
@@ -280,7 +280,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Event time after a heartbeat: the lowest watermark of the routers with timely heartbeats, or else of those with any heartbeats.
+    /// Event time after a heartbeat: the lowest watermark of the routers with timely heartbeats or, if there is none, of those with any heartbeats.
     fn held(&mut self, heartbeat: &Heartbeat) -> Option<EventTime> {
         let (Some(sent_at), Some(stamp_ms)) = (heartbeat.sent_at, self.stamp_ms) else {
             // This is a replay, which has only one router here.

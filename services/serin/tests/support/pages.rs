@@ -1,4 +1,4 @@
-//! Runs the examples of a documentation page: background processes and commands in a folder. The output is compared, except for parts
+//! Runs the examples of a documentation page: background processes and commands in a directory. The output is compared, except for parts
 //! that depend on time and chance.
 //!
 //! Pages use the default ports. They are replaced by free ports in commands, files and settings, so that a page can run in parallel with
@@ -37,7 +37,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Creates an empty folder, and finds free ports.
+    /// Creates an empty directory, and finds free ports.
     pub(crate) fn new() -> Self {
         let ports = PORTS.iter().map(|port| (port.to_string(), free_port().unwrap().to_string())).collect();
         Self { folder: tempfile::tempdir().unwrap(), ports, running: Vec::new(), last: String::new() }

@@ -25,7 +25,7 @@ fn a_table_that_a_router_refuses_is_reported_once_and_no_step_is_taken() {
     assert_eq!(
         sentences(refuses(&mut world)),
         [
-            "router router-0 cannot use the table of generation 2: version \"v2\" has no URL; it keeps using generation 1, \
+            "router router-0 cannot use the table of generation 2: version \"v2\" has no URL; the router keeps using generation 1, \
           without a canary"
         ]
     );

@@ -77,7 +77,7 @@ pub(super) struct Scenario {
     pub(super) name: &'static str,
     /// The hypothesis.
     pub(super) spec: HypothesisSpec,
-    /// Its share of the rollback budget.
+    /// The hypothesis's share of the false-rollback budget.
     pub(super) weight: f64,
     /// Share of the traffic that it sees.
     pub(super) part: f64,

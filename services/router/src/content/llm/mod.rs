@@ -71,7 +71,7 @@ pub(crate) struct Reply {
     text: Option<String>,
     done: bool,
     error: bool,
-    /// Whether it contains anything for a caller: text, reasoning, tool calls, audio.
+    /// Whether the answer contains anything for a caller: text, reasoning, tool calls, audio.
     has_output: bool,
     /// Whether an event was too long to read.
     skipped: bool,
@@ -336,8 +336,8 @@ impl Reply {
         self.output_tokens.or(Some(self.chunks).filter(|&chunks| chunks > 0))
     }
 
-    /// The numbers and the class under the names that metrics use ([`serin_spec::BUILT_IN_OUTPUTS`]). `request` is the body of the request,
-    /// if it was kept; without it tool calls are only parsed.
+    /// Passes the numbers and the class to `number` and `class`, under the names that metrics use ([`serin_spec::BUILT_IN_OUTPUTS`]).
+    /// `request` is the body of the request, if it was kept; without it tool calls are only parsed.
     pub(crate) fn outputs(
         &self,
         request: Option<&[u8]>,

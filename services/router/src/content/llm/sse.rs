@@ -14,7 +14,7 @@ pub(super) enum Data<'a> {
     Beginning(&'a [u8]),
 }
 
-/// The parser.
+/// A parser of server-sent events.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     /// The incomplete line, possibly truncated.

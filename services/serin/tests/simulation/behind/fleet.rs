@@ -33,7 +33,7 @@ pub(super) enum Behind {
     Dead,
     /// Stopped with SIGSTOP, and continued after this number of seconds.
     Stopped(i64),
-    /// Cut off from the log. After this number of seconds, all queued records are written at once.
+    /// Cut off from the log. After this number of seconds, all queued records are written together.
     CutOff(i64),
     /// Each record is on the log this number of seconds after it was sent.
     Slow(i64),

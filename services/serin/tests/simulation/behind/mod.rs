@@ -1,6 +1,6 @@
 //! Two routers, one of which is behind in some way when the canary turns bad.
 //!
-//! All times are log times. A rollback must be on the log within [`PATIENCE_MS`] after the end of the deciding window and the grace,
+//! All times are append timestamps. A rollback must be on the log within [`PATIENCE_MS`] after the end of the deciding window and the grace,
 //! whichever router is behind, and no step is promoted while a router sends no heartbeats. Each window is written once, and an
 //! undisturbed aggregator writes the same bytes from the same log.
 
@@ -33,7 +33,7 @@ use serin_topology::{EVENTS, ROUTING, Topology, VERDICTS, WINDOWS};
 use super::{MODEL, PARTITIONS, apply, control, program, records, router::micros, verdicts_follow};
 use fleet::{ALL, Beats, Behind, Router, World};
 
-/// Maximum log time from the end of a window and its grace to the rollback that it decides.
+/// Maximum time, by append timestamps, from the end of a window and its grace to the rollback that it decides.
 const PATIENCE_MS: i64 = 5_000;
 const WINDOW_MS: i64 = 10_000;
 const GRACE_MS: i64 = 5_000;
@@ -59,9 +59,9 @@ metrics:
 
 /// Result of one run.
 struct Played {
-    /// Log time at which the canary may turn bad.
+    /// Append timestamp from which the canary may turn bad.
     bad_ms: i64,
-    /// Log time of the rollback, and the end of the window that decided it.
+    /// Append timestamp of the rollback, and the end of the window that decided it.
     rolled_back: Option<(i64, i64)>,
     failed: u64,
     verdicts: Vec<(i64, Verdict)>,
@@ -179,7 +179,7 @@ fn verdicts(log: &SimLog) -> Vec<(i64, Verdict)> {
     verdicts.iter().map(|record| (record.timestamp_ms, read(record))).collect()
 }
 
-/// The log time of the rollback, and the end of the window that decided it.
+/// The append timestamp of the rollback, and the end of the window that decided it.
 fn rolled_back(log: &SimLog) -> Option<(i64, i64)> {
     let (_, verdict) = verdicts(log).into_iter().find(|(_, verdict)| verdict.decision == Decision::Rollback)?;
     let is_rollback =
@@ -242,7 +242,7 @@ fn a_rollback_waits_for_no_router_in_random_cases() {
     });
 }
 
-/// Plays a canary that turns bad, and checks the log time of the rollback. Returns a description of the run.
+/// Plays a canary that turns bad, and checks the append timestamp of the rollback. Returns a description of the run.
 fn is_in_time(seed: u64, case: (Behind, Beats)) -> Result<String, String> {
     let played = play(seed, case, true, 45);
     let (at, decided) = played.rolled_back.ok_or_else(|| format!("{case:?}: no rollback"))?;
