@@ -101,7 +101,7 @@ mod tests {
             ("ce_specversion", "1.0"),
             ("ce_id", "0198"),
             ("ce_source", "/routers/router-0"),
-            ("ce_type", "dev.serin.prediction.v2"),
+            ("ce_type", "dev.serin.prediction.v3"),
             ("ce_subject", "flights"),
             ("ce_time", "2013-01-01T09:59:59.500000Z"),
             ("content-type", "application/avro"),

@@ -41,6 +41,10 @@ impl Kind for CappedMean {
         true
     }
 
+    fn averages_rows(&self) -> bool {
+        true
+    }
+
     /// The effective cap is the edge of a bin.
     fn range(&self) -> Range {
         Range { min: 0.0, max: CappedHist::new(self.cap).map_or(self.cap, |hist| hist.cap().min(self.cap)) }

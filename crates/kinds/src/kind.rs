@@ -77,6 +77,12 @@ pub trait Kind {
         false
     }
 
+    /// Whether a call with several rows counts with the mean over its rows. Other kinds take one row per call, because rows of one call
+    /// are not independent.
+    fn averages_rows(&self) -> bool {
+        false
+    }
+
     /// Whether the kind counts events, so that harm is a number of bad outcomes.
     fn counts_events(&self) -> bool {
         false
@@ -279,6 +285,7 @@ impl Kind for MetricKind {
         is_paired() -> bool;
         has_many_parts() -> bool;
         is_one_mean() -> bool;
+        averages_rows() -> bool;
         counts_events() -> bool;
         range() -> Range;
         is_of_values() -> bool;

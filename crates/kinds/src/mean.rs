@@ -42,6 +42,10 @@ impl Kind for Mean {
         true
     }
 
+    fn averages_rows(&self) -> bool {
+        true
+    }
+
     fn range(&self) -> Range {
         Range { min: self.min, max: self.max }
     }

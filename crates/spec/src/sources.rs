@@ -57,6 +57,28 @@ pub struct OutputRule {
     /// Whether an answer without the output is invalid. Default true.
     #[serde(default = "defaults::yes")]
     pub required: bool,
+    /// Which rows of a batch the output is read from. Default `all`.
+    #[serde(default, skip_serializing_if = "OutputRows::is_all")]
+    pub rows: OutputRows,
+}
+
+/// Which rows of a batch an output is read from. The rows are the first dimension of an output tensor, or the list of KServe V1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputRows {
+    /// All rows.
+    #[default]
+    All,
+    /// The first row alone, for an output whose first dimension is not a batch.
+    First,
+}
+
+impl OutputRows {
+    /// Whether all rows are read.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    pub fn is_all(&self) -> bool {
+        *self == Self::All
+    }
 }
 
 /// Whether an output is a number or a class.
@@ -74,9 +96,9 @@ pub enum OutputKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputSource {
-    /// The first value of the named output tensor of an Open Inference Protocol answer.
+    /// The named output tensor of an Open Inference Protocol answer: the first value of each row.
     Tensor(String),
-    /// A JSON pointer (RFC 6901) into the answer.
+    /// A JSON pointer (RFC 6901) into the answer. In a batch, a pointer to a value of the first row reads the value of each row.
     Json(String),
     /// A header of the answer.
     Header(String),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{Attributes, Bounds, LONGEST_TEXT, Refusal, check_latency};
 use crate::{
     ids::{EventTime, Generation, Span},
-    records::{Arm, Assignment, Feedback, Origin, Prediction, Writer},
+    records::{Arm, Assignment, Batch, Feedback, Origin, Prediction, Writer},
 };
 
 /// Maximum number of reported problems per body.
@@ -124,6 +124,7 @@ pub fn prediction(value: &Value, about: &Attributes, bounds: &Bounds) -> Result<
         writer: Writer::default(),
         outcome: None,
         unread: None,
+        batch: None,
     };
     body.finish(bounds.check_prediction(&prediction)).map(|()| prediction)
 }
@@ -135,7 +136,7 @@ pub fn prediction(value: &Value, about: &Attributes, bounds: &Bounds) -> Result<
 pub fn feedback(value: &Value, about: &Attributes, bounds: &Bounds) -> Result<Feedback, Vec<Refusal>> {
     let mut body = Body::of(value)?;
     let request_id = body.id(about.correlation.as_deref());
-    let mut values = Values::default();
+    let mut values = Values { lists_of: Some(&request_id), ..Values::default() };
     body.add_all("values", &mut values);
     body.add_all("classes", &mut values);
     match body.get(&["truth"]) {
@@ -152,16 +153,22 @@ pub fn feedback(value: &Value, about: &Attributes, bounds: &Bounds) -> Result<Fe
         let name = score.get("name").and_then(Value::as_str).unwrap_or("score");
         body.add("score.value", name, score.get("value").unwrap_or(&Value::Null), &mut values);
     }
+    let is_of_drawn_row = body.is_of_drawn_row(&request_id, values.rows);
+    // Of the labels of a batch, one row's are used. Those of other rows are valid, but there is nothing to write.
+    let may_be_empty = !is_of_drawn_row || values.rows.is_some() && values.null;
+    let Values { numbers, texts, .. } = if is_of_drawn_row { values } else { Values::default() };
     let feedback = Feedback {
         request_id: request_id.into(),
         observed_at: bounds.or_now(body.time("observed_at").or(about.time)),
         revision: body.integer(&["revision"]).unwrap_or(0),
-        values: values.numbers,
-        classes: values.texts,
+        values: numbers,
+        classes: texts,
         writer: Writer::default(),
         credential: None,
     };
-    body.finish(bounds.check_feedback(&feedback)).map(|()| feedback)
+    let mut problems = bounds.check_feedback(&feedback);
+    problems.retain(|problem| !may_be_empty || problem.code != Code::NoTruth);
+    body.finish(problems).map(|()| feedback)
 }
 
 /// Parses a finite number, written as in JSON or nearly so.
@@ -180,7 +187,11 @@ struct Body<'a> {
 
 /// Numbers and texts by name.
 #[derive(Default)]
-struct Values {
+struct Values<'a> {
+    /// The call whose rows a list has the values of; `None` where lists are not accepted.
+    lists_of: Option<&'a str>,
+    /// The length of the lists.
+    rows: Option<usize>,
     numbers: BTreeMap<String, f64>,
     texts: BTreeMap<String, String>,
     /// Whether one of the values is null, and so cannot be used.
@@ -275,6 +286,38 @@ impl<'a> Body<'a> {
         number
     }
 
+    /// Whether the labels are those of the drawn row. `row` and `rows` name a row of a batch; lists, if there are any, have a value for
+    /// each. Labels without both hold for every row.
+    fn is_of_drawn_row(&mut self, request_id: &str, lists: Option<usize>) -> bool {
+        let (row, rows) = (self.integer(&["row"]), self.integer(&["rows"]));
+        let whole = |number: i64| usize::try_from(number).ok();
+        match (row, rows.or_else(|| lists.and_then(|rows| i64::try_from(rows).ok()))) {
+            (None, rows) => {
+                let rows = rows.and_then(whole);
+                if lists.is_some() && rows != lists {
+                    self.bad("rows", "the number of values in each list");
+                }
+                true
+            }
+            (Some(_), _) if lists.is_some() => {
+                self.bad("row", "no row next to a list, which has the values of all rows");
+                true
+            }
+            (Some(_), None) => {
+                self.bad("rows", "the number of rows of the answer, next to `row`");
+                true
+            }
+            (Some(row), Some(rows)) => {
+                let (row, rows) = (whole(row), whole(rows).unwrap_or(0));
+                if row.is_none_or(|row| row >= rows) {
+                    self.bad("row", "a row from 0 to below `rows`");
+                    return true;
+                }
+                row == Some(Batch::drawn(request_id, rows))
+            }
+        }
+    }
+
     /// Microseconds since 1970, or RFC 3339.
     fn time(&mut self, name: &str) -> Option<EventTime> {
         let time = match self.get(&[name])? {
@@ -295,14 +338,14 @@ impl<'a> Body<'a> {
         map
     }
 
-    fn add_all(&mut self, member: &str, to: &mut Values) {
+    fn add_all(&mut self, member: &str, to: &mut Values<'_>) {
         for (name, value) in self.map(member).into_iter().flatten() {
             self.add(&format!("{member}.{name}"), name, value, to);
         }
     }
 
     /// Adds one value. `place` is its name in a problem.
-    fn add(&mut self, place: &str, name: &str, value: &Value, to: &mut Values) {
+    fn add(&mut self, place: &str, name: &str, value: &Value, to: &mut Values<'_>) {
         match value {
             Value::Null => to.null = true,
             Value::Bool(yes) => drop(to.numbers.insert(name.to_owned(), f64::from(u8::from(*yes)))),
@@ -314,6 +357,21 @@ impl<'a> Body<'a> {
                     to.numbers.insert(name.to_owned(), number);
                 }
                 to.texts.insert(name.to_owned(), text.clone());
+            }
+            Value::Array(items) if !items.is_empty() && to.lists_of.is_some() => {
+                let rows = *to.rows.get_or_insert(items.len());
+                let item = &items[Batch::drawn(to.lists_of.unwrap_or_default(), items.len())];
+                let shown: String = place.chars().take(100).collect();
+                if rows != items.len() {
+                    self.bad(
+                        &shown,
+                        &format!("a list of {rows} values like the other lists, one per row of the answer"),
+                    );
+                } else if item.is_array() {
+                    self.bad(&shown, "one value per row of the answer, not a list in a list");
+                } else {
+                    self.add(place, name, item, to);
+                }
             }
             Value::Array(_) | Value::Object(_) => {
                 let place: String = place.chars().take(100).collect();
@@ -442,7 +500,7 @@ mod tests {
     #[test]
     fn an_invalid_value_is_reported_with_its_name_and_how_to_fix_it() {
         let of = |value: Value| reasons(label(&json!({"prediction_id": "a", "values": {"fraud": value}}))).concat();
-        for (value, found) in [(json!([1]), "a list"), (json!([]), "a list"), (json!({"is": 1}), "an object")] {
+        for (value, found) in [(json!([]), "a list"), (json!({"is": 1}), "an object"), (json!([{}]), "an object")] {
             let expected = format!(
                 "bad_value values.fraud: expected a number, a text or a truth value, not {found}; send each value under its \
                  own name"
@@ -455,6 +513,61 @@ mod tests {
         }
         let huge = parse(br#"{"prediction_id": "a", "values": {"fraud": 1e999}}"#).unwrap_err();
         assert_eq!(huge.message, "the body is not JSON: number out of range at line 1 column 48");
+    }
+
+    #[test]
+    fn of_the_labels_of_a_batch_those_of_the_drawn_row_are_used() {
+        let id = "call-7";
+        let drawn = Batch::drawn(id, 64);
+        let list: Vec<usize> = (0..64).collect();
+        let texts: Vec<String> = list.iter().map(|row| format!("c{row}")).collect();
+        for body in [
+            json!({"values": {"fraud": list}, "classes": {"kind": texts}}),
+            json!({"values": {"fraud": list, "kind": texts}, "rows": 64}),
+            json!({"values": {"fraud": drawn, "kind": format!("c{drawn}")}, "row": drawn, "rows": 64}),
+        ] {
+            let mut body = body;
+            body["prediction_id"] = json!(id);
+            let read = label(&body).unwrap();
+            assert_eq!((read.values["fraud"], &read.classes["kind"]), (drawn as f64, &format!("c{drawn}")), "{body}");
+        }
+        for name in ["label", "truth", "reward"] {
+            let read = label(&json!({"prediction_id": id, name: list})).unwrap();
+            assert_eq!(read.values, [(name.to_owned(), drawn as f64)].into());
+        }
+        // A label of another row is accepted, and has no values.
+        let other = (drawn + 1) % 64;
+        let read = label(&json!({"prediction_id": id, "label": 1, "row": other, "rows": 64})).unwrap();
+        assert!(read.values.is_empty() && read.classes.is_empty());
+        let unknown: Vec<Value> = (0..64).map(|row| if row == drawn { Value::Null } else { json!(1) }).collect();
+        assert!(label(&json!({"prediction_id": id, "label": unknown})).unwrap().values.is_empty());
+        let one = label(&json!({"prediction_id": id, "label": [1], "row": null})).unwrap();
+        assert_eq!(one.values["label"], 1.0);
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_are_refused() {
+        for (body, expected) in [
+            (json!({"label": 1, "row": 3}), "rows: expected the number of rows of the answer, next to `row`"),
+            (json!({"label": 1, "row": 3, "rows": 3}), "row: expected a row from 0 to below `rows`"),
+            (json!({"label": 1, "row": -1, "rows": 3}), "row: expected a row from 0 to below `rows`"),
+            (json!({"label": 1, "row": 0.5, "rows": 3}), "row: expected a whole number"),
+            (json!({"label": 1, "row": 0, "rows": 0}), "row: expected a row from 0 to below `rows`"),
+            (json!({"label": [1, 0], "row": 0}), "row: expected no row next to a list"),
+            (json!({"label": [1, 0], "rows": 3}), "rows: expected the number of values in each list"),
+            (json!({"label": [1, 0], "reward": [1]}), "expected a list of 1 values like the other lists"),
+            (json!({"label": [[1], [0]]}), "label: expected one value per row of the answer"),
+            (json!({"label": []}), "label: expected a number, a text or a truth value, not a list"),
+        ] {
+            let mut body = body;
+            body["prediction_id"] = json!("a");
+            let found = reasons(label(&body)).concat();
+            assert!(found.contains(expected), "{body}: {found}");
+        }
+        // Answers of other systems have one value per output.
+        let found =
+            reasons(predict(&json!({"prediction_id": "a", "model": "m", "version": "1", "outputs": {"p": [1]}})));
+        assert!(found.concat().contains("not a list"), "{found:?}");
     }
 
     #[test]

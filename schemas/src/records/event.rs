@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serin_sketches::hash::hash64;
 
 use super::Arm;
 use crate::ids::{EventTime, Generation, ModelName, RequestId, RolloutId, Version};
@@ -119,6 +120,29 @@ impl Outcome {
     }
 }
 
+/// The rows of a call whose answer has several.
+///
+/// Rows of one call are not independent, so a call stays one observation. [`Prediction::outputs`] and [`Prediction::classes`] contain the
+/// values of one row, and metrics that are means use the mean over the rows instead.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Number of rows, at least 2.
+    pub rows: i32,
+    /// The row, from 0, whose outputs and classes the prediction contains. It is drawn by the hash of the request id.
+    pub row: i32,
+    /// For each numeric output with several rows: the mean over the rows that were read.
+    pub means: BTreeMap<String, f64>,
+}
+
+impl Batch {
+    /// The row, from 0, that is drawn for a call with this many rows. Routers and the doors for labels use the same one: the label of
+    /// this row belongs to the outputs in the event. Every row is drawn with the same probability.
+    pub fn drawn(request_id: &str, rows: usize) -> usize {
+        // A multiply-shift of the hash.
+        ((u128::from(hash64(b"serin.row", request_id.as_bytes())) * rows as u128) >> 64) as usize
+    }
+}
+
 /// One version's answer to one call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
@@ -165,6 +189,9 @@ pub struct Prediction {
     /// The cause of [`Outcome::Unread`]: `too_large`, `encoding`, `content_type` ... `None` for other outcomes.
     #[serde(default)]
     pub unread: Option<String>,
+    /// The rows of the call, if its answer has several; `None` for one row, or if they are not known.
+    #[serde(default)]
+    pub batch: Option<Batch>,
 }
 
 impl Prediction {
@@ -205,6 +232,13 @@ pub struct Feedback {
     pub credential: Option<Credential>,
 }
 
+impl Feedback {
+    /// Whether it has no label. Doors do not write such feedback: it has the labels of a row that is not drawn.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.classes.is_empty()
+    }
+}
+
 /// Number of events of one arm that a writer had to drop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArmDrops {
@@ -235,4 +269,17 @@ pub struct Heartbeat {
     /// only while no router sends heartbeats.
     #[serde(default)]
     pub relay: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A contract: doors and routers of different releases must draw the same row.
+    #[test]
+    fn the_drawn_row_of_a_call_never_changes() {
+        let drawn = |rows| ["", "a", "0198f3c4-7b2a-7c6e-9d5f-3a1b2c4d5e6f"].map(|id| Batch::drawn(id, rows));
+        assert_eq!((drawn(0), drawn(1)), ([0; 3], [0; 3]));
+        assert_eq!(drawn(64), [34, 5, 44]);
+    }
 }

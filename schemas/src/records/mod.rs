@@ -17,7 +17,7 @@ pub use control::{
     Configured, Control, Phase, RULES, Route, RouterStatus, RoutingTable, SeenOutputs, Shed, TableApplied,
     TableRefused, Undecided,
 };
-pub use event::{ArmDrops, Assignment, Credential, Feedback, Heartbeat, Origin, Outcome, Prediction, Writer};
+pub use event::{ArmDrops, Assignment, Batch, Credential, Feedback, Heartbeat, Origin, Outcome, Prediction, Writer};
 pub use rollout::{Action, Command, DeadLetter, EventKind, RolloutEvent};
 pub use verdict::{
     ArmSummary, Correction, Decision, Estimate, GroupVerdict, Harm, HealthIssue, MetricResult, MetricVerdict,
@@ -67,7 +67,7 @@ pub trait RecordVisitor {
 }
 
 records! {
-    Prediction = "prediction" { 1, 2 }
+    Prediction = "prediction" { 1, 2, 3 }
     Feedback = "feedback" { 1, 2 }
     Heartbeat = "heartbeat" { 1, 2 }
     Control = "control" { 1, 2 }

@@ -14,7 +14,7 @@ use crate::{
     event::EventRecord,
     headers::Headers,
     ids::{EventTime, Generation},
-    records::{Arm, Assignment, Credential, Feedback, Origin, Outcome, Prediction, Writer},
+    records::{Arm, Assignment, Batch, Credential, Feedback, Origin, Outcome, Prediction, Writer},
 };
 
 /// A record of `events`.
@@ -92,6 +92,7 @@ pub struct PredictionView<'a> {
     pub writer: WriterView<'a>,
     pub outcome: Option<Outcome>,
     pub unread: Option<&'a str>,
+    pub batch: Option<BatchView<'a>>,
 }
 
 impl<'a> PredictionView<'a> {
@@ -128,6 +129,7 @@ impl<'a> PredictionView<'a> {
             writer: writer(&mut from)?,
             outcome: from.option(|from| symbol(&Outcome::ALL, from))?,
             unread: from.option(Cursor::text)?,
+            batch: from.option(batch)?,
         };
         if from.is_at_end() { Ok(view) } else { Err(Malformed) }
     }
@@ -155,8 +157,30 @@ impl<'a> PredictionView<'a> {
             writer: self.writer.to_record(),
             outcome: self.outcome,
             unread: self.unread.map(Into::into),
+            batch: self.batch.as_ref().map(BatchView::to_record),
         }
     }
+}
+
+/// A [`Batch`] that is read in place, with the same fields.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the record has them")]
+pub struct BatchView<'a> {
+    pub rows: i32,
+    pub row: i32,
+    pub means: MapView<'a, f64>,
+}
+
+impl BatchView<'_> {
+    /// Converts the view to a record.
+    pub fn to_record(&self) -> Batch {
+        let means = self.means.entries().map(|(name, mean)| (name.to_owned(), mean)).collect();
+        Batch { rows: self.rows, row: self.row, means }
+    }
+}
+
+fn batch<'a>(from: &mut Cursor<'a>) -> Read<BatchView<'a>> {
+    Ok(BatchView { rows: from.int()?, row: from.int()?, means: from.map()? })
 }
 
 /// A [`Credential`] that is read in place. Only the list of its patterns is allocated.
@@ -253,4 +277,4 @@ const ASSIGNMENTS: [Assignment; 9] = [
 const ORIGINS: [Origin; 2] = [Origin::Router, Origin::Intake];
 
 // The views must be extended for a new version of these records.
-const _: () = assert!(Prediction::VERSION == 2 && Feedback::VERSION == 2);
+const _: () = assert!(Prediction::VERSION == 3 && Feedback::VERSION == 2);

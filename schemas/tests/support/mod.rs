@@ -160,6 +160,7 @@ draw_structs! {
         arm, predictions, excluded, errors, invalid, late, lost, labelled, refused, redirected, unread, cancelled, left,
     }
     ArmDrops { model, arm, dropped }
+    Batch { rows, row, means }
     ArmSummary {
         arm, version, predictions, excluded, errors, invalid, late, lost, refused, redirected, unread, cancelled, left,
     }
@@ -193,6 +194,7 @@ draw_structs! {
     Prediction {
         request_id, model, version, arm, assignment, origin, rollout, generation, completed_at, latency_us, status, error,
         invalid_output, unit, outputs, classes, segments, writer, outcome, unread,
+        batch,
     }
     Reason { metric, segment, sentence }
     RolloutEvent {

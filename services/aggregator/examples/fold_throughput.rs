@@ -200,6 +200,7 @@ fn prediction(seq: i64) -> Prediction {
         invalid_output: None,
         outcome: None,
         unread: None,
+        batch: None,
         unit: None,
         outputs: [("score".to_owned(), (spread % 1000) as f64 / 1000.0)].into(),
         classes: [].into(),

@@ -408,7 +408,16 @@ impl Metric {
     /// The metric's value of an answer, regardless of its conditions. `None`: the answer has no value, or only a label can
     /// provide it.
     pub(crate) fn value<'a>(&self, prediction: &PredictionView<'a>) -> Option<Value<'a>> {
-        self.measure.value(prediction, self.kind.uses_reason())
+        let mean = self.mean_of_rows(prediction).map(Value::Number);
+        mean.or_else(|| self.measure.value(prediction, self.kind.uses_reason()))
+    }
+
+    /// The mean over the rows of a call, if the metric uses it. Conditions are decided for one row, so a metric with
+    /// conditions uses that row.
+    fn mean_of_rows(&self, prediction: &PredictionView<'_>) -> Option<f64> {
+        let Measure::Output(name) = &self.measure else { return None };
+        let uses_mean = self.kind.averages_rows() && self.conditions.is_empty();
+        prediction.batch.as_ref().filter(|_| uses_mean)?.means.get(name)
     }
 
     /// Whether a waiting answer meets all conditions.

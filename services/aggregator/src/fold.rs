@@ -292,7 +292,7 @@ impl AggregatorFold {
         if let Some(rollout) = self.rollouts.get_mut(&number) {
             let outputs = pending.outputs.into_iter().map(|(name, value)| (name.into(), value)).collect();
             let classes = pending.classes.into_iter().map(|(name, class)| (name.into(), class)).collect();
-            let report = Prediction { outputs, classes, ..prediction.to_record() };
+            let report = Prediction { outputs, classes, batch: None, ..prediction.to_record() };
             let body = codec::encode(&report).unwrap_or_default();
             if PredictionView::read(&body).is_some_and(|report| rollout.fill(&report, shadow, &mut work!(self))) {
                 self.tally.filled += 1;

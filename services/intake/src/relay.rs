@@ -238,6 +238,8 @@ impl Fold for IntakeFold {
     fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
         let outgoing = match self.read(record) {
             Ok(Incoming::Prediction(prediction)) => self.prediction(*prediction, record)?,
+            // Labels of a row that is not used.
+            Ok(Incoming::Feedback(feedback)) if feedback.is_empty() => return Ok(Ok(())),
             Ok(Incoming::Feedback(feedback)) => self.feedback(*feedback, record)?,
             Err(poison) => return Ok(Err(poison)),
         };

@@ -8,7 +8,7 @@ use serin_schemas::{
     envelope::{self, Envelope},
     event::EventRecord,
     ids::{EventTime, Generation},
-    records::{Arm, Assignment, Credential, Feedback, Origin, Prediction, Writer},
+    records::{Arm, Assignment, Batch, Credential, Feedback, Origin, Prediction, Writer},
 };
 use serin_stream::{
     driver::FoldDriver,
@@ -40,6 +40,7 @@ fn prediction() -> Prediction {
         invalid_output: None,
         outcome: None,
         unread: None,
+        batch: None,
         unit: None,
         outputs: [("score".to_owned(), 0.8)].into(),
         classes: [].into(),
@@ -322,6 +323,25 @@ fn heartbeats_follow_the_records_and_stop_when_idle() {
     assert!(!relay.tick(1_060_000).unwrap());
     assert_eq!(send(&mut relay, "predictions", &[], body), None);
     assert_eq!(predicted(&mut relay).writer.seq, 3);
+}
+
+#[test]
+fn of_the_labels_of_a_batch_those_of_the_drawn_row_are_relayed() {
+    let mut relay = relay(IntakeConfig::default());
+    let drawn = Batch::drawn("a", 3);
+    for row in 0..3 {
+        let label = format!(r#"{{"prediction_id":"a","label":{row},"row":{row},"rows":3}}"#);
+        assert_eq!(send(&mut relay, "feedback", &[], &label), None);
+    }
+    let EventRecord::Feedback(found) = one(&mut relay) else { panic!("a label") };
+    assert_eq!(found.values["label"], drawn as f64);
+    assert_eq!(send(&mut relay, "feedback", &[], r#"{"prediction_id":"a","label":[0,1,2]}"#), None);
+    let EventRecord::Feedback(found) = one(&mut relay) else { panic!("a label") };
+    assert_eq!(found.values["label"], drawn as f64);
+    assert_eq!(
+        send(&mut relay, "feedback", &[], r#"{"prediction_id":"a","label":1,"row":3,"rows":3}"#),
+        Some("bad_value")
+    );
 }
 
 /// No event is dated later than its append time. Otherwise harm would be detected only when event time reaches a

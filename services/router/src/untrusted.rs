@@ -10,6 +10,7 @@ use crate::{
         messages::Messages,
         outputs,
         request::{self, Seen},
+        rows::Sample,
     },
     protocol::{
         Promise, grpc,
@@ -97,8 +98,9 @@ pub fn read(rules: &Rules, headers: &HeaderMap, body: &[u8]) {
     let _ = seen.target(&rules.targets);
     let features = seen.features(&rules.features, EventTime(1_800_000_000_000_000));
     assert!(features.numbers.values().all(|number| number.is_finite()));
+    let sample = Sample::of("r", 8);
     for promise in [Promise::Nothing, Promise::Tensors, Promise::Predictions, Promise::Choices, Promise::Embeddings] {
-        let read = outputs::read(&rules.outputs, headers, body, Written::of(headers), promise, true);
+        let read = outputs::read(&rules.outputs, headers, body, Written::of(headers), promise, true, sample);
         assert!(read.numbers.values().all(|number| number.is_finite()));
         assert!(read.missing_share.is_none_or(|share| (0.0..=1.0).contains(&share)));
         assert!(read.classes.values().all(|class| class.len() <= crate::content::values::LONGEST));
@@ -106,7 +108,7 @@ pub fn read(rules: &Rules, headers: &HeaderMap, body: &[u8]) {
     for wrapped in [false, true] {
         let mut messages = Messages::new(wrapped, grpc::encoding(headers), body.len() / 2);
         messages.feed(body);
-        let read = outputs::of_messages(&rules.outputs, headers, &messages.finish());
+        let read = outputs::of_messages(&rules.outputs, headers, &messages.finish(), sample);
         assert!(read.numbers.values().all(|number| number.is_finite()));
     }
     if let Some(capture) = &rules.capture {

@@ -80,6 +80,7 @@ impl Payments {
             invalid_output: None,
             outcome: None,
             unread: None,
+            batch: None,
             unit: None,
             outputs: [("score".to_owned(), score)].into(),
             classes: [("decision".to_owned(), if blocked { "block" } else { "pass" }.to_owned())].into(),

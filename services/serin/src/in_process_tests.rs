@@ -127,6 +127,7 @@ impl World {
             invalid_output: self.chance(if invalid { 0.15 } else { 0.01 }).then(|| "nan".to_owned()),
             outcome: None,
             unread: None,
+            batch: None,
             unit: None,
             outputs: outputs.into(),
             classes: [("topic".to_owned(), topic.to_owned())].into(),

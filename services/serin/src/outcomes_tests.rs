@@ -169,6 +169,7 @@ fn play(text: &str, canary: (f64, Answer), control: (f64, Answer)) -> Played {
                 writer: Writer { name: "router".to_owned(), incarnation: 1, seq },
                 outcome: Some(Outcome::Ok),
                 unread: None,
+                batch: None,
             };
             let (share, answer) = if route.arm == Arm::Canary { canary } else { control };
             let one = if dice.random::<f64>() < share { answer(one) } else { one };

@@ -183,6 +183,7 @@ impl Load {
             invalid_output: None,
             outcome: None,
             unread: None,
+            batch: None,
             unit: None,
             outputs: [("score".to_owned(), ((spread >> 16) % 1000) as f64 / 1000.0)].into(),
             classes: [].into(),

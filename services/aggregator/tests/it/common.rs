@@ -114,6 +114,7 @@ pub(crate) fn prediction(seq: i64, arm: Arm, at: f64) -> Prediction {
         invalid_output: None,
         outcome: None,
         unread: None,
+        batch: None,
         unit: None,
         outputs: [("score".to_owned(), 0.8)].into(),
         classes: [].into(),

@@ -13,6 +13,9 @@ pub struct Limits {
     /// Bodies up to this size are kept in memory for segments, sticky keys, output rules and fallback. Larger bodies are only passed
     /// through.
     pub keep_body: usize,
+    /// Maximum number of rows of an answer that each output rule reads. Of a larger batch it reads a random sample of this size, chosen by
+    /// the hash of the request id, so both arms are read alike.
+    pub rows: usize,
     /// Total bytes of request bodies held in memory. When they are used up, the router reads no further; a body that waits longer than
     /// `timeouts.request` is answered with 503.
     pub held: u64,
@@ -43,6 +46,7 @@ impl Default for Limits {
         Self {
             body: 64 << 20,
             keep_body: 64 << 10,
+            rows: 1024,
             held: 256 << 20,
             responses: 32 << 20,
             head: 64 << 10,
@@ -134,6 +138,7 @@ impl Default for Timeouts {
 impl Limits {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
         let counts = [
+            ("rows", self.rows),
             ("headers", self.headers),
             ("connections", self.connections),
             ("streams", self.streams as usize),

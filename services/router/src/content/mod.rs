@@ -7,5 +7,6 @@ pub(crate) mod messages;
 pub(crate) mod outcome;
 pub(crate) mod outputs;
 pub(crate) mod request;
+pub(crate) mod rows;
 pub(crate) mod seen;
 pub(crate) mod values;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use http::HeaderMap;
 use serde_json::Value;
+use serin_schemas::records::Batch;
 use serin_spec::{OutputKind, OutputRule, OutputSource};
 
 use crate::{
@@ -14,7 +15,8 @@ use crate::{
         llm::Reply,
         messages::ReadMessages,
         outcome::{Content, Unread},
-        values::{first, first_of_tensor, header_text, number, scalar_text},
+        rows::{Rows, Sample},
+        values::{number, scalar_text},
     },
     protocol::{Promise, decode::Encoding, written::Written},
 };
@@ -22,9 +24,11 @@ use crate::{
 /// The result of reading an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Outputs {
-    /// Values found by the output rules.
+    /// Values found by the output rules. Of several rows, they are those of the drawn row.
     pub(crate) numbers: BTreeMap<String, f64>,
     pub(crate) classes: BTreeMap<String, String>,
+    /// The rows of the answer, if a rule found several.
+    pub(crate) batch: Option<Batch>,
     /// The content: the worst finding. Of equal findings it is the first in the order of the rules.
     pub(crate) content: Content,
     /// Share of the answer's missing values, if it could be read and has values.
@@ -48,6 +52,7 @@ pub(crate) fn read(
     written: Written,
     promise: Promise,
     ok: bool,
+    sample: Sample<'_>,
 ) -> Outputs {
     let looks_in = rules.iter().any(|rule| !in_header(rule));
     if body.trim_ascii().is_empty() {
@@ -76,7 +81,7 @@ pub(crate) fn read(
         let expected = looks_in || promise.is_some();
         return of_headers(rules, headers, unreadable(body, written, expected));
     };
-    let mut outputs = of_value(rules, headers, &answer, promise);
+    let mut outputs = of_value(rules, headers, &answer, promise, sample);
     if has_reply && !matches!(outputs.content, Content::Failed(_)) {
         let reply = Reply::of_json(&answer);
         if chats {
@@ -90,25 +95,43 @@ pub(crate) fn read(
 /// Applies output rules to an answer whose body is not read and whose content so far is `content`.
 pub(crate) fn of_headers(rules: &[OutputRule], headers: &HeaderMap, content: Content) -> Outputs {
     let mut outputs = Outputs::default();
-    read_rules(&mut outputs, rules.iter().filter(|rule| in_header(rule)), headers, &Value::Null);
+    for rule in rules.iter().filter(|rule| in_header(rule)) {
+        // A header has one value.
+        outputs.apply(rule, headers, &Value::Null, Promise::Nothing, Sample::of("", 1));
+    }
     outputs.content = outputs.content.or_worse(content);
     outputs
 }
 
 /// Applies output rules to the first answer in the messages of a gRPC answer.
-pub(crate) fn of_messages(rules: &[OutputRule], headers: &HeaderMap, messages: &ReadMessages) -> Outputs {
+pub(crate) fn of_messages(
+    rules: &[OutputRule],
+    headers: &HeaderMap,
+    messages: &ReadMessages,
+    sample: Sample<'_>,
+) -> Outputs {
     let Some(first) = &messages.first else { return of_headers(rules, headers, messages.content()) };
     let mut outputs = Outputs::default();
-    read_rules(&mut outputs, rules.iter(), headers, first);
+    for rule in rules {
+        outputs.apply(rule, headers, first, Promise::Tensors, sample);
+    }
     outputs.content = outputs.content.or_worse(messages.content());
     outputs.missing_share = messages.census.missing_share();
     outputs
 }
 
-fn of_value(rules: &[OutputRule], headers: &HeaderMap, answer: &Value, promise: Promise) -> Outputs {
+fn of_value(
+    rules: &[OutputRule],
+    headers: &HeaderMap,
+    answer: &Value,
+    promise: Promise,
+    sample: Sample<'_>,
+) -> Outputs {
     let census = Census::of(answer, promise);
     let mut outputs = Outputs::default();
-    read_rules(&mut outputs, rules.iter(), headers, answer);
+    for rule in rules {
+        outputs.apply(rule, headers, answer, promise, sample);
+    }
     outputs.content = outputs.content.or_worse(census.content());
     outputs.missing_share = census.missing_share();
     outputs
@@ -137,28 +160,122 @@ fn in_header(rule: &OutputRule) -> bool {
     matches!(rule.source, OutputSource::Header(_))
 }
 
-fn read_rules<'a>(
-    outputs: &mut Outputs,
-    rules: impl Iterator<Item = &'a OutputRule>,
-    headers: &HeaderMap,
-    answer: &Value,
-) {
-    for rule in rules {
-        let found = match &rule.source {
-            OutputSource::Tensor(name) => first_of_tensor(answer, "outputs", name),
-            OutputSource::Json(pointer) => answer.pointer(pointer).cloned(),
-            OutputSource::Header(name) => header_text(headers, name).map(|text| Value::String(text.into_owned())),
-        };
-        let problem = match found {
-            None => {
-                if outputs.names.is_empty() {
-                    outputs.names = names_in(answer, &rule.source);
+impl Outputs {
+    /// Applies one rule to an answer.
+    fn apply(&mut self, rule: &OutputRule, headers: &HeaderMap, answer: &Value, promise: Promise, sample: Sample<'_>) {
+        let rows = Rows::find(rule, headers, answer, promise);
+        let kept = rows.map_or(Err(MISSING), |rows| self.keep(rule, &rows, sample));
+        if kept == Err(MISSING) && self.names.is_empty() {
+            self.names = names_in(answer, &rule.source);
+        }
+        let problem = kept.err().filter(|problem| rule.required || *problem != MISSING);
+        self.content = self.content.or_worse(problem.map_or(Content::Good, Content::Unusable));
+    }
+
+    /// Stores the output of the drawn row and the mean over the rows, or returns why one of the rows is unusable. An output that is not
+    /// required is missing only if no row has it.
+    fn keep(&mut self, rule: &OutputRule, rows: &Rows<'_>, sample: Sample<'_>) -> Result<(), &'static str> {
+        let drawn = sample.drawn(rows.len());
+        let (mut any, mut mean) = (false, Mean::default());
+        for row in sample.rows(rows.len()) {
+            match rows.get(row).map(|value| valid(rule, value)).transpose()? {
+                Some(value) => {
+                    any = true;
+                    if let Valid::Number(number) = value {
+                        mean.add(number);
+                    }
                 }
-                rule.required.then_some("missing")
+                None if rule.required => return Err(MISSING),
+                None => {}
             }
-            Some(value) => keep(outputs, rule, &value).err(),
-        };
-        outputs.content = outputs.content.or_worse(problem.map_or(Content::Good, Content::Unusable));
+        }
+        match rows.get(drawn).map(|value| valid(rule, value)).transpose()? {
+            Some(Valid::Number(number)) => {
+                self.numbers.insert(rule.name.clone(), number);
+            }
+            Some(Valid::Class(class)) => {
+                let class = scalar_text(class).ok_or("unparsable")?;
+                self.classes.insert(rule.name.clone(), class);
+            }
+            None if rule.required => return Err(MISSING),
+            None => {}
+        }
+        if rows.len() > 1 {
+            self.note_rows(rule, rows.len(), drawn, mean.value());
+        }
+        if any { Ok(()) } else { Err(MISSING) }
+    }
+
+    /// Stores the rows of an output. If outputs have different numbers of rows, those with most rows are the call's.
+    fn note_rows(&mut self, rule: &OutputRule, rows: usize, drawn: usize, mean: Option<f64>) {
+        let (rows, row) = (i32::try_from(rows).unwrap_or(i32::MAX), i32::try_from(drawn).unwrap_or(i32::MAX));
+        let batch = self.batch.get_or_insert_with(|| Batch { rows, row, means: BTreeMap::new() });
+        if batch.rows < rows {
+            (batch.rows, batch.row) = (rows, row);
+        }
+        batch.means.extend(mean.map(|mean| (rule.name.clone(), mean)));
+    }
+}
+
+/// The mean of numbers, which is always within their range.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mean {
+    count: u32,
+    sum: f64,
+    /// The sum in units of [`Self::UNIT`], in case that the sum overflows.
+    units: f64,
+    lowest: f64,
+    highest: f64,
+}
+
+impl Mean {
+    /// More than the number of rows that are read.
+    const UNIT: f64 = (1_u64 << 40) as f64;
+
+    fn add(&mut self, number: f64) {
+        let none = self.count == 0;
+        self.lowest = if none { number } else { self.lowest.min(number) };
+        self.highest = if none { number } else { self.highest.max(number) };
+        self.count += 1;
+        self.sum += number;
+        self.units += number / Self::UNIT;
+    }
+
+    /// The mean; `None` without numbers.
+    fn value(self) -> Option<f64> {
+        let count = f64::from(self.count);
+        let mean = if self.sum.is_finite() { self.sum / count } else { self.units / count * Self::UNIT };
+        (self.count > 0).then(|| mean.clamp(self.lowest, self.highest))
+    }
+}
+
+/// The cause of an answer without a required output.
+const MISSING: &str = "missing";
+
+/// A usable value of an output.
+enum Valid<'a> {
+    Number(f64),
+    Class(&'a Value),
+}
+
+/// The value as the rule's kind, or why it is unusable.
+fn valid<'a>(rule: &OutputRule, value: &'a Value) -> Result<Valid<'a>, &'static str> {
+    match value {
+        Value::Null => return Err("null"),
+        Value::Array(_) => return Err("empty"),
+        Value::String(text) if text.is_empty() => return Err("empty"),
+        _ => {}
+    }
+    match rule.kind {
+        OutputKind::Number => {
+            let number = number(value)?;
+            if rule.min.is_some_and(|min| number < min) || rule.max.is_some_and(|max| number > max) {
+                return Err("out_of_range");
+            }
+            Ok(Valid::Number(number))
+        }
+        OutputKind::Class if value.is_object() => Err("unparsable"),
+        OutputKind::Class => Ok(Valid::Class(value)),
     }
 }
 
@@ -202,47 +319,36 @@ fn pointers(value: &Value, at: &mut String, depth: usize, into: &mut Vec<String>
     }
 }
 
-/// Stores one output, or returns why it is unusable.
-fn keep(outputs: &mut Outputs, rule: &OutputRule, value: &Value) -> Result<(), &'static str> {
-    let value = first(value);
-    match value {
-        Value::Null => return Err("null"),
-        Value::Array(_) => return Err("empty"),
-        Value::String(text) if text.is_empty() => return Err("empty"),
-        _ => {}
-    }
-    match rule.kind {
-        OutputKind::Number => {
-            let number = number(value)?;
-            if rule.min.is_some_and(|min| number < min) || rule.max.is_some_and(|max| number > max) {
-                return Err("out_of_range");
-            }
-            outputs.numbers.insert(rule.name.clone(), number);
-        }
-        OutputKind::Class => {
-            let class = scalar_text(value).ok_or("unparsable")?;
-            outputs.classes.insert(rule.name.clone(), class);
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::content::values::LONGEST;
     use proptest::prelude::*;
+    use serin_spec::OutputRows;
 
     fn read(rules: &[OutputRule], headers: &HeaderMap, body: &[u8], promise: Promise) -> Outputs {
-        super::read(rules, headers, body, Written::of(headers), promise, true)
+        super::read(rules, headers, body, Written::of(headers), promise, true, Sample::of("r", 1024))
     }
 
-    fn rule(kind: OutputKind, source: OutputSource) -> OutputRule {
-        OutputRule { name: "score".into(), source, kind, min: Some(0.0), max: Some(1.0), required: true }
+    /// A rule for a share from 0 to 1.
+    pub(crate) fn rule() -> OutputRule {
+        OutputRule {
+            name: "score".into(),
+            source: OutputSource::Tensor("p".into()),
+            kind: OutputKind::Number,
+            min: Some(0.0),
+            max: Some(1.0),
+            required: true,
+            rows: OutputRows::All,
+        }
+    }
+
+    fn of_source(kind: OutputKind, source: OutputSource) -> OutputRule {
+        OutputRule { kind, source, ..rule() }
     }
 
     fn tensor() -> Vec<OutputRule> {
-        vec![rule(OutputKind::Number, OutputSource::Tensor("p".into()))]
+        vec![of_source(OutputKind::Number, OutputSource::Tensor("p".into()))]
     }
 
     fn content(body: &str) -> Content {
@@ -287,10 +393,151 @@ mod tests {
         assert_eq!(content(&with("[true]")), Content::Good);
     }
 
+    /// A batch of 64 rows, of which one has this value.
+    fn batch(row: usize, value: &str, good: &str) -> String {
+        (0..64).map(|n| if n == row { value } else { good }).collect::<Vec<_>>().join(",")
+    }
+
+    #[test]
+    fn one_unusable_row_makes_a_batch_unusable() {
+        let label = || of_source(OutputKind::Class, OutputSource::Json("/predictions/0/label".into()));
+        let tensor_label = || of_source(OutputKind::Class, OutputSource::Tensor("p".into()));
+        let by_position = || of_source(OutputKind::Number, OutputSource::Json("/outputs/0/data/0".into()));
+        let v1 = || of_source(OutputKind::Number, OutputSource::Json("/predictions/0".into()));
+        let whole = || of_source(OutputKind::Number, OutputSource::Json("/predictions".into()));
+        let tensors = |data: String, kind: &str| {
+            format!(r#"{{"outputs":[{{"name":"p","shape":[64,1],"datatype":"{kind}","data":[{data}]}}]}}"#)
+        };
+        let predictions = |list: String| format!(r#"{{"predictions":[{list}]}}"#);
+        for row in [0, 1, 40, 63] {
+            for (value, cause) in [
+                ("NaN", "nan"),
+                ("\"NaN\"", "nan"),
+                ("1e999", "nan"),
+                ("null", "null"),
+                ("1.5", "out_of_range"),
+                ("-0.1", "out_of_range"),
+                ("\"high\"", "unparsable"),
+            ] {
+                let found = |rule: OutputRule, body: String, promise| {
+                    read(&[rule], &HeaderMap::new(), body.as_bytes(), promise).content
+                };
+                let wanted = Content::Unusable(cause);
+                let data = || batch(row, value, "0.5");
+                assert_eq!(found(rule(), tensors(data(), "FP64"), Promise::Tensors), wanted, "{row} {value}");
+                assert_eq!(found(by_position(), tensors(data(), "FP64"), Promise::Tensors), wanted, "{row} {value}");
+                assert_eq!(found(v1(), predictions(data()), Promise::Predictions), wanted, "{row} {value}");
+                assert_eq!(found(whole(), predictions(data()), Promise::Predictions), wanted, "{row} {value}");
+                let nested = batch(row, &format!("[{value}]"), "[0.5]");
+                assert_eq!(found(rule(), tensors(nested, "FP64"), Promise::Tensors), wanted, "{row} {value}");
+                let first = OutputRule { rows: OutputRows::First, ..rule() };
+                let of_first = if row == 0 { wanted } else { Content::Good };
+                assert_eq!(found(first, tensors(data(), "X"), Promise::Tensors), of_first, "{row} {value}");
+            }
+            for (value, cause) in [("null", "null"), ("\"\"", "empty"), ("[]", "empty")] {
+                let body = tensors(batch(row, value, "\"a\""), "BYTES");
+                let found = read(&[tensor_label()], &HeaderMap::new(), body.as_bytes(), Promise::Nothing).content;
+                assert_eq!(found, Content::Unusable(cause), "{row} {value}");
+            }
+            for (value, cause) in [
+                ("{}", "missing"),
+                ("1", "missing"),
+                (r#"{"label":null}"#, "null"),
+                (r#"{"label":""}"#, "empty"),
+                (r#"{"label":{}}"#, "unparsable"),
+            ] {
+                let body = predictions(batch(row, value, r#"{"label":"a"}"#));
+                let found = read(&[label()], &HeaderMap::new(), body.as_bytes(), Promise::Predictions);
+                assert_eq!(found.content, Content::Unusable(cause), "{row} {value}");
+                let optional = OutputRule { required: false, ..label() };
+                let found = read(&[optional], &HeaderMap::new(), body.as_bytes(), Promise::Predictions).content;
+                assert_eq!(found == Content::Good, cause == "missing", "{row} {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_output_of_a_batch_is_that_of_the_drawn_row() {
+        let data = (0..64).map(|row| format!("{}", f64::from(row) / 64.0)).collect::<Vec<_>>().join(",");
+        let labels = (0..64).map(|row| format!("\"c{row}\"")).collect::<Vec<_>>().join(",");
+        let body = format!(
+            r#"{{"outputs":[{{"name":"p","shape":[64],"datatype":"FP64","data":[{data}]}},
+                {{"name":"l","shape":[64,1],"datatype":"BYTES","data":[{labels}]}}]}}"#
+        );
+        let label =
+            OutputRule { name: "label".into(), ..of_source(OutputKind::Class, OutputSource::Tensor("l".into())) };
+        let mut rows = std::collections::BTreeSet::new();
+        for id in 0..200 {
+            let id = format!("request-{id}");
+            let sample = Sample::of(&id, 1024);
+            let rules = [rule(), label.clone()];
+            let headers = HeaderMap::new();
+            let found = super::read(&rules, &headers, body.as_bytes(), Written::Json, Promise::Tensors, true, sample);
+            let row = sample.drawn(64);
+            assert_eq!(found.numbers["score"], row as f64 / 64.0);
+            assert_eq!(found.classes["label"], format!("c{row}"), "numbers and classes are of the same row");
+            let means = BTreeMap::from([("score".to_owned(), 31.5 / 64.0)]);
+            assert_eq!(found.batch, Some(Batch { rows: 64, row: i32::try_from(row).unwrap(), means }));
+            rows.insert(row);
+        }
+        assert!(rows.len() > 55, "{}", rows.len());
+    }
+
+    #[test]
+    fn a_call_of_one_row_has_no_batch() {
+        for body in [
+            r#"{"outputs":[{"name":"p","shape":[1],"datatype":"FP64","data":[0.5]}]}"#,
+            r#"{"outputs":[{"name":"p","shape":[1,2],"datatype":"FP64","data":[0.5,0.25]}]}"#,
+            r#"{"outputs":[{"name":"p","datatype":"FP64","data":[0.5,0.25]}]}"#,
+        ] {
+            let found = read(&tensor(), &HeaderMap::new(), body.as_bytes(), Promise::Nothing);
+            assert_eq!((found.numbers["score"], found.batch), (0.5, None), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_optional_output_has_the_mean_of_the_rows_that_have_it() {
+        let score = of_source(OutputKind::Number, OutputSource::Json("/predictions/0/p".into()));
+        let rules = [OutputRule { required: false, ..score }];
+        let body = br#"{"predictions":[{"p":0.25},{},{"p":0.75},{}]}"#;
+        let found = |id: &str| {
+            let (headers, sample) = (HeaderMap::new(), Sample::of(id, 8));
+            let found = super::read(&rules, &headers, body, Written::Json, Promise::Predictions, true, sample);
+            assert_eq!((found.content, found.names.len()), (Content::Good, 0));
+            let batch = found.batch.unwrap();
+            assert_eq!(batch.means["score"], 0.5);
+            let row = usize::try_from(batch.row).unwrap();
+            assert_eq!(found.numbers.get("score").copied(), [Some(0.25), None, Some(0.75), None][row]);
+            row
+        };
+        let rows: std::collections::BTreeSet<usize> = (0..40).map(|id| found(&format!("r{id}"))).collect();
+        assert_eq!(rows.len(), 4);
+        let none = br#"{"predictions":[{"q":1},{"q":2}]}"#;
+        let found = read(&rules, &HeaderMap::new(), none, Promise::Predictions);
+        assert_eq!(found.names, ["/predictions/0/q"]);
+    }
+
+    #[test]
+    fn of_a_batch_beyond_the_limit_a_sample_is_read() {
+        let found = |id: &str, bad: std::ops::Range<usize>| {
+            let data: Vec<&str> = (0..1000).map(|row| if bad.contains(&row) { "2" } else { "0.5" }).collect();
+            let body = format!(r#"{{"outputs":[{{"name":"p","shape":[1000],"data":[{}]}}]}}"#, data.join(","));
+            let (headers, sample) = (HeaderMap::new(), Sample::of(id, 10));
+            super::read(&[rule()], &headers, body.as_bytes(), Written::Json, Promise::Nothing, true, sample).content
+        };
+        let bad = |range: std::ops::Range<usize>| {
+            let of_call = |id: u32| found(&format!("request-{id}"), range.clone()) != Content::Good;
+            (0..400).filter(|id| of_call(*id)).count()
+        };
+        // One row in 1000 is read by 11 in 1000 calls: 4 of 400 are expected.
+        assert!(bad(700..701) < 16);
+        assert_eq!(bad(700..900), 400, "the rows of a whole part");
+    }
+
     #[test]
     fn the_names_of_an_answer_are_returned_if_a_rule_found_nothing() {
         let names = |source: OutputSource, body: &str| {
-            let rule = OutputRule { required: false, ..rule(OutputKind::Number, source) };
+            let rule = OutputRule { required: false, ..of_source(OutputKind::Number, source) };
             read(&[rule], &HeaderMap::new(), body.as_bytes(), Promise::Nothing).names
         };
         let tensor = || OutputSource::Tensor("p".into());
@@ -415,22 +662,24 @@ mod tests {
 
     #[test]
     fn an_empty_answer_is_unusable_unless_its_status_allows_it() {
-        let empty = |promise, ok| super::read(&[], &HeaderMap::new(), b"", Written::Text, promise, ok).content;
+        let sample = Sample::of("r", 1024);
+        let empty = |promise, ok| super::read(&[], &HeaderMap::new(), b"", Written::Text, promise, ok, sample).content;
         assert_eq!(empty(Promise::Nothing, true), Content::Unusable("empty"));
         assert_eq!(empty(Promise::Nothing, false), Content::Unread(Unread::NoContent));
         assert_eq!(empty(Promise::Tensors, false), Content::Unusable("empty"));
-        let looked_into = super::read(&tensor(), &HeaderMap::new(), b"", Written::Text, Promise::Nothing, false);
+        let looked_into =
+            super::read(&tensor(), &HeaderMap::new(), b"", Written::Text, Promise::Nothing, false, sample);
         assert_eq!(looked_into.content, Content::Unusable("empty"));
     }
 
     #[test]
     fn classes_and_headers() {
         let rules = [
-            rule(OutputKind::Class, OutputSource::Json("/predictions/0/label".into())),
+            of_source(OutputKind::Class, OutputSource::Json("/predictions/0/label".into())),
             OutputRule {
                 name: "tokens".into(),
                 max: None,
-                ..rule(OutputKind::Number, OutputSource::Header("x-n".into()))
+                ..of_source(OutputKind::Number, OutputSource::Header("x-n".into()))
             },
         ];
         let mut headers = HeaderMap::new();
@@ -445,7 +694,7 @@ mod tests {
 
     #[test]
     fn rules_that_read_only_headers_leave_the_body_to_the_census() {
-        let tokens = OutputRule { max: None, ..rule(OutputKind::Number, OutputSource::Header("x-n".into())) };
+        let tokens = OutputRule { max: None, ..of_source(OutputKind::Number, OutputSource::Header("x-n".into())) };
         let mut headers = of_type("application/json");
         headers.insert("x-n", "12".parse().unwrap());
         let outputs = |body: &[u8]| read(std::slice::from_ref(&tokens), &headers, body, Promise::Predictions);
@@ -465,6 +714,19 @@ mod tests {
     }
 
     proptest! {
+        /// The mean is exact to rounding, and within the range of the numbers.
+        #[test]
+        fn means_are_bounded(numbers in proptest::collection::vec(-1e3..1e3_f64, 1..200), huge: bool) {
+            let scale = if huge { f64::MAX / 1e3 } else { 1.0 };
+            let mut mean = Mean::default();
+            numbers.iter().for_each(|number| mean.add(number * scale));
+            let found = mean.value().unwrap() / scale;
+            let exact = numbers.iter().sum::<f64>() / numbers.len() as f64;
+            prop_assert!((found - exact).abs() < 1e-9, "{} {}", found, exact);
+            let bounds = numbers.iter().fold((f64::MAX, f64::MIN), |(low, high), n| (low.min(*n), high.max(*n)));
+            prop_assert!(mean.value().unwrap() >= bounds.0 * scale && mean.value().unwrap() <= bounds.1 * scale);
+        }
+
         /// Reading any answer neither panics nor exceeds the memory bound, and all numbers are finite.
         #[test]
         fn any_answer_can_be_read(body in proptest::collection::vec(any::<u8>(), 0..200), text in ".{0,200}") {

@@ -48,11 +48,15 @@ pub(crate) fn cut(text: &str) -> &str {
     &text[..end]
 }
 
+/// A named tensor.
+pub(crate) fn tensor<'a>(body: &'a Value, list: &str, name: &str) -> Option<&'a Value> {
+    let tensors = body.get(list)?.as_array()?;
+    tensors.iter().find(|tensor| tensor.get("name").and_then(Value::as_str) == Some(name))
+}
+
 /// The first value of a named tensor; an empty tensor is an empty array.
 pub(crate) fn first_of_tensor(body: &Value, list: &str, name: &str) -> Option<Value> {
-    let tensors = body.get(list)?.as_array()?;
-    let tensor = tensors.iter().find(|tensor| tensor.get("name").and_then(Value::as_str) == Some(name))?;
-    Some(first(tensor.get("data")?).clone())
+    Some(first(tensor(body, list, name)?.get("data")?).clone())
 }
 
 pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {

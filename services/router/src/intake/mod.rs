@@ -59,6 +59,8 @@ impl Taken {
 
     fn send(&self, events: &Events) -> Result<(), SendError> {
         match self {
+            // Labels of a row that is not used.
+            Self::Feedback(feedback) if feedback.is_empty() => Ok(()),
             Self::Feedback(feedback) => {
                 let id = events.new_id();
                 events.feedback(feedback.clone(), &About { id: &id, subject: "", arrived: feedback.observed_at })

@@ -22,6 +22,7 @@ use crate::{
         messages::Messages,
         outcome::{self, Content},
         outputs::{self, Outputs},
+        rows::Sample,
     },
     events::About,
     log::status,
@@ -305,7 +306,7 @@ impl Guard {
                 let found = outputs::of_headers(rules, headers, content);
                 (Outputs { reply: Some(*reply), ..found }, None)
             }
-            Received::Messages(messages) => (outputs::of_messages(rules, headers, &messages), None),
+            Received::Messages(messages) => (outputs::of_messages(rules, headers, &messages, self.sample()), None),
             Received::Whole(body) => match self.plain(headers, body) {
                 Ok(body) => (self.read(headers, &body), Some(body)),
                 Err(error) => (outputs::of_headers(rules, headers, error.into()), None),
@@ -317,6 +318,11 @@ impl Guard {
     /// Maximum size of a body that is read.
     fn keep(&self) -> usize {
         self.shared.config().limits.keep_body
+    }
+
+    /// The rows of the answer that are read.
+    fn sample(&self) -> Sample<'_> {
+        Sample::of(self.called.request_id.as_str(), self.shared.config().limits.rows)
     }
 
     /// The decompressed body.
@@ -333,10 +339,10 @@ impl Guard {
         if written == Written::Grpc {
             let mut messages = Messages::new(self.called.streams, grpc::encoding(headers), self.keep());
             messages.feed(body);
-            return outputs::of_messages(rules, headers, &messages.finish());
+            return outputs::of_messages(rules, headers, &messages.finish(), self.sample());
         }
         let empty_on_purpose = matches!(self.status, Some(202 | 204 | 205));
-        outputs::read(rules, headers, body, written, self.called.promise, !empty_on_purpose)
+        outputs::read(rules, headers, body, written, self.called.promise, !empty_on_purpose, self.sample())
     }
 
     /// Adds the server's name and zone to the event, if they are known.
@@ -475,6 +481,7 @@ impl Guard {
             error: ended.cause_of(Outcome::Failed).or_else(|| ended.cause_of(Outcome::Cancelled)),
             invalid_output: ended.cause_of(Outcome::Unusable),
             unread: ended.cause_of(Outcome::Unread),
+            batch: found.batch,
             unit: self.unit,
             outputs: self.called.features.numbers.clone(),
             classes: self.called.features.classes.clone(),
@@ -540,6 +547,7 @@ pub(crate) mod tests {
             error: None,
             invalid_output: None,
             unread: None,
+            batch: None,
             unit: None,
             outputs: BTreeMap::new(),
             classes: BTreeMap::new(),

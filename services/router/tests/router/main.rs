@@ -18,6 +18,7 @@ mod outcomes;
 mod promises;
 mod protocols;
 mod requests;
+mod rows;
 mod safety;
 mod split;
 mod tables;

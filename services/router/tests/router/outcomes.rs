@@ -14,23 +14,28 @@ use crate::{
     upstreams::{Reply, Server},
 };
 
-const V2: &str = "/v2/models/flights/infer";
+pub(crate) const V2: &str = "/v2/models/flights/infer";
 const GENERATE: &str = "/v2/models/flights/generate_stream";
-const V1: &str = "/v1/models/flights:predict";
+pub(crate) const V1: &str = "/v1/models/flights:predict";
 pub(crate) const CHAT: &str = "/v1/chat/completions";
 const RESPONSES: &str = "/v1/responses";
 const EMBEDDINGS: &str = "/v1/embeddings";
 const PLAIN: &str = "/score";
-const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
-const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+pub(crate) const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+pub(crate) const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 const FOREIGN: &str = "/tensorflow.serving.PredictionService/Predict";
 
-/// One call without output rules to a canary with this reply. The answer must pass through unchanged.
+/// One call without output rules to a canary with this reply.
 async fn call(path: &str, reply: Reply) -> Prediction {
+    call_with("[]", path, reply).await
+}
+
+/// One call with these output rules to a canary with this reply. The answer must pass through unchanged.
+pub(crate) async fn call_with(outputs: &str, path: &str, reply: Reply) -> Prediction {
     let server = Server::start(reply.clone()).await;
     let bench = Bench::start(config()).await;
     let mut split = table(1, &server.url(), &server.url(), (10_000, 0));
-    split.outputs = "[]".into();
+    split.outputs = outputs.into();
     bench.route(&split).await;
     let grpc = path.starts_with("/inference.") || path.starts_with("/tensorflow.");
     let client: Client<HttpConnector, Full<Bytes>> =
@@ -80,7 +85,7 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A message with its prefix.
-fn message(message: &[u8]) -> Vec<u8> {
+pub(crate) fn message(message: &[u8]) -> Vec<u8> {
     [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat()
 }
 

@@ -195,6 +195,7 @@ impl Pipeline {
             invalid_output: None,
             outcome: None,
             unread: None,
+            batch: None,
             unit: None,
             outputs: [("probability".to_owned(), known.probability[model])].into(),
             classes: [].into(),

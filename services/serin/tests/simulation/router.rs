@@ -180,6 +180,7 @@ impl Router {
             invalid_output: invalid_output.map(str::to_owned),
             outcome,
             unread: (outcome == Some(Outcome::Unread)).then(|| "too_large".to_owned()),
+            batch: None,
             unit: None,
             outputs: if fails { BTreeMap::new() } else { [("probability".to_owned(), probability)].into() },
             classes: [].into(),

@@ -85,6 +85,7 @@ fn answer(folds: &InProcess, seq: i64, now: EventTime, errors: f64, dice: &mut C
         invalid_output: None,
         outcome: None,
         unread: None,
+        batch: None,
         unit: None,
         outputs: [].into(),
         classes: [].into(),

@@ -223,6 +223,7 @@ impl Router {
             writer: self.writer(partition),
             outcome: None,
             unread: None,
+            batch: None,
         };
         outgoing(EVENTS, Target::Partition(partition), &request, &prediction)
     }
