@@ -108,7 +108,7 @@ mod tests {
         ]);
         let headers = headers::<Prediction>(&envelope);
         assert_eq!(headers, want);
-        assert_eq!(record_type(&headers), Ok(("prediction", 2)));
+        assert_eq!(record_type(&headers), Ok(("prediction", 3)));
         assert_eq!(read(&headers).time, Some(envelope.time));
     }
 

@@ -138,7 +138,8 @@ pub const CATALOG: [Entry; 11] = [
         cleanup: days(7),
         large: false,
         writers: &[Role::Router, Role::Intake, Role::Controller],
-        readers: &[Role::Aggregator],
+        // The controller's API searches contrasts in it.
+        readers: &[Role::Aggregator, Role::Controller],
     },
     Entry {
         name: WINDOWS,
@@ -148,7 +149,8 @@ pub const CATALOG: [Entry; 11] = [
         cleanup: days(90),
         large: true,
         writers: &[Role::Aggregator, Role::Controller],
-        readers: &[Role::Analyzer],
+        // The controller's API computes profiles from it.
+        readers: &[Role::Analyzer, Role::Controller],
     },
     Entry {
         name: VERDICTS,

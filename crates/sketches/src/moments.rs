@@ -44,6 +44,11 @@ impl Moments {
         self.s1 as f64 / UNITS_PER_ONE
     }
 
+    /// Sum of the squared values.
+    pub fn sum_of_squares(self) -> f64 {
+        self.s2 as f64 / (UNITS_PER_ONE * UNITS_PER_ONE)
+    }
+
     /// Mean; `None` without values.
     pub fn mean(self) -> Option<f64> {
         (self.n > 0).then(|| self.sum() / self.n as f64)

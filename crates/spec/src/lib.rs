@@ -40,7 +40,9 @@ pub use rollout::{
 };
 pub use rules::Rules;
 pub use source::MetricSource;
-pub use sources::{MAX_SEGMENT_VALUE_BYTES, OutputKind, OutputRows, OutputRule, OutputSource, SegmentSource, SegmentSpec};
+pub use sources::{
+    MAX_SEGMENT_VALUE_BYTES, OutputKind, OutputRows, OutputRule, OutputSource, SegmentSource, SegmentSpec,
+};
 pub use traffic::{
     BUILT_IN_OUTPUTS, CaptureSpec, FeatureSpec, MirrorSpec, RequestSource, ServerPolicy, ShadowSpec, TargetArm,
     TargetSpec, TrafficPolicy,

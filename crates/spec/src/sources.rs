@@ -62,7 +62,7 @@ pub struct OutputRule {
     pub rows: OutputRows,
 }
 
-/// Which rows of a batch an output is read from. The rows are the first dimension of an output tensor, or the list of KServe V1.
+/// Which rows of a batch an output is read from. The rows are the first dimension of an output tensor, or the list of `KServe` V1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputRows {
@@ -75,7 +75,6 @@ pub enum OutputRows {
 
 impl OutputRows {
     /// Whether all rows are read.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     pub fn is_all(&self) -> bool {
         *self == Self::All
     }

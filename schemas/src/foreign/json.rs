@@ -542,7 +542,7 @@ mod tests {
         let unknown: Vec<Value> = (0..64).map(|row| if row == drawn { Value::Null } else { json!(1) }).collect();
         assert!(label(&json!({"prediction_id": id, "label": unknown})).unwrap().values.is_empty());
         let one = label(&json!({"prediction_id": id, "label": [1], "row": null})).unwrap();
-        assert_eq!(one.values["label"], 1.0);
+        assert_eq!(one.values, [("label".to_owned(), 1.0)].into());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serin_kinds::{
 };
 use serin_schemas::{ids::Span, records::Segment};
 use serin_sketches::Summary;
-use serin_spec::{Frozen, Limit, Mode, Require, RolloutSpec, Rules, TrafficSource};
+use serin_spec::{Frozen, Limit, MetricSpec, Mode, Require, RolloutSpec, Rules, TrafficSource};
 
 use serin_statistics::{LooksPlan, Scope};
 
@@ -147,7 +147,7 @@ impl Plan {
 
     /// Whether any metric waits for labels.
     pub(crate) fn needs_labels(&self) -> bool {
-        self.spec.metrics.iter().any(|metric| metric.needs_label())
+        self.spec.metrics.iter().any(MetricSpec::needs_label)
     }
 
     /// Index of a metric by its name.

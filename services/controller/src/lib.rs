@@ -8,10 +8,12 @@ pub mod api;
 pub mod config;
 mod examples;
 pub mod fold;
+mod insight;
 pub mod metrics;
 mod mlflow;
 pub mod policies;
 pub mod progress;
+mod recorded;
 mod server;
 pub mod view;
 

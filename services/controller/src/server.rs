@@ -105,7 +105,7 @@ pub fn open(config: Config, log: Arc<dyn Log>, clock: Arc<dyn Clock>) -> Result<
     let policies = check(&config).map_err(ConfigError)?;
     let writer = log.writer(QUEUE)?;
     let (follower, view) = Follower::start(Arc::clone(&log), config.history).map_err(StartError::Thread)?;
-    Ok((ApiState::new(config, policies, writer, view, clock).with_examples(log), follower))
+    Ok((ApiState::new(config, policies, writer, view, clock).reading(log), follower))
 }
 
 /// The running API, and the factory of the controller's folds.

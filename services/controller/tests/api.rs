@@ -46,7 +46,7 @@ async fn every_path_takes_every_name() {
         let wait = format!("?wait_ms={WAIT_MS}");
         let (status, state) = world.get(&format!("/v1/rollouts/{part}")).await;
         assert_eq!((status, &state["id"]), (StatusCode::OK, &json!(id)), "{name}");
-        for path in ["events", "examples"] {
+        for path in ["events", "examples", "profile", "contrasts"] {
             assert_eq!(world.get(&format!("/v1/rollouts/{part}/{path}")).await.0, StatusCode::OK, "{name} {path}");
         }
         let mut warm = verdict(&id, 1, 10, Decision::Promote);
@@ -150,6 +150,27 @@ async fn examples_are_those_of_the_rollout_and_disagreements_come_first() {
     assert_eq!(ids(world.get(&examples).await.1), ["d", "a", "c"]);
     assert_eq!(ids(world.get(&format!("{examples}?limit=1")).await.1), ["d"]);
     assert_eq!(world.get("/v1/rollouts/unknown/examples").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn reports_of_a_rollout_without_windows_are_empty_and_say_what_was_read() {
+    let world = World::new(Config::default());
+    let id = world.apply(SPEC).await;
+    let (status, profile) = world.get(&format!("/v1/rollouts/{id}/profile?per=window&segments=true&from=1")).await;
+    assert_eq!(
+        (status, &profile["profiles"], &profile["read"]["complete"]),
+        (StatusCode::OK, &json!([]), &json!(true))
+    );
+    assert_eq!(profile["rollout"], json!(id));
+    let (status, contrasts) = world.get(&format!("/v1/rollouts/{id}/contrasts")).await;
+    assert_eq!((status, &contrasts["looked"], &contrasts["strongest"]), (StatusCode::OK, &json!(0), &json!([])));
+    assert!(contrasts["notes"].to_string().contains("set `capture:"), "{contrasts}");
+    for path in ["profile?per=day", "profile?since=1", "contrasts?limit=1"] {
+        assert_eq!(world.get(&format!("/v1/rollouts/{id}/{path}")).await.0, StatusCode::BAD_REQUEST, "{path}");
+    }
+    for path in ["profile", "contrasts"] {
+        assert_eq!(world.get(&format!("/v1/rollouts/unknown/{path}")).await.0, StatusCode::NOT_FOUND, "{path}");
+    }
 }
 
 #[tokio::test]

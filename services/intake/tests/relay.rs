@@ -326,6 +326,7 @@ fn heartbeats_follow_the_records_and_stop_when_idle() {
 }
 
 #[test]
+#[expect(clippy::float_cmp, reason = "whole numbers are exact")]
 fn of_the_labels_of_a_batch_those_of_the_drawn_row_are_relayed() {
     let mut relay = relay(IntakeConfig::default());
     let drawn = Batch::drawn("a", 3);

@@ -132,9 +132,21 @@ pub(crate) enum Verb {
     Switch(Switch),
     /// Explain a rollout's last verdict with all its evidence
     #[command(
-        after_help = "Examples:\n  serin explain flights\n  serin explain flights --metric latency_p99 --output json\n  serin explain flights --examples 3"
+        after_help = "Examples:\n  serin explain flights\n  serin explain flights --metric latency_p99 --output json\n  serin explain flights --examples 3\n  serin explain flights --contrasts"
     )]
     Explain(Explain),
+    /// Show the distribution of each output, feature and latency per version
+    ///
+    /// It is computed from the windows on the log. The JSON has histograms with the bounds and counts of their bins, and quantiles;
+    /// docs/profiles.md describes it. An output has a distribution if a metric of the rollout reads it; the others are listed with
+    /// the line to add.
+    #[command(
+        after_help = "Examples:\n  serin profile flights\n  serin profile flights --from 2026-11-30T14:00:00Z --segments --output json\n  serin profile flights --from 1h --per-window --output json"
+    )]
+    Profile(Profile),
+    /// Export records for other tools
+    #[command(after_help = "Example:\n  serin export exposures --config serin.yaml > exposures.csv")]
+    Export(Export),
     /// Compare two files of predictions for the same inputs, pair by pair
     ///
     /// A is the version that serves now, B the version that may replace it. Both files contain one row per input, as CSV with
@@ -326,11 +338,79 @@ pub(crate) struct Explain {
     /// Show only this metric
     #[arg(long)]
     pub(crate) metric: Option<String>,
-    /// Show this many pairs of a live and a mirrored answer instead (`capture` in the rollout file)
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10", conflicts_with = "metric")]
+    /// Show this many captured pairs of a live and a mirrored answer instead, those that show a finding first (`capture` in the
+    /// rollout file)
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10")]
     pub(crate) examples: Option<usize>,
+    /// Search for the values of one or two dimensions in which the arms differ most, instead. The result is a lead, not a verdict
+    #[arg(long, conflicts_with = "examples")]
+    pub(crate) contrasts: bool,
     #[command(flatten)]
     pub(crate) remote: Remote,
+}
+
+/// Which windows to profile.
+#[derive(Debug, Args)]
+pub(crate) struct Profile {
+    /// Model name, rollout id, or the start of the id
+    pub(crate) rollout: String,
+    /// Only windows that start at this time or later: RFC 3339, or a span before now such as 2h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+    /// Only windows that end at this time or earlier: RFC 3339, or a span before now such as 1h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<String>,
+    /// One profile per window, instead of one over all windows
+    #[arg(long)]
+    pub(crate) per_window: bool,
+    /// Distributions per segment value too
+    #[arg(long)]
+    pub(crate) segments: bool,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// What to export.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    #[command(subcommand)]
+    pub(crate) what: Exported,
+}
+
+/// What to export.
+#[derive(Debug, Subcommand)]
+#[expect(clippy::doc_markdown, reason = "these are the texts of --help")]
+pub(crate) enum Exported {
+    /// Which version each user saw, from the events on the log: CSV, or JSON lines with --output json
+    ///
+    /// The columns are those of a GrowthBook experiment assignment query: user_id, timestamp, experiment_id, variation_id, and
+    /// request_id, model, arm. A user may occur more than once; the earliest row counts. See docs/exposures.md.
+    #[command(
+        after_help = "Examples:\n  serin export exposures --config serin.yaml > exposures.csv\n  serin export exposures --model flights --from 24h --output json"
+    )]
+    Exposures(Exposures),
+}
+
+/// Which exposures to export.
+#[derive(Debug, Args)]
+pub(crate) struct Exposures {
+    /// Only calls of this model
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Only calls of this rollout: its id, or the start of the id
+    #[arg(long, value_name = "ID")]
+    pub(crate) rollout: Option<String>,
+    /// Only answers that were complete at this time or later: RFC 3339, or a span before now such as 24h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+    /// Only answers that were complete before this time: RFC 3339, or a span before now such as 1h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<String>,
+    /// Output format
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
 }
 
 /// How predictions are read.

@@ -160,6 +160,16 @@ impl Api {
         self.typed(&rollout_path(rollout, &format!("/examples?limit={limit}"))).await
     }
 
+    /// The profiles of a rollout, with these query parameters.
+    pub(crate) async fn profile(&self, rollout: &str, query: &str) -> Result<Value, ApiError> {
+        self.call(Method::GET, &rollout_path(rollout, &format!("/profile?{query}")), None).await
+    }
+
+    /// The dimensions in which the arms of a rollout differ most.
+    pub(crate) async fn contrasts(&self, rollout: &str) -> Result<Value, ApiError> {
+        self.call(Method::GET, &rollout_path(rollout, "/contrasts"), None).await
+    }
+
     async fn typed<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
         read(self.call(Method::GET, path, None).await?)
     }
@@ -187,7 +197,8 @@ impl Api {
     }
 }
 
-fn read<T: DeserializeOwned>(body: Value) -> Result<T, ApiError> {
+/// Reads the body of an answer.
+pub(crate) fn read<T: DeserializeOwned>(body: Value) -> Result<T, ApiError> {
     serde_json::from_value(body).map_err(|error| ApiError::Other {
         status: StatusCode::OK,
         message: format!("this version of serin cannot read the answer: {error}"),

@@ -97,6 +97,8 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Stop(args) => verbs::stop_all(&args).await,
         Verb::Switch(args) => verbs::switch(&args).await,
         Verb::Explain(args) => verbs::explain(&args).await,
+        Verb::Profile(args) => verbs::profile(&args).await,
+        Verb::Export(args) => verbs::export(&args),
         Verb::Compare(args) => verbs::compare(&args),
         Verb::Tail(args) => verbs::tail(&args),
         Verb::Topology(args) => verbs::topology(&args.action),

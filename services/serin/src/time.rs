@@ -24,6 +24,17 @@ pub(crate) fn span(secs: f64) -> String {
     }
 }
 
+/// The time that a user names with `option`: RFC 3339, or a span before `now`.
+pub(crate) fn named(option: &str, text: &str, now: Timestamp) -> anyhow::Result<EventTime> {
+    if let Some(at) = EventTime::from_rfc3339(text) {
+        return Ok(at);
+    }
+    let ago = serin_spec::units::Duration::parse(text).map_err(|_| {
+        anyhow::anyhow!("{option} {text}: write a time such as 2026-11-30T14:00:00Z, or a span before now such as 2h")
+    })?;
+    Ok(EventTime(now.as_microsecond()).minus(ago.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,6 +44,16 @@ mod tests {
         assert_eq!(to_the_second(EventTime::from_secs(0)), "1970-01-01 00:00:00");
         assert_eq!(to_the_second(EventTime::from_secs(1_357_035_421)), "2013-01-01 10:17:01");
         assert_eq!(to_the_second(EventTime(i64::MAX)), "?");
+    }
+
+    #[test]
+    fn a_time_is_absolute_or_a_span_before_now() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let named = |text| named("--from", text, now);
+        assert_eq!(named("1970-01-01T00:00:01Z").unwrap(), EventTime::from_secs(1));
+        assert_eq!(named("2h").unwrap(), EventTime::from_secs(1_000_000 - 7200));
+        let error = named("yesterday").unwrap_err().to_string();
+        assert!(error.starts_with("--from yesterday: write a time such as"), "{error}");
     }
 
     #[test]

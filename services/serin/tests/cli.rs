@@ -12,7 +12,7 @@ use serin_tests::kafka::{Broker, unique_prefix};
 use support::Pipeline;
 use world::{Behavior, Traffic, User, borrowed, model_server, rollout, serin, unreachable_url, wall};
 
-const VERBS: [&str; 27] = [
+const VERBS: [&str; 29] = [
     "up",
     "router",
     "aggregator",
@@ -36,6 +36,8 @@ const VERBS: [&str; 27] = [
     "stop",
     "switch",
     "explain",
+    "profile",
+    "export",
     "compare",
     "tail",
     "topology",
@@ -88,9 +90,15 @@ fn the_help_of_every_verb_has_an_example() {
 #[test]
 fn a_missing_controller_is_reported() {
     let api = unreachable_url();
-    for arguments in
-        [&["list"][..], &["get", "m"], &["status", "m"], &["abort", "m"], &["stop", "--all"], &["explain", "m"]]
-    {
+    for arguments in [
+        &["list"][..],
+        &["get", "m"],
+        &["status", "m"],
+        &["abort", "m"],
+        &["stop", "--all"],
+        &["explain", "m"],
+        &["profile", "m"],
+    ] {
         let run = User(api.clone()).run(arguments).expect(2);
         let expected = format!("error: no controller answers at {api}: Connection refused");
         assert!(run.err.starts_with(&expected), "{run:?}");

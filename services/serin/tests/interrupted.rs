@@ -25,9 +25,11 @@ fn with_closed_outputs(what: &str, make: &dyn Fn() -> Command) {
     let outcome = |run: &world::Run| (run.code, run.err.contains("panicked"));
     assert_eq!(outcome(&no_stdout), (open.code, false), "{what}: {no_stdout:?}, with a reader {open:?}");
     let no_stderr = run(make().stderr(closed()));
+    // Durations and counts change between two runs.
+    let words = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
     assert_eq!(
-        (no_stderr.code, &no_stderr.out),
-        (open.code, &open.out),
+        (no_stderr.code, words(&no_stderr.out)),
+        (open.code, words(&open.out)),
         "{what}: {no_stderr:?}, with a reader {open:?}"
     );
     assert_eq!(run(make().stdout(closed()).stderr(closed())).code, open.code, "{what}");

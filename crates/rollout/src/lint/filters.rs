@@ -113,14 +113,14 @@ fn test(spec: &RolloutSpec, filter: &Filter, path: &str, found: &mut Found) {
         if let FilterTest::Number(number) = test
             && (number < range.min || number > range.max)
         {
-            never(path, format!("{number} is outside of the range of the output"), found);
+            never(path, &format!("{number} is outside of the range of the output"), found);
         }
         return;
     };
     if at_least >= below {
-        never(path, format!("no number is at least {at_least} and below {below}"), found);
+        never(path, &format!("no number is at least {at_least} and below {below}"), found);
     } else if range.min < range.max && (at_least > range.max || below <= range.min) {
-        never(path, "the output is never in this range".to_owned(), found);
+        never(path, "the output is never in this range", found);
     } else if range.min < range.max && at_least <= range.min && below > range.max {
         found.add(Severity::Warning, path, "every answer meets this condition", "leave it out", &["outputs"]);
     }
@@ -133,7 +133,7 @@ fn number(filter: &Filter) -> Option<f64> {
     }
 }
 
-fn never(path: &str, why: String, found: &mut Found) {
+fn never(path: &str, why: &str, found: &mut Found) {
     let message = format!("{why}, so the metric never has data");
     found.add(Severity::Error, path, message, "choose a condition that some answers meet", &["outputs"]);
 }

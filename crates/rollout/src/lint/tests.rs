@@ -212,7 +212,7 @@ fn planned_looks_need_a_horizon_and_normal_sums() {
         "{sticky:#?}"
     );
     refused(path, "no metric of the spec can pass at planned looks", |spec| {
-        spec.steps[1].group_sequential = plan(60_000, 5)
+        spec.steps[1].group_sequential = plan(60_000, 5);
     });
 }
 

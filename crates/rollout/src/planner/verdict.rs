@@ -9,7 +9,7 @@ use super::{
     HoldCause, ModelState, Outcome, RolloutState, Turn,
     near::{suggestions, without_values},
 };
-use serin_spec::{Frozen, Rules, units::Duration};
+use serin_spec::{Frozen, MetricSpec, Rules, units::Duration};
 
 /// How long after the first labels were due an event reports that none has arrived.
 const LABELS_LATE: Span = Span(10 * 60 * 1_000_000);
@@ -139,7 +139,7 @@ impl ModelState {
             verdict.warmup_events.unwrap_or_default(),
             spec.stable.version.in_words(),
             metrics.join(", "),
-            suggestions(spec, |metric| metric.needs_label(), turn),
+            suggestions(spec, MetricSpec::needs_label, turn),
         );
         self.emit(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
     }

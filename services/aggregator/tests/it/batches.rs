@@ -10,8 +10,8 @@ use serin_schemas::{
 
 use crate::common::*;
 
-fn batch(mean: f64) -> Option<Batch> {
-    Some(Batch { rows: 64, row: 7, means: [("score".to_owned(), mean)].into() })
+fn batch(mean: f64) -> Batch {
+    Batch { rows: 64, row: 7, means: [("score".to_owned(), mean)].into() }
 }
 
 fn metric(name: &str, kind: &Value) -> Value {
@@ -41,7 +41,7 @@ fn folded(score: f64, batch: Option<Batch>) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn means_take_the_mean_of_the_rows_and_all_else_takes_one_row() {
     let (row, mean) = (folded(0.75, None), folded(0.25, None));
-    let found = folded(0.75, batch(0.25));
+    let found = folded(0.75, Some(batch(0.25)));
     for (name, summary) in &found {
         let expected = if matches!(name.as_str(), "score" | "capped") { &mean } else { &row };
         assert_eq!(summary, &expected[name], "{name}");
@@ -59,7 +59,7 @@ fn a_label_is_compared_with_the_drawn_row() {
     let spec = spec_with(&[wrong_metric()], |_| {});
     let answer = |seq, score: f64, mean| {
         let outputs = [("score".to_owned(), score)].into();
-        P(Prediction { outputs, batch: batch(mean), ..prediction(seq, Arm::Canary, 1.0) })
+        P(Prediction { outputs, batch: Some(batch(mean)), ..prediction(seq, Arm::Canary, 1.0) })
     };
     let mut bench = Bench::new();
     bench.feed([

@@ -31,6 +31,8 @@ pub fn api(state: ApiState) -> Router {
         .route("/v1/rollouts/{id}/verdict", get(queries::verdict))
         .route("/v1/rollouts/{id}/events", get(queries::events))
         .route("/v1/rollouts/{id}/examples", get(queries::examples))
+        .route("/v1/rollouts/{id}/profile", get(queries::profile))
+        .route("/v1/rollouts/{id}/contrasts", get(queries::contrasts))
         .route("/v1/rollouts/{id}/progress", get(queries::progress))
         .route("/v1/rollouts/{id}/{verb}", post(actions::act))
         .route("/v1/stop-all", post(actions::stop_all))

@@ -9,14 +9,17 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use serin_insight::profile::Asked;
 use serin_rollout::{RolloutState, planner::Applied};
 use serin_schemas::{
-    ids::RolloutId,
+    ids::{EventTime, RolloutId},
     records::{Capture, Verdict},
 };
 
 use super::state::{ApiState, Failure};
 use crate::{
+    examples::examples as examples_of,
+    insight,
     progress::Progress,
     view::{RolloutView, View},
 };
@@ -113,15 +116,66 @@ pub(super) async fn examples(
     Query(few): Query<Limit>,
 ) -> Result<Json<Vec<Capture>>, Failure> {
     let known = state.rollout(&id).await?.view.state.clone().ok_or_else(|| unknown(&id))?;
-    let found = tokio::task::spawn_blocking(move || match state.0.examples.get() {
-        Some(examples) => examples.newest(&known.spec.model, &known.id, few.limit.min(EXAMPLES_MAX)),
-        None => Ok(Vec::new()),
-    });
-    match found.await {
-        Ok(Ok(found)) => Ok(Json(found)),
-        Ok(Err(error)) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
-        Err(error) => Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
-    }
+    let most = few.limit.min(EXAMPLES_MAX);
+    let found = state.report(move |log| examples_of(log, &known.spec.model, &known.id, most)).await?;
+    Ok(Json(found.unwrap_or_default()))
+}
+
+/// `?from=&to=&per=&segments=`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ProfileQuery {
+    /// Only windows that start at this time or later, in microseconds since 1970.
+    from: Option<i64>,
+    /// Only windows that end at this time or earlier, in microseconds since 1970.
+    to: Option<i64>,
+    /// One profile per window, or one over all windows.
+    per: Per,
+    /// Distributions per segment value too.
+    segments: bool,
+}
+
+/// What one profile covers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Per {
+    #[default]
+    Range,
+    Window,
+}
+
+/// The distribution of each metric's values per arm, from the windows on the log.
+pub(super) async fn profile(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Query(query): Query<ProfileQuery>,
+) -> Result<Json<insight::Profiled>, Failure> {
+    let known = state.rollout(&id).await?.view.state.clone().ok_or_else(|| unknown(&id))?;
+    let asked = Asked {
+        from: query.from.map(EventTime),
+        to: query.to.map(EventTime),
+        per_window: query.per == Per::Window,
+        segments: query.segments,
+    };
+    let found = state.report(move |log| insight::profile(log, &known.spec, &known.id, asked)).await?;
+    found.map(Json).ok_or_else(no_log)
+}
+
+/// The dimensions in which the arms differ most.
+pub(super) async fn contrasts(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Query(NoQuery {}): Query<NoQuery>,
+) -> Result<Json<insight::Contrasts>, Failure> {
+    let view = state.rollout(&id).await?.view;
+    let known = view.state.clone().ok_or_else(|| unknown(&id))?;
+    let verdict = view.verdict.clone();
+    let found = state.report(move |log| insight::contrasts(log, &known.spec, &known.id, verdict.as_deref())).await?;
+    found.map(Json).ok_or_else(no_log)
+}
+
+fn no_log() -> Failure {
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "this controller has no log to read")
 }
 
 /// How far the model's partition is planned. Only the process that owns the partition knows this.

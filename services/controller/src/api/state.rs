@@ -10,11 +10,14 @@ use axum::{
 use serde_json::json;
 use serin_stream::{
     clock::Clock,
-    log::{Log, Writer},
+    log::{Log, LogError, Writer},
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
-use crate::{config::Config, examples::Examples, policies::Policies, progress::ProgressBoard, view::View};
+use crate::{config::Config, policies::Policies, progress::ProgressBoard, view::View};
+
+/// Reports from the log that are computed at a time. Further requests wait.
+const REPORTS: usize = 2;
 
 /// The state that handlers share.
 #[derive(Clone)]
@@ -27,7 +30,8 @@ pub(super) struct Shared {
     pub(super) view: watch::Receiver<Arc<View>>,
     clock: Arc<dyn Clock>,
     progress: ProgressBoard,
-    pub(super) examples: OnceLock<Examples>,
+    pub(super) log: OnceLock<Arc<dyn Log>>,
+    pub(super) reports: Semaphore,
 }
 
 impl ApiState {
@@ -39,16 +43,31 @@ impl ApiState {
         view: watch::Receiver<Arc<View>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (progress, examples) = (ProgressBoard::default(), OnceLock::new());
-        Self(Arc::new(Shared { config, policies, writer, view, clock, progress, examples }))
+        let (progress, log, reports) = (ProgressBoard::default(), OnceLock::new(), Semaphore::new(REPORTS));
+        Self(Arc::new(Shared { config, policies, writer, view, clock, progress, log, reports }))
     }
 
-    /// The same API, with examples from this log.
+    /// The same API, with reports from this log.
     #[must_use]
-    pub(crate) fn with_examples(self, log: Arc<dyn Log>) -> Self {
+    pub(crate) fn reading(self, log: Arc<dyn Log>) -> Self {
         // Only the first log counts, and there is only one.
-        let _ = self.0.examples.set(Examples::new(log));
+        let _ = self.0.log.set(log);
         self
+    }
+
+    /// Computes a report from the log on a thread that may block; `None` without a log.
+    pub(super) async fn report<T: Send + 'static>(
+        &self,
+        report: impl FnOnce(&Arc<dyn Log>) -> Result<T, LogError> + Send + 'static,
+    ) -> Result<Option<T>, Failure> {
+        let Some(log) = self.0.log.get().cloned() else { return Ok(None) };
+        let internal = |error: String| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error);
+        let _permit = self.0.reports.acquire().await.map_err(|error| internal(error.to_string()))?;
+        match tokio::task::spawn_blocking(move || report(&log)).await {
+            Ok(Ok(found)) => Ok(Some(found)),
+            Ok(Err(error)) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
+            Err(error) => Err(internal(error.to_string())),
+        }
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -457,6 +457,7 @@ pub(crate) mod tests {
     }
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "binary fractions are exact")]
     fn the_output_of_a_batch_is_that_of_the_drawn_row() {
         let data = (0..64).map(|row| format!("{}", f64::from(row) / 64.0)).collect::<Vec<_>>().join(",");
         let labels = (0..64).map(|row| format!("\"c{row}\"")).collect::<Vec<_>>().join(",");
@@ -496,6 +497,7 @@ pub(crate) mod tests {
     }
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "binary fractions are exact")]
     fn an_optional_output_has_the_mean_of_the_rows_that_have_it() {
         let score = of_source(OutputKind::Number, OutputSource::Json("/predictions/0/p".into()));
         let rules = [OutputRule { required: false, ..score }];
@@ -719,7 +721,9 @@ pub(crate) mod tests {
         fn means_are_bounded(numbers in proptest::collection::vec(-1e3..1e3_f64, 1..200), huge: bool) {
             let scale = if huge { f64::MAX / 1e3 } else { 1.0 };
             let mut mean = Mean::default();
-            numbers.iter().for_each(|number| mean.add(number * scale));
+            for number in &numbers {
+                mean.add(number * scale);
+            }
             let found = mean.value().unwrap() / scale;
             let exact = numbers.iter().sum::<f64>() / numbers.len() as f64;
             prop_assert!((found - exact).abs() < 1e-9, "{} {}", found, exact);

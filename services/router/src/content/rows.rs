@@ -45,7 +45,7 @@ impl<'a> Sample<'a> {
             let Some(salt) = salt else { return part };
             // The fraction of the part is the hash.
             let place = (part as u128) << 64 | u128::from(salt.hash(&part.to_le_bytes()));
-            (place * rows as u128 / parts as u128 >> 64) as usize
+            ((place * rows as u128 / parts as u128) >> 64) as usize
         })
     }
 }
@@ -167,7 +167,7 @@ mod tests {
         Some((0..rows.len()).map(|row| rows.get(row).cloned().unwrap_or_default()).collect())
     }
 
-    fn of_tensor(shape: Value, data: Value) -> Value {
+    fn of_tensor(shape: &Value, data: &Value) -> Value {
         let answer = json!({"outputs": [{"name": "p", "shape": shape, "datatype": "FP64", "data": data}]});
         values(&answer, OutputSource::Tensor("p".into()), Promise::Tensors).map_or(Value::Null, Value::Array)
     }
@@ -192,7 +192,7 @@ mod tests {
             (json!([-1]), json!([1, 2]), json!([1])),
             (json!("x"), json!([1, 2]), json!([1])),
         ] {
-            assert_eq!(of_tensor(shape.clone(), data.clone()), expected, "{shape} {data}");
+            assert_eq!(of_tensor(&shape, &data), expected, "{shape} {data}");
         }
     }
 

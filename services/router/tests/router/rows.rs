@@ -127,6 +127,7 @@ async fn one_bad_row_of_a_batch_makes_the_answer_unusable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::float_cmp, reason = "binary fractions are exact")]
 async fn a_batch_is_reported_with_the_mean_of_its_rows_and_one_drawn_row() {
     for (path, source, reply) in answers(&scores(None)) {
         let shown = format!("{path} {source} {:?}", reply.headers);

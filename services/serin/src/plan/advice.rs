@@ -107,7 +107,7 @@ fn often_held(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
 fn unwatched_labels(request: &Request, all: &mut Vec<String>) {
     let metrics = &request.spec.metrics;
     let watched = |label: &str| metrics.iter().any(|m| m.source.is_delay() && m.source.label() == Some(label));
-    let labels: BTreeSet<&str> = metrics.iter().flat_map(|metric| metric.labels()).collect();
+    let labels: BTreeSet<&str> = metrics.iter().flat_map(MetricSpec::labels).collect();
     for label in labels.into_iter().filter(|label| !watched(label)) {
         all.push(format!(
             "label {label}: if the canary's labels arrive later than stable's, more of them miss the maturity and its metrics \

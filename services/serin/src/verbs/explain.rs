@@ -6,11 +6,15 @@ use serde_json::{Value, json};
 use serin_rollout::{RolloutState, planner::Applied};
 use serin_schemas::{
     ids::EventTime,
-    records::{Arm, ArmSummary, Capture, Correction, Decision, MetricVerdict, Verdict},
+    records::{Arm, ArmSummary, Correction, Decision, MetricVerdict, Verdict},
 };
 use serin_spec::RolloutSpec;
 
-use super::progress::Missing;
+use super::{
+    contrasts::{contrasts, is_in_doubt},
+    examples::examples,
+    progress::Missing,
+};
 use crate::{
     cli::{Explain, Output},
     client::{Api, ApiError},
@@ -27,6 +31,9 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
     if let Some(limit) = args.examples {
         return examples(&api, args, limit).await;
     }
+    if args.contrasts {
+        return contrasts(&api, args).await;
+    }
     let (state, applied) = api.shown(&args.rollout).await?;
     let mut verdict = match api.verdict(state.id.as_str()).await {
         Err(ApiError::NotFound(_)) if args.remote.output == Output::Text => {
@@ -37,15 +44,8 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
     // Of all metrics, even with --metric: the bound on wrong names holds for the whole list.
     let suspects: Vec<MetricVerdict> = evidence::suspects(&verdict).into_iter().cloned().collect();
     if let Some(metric) = &args.metric {
-        // In warm-up the verdict has no metrics yet.
-        let names: Vec<String> = state.spec.metrics.iter().map(|known| known.name.clone()).collect();
-        let meant: &str = if names.contains(metric) { metric } else { serin_spec::built_in_name(metric) };
+        let meant = meant(metric, &state.spec)?;
         verdict.metrics.retain(|known| known.metric == meant);
-        anyhow::ensure!(
-            names.iter().any(|name| name == meant),
-            "the rollout has no metric {metric:?}; it has {}",
-            unique(names).join(", ")
-        );
     }
     if args.remote.output == Output::Json {
         output::json(&with_suspects(&verdict, &suspects)?)?;
@@ -56,6 +56,19 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
         output::line(line);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The metric that a user means by a name, or an error that lists the metrics.
+pub(super) fn meant<'a>(metric: &'a str, spec: &RolloutSpec) -> anyhow::Result<&'a str> {
+    // In warm-up the verdict has no metrics yet.
+    let names: Vec<String> = spec.metrics.iter().map(|known| known.name.clone()).collect();
+    let meant = if names.iter().any(|name| name == metric) { metric } else { serin_spec::built_in_name(metric) };
+    anyhow::ensure!(
+        names.iter().any(|name| name == meant),
+        "the rollout has no metric {metric:?}; it has {}",
+        unique(names).join(", ")
+    );
+    Ok(meant)
 }
 
 /// Without a verdict there is no evidence yet, which is not a failure.
@@ -143,6 +156,12 @@ fn lines(
             verdict.ln_e_rollback, verdict.score_low, verdict.score_high
         ));
     }
+    if is_in_doubt(state, Some(verdict)) {
+        add(format!(
+            "Where the arms differ most: serin explain {0} --contrasts; calls: serin explain {0} --examples",
+            state.id
+        ));
+    }
     let step = if verdict.step < 0 { "warm-up".to_owned() } else { format!("step {}", verdict.step + 1) };
     add(format!(
         "Verdict {} of {} UTC on rollout {} ({step}, generation {})",
@@ -172,43 +191,6 @@ fn with_suspects(verdict: &Verdict, suspects: &[MetricVerdict]) -> anyhow::Resul
     let one = |suspect: &MetricVerdict| json!({"metric": suspect.metric, "segment": suspect.segment, "ln_e_fail": suspect.ln_e_fail});
     value["suspects"] = suspects.iter().map(one).collect();
     Ok(value)
-}
-
-/// `serin explain --examples`.
-async fn examples(api: &Api, args: &Explain, limit: usize) -> anyhow::Result<ExitCode> {
-    let found = api.examples(&args.rollout, limit).await?;
-    if args.remote.output == Output::Json {
-        output::json(&found)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if found.is_empty() {
-        output::line(
-            "no examples: no calls are mirrored, the rollout file has no `capture`, or all pairs agree so far",
-        );
-    }
-    for example in &found {
-        output::line(example_text(example));
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// One pair of answers as text.
-fn example_text(example: &Capture) -> String {
-    let mut text = format!("{} UTC  request {}  ({})", to_the_second(example.at), example.request_id, example.reason);
-    for difference in &example.differences {
-        let _ = write!(text, "\n  {difference}");
-    }
-    let body = |body: &Option<String>, bytes: i64| body.clone().unwrap_or_else(|| format!("({bytes} bytes, not kept)"));
-    let _ = write!(text, "\n  request  {}", body(&example.request, example.request_bytes));
-    for answer in [&example.live, &example.shadow] {
-        let status =
-            answer.status.map_or_else(|| answer.error.clone().unwrap_or_default(), |status| status.to_string());
-        let took = answer.latency_us.map_or(0.0, |micros| micros as f64 / 1e3);
-        let (arm, version) = (answer.arm.as_str(), &answer.version);
-        let _ = write!(text, "\n  {arm:<8} {version} {status} in {took:.1} ms  {}", body(&answer.body, answer.bytes));
-    }
-    text.push('\n');
-    text
 }
 
 /// The name of a variant on the wire.
