@@ -49,7 +49,11 @@ fn check(prediction: &Prediction, version: &str) {
     assert_eq!((prediction.version.as_str(), prediction.status), (version, Some(200)), "{prediction:#?}");
     assert_eq!((&prediction.error, &prediction.invalid_output), (&None, &None));
     assert_eq!(prediction.assignment, Assignment::Pinned);
-    assert_eq!(prediction.outputs.get("species"), Some(&0.0), "the first flower is a setosa: {prediction:#?}");
+    // The first flower is a setosa (0), the second a virginica (2). The event has their mean and one drawn row.
+    let batch = prediction.batch.as_ref().unwrap_or_else(|| panic!("a batch: {prediction:#?}"));
+    assert_eq!((batch.rows, batch.means.get("species")), (2, Some(&1.0)), "{prediction:#?}");
+    let drawn = if batch.row == 0 { &0.0 } else { &2.0 };
+    assert_eq!(prediction.outputs.get("species"), Some(drawn), "{prediction:#?}");
 }
 
 const FLOWERS: &str = r#"{"id":"j-1","inputs":[{"name":"predict","shape":[2,4],"datatype":"FP64",
