@@ -55,16 +55,7 @@ fn named(spec: &RolloutSpec, subject: FilterSubject<'_>, filter: &Filter, path: 
         }
         FilterSubject::Label(_) => {}
         FilterSubject::Segment(name) => {
-            if !spec.segments.iter().any(|segment| segment.name == name) {
-                let known = spec.segments.iter().map(|segment| segment.name.as_str());
-                found.add(
-                    Severity::Error,
-                    format!("{path}.segment"),
-                    format!("no segment is named {name:?}"),
-                    serin_spec::suggest::fix(name, known, "define it under `segments` with a source"),
-                    &["segments[].name"],
-                );
-            }
+            super::metrics::segment(spec, name, format!("{path}.segment"), found);
             if !matches!(filter.is, Some(FilterValue::Text(_))) || filter.above.is_some() || filter.below.is_some() {
                 let message = "the values of a segment are texts";
                 found.error(path, message, format!("write for example `{{segment: {name}, is: \"DE\"}}`"));

@@ -50,16 +50,7 @@ fn testable(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Fou
 
 fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     for (index, name) in metric.segments.iter().enumerate() {
-        if !spec.segments.iter().any(|segment| segment.name == *name) {
-            let known = spec.segments.iter().map(|segment| segment.name.as_str());
-            found.add(
-                Severity::Error,
-                format!("{path}.segments[{index}]"),
-                format!("no segment is named {name:?}"),
-                serin_spec::suggest::fix(name, known, "define it under `segments` with a source"),
-                &["segments[].name"],
-            );
-        }
+        segment(spec, name, format!("{path}.segments[{index}]"), found);
     }
     let (name, kind) = match &metric.source {
         MetricSource::Output(output)
@@ -79,6 +70,16 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
         | MetricSource::LabelDelay(_) => return,
     };
     output(spec, name, kind, format!("{path}.source"), found);
+}
+
+/// Reports a segment dimension that a metric names and the file does not define.
+pub(super) fn segment(spec: &RolloutSpec, name: &str, path: String, found: &mut Found) {
+    if spec.segments.iter().any(|segment| segment.name == name) {
+        return;
+    }
+    let known = spec.segments.iter().map(|segment| segment.name.as_str());
+    let fix = serin_spec::suggest::fix(name, known, "define it under `segments` with a source");
+    found.add(Severity::Error, path, format!("no segment is named {name:?}"), fix, &["segments[].name"]);
 }
 
 /// Reports an output that is not defined or not of this kind.
