@@ -139,7 +139,10 @@ fn invalid_files_and_arguments_are_reported() {
             "no id of a.csv is in b.csv; check that `--id` is the column with the id of the input",
         ),
         (&["a.csv", "c.csv"], "c.csv cannot be read: No such file"),
-        (&["a.csv", "a.csv", "--id", "key"], "a.csv:1: there is no column `key` (--id); the columns are: id, prediction"),
+        (
+            &["a.csv", "a.csv", "--id", "key"],
+            "a.csv:1: there is no column `key` (--id); the columns are: id, prediction",
+        ),
         (&["a.csv", "a.csv", "--segment", "origin"], "a.csv:1: there is no column `origin` (--segment)"),
         (&["a.csv", "a.csv", "--label", "late"], "a.csv:1: no row has a label in `late` (--label)"),
         (&["a.csv", "a.csv", "--margin=-1"], "--margin -1: must be a number of at least 0"),
