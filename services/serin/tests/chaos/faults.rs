@@ -133,8 +133,6 @@ pub(crate) struct World {
     pub(crate) counts: BTreeMap<Fault, Count>,
     /// Kinds of faults that cannot be injected on this machine, with the reason.
     pub(crate) not_shown: BTreeMap<Fault, &'static str>,
-    /// Records of `routing` seen so far, by partition and offset: the topic is compacted.
-    pub(crate) routing: BTreeMap<(i64, i64), Value>,
     models: Models,
     /// Rollouts whose canary turned bad: what happened to a router at the same time, and the seconds until the rollback.
     pub(crate) turned_bad: BTreeMap<String, (String, f64)>,
@@ -143,12 +141,12 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(cluster: Cluster, fleet: Fleet, models: Models, prefix: &str, seed: u64) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed);
-        let (counts, mut not_shown, routing) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (counts, mut not_shown) = (BTreeMap::new(), BTreeMap::new());
         if !has_small_disks() {
             not_shown.insert(Fault::DiskFull, "this user may not make mount namespaces");
         }
         let (prefix, turned_bad) = (prefix.to_owned(), BTreeMap::new());
-        Self { cluster, fleet, rng, prefix, counts, not_shown, routing, models, turned_bad }
+        Self { cluster, fleet, rng, prefix, counts, not_shown, models, turned_bad }
     }
 
     /// Draws a kind of fault for a long run. Slow faults are drawn less often, and the new binary never.
@@ -207,17 +205,7 @@ impl World {
             self.fleet.tend()?;
             Ok(self.written("verdicts")? > before)
         })
-        .with_context(|| format!("no new verdicts:\n{}", self.fleet.tasks()))?;
-        self.note_routing()
-    }
-
-    /// Keeps the current routing tables before they are compacted.
-    pub(crate) fn note_routing(&mut self) -> Result<()> {
-        for table in self.fleet.tail(&self.cluster.bootstrap(), "routing")? {
-            let place = |name: &str| table[name].as_i64().with_context(|| format!("no {name} in {table}"));
-            self.routing.insert((place("partition")?, place("offset")?), table);
-        }
-        Ok(())
+        .with_context(|| format!("no new verdicts:\n{}", self.fleet.tasks()))
     }
 
     /// Number of records and markers of a topic, over all partitions.
