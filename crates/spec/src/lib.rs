@@ -18,6 +18,7 @@ mod problem;
 mod ramp;
 mod rollout;
 mod rules;
+mod schedule;
 mod source;
 mod sources;
 pub mod suggest;
@@ -39,6 +40,7 @@ pub use rollout::{
     Concurrency, Frozen, GroupSpec, Mode, PlanSpec, PromotionSpec, Replica, RolloutSpec, TrafficSource, VersionSpec,
 };
 pub use rules::Rules;
+pub use schedule::{Linear, MAX_LINEAR_STEPS, Schedule};
 pub use source::MetricSource;
 pub use sources::{
     MAX_SEGMENT_VALUE_BYTES, OutputKind, OutputRows, OutputRule, OutputSource, SegmentSource, SegmentSpec,

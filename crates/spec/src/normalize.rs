@@ -27,13 +27,15 @@ const HOLDBACK: Share = Share(500);
 
 impl RolloutSpec {
     /// The spec as it is in commands and controls: with the gates `failed`, `refused` and `unusable`, with the holdback of a
-    /// monitored promotion, and with `require` in each step.
+    /// monitored promotion, and with `require` in each step. It has the steps of its schedule, but not the schedule's name, which
+    /// older versions of Serin cannot read.
     ///
     /// A metric on the share of the same outcome replaces a built-in gate. If a metric of another source already has the gate's name,
     /// the gate gets a longer one. The operation is idempotent.
     #[must_use]
     pub fn normalized(&self) -> Self {
         let mut spec = self.clone();
+        spec.schedule = None;
         for gate in BUILT_IN {
             let replaces = |metric: &MetricSpec| {
                 let is_share = !matches!(metric.kind, MetricKind::Classes | MetricKind::Disagreement);

@@ -8,7 +8,7 @@ use serin_schemas::ids::{ModelName, Span, Version};
 
 use crate::{
     AssignmentSpec, CaptureSpec, DecisionSpec, FeatureSpec, GroupSequential, MetricSpec, MirrorSpec, NoDataPolicies,
-    OutputRule, Require, SegmentSpec, ShadowSpec, Step, Warmup, defaults,
+    OutputRule, Require, Schedule, SegmentSpec, ShadowSpec, Step, Warmup, defaults,
     units::{Duration, Share},
 };
 
@@ -53,7 +53,11 @@ pub struct RolloutSpec {
     /// Warm-up: what is learned from stable traffic before the first canary request.
     #[serde(default)]
     pub warmup: Warmup,
-    /// Steps of the ramp. Weights must not decrease.
+    /// A named ramp instead of `steps`: `standard`, `conservative`, `aggressive` or `linear`. Default without `steps`: `standard`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// Steps of the ramp. Weights must not decrease. Default: the steps of `schedule`.
+    #[serde(default)]
     pub steps: Vec<Step>,
     /// Segment dimensions in which metrics can be judged, such as a region.
     #[serde(default)]

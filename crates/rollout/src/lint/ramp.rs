@@ -4,11 +4,13 @@ use serin_kinds::Metric as _;
 use serin_schemas::{ids::Span, records::Role};
 
 use super::Found;
-use serin_spec::{Require, RolloutSpec, Severity, Share, StickyKey, TrafficSource, units::Duration};
+use serin_spec::{MAX_LINEAR_STEPS, Mode, Require, RolloutSpec, Schedule, Severity, Share, Step, StickyKey, TrafficSource, units::Duration};
 
 /// Weights above this leave a control arm too small to compare with.
 const CONTROL_NEEDED: Share = Share(9_000);
 
+/// A first weight from which lint warns.
+const LARGE_START: Share = Share(1_000);
 /// The longest window. There is one verdict per window.
 const WINDOW_MAX: Duration = Duration(Span(7 * 86_400_000_000));
 /// The longest grace. Open windows stay in the aggregator's memory for that long.
@@ -50,6 +52,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     }
     monitor(spec, found);
     sticky(spec, found);
+    linear(spec, found);
     steps(spec, found);
     late_labels(spec, found);
 }
@@ -90,11 +93,42 @@ fn sticky(spec: &RolloutSpec, found: &mut Found) {
     );
 }
 
+/// Reports a linear schedule that has no end.
+fn linear(spec: &RolloutSpec, found: &mut Found) {
+    let Some(Schedule::Linear(linear)) = spec.schedule else { return };
+    let path = "schedule.linear";
+    match linear.count() {
+        None if linear.by == Share(0) => {
+            found.error(format!("{path}.by"), "with 0% the weight never grows", "use 1% or more");
+        }
+        None => {
+            let message = format!("the ramp goes down, from {} to {}", linear.from, linear.to);
+            found.error(format!("{path}.to"), message, "use a last weight above the first");
+        }
+        Some(count) if count > MAX_LINEAR_STEPS => {
+            let message = format!("the ramp has {count} steps, more than {MAX_LINEAR_STEPS}");
+            found.error(format!("{path}.by"), message, "use larger differences");
+        }
+        Some(_) => {}
+    }
+}
+
+/// Warns about a ramp that starts with a large share of the callers.
+fn first_weight(spec: &RolloutSpec, found: &mut Found) {
+    let acts = spec.traffic == TrafficSource::Router && spec.mode == Mode::Act;
+    let is_large = |step: &&Step| step.mirror.is_none() && step.weight >= LARGE_START && step.weight < Share::ALL;
+    let Some(first) = spec.steps.first().filter(|step| acts && is_large(step)) else { return };
+    let message = format!("the first step exposes {} of the callers to a version that has not been seen before", first.weight);
+    let fix = "start with 1% to 5%, or with a step that mirrors calls, such as `- mirror: 10%`";
+    found.warn("steps[0].weight", message, fix);
+}
+
 fn steps(spec: &RolloutSpec, found: &mut Found) {
     if spec.steps.is_empty() {
         found.error("steps", "the ramp has no step", "add one, such as `- weight: 5%`");
         return;
     }
+    first_weight(spec, found);
     let mut before: Option<Share> = None;
     for (index, step) in spec.steps.iter().enumerate() {
         if let Some(share) = step.mirror {

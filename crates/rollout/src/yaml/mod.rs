@@ -43,7 +43,7 @@ pub fn check(text: &str, traffic: Option<&Traffic>) -> Checked {
         for finding in findings(spec, traffic) {
             let depends_on = std::iter::once(finding.problem.path.as_str()).chain(finding.depends_on.iter().copied());
             if !depends_on.into_iter().any(|path| walked.broken.iter().any(|broken| related(path, broken))) {
-                let (line, column) = walked.place(&finding.problem.path);
+                let (line, column) = place(&walked, spec, &finding.problem.path);
                 problems.push(Problem { line: Some(line), column: Some(column), ..finding.problem });
             }
         }
@@ -68,8 +68,17 @@ pub fn parse_yaml(text: &str) -> Result<RolloutSpec, Vec<Problem>> {
 fn read(text: &str) -> Result<(Walked, Option<RolloutSpec>), Vec<Problem>> {
     let root = tree::parse(text).map_err(|problem| vec![problem])?;
     let mut walked = walk::walk(&root, &crate::json_schema(), Form::ROLLOUT);
-    match serde_json::from_value(std::mem::take(&mut walked.value)) {
-        Ok(spec) => Ok((walked, Some(spec))),
+    let has_steps = walked.value.get("steps").is_some();
+    match serde_json::from_value::<RolloutSpec>(std::mem::take(&mut walked.value)) {
+        Ok(mut spec) => {
+            if !has_steps {
+                spec.steps = spec.schedule.get_or_insert_default().steps();
+            } else if spec.schedule.is_some() {
+                let message = "a rollout has either `schedule` or `steps`";
+                walked.problems.push(problem("schedule", walked.place("schedule"), message, "leave one of them out"));
+            }
+            Ok((walked, Some(spec)))
+        }
         Err(cause) if walked.problems.is_empty() => {
             // The schema accepts something that a type refuses, so report the type's error.
             let fix = "see docs/rollout-spec.md";
@@ -77,6 +86,12 @@ fn read(text: &str) -> Result<(Walked, Option<RolloutSpec>), Vec<Problem>> {
         }
         Err(_) => Ok((walked, None)),
     }
+}
+
+/// Position of a path. Steps that come from a schedule have the position of `schedule`.
+fn place(walked: &Walked, spec: &RolloutSpec, path: &str) -> (usize, usize) {
+    let is_scheduled = spec.schedule.is_some() && path.starts_with("steps");
+    walked.place(if is_scheduled { "schedule" } else { path })
 }
 
 fn has_errors(problems: &[Problem]) -> bool {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::*;
 use crate::testing::{SPEC, spec};
+use serin_spec::Schedule;
 
 fn problems(text: &str) -> String {
     check(text, None).problems.iter().fold(String::new(), |mut all, problem| {
@@ -24,6 +25,40 @@ fn json_is_accepted_and_a_serialized_spec_can_be_parsed() {
     let spec = spec().normalized();
     let text = serde_json::to_string_pretty(&spec).unwrap();
     assert_eq!(parse_yaml(&text).unwrap(), spec);
+}
+
+fn scheduled(schedule: &str) -> String {
+    let (before, rest) = SPEC.split_once("steps:").unwrap();
+    let after = rest.split_once("\nsegments:").map_or("", |(_, after)| after);
+    format!("{before}{schedule}\nsegments:{after}")
+}
+
+#[test]
+fn a_file_without_steps_gets_those_of_its_schedule() {
+    let of = |schedule| check(&scheduled(schedule), None).spec.unwrap();
+    assert_eq!(of("").steps, Schedule::Standard.steps());
+    assert_eq!(of("schedule: conservative").steps, Schedule::Conservative.steps());
+    let linear = of("schedule: {linear: {from: 2%, to: 8%, by: 3%, every: 20m}}");
+    assert_eq!(linear.steps.iter().map(|step| step.weight.0).collect::<Vec<_>>(), [200, 500, 800]);
+    // Controls contain the steps only, so an older version can read them.
+    let normalized = of("schedule: aggressive").normalized();
+    assert_eq!((normalized.schedule, normalized.steps.len()), (None, 2));
+}
+
+#[test]
+fn problems_of_a_schedule_are_at_its_position() {
+    let all = [
+        "schedule: fast",
+        "schedule: standard\nsteps:\n  - weight: 5%",
+        "schedule: {linear: {from: 5%, to: 50%, by: 0%, every: 10m}}",
+        "schedule: {linear: {from: 50%, to: 5%, by: 5%, every: 10m}}",
+        "schedule: {linear: {from: 1%, to: 90%, by: 0.5%, every: 10m}}",
+        "schedule: {linear: {from: 0%, to: 100%, by: 50%, every: 10m}}",
+        "schedule: {linear: {from: 20%, to: 40%, by: 10%, every: 0s}}",
+        "steps: []",
+    ];
+    let found = all.map(|schedule| format!("{schedule:?}\n{}", problems(&scheduled(schedule))));
+    insta::assert_snapshot!(found.join("\n"));
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub(crate) struct Plan {
     /// Time from the close of a window to the canary's last request: grace, decision and drain
     #[arg(long, value_name = "SPAN", default_value = "2s")]
     pub(crate) react: String,
+    /// Compare the file's own ramp with the named schedules, and name the cheapest that is as good
+    #[arg(long)]
+    pub(crate) cheapest: bool,
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     pub(crate) output: Output,

@@ -4,6 +4,7 @@
 //! [`crate::simulate`]. Tests compare them with simulated runs.
 
 mod advice;
+mod cheapest;
 mod forecast;
 mod metric;
 mod text;
@@ -15,14 +16,16 @@ use serin_kinds::budget;
 use serin_schemas::records::Role;
 use serin_spec::{Direction, MetricSpec, Require, RolloutSpec};
 
+pub(crate) use cheapest::{cheapest, print_cheapest};
 pub(crate) use forecast::forecast;
 use forecast::needs;
 use metric::Metric;
-pub(crate) use text::print;
+pub(crate) use text::{count, print};
 
 use crate::{evidence::short, simulate::Regression, time::span};
 
 /// What to forecast.
+#[derive(Clone)]
 pub(crate) struct Request {
     /// The normalized spec.
     pub(crate) spec: RolloutSpec,

@@ -121,7 +121,7 @@ fn row(metric: &MetricStep) -> Vec<String> {
 }
 
 /// A share in percent, never rounded to 0 % or 100 %.
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     match 100.0 * share {
         all if all > 99.5 && share < 1.0 => "> 99 %".to_owned(),
         none if none < 0.5 && share > 0.0 => "< 1 %".to_owned(),
@@ -170,7 +170,7 @@ fn cost(forecast: &Forecast) -> Vec<String> {
 }
 
 /// A whole number with thousands separators.
-fn count(number: f64) -> String {
+pub(crate) fn count(number: f64) -> String {
     let digits = format!("{:.0}", number.max(0.0));
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();

@@ -5,11 +5,13 @@ use std::{collections::BTreeMap, io::Read as _, path::Path, process::ExitCode};
 use anyhow::Context as _;
 use serde_json::json;
 use serin_rollout::{Checked, Traffic};
-use serin_spec::{Problem, Severity};
+use serin_spec::{Problem, Require, RolloutSpec, Severity};
 
 use crate::{
     cli::{Lint, Output, Schema},
-    exit, output, settings,
+    exit, output,
+    plan::count,
+    settings,
     terminal::{Terminal, Tone},
 };
 
@@ -20,7 +22,24 @@ pub(crate) fn lint(args: &Lint) -> anyhow::Result<ExitCode> {
     let text = read(&args.file)?;
     let checked = serin_rollout::check(&text, traffic.as_ref());
     print_problems(&args.file.display().to_string(), &checked, args.output)?;
+    if let (Output::Text, Some(spec)) = (args.output, &checked.spec) {
+        print_schedule(spec, traffic.as_ref());
+    }
     Ok(exit::done_if(!checked.has_errors()))
+}
+
+/// Prints the steps that a schedule becomes, with the calls that the canary answers in each at least.
+fn print_schedule(spec: &RolloutSpec, traffic: Option<&Traffic>) {
+    let Some(schedule) = spec.schedule else { return };
+    output::line(format!("schedule {schedule}:"));
+    for (index, step) in spec.steps.iter().enumerate() {
+        let calls = traffic.map(|traffic| traffic.per_second * step.share().fraction() * step.bake.min.0.as_secs_f64());
+        let calls = calls.map_or_else(String::new, |calls| format!(", {} canary answers", count(calls)));
+        let requires = if spec.require(index) == Require::NoFail { "" } else { ", requires " };
+        let what = serde_json::to_value(spec.require(index)).unwrap_or_default();
+        let what = if requires.is_empty() { "" } else { what.as_str().unwrap_or_default() };
+        output::line(format!("  {step} for at least {}{calls}{requires}{what}", step.bake.min));
+    }
 }
 
 /// `serin schema`.
@@ -42,7 +61,9 @@ pub(crate) fn read(file: &Path) -> anyhow::Result<String> {
 /// Prints the problems of the rollout file `name`, one per line, and their count.
 pub(crate) fn print_problems(name: &str, checked: &Checked, format: Output) -> anyhow::Result<()> {
     if format == Output::Json {
-        return output::json(&json!({"file": name, "ok": !checked.has_errors(), "problems": checked.problems}));
+        let steps = checked.spec.as_ref().map(|spec| spec.normalized().steps);
+        let ok = !checked.has_errors();
+        return output::json(&json!({"file": name, "ok": ok, "problems": checked.problems, "steps": steps}));
     }
     for problem in &checked.problems {
         output::line(problem_line(name, problem));

@@ -30,6 +30,14 @@ pub(crate) fn plan(args: &Plan) -> anyhow::Result<ExitCode> {
     let Setup { base, counted, regressions, .. } = named.of(&spec);
     let (per_second, react_seconds) = (traffic.per_second, react.0.as_secs_f64());
     let request = Request { spec, per_second, base, counted, regressions, react_seconds };
+    if args.cheapest {
+        let ramps = plan::cheapest(&request)?;
+        match args.output {
+            Output::Json => output::json(&ramps)?,
+            Output::Text => plan::print_cheapest(&ramps),
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let forecast = plan::forecast(&request)?;
     match args.output {
         Output::Json => output::json(&forecast)?,
