@@ -1,6 +1,8 @@
 //! The command line: every verb, its arguments and its help.
 
 mod foresight;
+mod other;
+mod shell;
 mod trial;
 
 use std::path::PathBuf;
@@ -8,6 +10,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 pub(crate) use foresight::{Plan, Replay, Simulate};
+pub(crate) use other::refuse;
+pub(crate) use shell::{Completion, Man, completion, man};
 pub(crate) use trial::{Load, ModelServer, Switch, Wanted};
 
 /// Canary analysis and progressive delivery for ML models, driven by events on Kafka.
@@ -75,6 +79,11 @@ pub(crate) enum Verb {
         after_help = "Exit status: 0 no errors, 1 errors found, 2 the file cannot be read.\n\nExample:\n  serin lint -f rollout.yaml --traffic 10000/min"
     )]
     Lint(Lint),
+    /// Compare a rollout file with the rollout of its model
+    #[command(
+        after_help = "Exit status: 0 no difference, 1 they differ, 2 the file has errors or there is no such rollout.\n\nExamples:\n  serin diff -f rollout.yaml\n  serin diff -f rollout.yaml --rollout 01a22e39"
+    )]
+    Diff(Diff),
     /// Forecast which regressions a rollout can detect, how long it takes and what it costs
     #[command(
         after_help = "The forecast is computed from formulas, without simulation; `serin simulate` plays the same rollout many times. Costs\nneed `replica` of the versions and `plan.costPerBadOutcome` in the rollout file.\n\nExamples:\n  serin plan -f rollout.yaml --traffic 10000/min\n  serin plan -f rollout.yaml --traffic 50/s --base failed=0.5% --regression 'failed 0.5%->1%'\n  serin plan -f rollout.yaml --traffic 10000/min --output json"
@@ -93,6 +102,12 @@ pub(crate) enum Verb {
     /// List rollouts
     #[command(after_help = "Examples:\n  serin list\n  serin list --output json --api http://controller:8100")]
     List(Remote),
+    /// List all rollouts of a model, with how long each took and how it ended
+    #[command(after_help = "Example:\n  serin history flights")]
+    History(History),
+    /// Print the events of a rollout, each with its time, its cause and its actor
+    #[command(after_help = "Examples:\n  serin events flights\n  serin events flights --follow --output json")]
+    Events(Events),
     /// Show one rollout: its ramp, both arms and the result of each metric
     #[command(after_help = "Examples:\n  serin get flights\n  serin get flights --watch")]
     Get(Get),
@@ -174,6 +189,14 @@ pub(crate) enum Verb {
         after_help = "For editors and CI. Example:\n  serin schema > rollout.schema.json\n  serin schema --config > serin.schema.json"
     )]
     Schema(Schema),
+    /// Print the completion script of a shell
+    #[command(
+        after_help = "Examples:\n  serin completion bash > /etc/bash_completion.d/serin\n  serin completion zsh > ~/.zfunc/_serin\n  serin completion fish > ~/.config/fish/completions/serin.fish"
+    )]
+    Completion(Completion),
+    /// Write the manual pages, one per verb, into a directory
+    #[command(after_help = "Example:\n  serin man --to /usr/local/share/man/man1")]
+    Man(Man),
 }
 
 /// How results are printed.
@@ -263,6 +286,40 @@ pub(crate) struct Lint {
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     pub(crate) output: Output,
+}
+
+/// A rollout file to compare with a rollout.
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The rollout file; - for standard input
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Rollout id, or the start of the id. Default: the current rollout of the file's model
+    #[arg(long, value_name = "ID")]
+    pub(crate) rollout: Option<String>,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// A model whose rollouts to list.
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Model name
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// A rollout whose events to print.
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Model name, rollout id, or the start of the id
+    pub(crate) rollout: String,
+    /// Print new events as they happen, until the rollout ends
+    #[arg(long)]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
 }
 
 /// A rollout to show.

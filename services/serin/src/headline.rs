@@ -81,6 +81,16 @@ pub(crate) fn ramp(state: &RolloutState) -> String {
     steps.chain([format!("{last} 100%")]).collect::<Vec<_>>().join("  ")
 }
 
+/// The tone of a phase in a table.
+pub(crate) fn tone(phase: Phase) -> Tone {
+    match phase {
+        Phase::Promoted | Phase::Completed => Tone::Good,
+        Phase::RolledBack | Phase::Aborted | Phase::Superseded => Tone::Bad,
+        Phase::Held | Phase::Paused => Tone::Open,
+        _ => Tone::Plain,
+    }
+}
+
 /// The phase as text.
 pub(crate) fn phase(state: &RolloutState) -> String {
     let name = serde_json::to_value(state.phase).ok().and_then(|name| name.as_str().map(str::to_owned));

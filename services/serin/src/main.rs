@@ -45,7 +45,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const CLOSING: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| cli::refuse(error));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -84,10 +84,13 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Load(args) => model_server::load(&args).await,
         Verb::Apply(args) => verbs::apply(&args).await,
         Verb::Lint(args) => verbs::lint(&args),
+        Verb::Diff(args) => verbs::diff(&args).await,
         Verb::Plan(args) => verbs::plan(&args),
         Verb::Simulate(args) => verbs::simulate(&args),
         Verb::Replay(args) => verbs::replay(&args),
         Verb::List(args) => verbs::list(&args).await,
+        Verb::History(args) => verbs::history(&args).await,
+        Verb::Events(args) => verbs::events(&args).await,
         Verb::Get(args) => verbs::get(&args).await,
         Verb::Status(args) => verbs::status(&args).await,
         Verb::Promote(args) => verbs::act(&args.act, "promote", args.full).await,
@@ -103,6 +106,11 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Tail(args) => verbs::tail(&args),
         Verb::Topology(args) => verbs::topology(&args.action),
         Verb::Schema(args) => verbs::schema(args),
+        Verb::Completion(args) => {
+            cli::completion(args);
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Man(args) => cli::man(&args),
     }
 }
 

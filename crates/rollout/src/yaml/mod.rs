@@ -4,6 +4,7 @@
 //! linted ([`crate::lint()`]). A broken part is reported once: rules that depend on it are skipped. JSON is accepted too.
 
 mod configuration;
+mod foreign;
 mod tree;
 mod walk;
 
@@ -67,6 +68,9 @@ pub fn parse_yaml(text: &str) -> Result<RolloutSpec, Vec<Problem>> {
 /// Returns the walked tree, and the spec built from its valid parts.
 fn read(text: &str) -> Result<(Walked, Option<RolloutSpec>), Vec<Problem>> {
     let root = tree::parse(text).map_err(|problem| vec![problem])?;
+    if let Some(problem) = foreign::problem_of(&root) {
+        return Err(vec![problem]);
+    }
     let mut walked = walk::walk(&root, &crate::json_schema(), Form::ROLLOUT);
     let has_steps = walked.value.get("steps").is_some();
     match serde_json::from_value::<RolloutSpec>(std::mem::take(&mut walked.value)) {

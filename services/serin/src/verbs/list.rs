@@ -4,14 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use serin_rollout::RolloutState;
-use serin_schemas::records::Phase;
 
 use crate::{
     cli::{Output, Remote},
     client::Api,
     headline::{self, share},
     output,
-    terminal::{Cell, Column, Table, Terminal, Tone},
+    terminal::{Cell, Column, Table, Terminal},
 };
 
 static COLUMNS: [Column; 8] = [
@@ -53,18 +52,12 @@ fn lines(states: &[RolloutState], terminal: Terminal) -> Vec<String> {
         let step =
             if state.step < 0 { "-".to_owned() } else { format!("{}/{}", state.step + 1, state.spec.steps.len()) };
         let weight = if state.acts() { share(state.canary_share) } else { "observed".to_owned() };
-        let tone = match state.phase {
-            Phase::Promoted | Phase::Completed => Tone::Good,
-            Phase::RolledBack | Phase::Aborted | Phase::Superseded => Tone::Bad,
-            Phase::Held | Phase::Paused => Tone::Open,
-            _ => Tone::Plain,
-        };
         table.row(vec![
             state.spec.model.to_string().into(),
             id.into(),
             state.spec.stable.version.to_string().into(),
             state.spec.canary.version.to_string().into(),
-            Cell::toned(headline::phase(state), tone),
+            Cell::toned(headline::phase(state), headline::tone(state.phase)),
             step.into(),
             weight.into(),
             state.sentence.as_str().into(),
@@ -74,7 +67,7 @@ fn lines(states: &[RolloutState], terminal: Terminal) -> Vec<String> {
 }
 
 /// The shortest unique prefix of each id.
-fn short_ids(states: &[RolloutState]) -> Vec<&str> {
+pub(super) fn short_ids(states: &[RolloutState]) -> Vec<&str> {
     let ids: Vec<&str> = states.iter().map(|state| state.id.as_str()).collect();
     let common = |one: &str, two: &str| one.bytes().zip(two.bytes()).take_while(|(one, two)| one == two).count();
     let mut sorted = ids.clone();

@@ -3,10 +3,12 @@
 mod compare;
 mod contrasts;
 mod deadline;
+mod diff;
 mod examples;
 mod explain;
 mod export;
 mod get;
+mod history;
 mod list;
 mod local;
 mod plan;
@@ -20,9 +22,11 @@ mod tail;
 mod topology;
 
 pub(crate) use compare::compare;
+pub(crate) use diff::diff;
 pub(crate) use explain::explain;
 pub(crate) use export::export;
 pub(crate) use get::get;
+pub(crate) use history::{events, history};
 pub(crate) use list::list;
 pub(crate) use local::{lint, print_problems, rate, schema};
 pub(crate) use plan::plan;

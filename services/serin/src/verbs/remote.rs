@@ -7,12 +7,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use serin_rollout::{Outcome, RolloutState, planner::Applied};
 use serin_spec::RolloutSpec;
 
 use super::{
     deadline::Deadline,
+    diff::differences,
     local::{print_problems, print_warnings, read},
 };
 use crate::{
@@ -39,6 +40,16 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
     }
     let api = Api::new(&args.remote)?;
     let mut deadline = Deadline::of(&args.timeout)?;
+    if let Some(running) = runs_already(&api, checked.spec.as_ref()).await {
+        if args.wait {
+            return wait(&api, &running.id.0, &args.remote, deadline).await;
+        }
+        match args.remote.output {
+            Output::Json => output::json(&json!({"rollout": running.id, "unchanged": true, "sentence": running.sentence}))?,
+            Output::Text => output::text(format!("unchanged: rollout {} runs with this file. {}", running.id, running.sentence)),
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let sent = if args.wait { deadline.send(|| api.apply(&text)).await } else { api.apply(&text).await };
     let answer = match sent {
         Err(ApiError::Invalid(body)) => {
@@ -84,6 +95,13 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
     // A rollout has not started if a router cannot use its table.
     let refused = applied_of(&answer).is_some_and(|applied| applied.refused);
     Ok(exit::done_if(!refused && is_answered))
+}
+
+/// The rollout of the model that runs with exactly this file. If the controller cannot be asked, `apply` reports it.
+async fn runs_already(api: &Api, file: Option<&RolloutSpec>) -> Option<RolloutState> {
+    let file = file?;
+    let state = api.state(file.model.as_str()).await.ok()?;
+    (!state.phase.is_final() && differences(&state.spec, file).is_empty()).then_some(state)
 }
 
 /// Waits until the controller knows a rollout that it accepted without an answer. Returns whether it does by the deadline.

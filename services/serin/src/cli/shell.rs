@@ -1,0 +1,37 @@
+//! Completion scripts and manual pages, generated from the command line itself.
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Args, CommandFactory as _};
+use clap_complete::Shell;
+
+use super::Cli;
+
+/// A shell.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Completion {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+/// Where to write manual pages.
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// The directory. It is created if it does not exist
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+}
+
+/// Prints the completion script of a shell.
+pub(crate) fn completion(args: Completion) {
+    clap_complete::generate(args.shell, &mut Cli::command(), "serin", &mut io::stdout());
+}
+
+/// Writes `serin.1`, and `serin-VERB.1` for each verb.
+pub(crate) fn man(args: &Man) -> anyhow::Result<ExitCode> {
+    let failed = || format!("manual pages cannot be written to {}", args.to.display());
+    std::fs::create_dir_all(&args.to).with_context(failed)?;
+    clap_mangen::generate_to(Cli::command(), &args.to).with_context(failed)?;
+    Ok(ExitCode::SUCCESS)
+}
