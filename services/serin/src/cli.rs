@@ -174,6 +174,15 @@ pub(crate) enum Verb {
         after_help = "The first of these that has a limit is also judged per value of each --segment column. Holm's correction keeps the chance of any false \"FAIL\" at --alpha. The test is for one look at complete files: do not repeat it on growing files.\n\nExit status: 0 B may replace A, 1 not known yet, 2 not possible (all bad rows are listed), 3 B is worse beyond the margin.\n\nExamples:\n  serin compare v1.csv v2.csv --label late --margin 0.01 --segment origin,carrier\n  serin compare a.jsonl b.jsonl --id request_id --prediction probability --label late --margin 0.002\n  serin compare a.csv b.csv --tolerance 0.001 --max-differ 0.01 && echo 'the same model'"
     )]
     Compare(Compare),
+    /// Report what a fixed-sample canary check would have decided about recorded values
+    ///
+    /// The file is a request of Kayenta's remote judge, which is judged as Kayenta judges it, or JSON with `metrics`: each has a name, a
+    /// margin (`absolute`, `relative` or both), a `direction` and the lists of values `control` and `canary`. Such checks are valid for one look, and
+    /// Serin decides nothing by them: use this to compare.
+    #[command(
+        after_help = "Exit status: 0 pass or promote, 1 marginal or hold, 2 the file cannot be judged, 3 fail or rollback.\n\nExamples:\n  serin judge -f request.json\n  serin judge -f values.json --output json"
+    )]
+    Judge(Judge),
     /// Print the records of a topic, decoded, as they arrive
     #[command(
         after_help = "Examples:\n  serin tail verdicts --config serin.yaml\n  serin tail events --from-beginning --limit 10 --output json"
@@ -184,6 +193,13 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  serin topology ensure --config serin.yaml\n  serin topology check --config serin.yaml && echo ready"
     )]
     Topology(Topology),
+    /// Check the installation: configuration, disk, log, topics, services, routers, rollouts
+    ///
+    /// Each problem is printed with the command or the setting that repairs it.
+    #[command(
+        after_help = "Exit status: 0 no problem, 1 problems found, 2 the checks could not run, 64 the configuration cannot be used.\n\nExamples:\n  serin doctor\n  serin doctor --config serin.yaml --services http://router-0:9464,http://controller-0:9464"
+    )]
+    Doctor(Doctor),
     /// Print the JSON Schema of the rollout file, or of the configuration
     #[command(
         after_help = "For editors and CI. Example:\n  serin schema > rollout.schema.json\n  serin schema --config > serin.schema.json"
@@ -534,6 +550,29 @@ pub(crate) struct Compare {
     /// Chance of a false FAIL over all lines, and of a false pass per line
     #[arg(long, value_name = "SHARE", default_value_t = 0.05, allow_negative_numbers = true)]
     pub(crate) alpha: f64,
+    /// Output format
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+/// What to check.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Metrics ports of the services, comma-separated. Default: telemetry.listen
+    #[arg(long, value_name = "URLS", value_delimiter = ',')]
+    pub(crate) services: Vec<String>,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// Recorded values to judge.
+#[derive(Debug, Args)]
+pub(crate) struct Judge {
+    /// The file with the values, as JSON; - for standard input
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: PathBuf,
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     pub(crate) output: Output,

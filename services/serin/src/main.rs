@@ -13,6 +13,7 @@ mod http;
 mod in_process;
 #[cfg(test)]
 mod in_process_tests;
+mod judge;
 mod model_server;
 #[cfg(test)]
 mod outcomes_tests;
@@ -103,8 +104,10 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Profile(args) => verbs::profile(&args).await,
         Verb::Export(args) => verbs::export(&args),
         Verb::Compare(args) => verbs::compare(&args),
+        Verb::Judge(args) => judge::run(&args),
         Verb::Tail(args) => verbs::tail(&args),
         Verb::Topology(args) => verbs::topology(&args.action),
+        Verb::Doctor(args) => Box::pin(verbs::doctor(&args)).await,
         Verb::Schema(args) => verbs::schema(args),
         Verb::Completion(args) => {
             cli::completion(args);

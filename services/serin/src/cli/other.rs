@@ -3,7 +3,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Verbs of kubectl, Argo Rollouts, Flagger, Kayenta and LaunchDarkly, and what to write instead.
-const OTHERS: [(&str, &str); 21] = [
+const OTHERS: [(&str, &str); 20] = [
     ("approve", "serin promote ROLLOUT"),
     ("cancel", "serin abort ROLLOUT"),
     ("canary", "serin apply -f FILE"),
@@ -13,7 +13,6 @@ const OTHERS: [(&str, &str); 21] = [
     ("deploy", "serin apply -f FILE"),
     ("describe", "serin get ROLLOUT, or serin explain ROLLOUT for the evidence"),
     ("health", "serin list, or the port of each service with /readyz"),
-    ("judge", "serin compare A B"),
     ("logs", "serin events ROLLOUT, or serin tail TOPIC"),
     ("ls", "serin list"),
     ("rollback", "serin abort ROLLOUT"),

@@ -58,6 +58,12 @@ fn raise() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(ENOUGH)
 }
 
+/// Number of files that a service may open here, or the reason why it would not start.
+pub(crate) fn open_files() -> Result<u64, TooFewFiles> {
+    let allowed = raise();
+    Share::of(allowed).map(|_| allowed)
+}
+
 impl Share {
     /// Divides `allowed` files.
     pub(crate) fn of(allowed: u64) -> Result<Self, TooFewFiles> {
