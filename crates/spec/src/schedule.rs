@@ -46,7 +46,10 @@ impl Schedule {
     /// The steps of the ramp. A `linear` schedule that is not valid has at most [`MAX_LINEAR_STEPS`] steps.
     pub fn steps(self) -> Vec<Step> {
         let ramp = |weights: &[(i32, i64)]| -> Vec<Step> {
-            weights.iter().map(|&(percent, minutes)| step(Share(100 * percent), Duration::from_secs(60 * minutes))).collect()
+            weights
+                .iter()
+                .map(|&(percent, minutes)| step(Share(100 * percent), Duration::from_secs(60 * minutes)))
+                .collect()
         };
         let mut steps = match self {
             Self::Standard => ramp(&[(1, 10), (5, 15), (10, 30), (25, 30), (50, 60)]),
@@ -87,7 +90,9 @@ impl fmt::Display for Schedule {
             Self::Standard => f.write_str("standard"),
             Self::Conservative => f.write_str("conservative"),
             Self::Aggressive => f.write_str("aggressive"),
-            Self::Linear(Linear { from, to, by, every }) => write!(f, "linear from {from} to {to} by {by} every {every}"),
+            Self::Linear(Linear { from, to, by, every }) => {
+                write!(f, "linear from {from} to {to} by {by} every {every}")
+            }
         }
     }
 }
@@ -114,7 +119,12 @@ mod tests {
     #[test]
     fn a_linear_schedule_ends_at_its_last_weight() {
         let linear = |from, to, by| {
-            words(Schedule::Linear(Linear { from: Share(from), to: Share(to), by: Share(by), every: Duration::from_secs(300) }))
+            words(Schedule::Linear(Linear {
+                from: Share(from),
+                to: Share(to),
+                by: Share(by),
+                every: Duration::from_secs(300),
+            }))
         };
         assert_eq!(linear(1000, 3000, 1000), "10% 5m -, 20% 5m -, 30% 5m pass");
         assert_eq!(linear(500, 1200, 500), "5% 5m -, 10% 5m -, 12% 5m pass");

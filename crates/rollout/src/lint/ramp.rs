@@ -4,7 +4,10 @@ use serin_kinds::Metric as _;
 use serin_schemas::{ids::Span, records::Role};
 
 use super::Found;
-use serin_spec::{MAX_LINEAR_STEPS, Mode, Require, RolloutSpec, Schedule, Severity, Share, Step, StickyKey, TrafficSource, units::Duration};
+use serin_spec::{
+    MAX_LINEAR_STEPS, Mode, Require, RolloutSpec, Schedule, Severity, Share, Step, StickyKey, TrafficSource,
+    units::Duration,
+};
 
 /// Weights above this leave a control arm too small to compare with.
 const CONTROL_NEEDED: Share = Share(9_000);
@@ -118,7 +121,8 @@ fn first_weight(spec: &RolloutSpec, found: &mut Found) {
     let acts = spec.traffic == TrafficSource::Router && spec.mode == Mode::Act;
     let is_large = |step: &&Step| step.mirror.is_none() && step.weight >= LARGE_START && step.weight < Share::ALL;
     let Some(first) = spec.steps.first().filter(|step| acts && is_large(step)) else { return };
-    let message = format!("the first step exposes {} of the callers to a version that has not been seen before", first.weight);
+    let message =
+        format!("the first step exposes {} of the callers to a version that has not been seen before", first.weight);
     let fix = "start with 1% to 5%, or with a step that mirrors calls, such as `- mirror: 10%`";
     found.warn("steps[0].weight", message, fix);
 }

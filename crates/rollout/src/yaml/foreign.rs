@@ -21,7 +21,9 @@ pub(super) fn problem_of(root: &Node) -> Option<Problem> {
     let kind = text("kind").unwrap_or_default();
     let group = api.split('/').next().unwrap_or_default();
     let tool = match (group, kind) {
-        ("argoproj.io", "AnalysisTemplate" | "ClusterAnalysisTemplate" | "AnalysisRun") => "an analysis of Argo Rollouts",
+        ("argoproj.io", "AnalysisTemplate" | "ClusterAnalysisTemplate" | "AnalysisRun") => {
+            "an analysis of Argo Rollouts"
+        }
         ("argoproj.io", _) => "a rollout of Argo Rollouts",
         ("flagger.app", "MetricTemplate") => "a metric of Flagger",
         ("flagger.app", _) => "a canary of Flagger",
@@ -55,7 +57,10 @@ mod tests {
             ("apiVersion: flagger.app/v1beta1\nkind: MetricTemplate", "a metric of Flagger"),
             ("apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService", "an inference service of KServe"),
             ("apiVersion: machinelearning.seldon.io/v1\nkind: SeldonDeployment", "a deployment of Seldon"),
-            ("{\"name\": \"c\", \"judge\": {\"name\": \"NetflixACAJudge-v1.0\"}, \"metrics\": [], \"classifier\": {}}", "Kayenta"),
+            (
+                "{\"name\": \"c\", \"judge\": {\"name\": \"NetflixACAJudge-v1.0\"}, \"metrics\": [], \"classifier\": {}}",
+                "Kayenta",
+            ),
         ];
         for (text, tool) in cases {
             let found = problems(text);
@@ -65,7 +70,9 @@ mod tests {
 
     #[test]
     fn other_texts_are_checked_as_rollouts() {
-        for text in ["apiVersion: serin.dev/v2\nkind: Rollout", "apiVersion: apps/v1\nkind: Deployment", "judge: {}", "[]"] {
+        for text in
+            ["apiVersion: serin.dev/v2\nkind: Rollout", "apiVersion: apps/v1\nkind: Deployment", "judge: {}", "[]"]
+        {
             assert!(!problems(text)[0].contains("not a rollout of Serin"), "{text}");
         }
     }

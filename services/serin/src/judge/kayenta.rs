@@ -26,7 +26,13 @@ pub(super) fn judge(request: &Value) -> Result<Judgement, Vec<String>> {
     }
     let judged = judge_pairs(&pairs, &weights, thresholds).map_err(|error| vec![error.to_string()])?;
     let sources = request["metricSetPairList"].as_array().map_or(&[][..], Vec::as_slice);
-    let results: Vec<Value> = judged.metrics.iter().zip(&pairs).zip(sources).map(|((metric, pair), source)| result(metric, pair, source)).collect();
+    let results: Vec<Value> = judged
+        .metrics
+        .iter()
+        .zip(&pairs)
+        .zip(sources)
+        .map(|((metric, pair), source)| result(metric, pair, source))
+        .collect();
     let label = judged.label.name();
     let reason = judged.reason.clone();
     let groups: Vec<Value> = judged
@@ -136,7 +142,8 @@ fn metric_config(canary: &Value, name: &str, problems: &mut Vec<String>) -> Metr
         critical,
         must_have_data,
         muted,
-        remove_outliers: (outliers["strategy"] == "remove").then(|| outliers["outlierFactor"].as_f64().unwrap_or(OUTLIER_FACTOR)),
+        remove_outliers: (outliers["strategy"] == "remove")
+            .then(|| outliers["outlierFactor"].as_f64().unwrap_or(OUTLIER_FACTOR)),
         measure: Measure::parse(effect["measure"].as_str().unwrap_or_default()),
         allowed_increase: effect["allowedIncrease"].as_f64(),
         allowed_decrease: effect["allowedDecrease"].as_f64(),
@@ -231,14 +238,17 @@ mod tests {
             "metricSetPairList": [{"name": "a", "values": {"control": "x"}}, {"name": "b"}, {}],
         });
         let problems = judge(&request).map(|_| ()).unwrap_err();
-        assert_eq!(problems, [
-            "scoreThresholds.pass: a number is needed, such as 75",
-            "scoreThresholds.marginal: a number is needed, such as 75",
-            "metricSetPairList[0].values.control: a list of numbers is needed",
-            "metricSetPairList[0].values.experiment: a list of numbers is needed",
-            "metric a: critical must be true or false, this is \"true\"",
-            "metricSetPairList[1]: canaryConfig has no metric \"b\"",
-            "metricSetPairList[2].name: a text is needed",
-        ]);
+        assert_eq!(
+            problems,
+            [
+                "scoreThresholds.pass: a number is needed, such as 75",
+                "scoreThresholds.marginal: a number is needed, such as 75",
+                "metricSetPairList[0].values.control: a list of numbers is needed",
+                "metricSetPairList[0].values.experiment: a list of numbers is needed",
+                "metric a: critical must be true or false, this is \"true\"",
+                "metricSetPairList[1]: canaryConfig has no metric \"b\"",
+                "metricSetPairList[2].name: a text is needed",
+            ]
+        );
     }
 }

@@ -21,14 +21,23 @@ struct Input {
     canary: Vec<f64>,
 }
 
+impl Input {
+    fn metric(&self) -> Metric<'_> {
+        let Self { name, weight, direction, margin, control, canary } = self;
+        Metric { name, weight: *weight, direction: *direction, margin: *margin, control, canary }
+    }
+}
+
 /// Judges a file. Returns all problems of the file if it cannot be judged.
 pub(super) fn judge(file: &Value) -> Result<Judgement, Vec<String>> {
     let Some(metrics) = file["metrics"].as_array() else {
-        let forms = "`metrics` must be a list, or the file a request of Kayenta's remote judge with a `metricSetPairList`";
+        let forms =
+            "`metrics` must be a list, or the file a request of Kayenta's remote judge with a `metricSetPairList`";
         return Err(vec![forms.to_owned()]);
     };
     let mut problems = Vec::new();
-    let inputs: Vec<Input> = metrics.iter().enumerate().map(|(place, metric)| read(place, metric, &mut problems)).collect();
+    let inputs: Vec<Input> =
+        metrics.iter().enumerate().map(|(place, metric)| read(place, metric, &mut problems)).collect();
     let alpha = match &file["alpha"] {
         Value::Null => ALPHA,
         other => other.as_f64().unwrap_or_else(|| {
@@ -39,11 +48,7 @@ pub(super) fn judge(file: &Value) -> Result<Judgement, Vec<String>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    let metric = |input: &'_ Input| -> Metric<'_> {
-        let Input { name, weight, direction, margin, control, canary } = input;
-        Metric { name, weight: *weight, direction: *direction, margin: *margin, control, canary }
-    };
-    let metrics: Vec<Metric<'_>> = inputs.iter().map(metric).collect();
+    let metrics: Vec<Metric<'_>> = inputs.iter().map(Input::metric).collect();
     let report = report(&metrics, alpha).map_err(|refusal| vec![refusal.to_string()])?;
     Ok(Judgement { json: to_json(&report), lines: lines(&report), meaning: meaning(report.decision) })
 }
@@ -70,7 +75,9 @@ fn read(place: usize, metric: &Value, problems: &mut Vec<String>) -> Input {
         word if *word == "lower_is_better" => Direction::LowerIsBetter,
         word if *word == "higher_is_better" => Direction::HigherIsBetter,
         other => {
-            problems.push(format!("metric {name}: the direction {other} is unknown; use lower_is_better or higher_is_better"));
+            problems.push(format!(
+                "metric {name}: the direction {other} is unknown; use lower_is_better or higher_is_better"
+            ));
             Direction::LowerIsBetter
         }
     };
@@ -129,7 +136,10 @@ fn lines(report: &Report) -> Vec<String> {
         "score {:.1}: {decision} ({PROMOTE_AT} or more promotes, {ROLLBACK_AT} or less rolls back)",
         report.score
     ));
-    lines.push("valid for one look at the end: with a look every minute for an hour, it fails a third of all healthy canaries".to_owned());
+    lines.push(
+        "valid for one look at the end: with a look every minute for an hour, it fails a third of all healthy canaries"
+            .to_owned(),
+    );
     lines
 }
 
@@ -166,7 +176,8 @@ mod tests {
 
     #[test]
     fn rates_are_refused() {
-        let file = json!({"metrics": [{"name": "errors", "absolute": 0.01, "control": [0, 1, 0], "canary": [0, 1, 1]}]});
+        let file =
+            json!({"metrics": [{"name": "errors", "absolute": 0.01, "control": [0, 1, 0], "canary": [0, 1, 1]}]});
         assert!(judge(&file).map(|_| ()).unwrap_err()[0].contains("test of proportions"));
     }
 }

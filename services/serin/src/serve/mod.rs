@@ -18,6 +18,7 @@ use serin_stream::{
 };
 use serin_topology::Difference;
 
+pub(crate) use files::open_files;
 use replace::Inherited;
 use running::router_config;
 pub(crate) use running::{Running, start};

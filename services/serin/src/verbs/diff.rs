@@ -40,7 +40,9 @@ pub(crate) async fn diff(args: &Diff) -> anyhow::Result<ExitCode> {
         Output::Json => {
             let each = |one: &Difference| json!({"path": one.path, "rollout": one.rollout, "file": one.file});
             let all: Vec<Value> = found.iter().map(each).collect();
-            output::json(&json!({"rollout": state.id, "phase": state.phase, "equal": found.is_empty(), "differences": all}))?;
+            output::json(
+                &json!({"rollout": state.id, "phase": state.phase, "equal": found.is_empty(), "differences": all}),
+            )?;
         }
         Output::Text => {
             let name = args.file.display();
@@ -155,25 +157,32 @@ mod tests {
     fn a_file_equals_the_rollout_that_it_started() {
         assert_eq!(found(FILE), [""; 0]);
         // Other forms of the same file.
-        assert_eq!(found(&FILE.replace("{weight: 5%}", "{weight: 5%, bake: {min: 600s, max: 240m}, require: pass}")), [""; 0]);
+        assert_eq!(
+            found(&FILE.replace("{weight: 5%}", "{weight: 5%, bake: {min: 600s, max: 240m}, require: pass}")),
+            [""; 0]
+        );
     }
 
     #[test]
     fn each_difference_has_both_values_and_its_place() {
         let file = FILE.replace("5%", "10%").replace("0.2}", "0.3}").replace("version: v2", "version: v3");
-        assert_eq!(found(&file), [
-            "  - canary.version: v2",
-            "  + canary.version: v3",
-            "  - metrics[slow].margin.relative: 0.2",
-            "  + metrics[slow].margin.relative: 0.3",
-            "  - steps[0].weight: 5%",
-            "  + steps[0].weight: 10%",
-        ]);
+        assert_eq!(
+            found(&file),
+            [
+                "  - canary.version: v2",
+                "  + canary.version: v3",
+                "  - metrics[slow].margin.relative: 0.2",
+                "  + metrics[slow].margin.relative: 0.3",
+                "  - steps[0].weight: 5%",
+                "  + steps[0].weight: 10%",
+            ]
+        );
     }
 
     #[test]
     fn entries_that_only_one_side_has_are_whole() {
-        let file = FILE.replace("steps: [{weight: 5%}]", "window: 5s\nsteps: [{weight: 5%, require: no_fail}, {weight: 20%}]");
+        let file =
+            FILE.replace("steps: [{weight: 5%}]", "window: 5s\nsteps: [{weight: 5%, require: no_fail}, {weight: 20%}]");
         let found = found(&file);
         assert_eq!(found[..2], ["  - steps[0].require: pass", "  + steps[0].require: no_fail"]);
         assert!(found[2].starts_with("  + steps[1]: {"), "{found:?}");

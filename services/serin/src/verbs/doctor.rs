@@ -113,7 +113,9 @@ fn disk_of(folder: &Path) -> Finding {
     // The folder is created at the first start.
     let existing = folder.ancestors().find(|part| part.exists()).unwrap_or(Path::new("."));
     match rustix::fs::statvfs(existing) {
-        Ok(disk) => self::disk(folder, disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize)),
+        Ok(disk) => {
+            self::disk(folder, disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize))
+        }
         Err(error) => {
             let found = format!("{} (data_dir) cannot be examined: {error}", folder.display());
             Finding::bad("disk", found, "check the path and its permissions")
@@ -138,7 +140,8 @@ fn disk(folder: &Path, free: u64, all: u64) -> Finding {
 }
 
 fn log(settings: &settings::Settings) -> Vec<Finding> {
-    let differences = serve::open_log_read_only(settings).and_then(|look| serve::differences(look.log.as_ref(), settings));
+    let differences =
+        serve::open_log_read_only(settings).and_then(|look| serve::differences(look.log.as_ref(), settings));
     match differences {
         Ok(differences) if differences.is_empty() => {
             vec![Finding::good("log", format!("{} topics are as expected", settings.topics().len()))]
@@ -179,7 +182,9 @@ async fn controller(api: &Api, address: &str) -> Vec<Finding> {
     let part = format!("controller {address}");
     let states = match api.rollouts().await.and_then(crate::client::read::<Vec<RolloutState>>) {
         Ok(states) => states,
-        Err(error @ ApiError::Forbidden { .. }) => return vec![Finding::bad(part, error.to_string(), "set SERIN_TOKEN")],
+        Err(error @ ApiError::Forbidden { .. }) => {
+            return vec![Finding::bad(part, error.to_string(), "set SERIN_TOKEN")];
+        }
         Err(error) => return vec![Finding::bad(part, error.to_string(), "check controller.listen, or pass --api")],
     };
     let mut found = vec![Finding::good(part, format!("answers; {} rollouts", states.len()))];
@@ -212,7 +217,10 @@ fn routers(reports: &[RouterStatus], now: EventTime) -> Vec<Finding> {
         let fix = "start one (serin router), and check that it uses the same log and topology.prefix";
         return vec![Finding::bad("routers", "no router has reported to this controller", fix)];
     }
-    names.into_iter().flat_map(|name| router(name, reports.iter().filter(|report| report.router == name), now)).collect()
+    names
+        .into_iter()
+        .flat_map(|name| router(name, reports.iter().filter(|report| report.router == name), now))
+        .collect()
 }
 
 fn router<'a>(name: &str, reports: impl Iterator<Item = &'a RouterStatus>, now: EventTime) -> Vec<Finding> {
@@ -225,7 +233,8 @@ fn router<'a>(name: &str, reports: impl Iterator<Item = &'a RouterStatus>, now: 
     let behind = now.since(newest.at).as_secs_f64();
     let mut found = Vec::new();
     if behind > SILENT_SECONDS {
-        let fix = "check its process, its connection to the log and its clock; without the log it sends every call to stable";
+        let fix =
+            "check its process, its connection to the log and its clock; without the log it sends every call to stable";
         found.push(Finding::bad(&part, format!("has not reported for {}", span(behind)), fix));
     } else if behind < -CLOCK_SECONDS {
         let ahead = format!("its clock is {} ahead of this machine's", span(-behind));
@@ -250,7 +259,7 @@ fn router<'a>(name: &str, reports: impl Iterator<Item = &'a RouterStatus>, now: 
 #[cfg(test)]
 mod tests {
     use serin_schemas::{
-        ids::Generation,
+        ids::{Generation, ModelName, Version},
         records::{Shed, TableRefused},
     };
 
@@ -296,9 +305,9 @@ mod tests {
     #[test]
     fn refused_tables_and_versions_without_calls_are_found() {
         let mut bad = report("a", 999);
-        let (model, version) = ("fraud".parse().unwrap(), "v2".parse().unwrap());
-        bad.refused.push(TableRefused { model, generation: Generation(4), reason: "no address".into() });
-        bad.shed.push(Shed { model: "fraud".parse().unwrap(), version, since: EventTime::from_secs(1), cause: "refused".into() });
+        let (model, version) = (ModelName::from("fraud"), Version::from("v2"));
+        bad.refused.push(TableRefused { model: model.clone(), generation: Generation(4), reason: "no address".into() });
+        bad.shed.push(Shed { model, version, since: EventTime::from_secs(1), cause: "refused".into() });
         let found = lines(&[bad]);
         assert_eq!(found[0], "!! router a: cannot use the newest table of fraud: no address; serin get fraud");
         assert!(found[1].contains("does not call version v2 of fraud: refused"), "{found:?}");

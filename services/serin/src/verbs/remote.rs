@@ -45,8 +45,12 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
             return wait(&api, &running.id.0, &args.remote, deadline).await;
         }
         match args.remote.output {
-            Output::Json => output::json(&json!({"rollout": running.id, "unchanged": true, "sentence": running.sentence}))?,
-            Output::Text => output::text(format!("unchanged: rollout {} runs with this file. {}", running.id, running.sentence)),
+            Output::Json => {
+                output::json(&json!({"rollout": running.id, "unchanged": true, "sentence": running.sentence}))?
+            }
+            Output::Text => {
+                output::text(format!("unchanged: rollout {} runs with this file. {}", running.id, running.sentence))
+            }
         }
         return Ok(ExitCode::SUCCESS);
     }
