@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::read::{Row, Rows, canonical, number};
-use super::{CompareError, Problem};
+use super::{CompareError, Problem, notation};
 use crate::cli::{Compare, Kind, Loss};
 
 /// Both answers to one input, and its label.
@@ -58,7 +58,7 @@ pub(super) struct Joined {
 const FEW: usize = 20;
 
 /// Pairs the rows by id, in the order of A. Errors: bad rows of either file (all at once), or no common ids.
-pub(super) fn join(mut a: Rows, b: Rows, args: &Compare) -> Result<Joined, CompareError> {
+pub(super) fn join(mut a: Rows, mut b: Rows, args: &Compare) -> Result<Joined, CompareError> {
     let missing = |column: &String| -> bool {
         let index = args.segment.iter().position(|name| name == column).unwrap_or_default();
         let lacks = |rows: &Rows| rows.by_id.values().all(|row| row.segments[index].is_none());
@@ -68,13 +68,14 @@ pub(super) fn join(mut a: Rows, b: Rows, args: &Compare) -> Result<Joined, Compa
         let message = format!("there is no column `{column}` (--segment), nor is there one in {}", b.file);
         a.problem(1, message);
     }
+    let cleared = notation::clear_missing(&mut a, &mut b);
     if let Some(column) = &args.label
         && a.by_id.values().chain(b.by_id.values()).all(|row| row.label.is_empty())
     {
         let message = format!("no row has a label in `{column}` (--label), nor has one in {}", b.file);
         a.problem(1, message);
     }
-    let mut notes: Vec<String> = a.note.iter().chain(&b.note).cloned().collect();
+    let mut notes: Vec<String> = a.note.iter().chain(&b.note).chain(&cleared).cloned().collect();
     // Bad rows are reported first. Their values do not influence how the files are read.
     let unread = !a.problems.is_empty() || !b.problems.is_empty();
     let numbers = match args.kind {
@@ -120,6 +121,9 @@ pub(super) fn join(mut a: Rows, b: Rows, args: &Compare) -> Result<Joined, Compa
     }
     if !numbers {
         something_in_common(&a, &b, args)?;
+        if let Some(column) = &args.label {
+            notation::check(&a, &b, column)?;
+        }
     }
     if args.label.is_some() {
         let labelled = |pair: &&PairedRows| match pair.answers {
@@ -128,7 +132,7 @@ pub(super) fn join(mut a: Rows, b: Rows, args: &Compare) -> Result<Joined, Compa
         };
         joined.unlabelled = (joined.pairs.len() - joined.pairs.iter().filter(labelled).count()) as u64;
         if numbers {
-            joined.choose_score(args.loss);
+            joined.choose_score(args)?;
         }
     }
     check_margin(&joined, args)?;
@@ -138,36 +142,88 @@ pub(super) fn join(mut a: Rows, b: Rows, args: &Compare) -> Result<Joined, Compa
 impl Joined {
     /// Chooses the score of numbers with labels. The absolute error is not a proper score of a probability: for an event with a
     /// probability of 30 %, the best answer would be 0.
-    fn choose_score(&mut self, loss: Loss) {
+    fn choose_score(&mut self, args: &Compare) -> Result<(), CompareError> {
         let values = || {
             self.pairs.iter().filter_map(|pair| match pair.answers {
                 Answers::Numbers { a, b, label } => Some(([a, b], label?)),
                 Answers::Classes { .. } => None,
             })
         };
+        let is_share = |value: &f64| (0.0..=1.0).contains(value);
         let binary = values().all(|(_, label)| is_binary(label));
-        self.probabilities =
-            binary && values().all(|(predictions, _)| predictions.iter().all(|p| (0.0..=1.0).contains(p)));
-        self.score = match loss {
+        let shares = values().all(|(_, label)| is_share(&label));
+        let predicted_shares = values().all(|(predictions, _)| predictions.iter().all(is_share));
+        self.probabilities = shares && predicted_shares;
+        if args.loss == Loss::Auto && predicted_shares && !shares {
+            let labels: Vec<f64> = values().map(|(_, label)| label).collect();
+            refuse_odd_labels(&labels)?;
+        }
+        self.score = match args.loss {
             Loss::Absolute => Score::Absolute,
-            Loss::Auto if !binary => Score::Absolute,
-            Loss::Auto | Loss::Squared if self.probabilities => Score::Brier,
+            Loss::Auto if !binary && !self.probabilities => Score::Absolute,
+            Loss::Auto | Loss::Squared if self.probabilities && binary => Score::Brier,
             Loss::Auto | Loss::Squared => Score::Squared,
         };
-        if loss == Loss::Auto && binary {
-            let what = if self.probabilities {
-                "labels are 0 or 1 and predictions are between: judged by the squared error (the Brier score)"
-            } else {
-                "labels are 0 or 1: judged by the squared error; predictions outside of 0 to 1 are not probabilities"
+        if args.loss == Loss::Auto && (binary || self.probabilities) {
+            let what = match (binary, self.probabilities) {
+                (true, true) => {
+                    "labels are 0 or 1 and predictions are between: judged by the squared error (the Brier score)"
+                }
+                (true, false) => {
+                    "labels are 0 or 1: judged by the squared error; predictions outside of 0 to 1 are not probabilities"
+                }
+                _ => "labels and predictions are between 0 and 1: judged by the squared error; see --loss",
             };
             self.notes.push(what.to_owned());
         }
-        if loss == Loss::Absolute && binary {
+        if args.loss == Loss::Absolute && binary {
             self.notes.push(
                 "the absolute error of a probability is not a proper score: a constant may beat an honest forecast; see --loss".to_owned(),
             );
         }
+        Ok(())
     }
+
+    /// A's error rate, or the mean of its losses where none is above 1.
+    fn loss_of_a(&self) -> Option<f64> {
+        let losses: Vec<f64> = self
+            .pairs
+            .iter()
+            .filter_map(|pair| match pair.answers {
+                Answers::Classes { wrong, .. } => wrong.map(|(a, _)| f64::from(u8::from(a))),
+                Answers::Numbers { a, label, .. } => {
+                    let distance = (a - label?).abs();
+                    Some(if self.score == Score::Absolute { distance } else { distance * distance })
+                }
+            })
+            .collect();
+        (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64)
+    }
+}
+
+/// Share of labels that are 0 or 1 from which the others look like mistakes.
+const NEARLY_ALL: f64 = 0.9;
+
+/// Refuses labels of probabilities that are nearly all 0 or 1, and two other values such as -1 and 1. Judged by the absolute error, a
+/// constant 0 could replace a good forecast.
+fn refuse_odd_labels(labels: &[f64]) -> Result<(), CompareError> {
+    let odd: Vec<f64> = labels.iter().copied().filter(|label| !is_binary(*label)).collect();
+    let values: BTreeSet<u64> = labels.iter().map(|label| (label + 0.0).to_bits()).collect();
+    let mistakes = odd.len() as f64 <= (1.0 - NEARLY_ALL) * labels.len() as f64;
+    if !mistakes && values.len() != 2 {
+        return Ok(());
+    }
+    let found = odd.first().copied().unwrap_or_default();
+    let what = if mistakes {
+        format!("{} of {} labels are neither 0 nor 1, such as {found}", odd.len(), labels.len())
+    } else {
+        let [one, two] = [values.first(), values.last()].map(|bits| bits.map_or(0.0, |bits| f64::from_bits(*bits)));
+        format!("the labels are {} and {}", one.min(two), one.max(two))
+    };
+    Err(CompareError::Unfit(format!(
+        "{what}, and all predictions are between 0 and 1: write the labels of probabilities as 0 and 1, or pass --loss absolute or --loss \
+         squared if they are amounts"
+    )))
 }
 
 /// Refuses margins with which everything would pass.
@@ -179,10 +235,11 @@ fn check_margin(joined: &Joined, args: &Compare) -> Result<(), CompareError> {
         return Err(CompareError::Unfit(text.to_owned()));
     }
     let share = args.label.is_some() && (!joined.numbers || joined.probabilities);
-    if share && margin >= 1.0 {
+    let own = joined.loss_of_a().filter(|_| share);
+    if let Some(own) = own.filter(|own| margin >= 1.0 - own) {
         let what = if joined.numbers { "an error of a probability" } else { "an error rate" };
         return Err(CompareError::Unfit(format!(
-            "--margin {margin}: {what} is between 0 and 1, so every B would be within it; write 0.05 for five points"
+            "--margin {margin}: {what} is between 0 and 1 and A's is {own:.4}, so every B would be within it; write 0.05 for five points"
         )));
     }
     Ok(())
@@ -246,7 +303,8 @@ fn are_numbers(a: &Rows, b: &Rows, args: &Compare, notes: &mut Vec<String>) -> R
     if !all().all(whole) || (args.label.is_none() && args.margin.is_none()) {
         return Ok(true);
     }
-    let values: BTreeSet<u64> = all().flatten().map(|value| (value + 0.0).to_bits()).collect();
+    let texts = rows().flat_map(|row| [&row.prediction, &row.label]).filter(|text| !text.is_empty());
+    let values: BTreeSet<String> = texts.map(|text| canonical(text)).collect();
     if args.label.is_none() || values.len() > FEW {
         return Err(CompareError::AmbiguousNumbers(values.len()));
     }

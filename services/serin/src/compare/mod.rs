@@ -1,12 +1,14 @@
 //! Compares two files of predictions for the same inputs, pair by pair, with the paired tests of `serin-statistics`.
 //!
 //! The test is one look at complete files, so it uses fixed-sample tests. `read` turns files into rows and reports all bad rows,
-//! `join` pairs the rows by id, `judge` tests the pairs, `text` formats the result. Nothing is judged if any row is bad. A metric
+//! `join` pairs the rows by id, `notation` checks that both files write classes as the labels do, `judge` tests the pairs, `text` formats
+//! the result. Nothing is judged if any row is bad. A metric
 //! that could not be judged is undecided, never passed.
 
 mod finding;
 mod join;
 mod judge;
+mod notation;
 mod read;
 mod text;
 

@@ -277,7 +277,15 @@ pub(super) fn number(text: &str) -> Option<f64> {
     found.filter(|number: &f64| number.is_finite())
 }
 
-/// The canonical form of a class: 1, 1.0, 1e0 and True are equal.
+/// The canonical form of a class: 1, 1.0, 1e0 and True are equal. Whole numbers keep all their digits.
 pub(super) fn canonical(text: &str) -> String {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        let sign = if text.starts_with('-') { "-" } else { "" };
+        return match digits.trim_start_matches('0') {
+            "" => "0".to_owned(),
+            digits => format!("{sign}{digits}"),
+        };
+    }
     number(text).map_or_else(|| text.to_owned(), |number| (number + 0.0).to_string())
 }
