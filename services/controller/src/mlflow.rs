@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use serin_access::Secret;
 use serin_schemas::{
     ids::{EventTime, RolloutId, Version},
-    records::{Action, Command},
+    records::{Action, Command, EventKind},
 };
 use serin_spec::{RolloutSpec, units::Duration};
 use serin_stream::log_limit::LogLimit;
@@ -119,9 +119,19 @@ async fn take(state: &ApiState, headers: &HeaderMap, body: &Bytes) -> Result<Tak
         Decided::Ignore(why) => Ok(Taken::Ignored(why)),
         Decided::Fail(error) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error)),
         Decided::Start(spec) => {
+            let id = format!("mlflow-{}", signed.id);
+            // A repeated delivery is signed again, with another time, so its rollout would have another id.
+            if let Some(event) = state.view().answer(&id, None) {
+                return match (&event.rollout, event.kind) {
+                    (Some(rollout), kind) if kind != EventKind::Refused => {
+                        Ok(Taken::Started(rollout.clone(), event.sentence.clone()))
+                    }
+                    _ => Err(Failure::new(StatusCode::CONFLICT, event.sentence.as_str())),
+                };
+            }
             let rollout = RolloutId(rollout_id(signed.timestamp, signed.id));
             let command = Command {
-                id: format!("mlflow-{}", signed.id),
+                id,
                 action: Action::Apply,
                 model: spec.model.clone(),
                 rollout: Some(rollout.clone()),
@@ -139,11 +149,14 @@ async fn take(state: &ApiState, headers: &HeaderMap, body: &Bytes) -> Result<Tak
                 at: EventTime(state.now_ms().saturating_mul(1000)),
             };
             let answer = state.ask(command, ANSWER_MS).await?;
-            let sentence = answer.sentence.as_deref().unwrap_or("the command is on the log, but has no answer yet");
+            let Some(sentence) = answer.sentence else {
+                let error = "the command is on the log, but has no answer yet; deliver again";
+                return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error));
+            };
             if answer.refused {
                 return Err(Failure::new(StatusCode::CONFLICT, sentence));
             }
-            Ok(Taken::Started(rollout, sentence.to_owned()))
+            Ok(Taken::Started(rollout, sentence))
         }
     }
 }

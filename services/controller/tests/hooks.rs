@@ -12,6 +12,8 @@ use axum::{
     body::Body,
     http::{Request, StatusCode},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use serin_controller::{
     Config, Secret,
@@ -25,6 +27,7 @@ use serin_stream::{
     log::{LogError, WriteError, Writer},
     record::Outgoing,
 };
+use sha2::Sha256;
 use support::{SPEC, outgoing, verdict};
 use world::{WAIT_MS, World, clock, send};
 
@@ -127,6 +130,42 @@ async fn a_delivery_whose_rollout_is_refused_is_answered_with_the_reason() {
         assert!(error.contains(&running) && error.contains("concurrency: queue"), "{body}");
     }
     assert_eq!(world.get("/v1/rollouts").await.1.as_array().unwrap().len(), 1);
+}
+
+/// The delivery of [`DELIVERY`] as MLflow repeats it: with the same id, signed again some seconds later.
+fn repeated(seconds: u32) -> Request<Body> {
+    let (id, at) = ("0a5a93cb-d6a0-4120-9cde-a34481903726", (1_795_245_439 + seconds).to_string());
+    let mut mac = Hmac::<Sha256>::new_from_slice(b"s3cret").unwrap();
+    mac.update(format!("{id}.{at}.{DELIVERY}").as_bytes());
+    let mut request = delivery(DELIVERY);
+    request.headers_mut().insert("X-MLflow-Timestamp", at.parse().unwrap());
+    let signature = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+    request.headers_mut().insert("X-MLflow-Signature", signature.parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_signed_again_gets_the_result_of_the_first() {
+    for is_running in [false, true] {
+        let world = World::new(with_mlflow("fraud", "0", Trigger::VersionCreated));
+        if is_running {
+            world.apply(&SPEC.replace("flights", "fraud").replace("version: v1", "version: '0'")).await;
+        }
+        let mut results = Vec::new();
+        for seconds in [0, 7, 60] {
+            let result = loop {
+                let (status, body) = world.send(repeated(seconds)).await;
+                if status != StatusCode::SERVICE_UNAVAILABLE {
+                    break (status, body["rollout"].clone(), body["error"].clone());
+                }
+            };
+            results.push(result);
+        }
+        results.dedup();
+        assert_eq!(results.len(), 1, "{results:?}");
+        assert_eq!(results[0].0, if is_running { StatusCode::CONFLICT } else { StatusCode::ACCEPTED });
+        assert_eq!(world.get("/v1/rollouts").await.1.as_array().unwrap().len(), 1);
+    }
 }
 
 #[tokio::test]

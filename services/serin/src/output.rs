@@ -13,14 +13,14 @@ use std::{
 
 use serde::Serialize;
 
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, escaped_json, visible};
 
 static CLOSED: AtomicBool = AtomicBool::new(false);
 static FAILURE: OnceLock<io::Error> = OnceLock::new();
 
 /// Prints a line of a result.
 pub(crate) fn line(text: impl std::fmt::Display) {
-    part(format_args!("{text}\n"));
+    part(visible(&format!("{text}\n")));
 }
 
 /// Prints sentences of a result, wrapped at words to the width of the terminal.
@@ -45,19 +45,19 @@ pub(crate) fn part(text: impl std::fmt::Display) {
 
 /// Prints a JSON document.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    line(serde_json::to_string_pretty(value)?);
+    part(format_args!("{}\n", escaped_json(&serde_json::to_string_pretty(value)?)));
     Ok(())
 }
 
 /// Prints a JSON document on one line, for streams.
 pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
-    line(serde_json::to_string(value)?);
+    part(format_args!("{}\n", escaped_json(&serde_json::to_string(value)?)));
     Ok(())
 }
 
 /// Prints a note on standard error, separate from the result.
 pub(crate) fn aside(text: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "{}", Terminal::stderr().wrap(&text.to_string(), 2));
+    let _ = writeln!(io::stderr(), "{}", visible(&Terminal::stderr().wrap(&text.to_string(), 2)));
 }
 
 /// Whether standard output is closed, so that further output is dropped.

@@ -364,7 +364,8 @@ fn another_notation_is_not_taken_for_errors() {
     for (named, other) in others {
         let a = rows(400, |i| other(good(i)), |i| truth(i).to_string());
         let folder = folder(&[("a.csv", &a), ("b.csv", &b)]);
-        let run = compare(folder.path(), &["a.csv", "b.csv", "--label", "label", "--margin", "0.02"]);
+        let run =
+            compare(folder.path(), &["a.csv", "b.csv", "--label", "label", "--margin", "0.02", "--kind", "class"]);
         assert_eq!(run.status, 2, "{named}: {}", run.out);
         assert!(run.err.contains("in another way than the labels") && run.err.contains(named), "{named}: {}", run.err);
     }

@@ -243,6 +243,13 @@ fn read_body(body: &Bytes) -> Result<ActBody, Failure> {
     if why.reason.len() > REASON_MAX {
         return Err(wrong(format!("the reason is longer than {REASON_MAX} bytes")));
     }
+    // A reason is printed on operators' terminals and in audit records, where a line end could imitate another line.
+    if let Some(letter) = why.reason.chars().find(|letter| letter.is_control()) {
+        return Err(wrong(format!(
+            "the reason contains the control character {}; write it on one line",
+            letter.escape_unicode()
+        )));
+    }
     Ok(why)
 }
 

@@ -75,3 +75,17 @@ fn a_margin_beyond_the_range_is_forecast_as_simulated() {
     let (_, _, text_lines) = both(&format!("{mean}, direction: higher_is_better, margin: {{absolute: 0.02}}"), 0.5);
     assert!(!text_lines.iter().any(|line| line.contains("no canary can fail it")), "{text_lines:#?}");
 }
+
+/// Warm-up is held while half or more of stable's answers are bad. A run ends then, instead of waiting without limit.
+#[test]
+fn a_warm_up_that_cannot_end_is_a_hold() {
+    let rate = "kind: rate, source: cancelled, margin: {absolute: 0.05}";
+    let spec = serin_rollout::parse_yaml(&text(rate)).unwrap().normalized();
+    for (metric, bad) in [("failed", 0.6), ("failed", 1.0), ("refused", 1.0), ("unusable", 0.99)] {
+        let base = BTreeMap::from([(metric.to_owned(), bad), ("m".to_owned(), 0.01)]);
+        let world = World::new(&spec, &Setup { per_second: 200.0, base, ..Setup::default() }).unwrap();
+        let experiment = Experiment { spec: spec.clone(), world, seed: 1, limit: Span::from_secs(3600) };
+        let run = experiment.play(0).unwrap();
+        assert_eq!((run.end.name(), run.canary_requests), ("held", 0), "{metric} {bad}: {}", run.sentence);
+    }
+}

@@ -2,7 +2,7 @@
 
 use serin_kinds::{Kind as _, Metric as _};
 use serin_schemas::records::Role;
-use serin_spec::{Require, RolloutSpec, Step};
+use serin_spec::{MetricKind, MetricSource, Require, RolloutSpec, Step};
 use serin_statistics::{
     LooksPlan,
     planning::{Canary, Planned},
@@ -33,6 +33,13 @@ pub(crate) fn forecast(request: &Request) -> anyhow::Result<Forecast> {
         );
     }
     anyhow::ensure!(!spec.steps.is_empty(), "the rollout has no steps");
+    let bad = bad_answers(request);
+    anyhow::ensure!(
+        bad < 0.5,
+        "{:.0} % of stable's answers would be bad (failed, refused or unusable): warm-up is held at half or more, so the canary would get no \
+         calls and there is nothing to plan; see docs/verdicts.md",
+        100.0 * bad.min(1.0)
+    );
     let hypotheses = budget(spec).1;
     let ramp = Ramp::new(request)?;
     let steps = (0..spec.steps.len()).map(|step| ramp.step(step)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -57,6 +64,16 @@ pub(crate) fn forecast(request: &Request) -> anyhow::Result<Forecast> {
     };
     forecast.advice = advice::advice(request, &forecast);
     Ok(forecast)
+}
+
+/// The share of stable's answers that warm-up does not learn from, as far as it is given.
+fn bad_answers(request: &Request) -> f64 {
+    let is_bad =
+        |source: &MetricSource| matches!(source, MetricSource::Failed | MetricSource::Refused | MetricSource::Unusable);
+    let metrics = request.spec.metrics.iter();
+    let outcomes =
+        metrics.filter(|metric| metric.kind == MetricKind::Rate && metric.filters.is_empty() && is_bad(&metric.source));
+    outcomes.filter_map(|metric| request.base.get(&metric.name)).sum()
 }
 
 /// The time that a step takes with a canary equal to stable, regardless of `bake.max`, and what it waits for beyond `bake.min`.

@@ -212,3 +212,16 @@ fn a_group_has_one_share_of_the_budget() {
     assert!(fail(&grouped, "latency_p99") > fail(&alone, "latency_p99"));
     assert!(fail(&grouped, "error_rate") < fail(&alone, "error_rate"));
 }
+
+#[test]
+fn a_stable_version_whose_answers_are_mostly_bad_cannot_be_planned() {
+    let of = |base: &[(&str, f64)]| {
+        let (mut request, _) = planned(ROLLOUT, &[]).unwrap();
+        request.base.extend(base.iter().map(|(name, value)| ((*name).to_owned(), *value)));
+        forecast(&request).map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(of(&[("error_rate", 0.4)]), Ok(()));
+    for base in [&[("error_rate", 1.0)][..], &[("unusable", 0.6)], &[("error_rate", 0.3), ("refused", 0.2)]] {
+        assert!(of(base).unwrap_err().contains("warm-up is held"), "{base:?}");
+    }
+}

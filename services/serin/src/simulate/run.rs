@@ -20,6 +20,8 @@ use crate::in_process::{InProcess, ROLLOUT};
 
 /// Number of windows after which a run fails, because warm-up never ends.
 const MOST_WINDOWS: u64 = 1_000_000;
+/// How many times the answers that warm-up needs may arrive before a held warm-up ends the run.
+const WARM_UPS: u64 = 10;
 /// Start of virtual time.
 const START: EventTime = EventTime(1_700_000_000_000_000);
 
@@ -103,6 +105,8 @@ struct Player<'a> {
     /// Metrics by maturity. Each maturity is a stream of windows.
     streams: BTreeMap<Span, Vec<usize>>,
     canary_requests: u64,
+    /// Requests before the canary's first one.
+    warm_up_requests: u64,
     extra: BTreeMap<usize, f64>,
     passed: BTreeMap<(i32, String), f64>,
     failed: BTreeMap<(String, Segment), f64>,
@@ -132,6 +136,7 @@ impl<'a> Player<'a> {
             labels: BTreeMap::new(),
             streams,
             canary_requests: 0,
+            warm_up_requests: 0,
             extra: BTreeMap::new(),
             passed: BTreeMap::new(),
             failed: BTreeMap::new(),
@@ -156,7 +161,12 @@ impl<'a> Player<'a> {
         if state.step != self.step.0 {
             self.step = (state.step, end);
         }
-        let over = self.first.is_some_and(|first| end.since(first) >= self.experiment.limit);
+        // A warm-up that has seen many times the answers that it needs is held, and stays so.
+        let needed = self.experiment.spec.warmup.min_events.max(1).saturating_mul(WARM_UPS);
+        let longest = self.streams.keys().next_back().copied().unwrap_or_default();
+        let waited = end.since(START).0 > longest.0.saturating_mul(2);
+        let stuck = self.first.is_none() && waited && self.warm_up_requests > needed;
+        let over = stuck || self.first.is_some_and(|first| end.since(first) >= self.experiment.limit);
         Ok(ending(state, over).map(|(end, sentence)| self.ended(end, sentence)))
     }
 
@@ -172,6 +182,9 @@ impl<'a> Player<'a> {
         }
         let at = self.first.map_or(Span(0), |first| self.now.since(first));
         let requests = world.requests(spec.window.0, &mut self.dice);
+        if self.first.is_none() {
+            self.warm_up_requests = self.warm_up_requests.saturating_add(requests);
+        }
         let split = self.dice.split(requests, shares.into_iter().chain([1.0 - shares[0] - shares[1]]));
         let mut arms: Vec<(Arm, u64)> = [Arm::Canary, Arm::Control, Arm::Stable].into_iter().zip(split).collect();
         if mirrored > 0.0 {
@@ -310,7 +323,9 @@ fn ending(state: &RolloutState, over: bool) -> Option<(End, String)> {
         let may_go_on = state.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::Health);
         return (over || !may_go_on).then(|| (End::Held, state.sentence.clone()));
     }
-    over.then(|| (End::Unfinished, state.sentence.clone()))
+    // Warm-up waits for stable's answers to become good, or for values that do not come.
+    let end = if state.phase == Phase::Warming { End::Held } else { End::Unfinished };
+    over.then(|| (end, state.sentence.clone()))
 }
 
 fn share(table: &RoutingTable, arm: Arm) -> f64 {

@@ -5,11 +5,13 @@
 
 mod block;
 mod table;
+mod visible;
 
 use console::{Style, Term, measure_text_width};
 
 pub(crate) use block::{Block, rows};
 pub(crate) use table::{Cell, Column, Table};
+pub(crate) use visible::{escaped_json, visible};
 
 /// Width of a terminal that does not report it.
 const USUAL: usize = 80;

@@ -25,7 +25,7 @@ use crate::{
     cli::{Get, Output},
     client::{Api, ApiError},
     output,
-    terminal::{Block, Terminal},
+    terminal::{Block, Terminal, visible},
     time::to_the_second,
 };
 
@@ -116,7 +116,7 @@ impl Watch {
         match terminal.redraws() {
             Some(size) if !is_last => {
                 let text = page().fitted(size);
-                output::part(self.block.replace(&text, size.1));
+                output::part(self.block.replace(&visible(&text), size.1));
             }
             Some((_, columns)) => {
                 let text = page().text();
