@@ -35,6 +35,7 @@ for package in serin-sketches serin-statistics; do
     forbid "$package" tokio rand getrandom uuid "${native[@]}" serin-stream serin-spec "${services[@]}"
 done
 forbid serin-kinds tokio "${native[@]}" serin-stream serin-rollout "${services[@]}"
+forbid serin-doors tokio "${native[@]}" serin-stream serin-rollout "${services[@]}"
 forbid serin-insight tokio "${native[@]}" serin-stream serin-rollout "${services[@]}"
 forbid serin-access tokio hyper axum "${native[@]}" serin-stream "${services[@]}"
 # Folds and routers know the types of the rollout file, not how it is read, checked or judged.
@@ -46,7 +47,7 @@ forbid serin-rollout tokio "${native[@]}" serin-stream "${services[@]}"
 for package in serin-intake serin-aggregator serin-analyzer; do
     forbid "$package" tokio hyper "${native[@]}"
 done
-for package in serin-spec serin-kinds serin-rollout serin-insight serin-intake serin-aggregator serin-analyzer; do
+for package in serin-spec serin-kinds serin-rollout serin-insight serin-doors serin-intake serin-aggregator serin-analyzer; do
     forbid_direct "$package" rand getrandom
 done
 for package in serin-router serin-controller; do
@@ -59,7 +60,7 @@ for package in "${services[@]}"; do
 done
 
 # Folds and pure crates take time and randomness as arguments: clippy refuses clocks and random sources where this file is linked.
-for folder in schemas topology crates/{access,sketches,kinds,statistics,spec,rollout,insight} services/{intake,aggregator,analyzer}; do
+for folder in schemas topology crates/{access,sketches,kinds,statistics,spec,rollout,insight,doors} services/{intake,aggregator,analyzer}; do
     if [ ! "$folder/clippy.toml" -ef clippy-pure.toml ]; then
         echo "error: $folder/clippy.toml must be a link to clippy-pure.toml" >&2
         bad=1

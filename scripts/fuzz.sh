@@ -16,9 +16,10 @@ done
 RUSTFLAGS="$flags" cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$host" --target-dir "$folder"
 [ "${1:-}" != --build ] || exit 0
 
-for target in sketches records outputs; do
+for target in sketches records outputs doors; do
     seeds=schemas/tests/golden
     [ "$target" = sketches ] && seeds=crates/sketches/tests/golden
+    [ "$target" = doors ] && seeds=crates/doors/golden
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
     [ "$target" = outputs ] && cp fuzz/seeds/outputs/* fuzz/corpus/outputs/ && seeds=
     for file in ${seeds:+"$seeds"/*.hex}; do

@@ -118,7 +118,7 @@ pub const CATALOG: [Entry; 11] = [
         records: &[Prediction::NAME],
         cleanup: days(7),
         large: false,
-        writers: &[Role::Others],
+        writers: &[Role::Router, Role::Intake, Role::Others],
         readers: &[Role::Intake],
     },
     Entry {

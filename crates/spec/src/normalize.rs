@@ -30,6 +30,8 @@ impl RolloutSpec {
     /// monitored promotion, and with `require` in each step. It has the steps of its schedule, but not the schedule's name, which
     /// older versions of Serin cannot read.
     ///
+    /// A gate is not added if the [`door`](RolloutSpec::door) of the calls cannot feed it: it would pass without data.
+    ///
     /// A metric on the share of the same outcome replaces a built-in gate. If a metric of another source already has the gate's name,
     /// the gate gets a longer one. The operation is idempotent.
     #[must_use]
@@ -42,7 +44,8 @@ impl RolloutSpec {
                 metric.source == gate.source && metric.filters.is_empty() && is_share
                     || gate.old_name.is_some_and(|name| metric.name == name)
             };
-            if spec.metrics.iter().any(replaces) {
+            let is_blind = spec.door.is_some_and(|door| door.lacks(&gate.source).is_some());
+            if is_blind || spec.metrics.iter().any(replaces) {
                 continue;
             }
             let mut name = gate.name.to_owned();
@@ -94,7 +97,7 @@ fn built_in(name: String, source: MetricSource, margin: f64) -> MetricSpec {
 
 #[cfg(test)]
 mod tests {
-    use crate::{MetricKind, MetricSource, RolloutSpec, testing::spec};
+    use crate::{MetricKind, MetricSource, RolloutSpec, TrafficDoor, testing::spec};
 
     fn names(spec: &RolloutSpec) -> Vec<String> {
         spec.normalized().metrics.into_iter().map(|metric| metric.name).collect()
@@ -131,6 +134,16 @@ mod tests {
         }
         let old = ["error_rate", "invalid_output", "wrong"].map(super::built_in_name);
         assert_eq!(old, ["failed", "unusable", "wrong"]);
+    }
+
+    #[test]
+    fn gates_that_the_door_cannot_feed_are_not_added() {
+        let gates = |door: TrafficDoor| names(&RolloutSpec { door: Some(door), ..spec() })[2..].join(" ");
+        assert_eq!(gates(TrafficDoor::Events), "failed refused unusable");
+        assert_eq!((gates(TrafficDoor::Kserve), gates(TrafficDoor::Seldon)), ("unusable".into(), "unusable".into()));
+        assert_eq!(gates(TrafficDoor::KserveAllResponses), "failed refused unusable");
+        assert_eq!(gates(TrafficDoor::Envoy), "failed refused");
+        assert_eq!(gates(TrafficDoor::Otlp), "failed refused");
     }
 
     #[test]

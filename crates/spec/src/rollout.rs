@@ -8,7 +8,7 @@ use serin_schemas::ids::{ModelName, Span, Version};
 
 use crate::{
     AssignmentSpec, CaptureSpec, DecisionSpec, FeatureSpec, GroupSequential, MetricSpec, MirrorSpec, NoDataPolicies,
-    OutputRule, Require, Schedule, SegmentSpec, ShadowSpec, Step, Warmup, defaults,
+    OutputRule, Require, Schedule, SegmentSpec, ShadowSpec, Step, TrafficDoor, Warmup, defaults,
     units::{Duration, Share},
 };
 
@@ -33,6 +33,10 @@ pub struct RolloutSpec {
     /// What splits the traffic and reports the calls.
     #[serde(default)]
     pub traffic: TrafficSource,
+    /// The door through which the calls arrive with `traffic: external`. Metrics that the door cannot feed are refused, and built-in gates
+    /// that it cannot feed are not added. Default: the door is not known, and nothing is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub door: Option<TrafficDoor>,
     /// Length of a window of event time. Default 10 s.
     #[serde(default = "defaults::window")]
     pub window: Duration,

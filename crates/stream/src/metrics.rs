@@ -43,7 +43,7 @@ declare_metrics! {
         /// Estimated memory of a task, by what uses it. docs/limits.md has the bounds.
         MEMORY = Gauge "serin_stream_memory_bytes" in "By" [
             STAGE, PARTITION,
-            words("map", &["uncommitted_rows", "uncommitted_outputs", "predictions", "early", "windows"]),
+            words("map", &["uncommitted_rows", "uncommitted_outputs", "predictions", "early", "windows", "pairs"]),
         ];
         /// Memory of all stores of the process. `cache` includes the write buffers.
         STORE_MEMORY = Gauge "serin_store_memory_bytes" in "By" [words("part", &["cache", "write_buffers"])];

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serin_doors::DoorRules;
 use serin_spec::units::Duration;
 
 use crate::topics::IntakeTopic;
@@ -30,6 +31,9 @@ pub struct IntakeConfig {
     /// Additional topics that may report only on certain models, along with `predictions` and `feedback`. Default
     /// none.
     pub topics: Vec<IntakeTopic>,
+    /// Where the events of payload loggers have their model, version and outputs. Set under `doors` of the whole configuration.
+    #[serde(skip)]
+    pub doors: DoorRules,
 }
 
 /// The clock that drives event time.
@@ -52,6 +56,7 @@ impl Default for IntakeConfig {
             max_skew: Duration::from_secs(600),
             max_body: MAX_BODY,
             topics: Vec::new(),
+            doors: DoorRules::default(),
         }
     }
 }

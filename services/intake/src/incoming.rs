@@ -4,6 +4,11 @@
 //! event under plain `application/json`, specversion 0.3) and strict where it would have to guess.
 
 use serde_json::Value;
+use serin_doors::{
+    DoorRules,
+    cloud::{Event, part_of},
+    half::{self, Half},
+};
 use serin_schemas::Code;
 use serin_schemas::{
     codec, envelope,
@@ -23,10 +28,18 @@ pub(crate) enum Incoming {
     Prediction(Box<Prediction>),
     /// The outcome of a prediction.
     Feedback(Box<Feedback>),
+    /// The request or the response of a call, from a payload logger.
+    Half(Box<Half>),
 }
 
 /// Parses a record. `by_topic` is the kind of a record without a type.
-pub(crate) fn read(record: &Record, by_topic: Kind, max_body: usize, bounds: &Bounds) -> Result<Incoming, Poison> {
+pub(crate) fn read(
+    record: &Record,
+    by_topic: Kind,
+    max_body: usize,
+    doors: &DoorRules,
+    bounds: &Bounds,
+) -> Result<Incoming, Poison> {
     let Some(body) = record.value.as_deref() else {
         return Err(Poison::new(Code::Empty, "the record has no value; intake topics do not support tombstones"));
     };
@@ -37,12 +50,25 @@ pub(crate) fn read(record: &Record, by_topic: Kind, max_body: usize, bounds: &Bo
         ));
     }
     let received = envelope::read(&record.headers);
+    // Seldon's logger writes the type without the prefix.
+    let bare = || record.header("type").and_then(|value| std::str::from_utf8(value).ok());
+    if let Some(event_type) = received.event_type.or_else(bare) {
+        if event_type == half::TYPE {
+            return Half::decode(body, bounds).map(|half| Incoming::Half(Box::new(half))).map_err(all);
+        }
+        if part_of(event_type).is_some() {
+            return half_of(&Event::binary(record.headers.iter(), body, false), doors, bounds);
+        }
+    }
     let content = received.content_type.unwrap_or_default().to_ascii_lowercase();
     let start = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
     let looks_like_json = start.first() == Some(&b'{');
     if content.starts_with("application/cloudevents") || (received.event_type.is_none() && looks_like_json) {
         let value = json::parse(body).map_err(unusable)?;
         if cloud::is_structured(&value) {
+            if value.get("type").and_then(Value::as_str).and_then(part_of).is_some() {
+                return half_of(&Event::structured(value).map_err(unusable)?, doors, bounds);
+            }
             return structured(value, by_topic, bounds);
         }
         if content.starts_with("application/cloudevents") {
@@ -71,6 +97,10 @@ pub(crate) fn read(record: &Record, by_topic: Kind, max_body: usize, bounds: &Bo
         correlation: header("correlationid").or_else(|| header("causationid")),
     };
     from_json(kind, &json::parse(body).map_err(unusable)?, &about, bounds)
+}
+
+fn half_of(event: &Event, doors: &DoorRules, bounds: &Bounds) -> Result<Incoming, Poison> {
+    Half::of(event, doors, bounds).map(|half| Incoming::Half(Box::new(half))).map_err(all)
 }
 
 fn structured(event: Value, by_topic: Kind, bounds: &Bounds) -> Result<Incoming, Poison> {
@@ -128,7 +158,7 @@ fn unusable(refusal: Refusal) -> Poison {
 const MAX_REASONS: usize = 10;
 
 /// Combines all reasons under the code of the first.
-fn all(problems: Vec<Refusal>) -> Poison {
+pub(crate) fn all(problems: Vec<Refusal>) -> Poison {
     let code = problems.first().map_or(Code::Garbage, |first| first.code);
     let messages: Vec<String> = problems.into_iter().take(MAX_REASONS).map(|problem| problem.message).collect();
     Poison::new(code, messages.join("; "))

@@ -10,12 +10,14 @@
 //! - A record that cannot be used is dead-lettered with a stable code, and the relay continues.
 //! - Feedback is stamped with its topic and the models that this topic may report on. A prediction for any other model is
 //!   refused.
+//! - The request and the response of a call that a payload logger sent as two events meet in the partition of the call's id.
 //! - Heartbeats promise no more than the relayed records show, and they stop when no records arrive: intake never holds the
 //!   watermark for long.
 
 mod config;
 mod incoming;
 pub mod metrics;
+mod pairs;
 mod relay;
 mod rows;
 mod topics;

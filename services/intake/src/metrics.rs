@@ -8,19 +8,32 @@ use serin_stream::{declare_metrics, metric::words};
 declare_metrics! {
     pub METRICS {
         /// Records that the intake has relayed to `events`.
-        INTAKE_RELAYED = Counter "serin_intake_relayed_total" in "{record}" [words("kind", &["prediction", "feedback"])];
+        INTAKE_RELAYED = Counter "serin_intake_relayed_total" in "{record}" [words("kind", &["prediction", "feedback", "half"])];
         /// Relayed records whose time was more than 2 s ahead of the log and was replaced with the log's time.
         INTAKE_AHEAD = Counter "serin_intake_ahead_total" in "{record}" [];
+        /// Requests and responses of payload loggers whose other part did not arrive in time. They are dead-lettered with the code
+        /// `unpaired`.
+        INTAKE_UNPAIRED = Counter "serin_intake_unpaired_total" in "{record}" [
+            words("door", &["kserve", "seldon"]), words("part", &["request", "response"]),
+        ];
+        /// Requests and responses of payload loggers that arrived again and were dropped.
+        INTAKE_REPEATED = Counter "serin_intake_repeated_total" in "{record}" [];
     }
 }
 
 struct Instruments {
     relayed: Counter<u64>,
     ahead: Counter<u64>,
+    unpaired: Counter<u64>,
+    repeated: Counter<u64>,
 }
 
-static INSTRUMENTS: LazyLock<Instruments> =
-    LazyLock::new(|| Instruments { relayed: INTAKE_RELAYED.counter(), ahead: INTAKE_AHEAD.counter() });
+static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| Instruments {
+    relayed: INTAKE_RELAYED.counter(),
+    ahead: INTAKE_AHEAD.counter(),
+    unpaired: INTAKE_UNPAIRED.counter(),
+    repeated: INTAKE_REPEATED.counter(),
+});
 
 /// Counts relayed records of one kind. Counting 0 creates the series.
 pub(crate) fn relayed(kind: &'static str, count: u64) {
@@ -30,4 +43,14 @@ pub(crate) fn relayed(kind: &'static str, count: u64) {
 /// Counts relayed records whose time was ahead of the log. Counting 0 creates the series.
 pub(crate) fn ahead(count: u64) {
     INSTRUMENTS.ahead.add(count, &[]);
+}
+
+/// Counts a part of a call that was dead-lettered because its other part did not arrive.
+pub(crate) fn unpaired(door: &'static str, part: &'static str) {
+    INSTRUMENTS.unpaired.add(1, &[KeyValue::new("door", door), KeyValue::new("part", part)]);
+}
+
+/// Counts parts of calls that arrived again. Counting 0 creates the series.
+pub(crate) fn repeated(count: u64) {
+    INSTRUMENTS.repeated.add(count, &[]);
 }

@@ -2,25 +2,28 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serin_doors::half::{self, Half};
 use serin_schemas::Code;
 use serin_schemas::{
     codec::Record as AvroRecord,
     envelope::Envelope,
     foreign::Bounds,
     ids::{EventTime, Span},
-    records::{Assignment, Feedback, Heartbeat, Origin, Prediction, Writer},
+    records::{Assignment, DeadLetter, Feedback, Heartbeat, Origin, Prediction, Writer},
 };
 use serin_stream::{
     fold::{Context, Fold, FoldError, Poison, Rows},
     partition_of,
     record::{Outgoing, Record, Target},
 };
-use serin_topology::EVENTS;
+use serin_topology::{DEAD_LETTERS, EVENTS, PREDICTIONS};
 
 use crate::{
     config::{IntakeClock, IntakeConfig, MAX_BODY},
     incoming::{self, Incoming},
-    metrics, rows,
+    metrics,
+    pairs::{Lone, Pairs, Taken},
+    rows,
     topics::Sources,
 };
 
@@ -56,8 +59,10 @@ pub struct IntakeFold {
     sources: Sources,
     /// The `writer.name` of every record that the relay writes.
     name: String,
+    partition: i32,
     state: State,
     stored: State,
+    pairs: Pairs,
     /// Whether a prediction was relayed since the last tick.
     fresh: bool,
     /// Wall-clock time when the last prediction was seen, in milliseconds.
@@ -68,6 +73,10 @@ pub struct IntakeFold {
     feedback: u64,
     /// Relayed records whose time was ahead of the log.
     ahead: u64,
+    /// Halves of calls that were written to the partition of their call.
+    halves: u64,
+    /// Halves of calls that arrived again.
+    repeated: u64,
 }
 
 impl IntakeFold {
@@ -76,7 +85,9 @@ impl IntakeFold {
         let state = State { seqs: vec![0; events.max(1) as usize], ..State::default() };
         Self {
             sources: Sources::new(&config.topics, ""),
+            pairs: Pairs::new(config.doors.pair_within.0.0, config.doors.max_pairs),
             config,
+            partition,
             name: format!("intake-{partition}"),
             stored: state.clone(),
             state,
@@ -86,6 +97,8 @@ impl IntakeFold {
             predictions: 0,
             feedback: 0,
             ahead: 0,
+            halves: 0,
+            repeated: 0,
         }
     }
 
@@ -119,18 +132,26 @@ impl IntakeFold {
         logged
     }
 
-    fn read(&self, record: &Record) -> Result<Incoming, Poison> {
+    fn bounds(&self, record: &Record) -> Bounds {
         let logged = self.logged(record);
-        let bounds = Bounds::new(Some(logged).filter(|logged| logged.0 > 0), logged, self.config.max_skew.0);
+        Bounds::new(Some(logged).filter(|logged| logged.0 > 0), logged, self.config.max_skew.0)
+    }
+
+    fn read(&self, record: &Record) -> Result<Incoming, Poison> {
         let topic = self.sources.of(&record.at.topic);
-        let read = incoming::read(record, topic.kind, self.config.max_body.min(MAX_BODY), &bounds)?;
-        if let Incoming::Prediction(prediction) = &read
-            && !topic.covers(prediction.model.as_str())
+        let max_body = self.config.max_body.min(MAX_BODY);
+        let read = incoming::read(record, topic.kind, max_body, &self.config.doors, &self.bounds(record))?;
+        let model = match &read {
+            Incoming::Prediction(prediction) => Some(prediction.model.as_str()),
+            Incoming::Half(half) => Some(half.model.as_str()),
+            Incoming::Feedback(_) => None,
+        };
+        if let Some(model) = model
+            && !topic.covers(model)
         {
             let message = format!(
-                "model: records on {} may not report on {}; intake.topics binds the topic to {}",
+                "model: records on {} may not report on {model}; intake.topics binds the topic to {}",
                 record.at.topic,
-                prediction.model,
                 topic.credential.models.join(", ")
             );
             return Err(Poison::new(Code::NotAllowed, message));
@@ -178,6 +199,71 @@ impl IntakeFold {
         self.outgoing(partition, feedback.request_id.as_str(), &id, "", feedback.observed_at, &feedback)
     }
 
+    /// Pairs a half with its other half, or writes it to the partition in which both meet.
+    fn half(
+        &mut self,
+        half: &Half,
+        record: &Record,
+        context: &mut Context<'_>,
+    ) -> Result<Result<(), Poison>, FoldError> {
+        let owner = partition_of(half.id.as_bytes(), self.state.seqs.len() as i32);
+        if owner != self.partition {
+            let id = format!("{}/{}", record.at.topic, record.offset);
+            let headers =
+                [("ce_specversion", "1.0"), ("ce_id", &id), ("ce_type", half::TYPE), ("ce_source", &self.name)];
+            context.out.push(Outgoing {
+                topic: PREDICTIONS,
+                target: Target::Partition(owner),
+                key: Bytes::copy_from_slice(half.id.as_bytes()),
+                value: Some(half.encode().into()),
+                headers: headers.into_iter().chain([("content-type", "application/json")]).collect(),
+                timestamp_ms: None,
+            });
+            self.halves += 1;
+            return Ok(Ok(()));
+        }
+        match self.pairs.take(half, record, &self.bounds(record), context.rows)? {
+            Ok(Taken::Waits) => {}
+            Ok(Taken::Repeated) => self.repeated += 1,
+            Ok(Taken::Paired(prediction)) => {
+                let outgoing = self.prediction(*prediction, record)?;
+                context.out.push(outgoing);
+            }
+            Err(poison) => return Ok(Err(poison)),
+        }
+        Ok(Ok(()))
+    }
+
+    /// The dead letter of a half whose other half did not arrive.
+    fn unpaired(&self, Lone { half, at }: Lone, record: &Record) -> Result<Outgoing, FoldError> {
+        let source = format!("{}[{}]", at.topic, at.partition);
+        let read = Half::decode(&half, &self.bounds(record)).ok();
+        let (door, part, id) = read
+            .map_or(("kserve", "request", String::new()), |half| (half.logger.as_str(), half.part.as_str(), half.id));
+        metrics::unpaired(door, part);
+        let letter = DeadLetter {
+            stage: "intake".to_owned(),
+            topic: at.topic,
+            partition: at.partition,
+            offset: at.offset,
+            code: Code::Unpaired.to_string(),
+            message: format!(
+                "the {part} of call {id:?} of {door} waited for {} of the log's time, and its other part did not arrive",
+                self.config.doors.pair_within
+            ),
+            key: id.into_bytes(),
+            value: half.to_vec(),
+        };
+        let envelope = Envelope {
+            id: &format!("{source}@{}", at.offset),
+            source: "/stages/intake",
+            subject: &source,
+            time: self.logged(record),
+        };
+        Outgoing::record(DEAD_LETTERS, Target::ByKey, source.clone(), &letter, &envelope)
+            .map_err(|error| FoldError::Unwritable(format!("writing to `dead-letters`: {error}")))
+    }
+
     fn outgoing<R: AvroRecord>(
         &self,
         partition: usize,
@@ -221,6 +307,7 @@ impl IntakeFold {
 impl Fold for IntakeFold {
     fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
         self.committed();
+        self.pairs.open(rows)?;
         let Some(row) = rows.get(STATE)? else { return Ok(()) };
         let stored: State = rows::decode(&row)?;
         let partitions = self.state.seqs.len();
@@ -236,12 +323,20 @@ impl Fold for IntakeFold {
     }
 
     fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
-        let outgoing = match self.read(record) {
-            Ok(Incoming::Prediction(prediction)) => self.prediction(*prediction, record)?,
-            // Labels of a row that is not used.
-            Ok(Incoming::Feedback(feedback)) if feedback.is_empty() => return Ok(Ok(())),
-            Ok(Incoming::Feedback(feedback)) => self.feedback(*feedback, record)?,
+        let read = match self.read(record) {
+            Ok(read) => read,
             Err(poison) => return Ok(Err(poison)),
+        };
+        for lone in self.pairs.advance(self.logged(record).0, context.rows)? {
+            let letter = self.unpaired(lone, record)?;
+            context.out.push(letter);
+        }
+        let outgoing = match read {
+            Incoming::Prediction(prediction) => self.prediction(*prediction, record)?,
+            // Labels of a row that is not used.
+            Incoming::Feedback(feedback) if feedback.is_empty() => return Ok(Ok(())),
+            Incoming::Feedback(feedback) => self.feedback(*feedback, record)?,
+            Incoming::Half(half) => return self.half(&half, record, context),
         };
         context.out.push(outgoing);
         Ok(Ok(()))
@@ -271,9 +366,15 @@ impl Fold for IntakeFold {
         Ok(())
     }
 
+    fn memory(&self) -> Vec<(&'static str, usize)> {
+        vec![("pairs", self.pairs.bytes())]
+    }
+
     fn committed(&mut self) {
         metrics::relayed("prediction", std::mem::take(&mut self.predictions));
         metrics::relayed("feedback", std::mem::take(&mut self.feedback));
         metrics::ahead(std::mem::take(&mut self.ahead));
+        metrics::relayed("half", std::mem::take(&mut self.halves));
+        metrics::repeated(std::mem::take(&mut self.repeated));
     }
 }

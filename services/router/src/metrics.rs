@@ -90,7 +90,7 @@ declare_metrics! {
             [words("outcome", &["applied", "renewed", "removed", "older", "garbage", "unusable"])];
         /// Entries of feedback and events received over HTTP.
         INTAKE = Counter "serin_router_intake_total" in "{entry}" [
-            words("door", &["feedback", "events"]), words("outcome", &["accepted", "refused", "unauthorized", "failed"]),
+            words("door", &["feedback", "events", "kserve", "seldon", "otlp", "envoy"]), words("outcome", &["accepted", "refused", "unauthorized", "failed"]),
         ];
         /// Time from the end of a request to the first chunk of a language model's stream.
         FIRST_CHUNK = Histogram "serin_router_time_to_first_chunk_seconds" in "s" [MODEL, ARM, PINNED];

@@ -6,6 +6,8 @@ mod compare;
 #[cfg(test)]
 mod cookbook_tests;
 mod demo;
+#[cfg(test)]
+mod doors_tests;
 mod evidence;
 mod exit;
 mod headline;

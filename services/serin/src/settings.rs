@@ -18,6 +18,7 @@ use std::{
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serin_access::{Secret, WriterList, short_token};
+use serin_doors::DoorRules;
 use serin_intake::{IntakeTopic, check_topics};
 use serin_rollout::Configuration;
 use serin_spec::Problem;
@@ -39,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) topology: Topology,
     /// The writers that may send feedback and events over HTTP.
     pub(crate) writers: WriterList,
+    /// Where the doors for traffic of other systems find model, version, unit and outputs (docs/doors.md).
+    pub(crate) doors: DoorRules,
     /// The router, which splits the traffic.
     pub(crate) router: serin_router::Config,
     /// The aggregator, which folds events into windows, and the intake, which relays events of other producers.
@@ -298,6 +301,7 @@ pub(crate) fn read(serve: &Serve) -> Read {
         data_dir: reader.take("data_dir"),
         topology: reader.take("topology"),
         writers: reader.take("writers"),
+        doors: reader.take("doors"),
         router: reader.take("router"),
         aggregator: reader.take_aggregator(),
         analyzer: reader.take("analyzer"),
@@ -392,7 +396,7 @@ impl Sections {
     fn finish(self, settings: Settings) -> Read {
         let Self { left, found, place } = self;
         let has_log = !found.has("log");
-        let known = "log, data_dir, topology, writers, router, aggregator, analyzer, controller, telemetry";
+        let known = "log, data_dir, topology, writers, doors, router, aggregator, analyzer, controller, telemetry";
         let unknown: Vec<String> = left.into_keys().filter(|name| !found.has(name)).collect();
         let mut problems = found.problems;
         for name in unknown {
@@ -416,6 +420,7 @@ impl Sections {
         let token = settings.telemetry.token.expose();
         found.extend(short_token("telemetry.token", token).filter(|_| !token.is_empty()));
         found.extend(settings.writers.problems());
+        found.extend(settings.doors.problems());
         problems.extend(found.into_iter().map(|problem| format!("{place}: {problem}")));
         Read { settings, problems }
     }

@@ -4,6 +4,7 @@
 mod addresses;
 mod bounds;
 mod decision;
+mod doors;
 mod filters;
 mod groups;
 mod headers;
@@ -52,6 +53,7 @@ pub(crate) fn findings(spec: &RolloutSpec, traffic: Option<&Traffic>) -> Vec<Fin
     sources::lint(spec, &mut found);
     traffic::lint(spec, &mut found);
     metrics::lint(spec, &mut found);
+    doors::lint(spec, &mut found);
     groups::lint(spec, &mut found);
     decision::lint(spec, &mut found);
     size::lint(spec, &mut found);

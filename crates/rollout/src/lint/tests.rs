@@ -1,6 +1,7 @@
 //! Errors and warnings of lint.
 
 mod addresses;
+mod doors;
 
 use serin_schemas::records::Role;
 

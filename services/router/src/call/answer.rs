@@ -75,7 +75,7 @@ fn refused(
 }
 
 /// An answer that consists of a gRPC status only.
-fn grpc_status(code: u16, text: &str) -> Response<AnswerBody> {
+pub(crate) fn grpc_status(code: u16, text: &str) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::Whole(None));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, grpc::CONTENT_TYPE);

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_access::{Secret, WriterList, short_token};
+use serin_doors::DoorRules;
 use serin_listener::TlsFiles;
 use serin_schemas::ids::Version;
 use serin_spec::{Address, OutputRule, SegmentSpec, address::without_credentials, units::Duration};
@@ -62,6 +63,9 @@ pub struct Config {
     /// machine may send where the router listens on loopback; everywhere else feedback and events are refused.
     #[serde(skip)]
     pub writers: WriterList,
+    /// Where the doors for foreign traffic find model, version, unit and outputs. Set under `doors` of the whole configuration.
+    #[serde(skip)]
+    pub doors: DoorRules,
     /// What is known about each model independently of its routing table.
     pub models: BTreeMap<String, ModelConfig>,
     /// Limits on what the router accepts and keeps.
@@ -99,6 +103,7 @@ impl Default for Config {
             cors: CorsConfig::default(),
             answers: Answers::default(),
             writers: WriterList::default(),
+            doors: DoorRules::default(),
             models: BTreeMap::new(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -366,6 +371,7 @@ impl Config {
             cors: new.cors.clone(),
             answers: new.answers.clone(),
             writers: new.writers.clone(),
+            doors: new.doors.clone(),
             status_every: new.status_every,
             ..self.clone()
         };

@@ -22,6 +22,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use serin_doors::half::{self, Half};
 use serin_schemas::{
     codec::{self, Record},
     envelope::{self, Envelope},
@@ -163,6 +164,29 @@ impl Events {
         let attached = self.attached.get().ok_or(SendError::NotConnected)?;
         let key = key(&prediction.request_id);
         attached.writer.send(self.outgoing(PREDICTIONS, Target::ByKey, key, prediction, about)?)?;
+        Ok(())
+    }
+
+    /// Queues the request or the response of a call for intake, on `predictions`. Both have the key of their call, so they meet there.
+    pub(crate) fn half(&self, half: &Half) -> Result<(), SendError> {
+        let attached = self.attached.get().ok_or(SendError::NotConnected)?;
+        let id = self.new_id();
+        let headers = [
+            ("ce_specversion", "1.0"),
+            ("ce_id", &id),
+            ("ce_source", &self.source),
+            ("ce_type", half::TYPE),
+            ("ce_subject", &half.model),
+            ("content-type", "application/json"),
+        ];
+        attached.writer.send(Outgoing {
+            topic: PREDICTIONS,
+            target: Target::ByKey,
+            key: Bytes::copy_from_slice(half.id.as_bytes()),
+            value: Some(half.encode().into()),
+            headers: headers.into_iter().collect(),
+            timestamp_ms: None,
+        })?;
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, Response, StatusCode, header, request};
 use serin_access::{Door, Refused, Writer, Writers, bearer, check_local};
+use serin_schemas::{Code, foreign::Refusal};
 
 use crate::{call::answer, report::passing::AnswerBody};
 
@@ -15,6 +16,19 @@ const PROXIES: [&str; 6] =
 pub(super) struct Granted {
     /// The writer that sends; `None`: a process on this machine, where no writers are configured.
     pub(super) writer: Option<Arc<Writer>>,
+}
+
+impl Granted {
+    /// Checks whether the sender may report on a model.
+    pub(super) fn covers(&self, model: &str) -> Result<(), Vec<Refusal>> {
+        match &self.writer {
+            Some(writer) if !writer.covers(model) => {
+                let message = format!("model: writer {} may not send data for {model}", writer.name());
+                Err(vec![Refusal::new(Code::NotAllowed, message)])
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Checks whether a request to the address `at` may send.

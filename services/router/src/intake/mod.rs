@@ -6,6 +6,7 @@
 //! safe: the same revision of feedback replaces itself, and the intake drops an event that it already has.
 
 mod access;
+pub(crate) mod doors;
 mod seldon;
 
 use serin_schemas::Code;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header, request};
 use serde_json::{Value, json};
 use serin_access::Door;
+use serin_doors::half::Half;
 use serin_schemas::{
     foreign::{Attributes, Bounds, Kind, Refusal, cloud, json as body_json},
     ids::Span,
@@ -50,6 +52,8 @@ fn bounds(clock: &Clock) -> Bounds {
 enum Taken {
     Feedback(Feedback),
     Prediction(Box<Prediction>),
+    /// The request or the response of a call.
+    Half(Box<Half>),
 }
 
 impl Taken {
@@ -73,6 +77,7 @@ impl Taken {
                 };
                 events.foreign(prediction, &about)
             }
+            Self::Half(half) => events.half(half),
         }
     }
 }
@@ -126,13 +131,8 @@ fn read_feedback(entry: Value, bounds: &Bounds, granted: &Granted) -> Result<Tak
 fn read_event(entry: Value, bounds: &Bounds, granted: &Granted) -> Result<Taken, Vec<Refusal>> {
     let (entry, about) = opened(entry, Kind::Prediction)?;
     let prediction = body_json::prediction(&entry, &about, bounds)?;
-    match &granted.writer {
-        Some(writer) if !writer.covers(prediction.model.as_str()) => {
-            let message = format!("model: writer {} may not send data for {}", writer.name(), prediction.model);
-            Err(vec![Refusal::new(Code::NotAllowed, message)])
-        }
-        _ => Ok(Taken::Prediction(Box::new(prediction))),
-    }
+    granted.covers(prediction.model.as_str())?;
+    Ok(Taken::Prediction(Box::new(prediction)))
 }
 
 /// The body of an entry, and the attributes of the `CloudEvents` envelope around it.
@@ -162,42 +162,62 @@ async fn door(
     door: Door,
     read: Reader,
 ) -> Response<AnswerBody> {
+    let (granted, bytes) = match received(shared, head, at, body, door, door.as_str()).await {
+        Ok(received) => received,
+        Err(refused) => return refused,
+    };
+    let sorted = match entries(&bytes, shared.config().limits.intake_batch) {
+        Ok(entries) => sort(entries, &bounds(&shared.clock), &granted, read),
+        Err(problem) => Sorted { taken: Vec::new(), bad: 1, problems: vec![problem] },
+    };
+    accepted(shared, door.as_str(), sorted).await
+}
+
+/// Checks access, and reads the body of one request to the door `name`. Otherwise it returns the answer.
+async fn received(
+    shared: &Arc<Shared>,
+    head: &request::Parts,
+    at: SocketAddr,
+    body: CallerBody,
+    door: Door,
+    name: &'static str,
+) -> Result<(Granted, Bytes), Response<AnswerBody>> {
     let refused = |status, value: Value| {
-        shared.metrics.intake(door.as_str(), "refused", 1);
+        shared.metrics.intake(name, "refused", 1);
         answer::json(status, &value)
     };
-    let granted = match access::ask(&shared.writers.load(), head, at, door) {
-        Ok(granted) => granted,
-        Err(refusal) => {
-            shared.metrics.intake(door.as_str(), "unauthorized", 1);
-            return access::answer(&refusal);
-        }
-    };
+    let granted = access::ask(&shared.writers.load(), head, at, door).map_err(|refusal| {
+        shared.metrics.intake(name, "unauthorized", 1);
+        access::answer(&refusal)
+    })?;
     let config = shared.config();
     let limits = &config.limits;
     let pause = span(config.timeouts.request);
     let bytes = match collect(body, shared.held.clone(), limits.intake_body, pause).await {
         Ok(bytes) => bytes,
         Err(BodyError::Slow) => {
-            return refused(StatusCode::REQUEST_TIMEOUT, json!({"error": "the body did not arrive in time"}));
+            return Err(refused(StatusCode::REQUEST_TIMEOUT, json!({"error": "the body did not arrive in time"})));
         }
         Err(BodyError::NoRoom) => {
             let text = "too many bodies are held in memory (limits.held); retry in a second";
             let mut answer = refused(StatusCode::SERVICE_UNAVAILABLE, json!({ "error": text }));
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            return answer;
+            return Err(answer);
         }
-        Err(BodyError::Broken) => return refused(StatusCode::BAD_REQUEST, json!({"error": "the body ended early"})),
+        Err(BodyError::Broken) => {
+            return Err(refused(StatusCode::BAD_REQUEST, json!({"error": "the body ended early"})));
+        }
         Err(BodyError::TooLarge) => {
             let text = format!("the body is larger than {} bytes; send smaller batches", limits.intake_body);
-            return refused(StatusCode::PAYLOAD_TOO_LARGE, json!({ "error": text }));
+            return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, json!({ "error": text })));
         }
     };
-    let bytes = match Decoder::of(&head.headers, limits.intake_body as u64).and_then(|decoder| match decoder {
+    let decoded = Decoder::of(&head.headers, limits.intake_body as u64).and_then(|decoder| match decoder {
         Some(decoder) => decoder.whole(&bytes).map(Bytes::from),
         None => Ok(bytes),
-    }) {
-        Ok(bytes) => bytes,
+    });
+    match decoded {
+        Ok(bytes) => Ok((granted, bytes)),
         Err(error) => {
             let status = match error {
                 DecodeError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -206,43 +226,46 @@ async fn door(
             };
             let text =
                 format!("the body cannot be read: {error}; send it uncompressed, or as gzip, deflate, br or zstd");
-            return refused(status, json!({ "error": text }));
+            Err(refused(status, json!({ "error": text })))
         }
-    };
-    let Sorted { taken, bad, problems } = match entries(&bytes, limits.intake_batch) {
-        Ok(entries) => sort(entries, &bounds(&shared.clock), &granted, read),
-        Err(problem) => Sorted { taken: Vec::new(), bad: 1, problems: vec![problem] },
-    };
+    }
+}
+
+/// Sends the good entries of one request, and answers it.
+async fn accepted(
+    shared: &Arc<Shared>,
+    name: &'static str,
+    Sorted { taken, bad, problems }: Sorted,
+) -> Response<AnswerBody> {
     if taken.is_empty() {
-        return refused(StatusCode::BAD_REQUEST, json!({"error": "no entry was accepted", "problems": problems}));
+        shared.metrics.intake(name, "refused", 1);
+        let answer = json!({"error": "no entry was accepted", "problems": problems});
+        return answer::json(StatusCode::BAD_REQUEST, &answer);
+    }
+    if let Err(cause) = send(shared, &taken).await {
+        shared.metrics.intake(name, "failed", taken.len());
+        return doors::unavailable(&cause);
+    }
+    shared.metrics.intake(name, "accepted", taken.len());
+    if bad == 0 {
+        return answer::json(StatusCode::ACCEPTED, &json!({"accepted": taken.len()}));
+    }
+    shared.metrics.intake(name, "refused", bad);
+    let answer = json!({"accepted": taken.len(), "refused": bad, "problems": problems});
+    answer::json(StatusCode::MULTI_STATUS, &answer)
+}
+
+/// Puts records on the log, and waits until they are on it.
+async fn send(shared: &Shared, taken: &[Taken]) -> Result<(), String> {
+    if taken.is_empty() {
+        return Ok(());
     }
     for feedback in taken.iter().filter_map(Taken::feedback) {
         shared.labels.note(feedback.values.keys().chain(feedback.classes.keys()).map(String::as_str));
     }
     let lost_before = shared.events.lost();
-    let sent = taken.iter().try_for_each(|record| record.send(&shared.events));
-    let done = match sent {
-        Ok(()) => shared.events.flush(lost_before).await,
-        Err(error) => Err(error.to_string()),
-    };
-    match done {
-        Ok(()) => {
-            shared.metrics.intake(door.as_str(), "accepted", taken.len());
-            if bad == 0 {
-                return answer::json(StatusCode::ACCEPTED, &json!({"accepted": taken.len()}));
-            }
-            shared.metrics.intake(door.as_str(), "refused", bad);
-            let answer = json!({"accepted": taken.len(), "refused": bad, "problems": problems});
-            answer::json(StatusCode::MULTI_STATUS, &answer)
-        }
-        Err(cause) => {
-            shared.metrics.intake(door.as_str(), "failed", taken.len());
-            let text = format!("the log did not confirm the entries ({cause}); send the same again");
-            let mut response = answer::error(StatusCode::SERVICE_UNAVAILABLE, &text);
-            response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
-            response
-        }
-    }
+    taken.iter().try_for_each(|record| record.send(&shared.events)).map_err(|error| error.to_string())?;
+    shared.events.flush(lost_before).await
 }
 
 /// The entries of a body: one object or the items of a list.
@@ -267,9 +290,16 @@ struct Sorted {
 }
 
 fn sort(entries: Vec<Value>, bounds: &Bounds, granted: &Granted, read: Reader) -> Sorted {
+    sort_with(entries.into_iter(), |entry| read(entry, bounds, granted))
+}
+
+fn sort_with<E>(
+    entries: impl ExactSizeIterator<Item = E>,
+    mut read: impl FnMut(E) -> Result<Taken, Vec<Refusal>>,
+) -> Sorted {
     let mut sorted = Sorted { taken: Vec::with_capacity(entries.len()), bad: 0, problems: Vec::new() };
-    for (index, entry) in entries.into_iter().enumerate() {
-        match read(entry, bounds, granted) {
+    for (index, entry) in entries.enumerate() {
+        match read(entry) {
             Ok(record) => sorted.taken.push(record),
             Err(found) => {
                 sorted.bad += 1;

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use http::{Method, Response, StatusCode, request};
 use serde_json::json;
+use serin_doors::{envoy, half::Logger, otlp};
 
 use crate::{
     body::request::CallerBody,
@@ -21,6 +22,10 @@ pub(super) enum Endpoint {
     Feedback,
     SeldonFeedback,
     Events,
+    Payloads(Logger),
+    Spans,
+    GrpcSpans,
+    AccessLogs,
     Live,
     Ready,
     Metadata,
@@ -38,6 +43,8 @@ pub(super) fn find(method: &Method, path: &str, wire: Wire) -> Option<Endpoint> 
             Some("/ServerLive") => Some(Endpoint::GrpcLive),
             Some("/ServerReady") => Some(Endpoint::GrpcReady),
             Some("/ServerMetadata") => Some(Endpoint::GrpcMetadata),
+            _ if path == envoy::PATH => Some(Endpoint::AccessLogs),
+            _ if path == otlp::PATH => Some(Endpoint::GrpcSpans),
             _ => (path == "/grpc.health.v1.Health/Check").then_some(Endpoint::GrpcHealth),
         };
     }
@@ -49,6 +56,10 @@ pub(super) fn find(method: &Method, path: &str, wire: Wire) -> Option<Endpoint> 
         (&Method::POST, "/v1/feedback" | "/v1/feedback/") => Some(Endpoint::Feedback),
         (&Method::POST, "/v1/events" | "/v1/events/") => Some(Endpoint::Events),
         (&Method::POST, path) if is_seldon_feedback(path) => Some(Endpoint::SeldonFeedback),
+        (&Method::POST, "/v1/doors/kserve" | "/v1/doors/kserve/") => Some(Endpoint::Payloads(Logger::Kserve)),
+        (&Method::POST, "/v1/doors/seldon" | "/v1/doors/seldon/") => Some(Endpoint::Payloads(Logger::Seldon)),
+        // An exporter appends `/v1/traces` to its base address.
+        (&Method::POST, "/v1/doors/otlp/v1/traces" | "/v1/doors/otlp") => Some(Endpoint::Spans),
         (&Method::GET, "/v2/health/live") => Some(Endpoint::Live),
         (&Method::GET, "/v2/health/ready") => Some(Endpoint::Ready),
         (&Method::GET, "/v2" | "/v2/") => Some(Endpoint::Metadata),
@@ -78,6 +89,10 @@ pub(super) async fn answer(
         Endpoint::Feedback => intake::feedback(shared, head, at, body).await,
         Endpoint::SeldonFeedback => intake::seldon_feedback(shared, head, at, body).await,
         Endpoint::Events => intake::events(shared, head, at, body).await,
+        Endpoint::Payloads(logger) => intake::doors::payloads(shared, head, at, body, logger).await,
+        Endpoint::Spans => intake::doors::spans(shared, head, at, body).await,
+        Endpoint::GrpcSpans => intake::doors::grpc_spans(shared, head, at, body).await,
+        Endpoint::AccessLogs => intake::doors::access_logs(shared, head, at, body).await,
         Endpoint::Live => answer::json(StatusCode::OK, &json!({"live": true})),
         Endpoint::Ready => match shared.ready() {
             Ok(()) => answer::json(StatusCode::OK, &json!({"ready": true})),
@@ -135,5 +150,13 @@ mod tests {
         assert_eq!(grpc("/inference.GRPCInferenceService/ServerLive"), Some(Endpoint::GrpcLive));
         assert_eq!(grpc("/inference.GRPCInferenceService/ModelInfer"), None);
         assert_eq!(grpc("/v1/feedback"), None);
+        assert_eq!((grpc(envoy::PATH), post(envoy::PATH)), (Some(Endpoint::AccessLogs), None));
+        assert_eq!(post("/v1/doors/kserve"), Some(Endpoint::Payloads(Logger::Kserve)));
+        assert_eq!(post("/v1/doors/seldon/"), Some(Endpoint::Payloads(Logger::Seldon)));
+        for path in ["/v1/doors/otlp", "/v1/doors/otlp/v1/traces"] {
+            assert_eq!(post(path), Some(Endpoint::Spans), "{path}");
+            assert_eq!(find(&Method::GET, path, Wire::Plain), None, "{path}");
+        }
+        assert_eq!(post("/v1/doors/other"), None);
     }
 }

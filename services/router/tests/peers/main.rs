@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing test should panic where it fails")]
 
+mod doors;
 #[path = "../router/harness.rs"]
 #[expect(dead_code, reason = "the other suite uses the rest")]
 mod harness;

@@ -224,6 +224,23 @@ impl Peer {
         .await
     }
 
+    /// Envoy, which sends calls with the header `x-version: v2` to `v2` and the others to `v1`, and its access log to `serin`.
+    pub(crate) async fn envoy(serin: SocketAddr, token: &str, v1: SocketAddr, v2: SocketAddr) -> Self {
+        let text = fs::read_to_string(Path::new(FOLDER).join("envoy.yaml")).unwrap();
+        Self::start("/ready", tempfile::tempdir().unwrap(), |folder, http, _| {
+            let ports = [("@PORT@", http), ("@SERIN@", serin.port()), ("@V1@", v1.port()), ("@V2@", v2.port())];
+            let text = ports
+                .iter()
+                .fold(text.replace("@TOKEN@", token), |text, (name, port)| text.replace(name, &port.to_string()));
+            let file = folder.join("envoy.yaml");
+            fs::write(&file, text).unwrap();
+            let mut command = Command::new(python("envoy").with_file_name("envoy"));
+            command.arg("-c").arg(file).args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
+            command
+        })
+        .await
+    }
+
     /// nginx, as a plain server of a file and as a proxy that returns data of the request.
     pub(crate) async fn nginx() -> Self {
         Self::start("/health", tempfile::tempdir().unwrap(), |folder, http, _| {

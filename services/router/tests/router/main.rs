@@ -9,6 +9,7 @@ mod encodings;
 mod events;
 mod failures;
 mod faults;
+mod foreign;
 mod harness;
 mod heads;
 mod leaving;

@@ -86,8 +86,9 @@ impl Running {
             Role::Aggregator => {
                 let aggregator = serin_aggregator::AggregatorFactory::new(settings.aggregator.fold.clone(), partitions);
                 self.stage(log, stores, Arc::new(aggregator))?;
-                let intake = serin_intake::IntakeFactory::new(settings.aggregator.intake.clone(), partitions)
-                    .prefixed(&settings.topology.prefix);
+                let config =
+                    serin_intake::IntakeConfig { doors: settings.doors.clone(), ..settings.aggregator.intake.clone() };
+                let intake = serin_intake::IntakeFactory::new(config, partitions).prefixed(&settings.topology.prefix);
                 self.stage(log, stores, Arc::new(intake))?;
             }
             Role::Analyzer => {
@@ -200,6 +201,7 @@ impl Running {
 pub(super) fn router_config(settings: &Settings) -> serin_router::Config {
     let mut config = settings.router.clone();
     config.writers.clone_from(&settings.writers);
+    config.doors.clone_from(&settings.doors);
     if config.data_dir == serin_router::Config::default().data_dir {
         config.data_dir = settings.data_dir.0.join("router");
     }

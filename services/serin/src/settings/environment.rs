@@ -8,12 +8,15 @@ use config::{Value, ValueKind};
 /// The prefix of every variable.
 pub(super) const PREFIX: &str = "serin__";
 /// Where settings contain a user-chosen name, written as `*`.
-const NAMES: [&[&str]; 5] = [
+const NAMES: [&[&str]; 8] = [
     &["router", "models", "*"],
     &["router", "models", "*", "versions", "*"],
     &["controller", "policies", "*"],
     &["controller", "tokens", "*"],
     &["writers", "*"],
+    &["doors", "*", "segments", "*"],
+    &["doors", "*", "outputs", "*"],
+    &["doors", "*", "classes", "*"],
 ];
 
 /// A user-chosen name in a variable.
