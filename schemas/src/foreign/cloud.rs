@@ -47,10 +47,18 @@ pub fn open(mut event: Value, expected: Kind) -> Result<Opened, Refusal> {
         return Err(Refusal::new(Code::UnknownSchemaVersion, "specversion: CloudEvents 1.0 and 0.3 are supported"));
     }
     let (kind, version) = text("type").map_or(Ok((expected, JSON_VERSION)), kind_of)?;
+    let time = match event.get("time") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) if text.is_empty() => None,
+        Some(time) => {
+            let read = time.as_str().and_then(EventTime::from_rfc3339);
+            Some(read.ok_or_else(|| Refusal::new(Code::BadTime, "time: expected an RFC 3339 time, as in CloudEvents"))?)
+        }
+    };
     let about = Attributes {
         id: text("id").map(str::to_owned),
         subject: text("subject").map(str::to_owned),
-        time: text("time").and_then(EventTime::from_rfc3339),
+        time,
         correlation: text("correlationid").or_else(|| text("causationid")).map(str::to_owned),
     };
     let content = text("datacontenttype").unwrap_or("application/json").to_ascii_lowercase();
@@ -99,6 +107,18 @@ mod tests {
         let avro = json!({"specversion": "1.0", "type": "dev.serin.feedback.v1", "datacontenttype": "application/avro",
             "data_base64": STANDARD.encode([1, 2])});
         assert_eq!(of(avro).unwrap().data, Data::Bytes(vec![1, 2]));
+        for (time, read) in [
+            (json!("2025-11-30T05:20:00Z"), Ok(true)),
+            (json!(null), Ok(false)),
+            (json!(""), Ok(false)),
+            (json!(1_764_480_000_000_i64), Err("bad_time")),
+            (json!("1764480000000"), Err("bad_time")),
+            (json!("soon"), Err("bad_time")),
+        ] {
+            let found = of(json!({"specversion": "1.0", "data": {"label": 1}, "time": time}));
+            let found = found.map(|opened| opened.about.time.is_some()).map_err(|refusal| refusal.code.as_str());
+            assert_eq!(found, read, "{time}");
+        }
         for data in [json!("?"), json!(1), json!(STANDARD.encode("{"))] {
             let found = of(json!({"specversion": "1.0", "data_base64": data})).unwrap_err();
             assert_eq!(found.code.as_str(), "garbage", "{found}");

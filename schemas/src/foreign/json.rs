@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Attributes, Bounds, LONGEST_TEXT, Refusal, check_latency};
+use super::{Attributes, Bounds, LONGEST_TEXT, Refusal, check_latency, lenient};
 use crate::{
     ids::{EventTime, Generation, Span},
     records::{Arm, Assignment, Batch, Feedback, Origin, Prediction, Writer},
@@ -14,17 +14,12 @@ use crate::{
 /// Maximum number of reported problems per body.
 const MOST_PROBLEMS: usize = 20;
 
-/// Parses a body. Python writes NaN and infinities as bare words, which are not JSON. They are read as null.
+/// Parses a body. What is not JSON but has a clear meaning is accepted ([`lenient`]). Numbers that are not finite are read as null.
 ///
 /// # Errors
 /// Returns what is wrong with the JSON, and where.
 pub fn parse(body: &[u8]) -> Result<Value, Refusal> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let parsed = serde_json::from_slice(body).or_else(|error| match without_nan(body) {
-        Some(clean) => serde_json::from_slice(&clean),
-        None => Err(error),
-    });
-    parsed.map_err(|error| {
+    lenient::read_with_nulls(body).map_err(|error| {
         let mut message = format!("the body is not JSON: {error}");
         if let Some(confluent) = confluent(body) {
             message = confluent;
@@ -41,27 +36,6 @@ pub fn confluent(body: &[u8]) -> Option<String> {
         "the body starts with the five bytes of Confluent's serializers (a zero byte and schema id {id}); send only the \
          body, with a serializer that does not use a schema registry"
     ))
-}
-
-/// Replaces `NaN` and `Infinity` outside of strings by null. Returns `None` if there are none.
-fn without_nan(body: &[u8]) -> Option<Vec<u8>> {
-    const WORDS: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
-    let (mut out, mut found, mut in_string, mut at) = (Vec::with_capacity(body.len()), false, false, 0);
-    while let Some(&byte) = body.get(at) {
-        let word = WORDS.iter().find(|word| !in_string && body[at..].starts_with(word));
-        if let Some(word) = word {
-            out.extend_from_slice(b"null");
-            at += word.len();
-            found = true;
-            continue;
-        }
-        let escaped = in_string && byte == b'\\';
-        in_string ^= byte == b'"';
-        let end = (at + 1 + usize::from(escaped)).min(body.len());
-        out.extend_from_slice(&body[at..end]);
-        at = end;
-    }
-    found.then_some(out)
 }
 
 /// Reads a prediction. A body without a time gets the time of the envelope, or the time of the door.
@@ -179,6 +153,18 @@ fn number_in(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| is_number && number.is_finite())
 }
 
+/// Whether a text is the word for a number that is not finite, as Python and C++ write it.
+fn is_not_finite(text: &str) -> bool {
+    !text.contains(|c: char| c.is_ascii_digit()) && text.parse().is_ok_and(|number: f64| !number.is_finite())
+}
+
+/// A whole number. Clients may write it with a fraction of zero.
+fn whole(value: &Value) -> Option<i64> {
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    let of_float = || value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < EXACT);
+    value.as_i64().or_else(|| of_float().map(|number| number as i64))
+}
+
 /// The members of a body, and the problems found so far.
 struct Body<'a> {
     members: &'a Map<String, Value>,
@@ -279,7 +265,7 @@ impl<'a> Body<'a> {
     }
 
     fn integer(&mut self, names: &[&str]) -> Option<i64> {
-        let number = self.get(names)?.as_i64();
+        let number = whole(self.get(names)?);
         if number.is_none() {
             self.bad(names[0], "a whole number");
         }
@@ -322,7 +308,7 @@ impl<'a> Body<'a> {
     fn time(&mut self, name: &str) -> Option<EventTime> {
         let time = match self.get(&[name])? {
             Value::String(text) => EventTime::from_rfc3339(text),
-            value => value.as_i64().map(EventTime),
+            value => whole(value).map(EventTime),
         };
         if time.is_none() {
             self.bad(name, "microseconds since 1970 as a whole number, or an RFC 3339 time");
@@ -348,6 +334,8 @@ impl<'a> Body<'a> {
     fn add(&mut self, place: &str, name: &str, value: &Value, to: &mut Values<'_>) {
         match value {
             Value::Null => to.null = true,
+            // The router also reads such an output of an answer as missing. A label may be any word.
+            Value::String(text) if place.starts_with("outputs.") && is_not_finite(text) => to.null = true,
             Value::Bool(yes) => drop(to.numbers.insert(name.to_owned(), f64::from(u8::from(*yes)))),
             // Every JSON number can be converted.
             Value::Number(number) => drop(to.numbers.insert(name.to_owned(), number.as_f64().unwrap_or(f64::NAN))),
@@ -511,8 +499,8 @@ mod tests {
         for valid in [json!(true), json!(false), json!(1e300), json!(u64::MAX), json!(-0.0), json!("1")] {
             assert_eq!(of(valid), "");
         }
-        let huge = parse(br#"{"prediction_id": "a", "values": {"fraud": 1e999}}"#).unwrap_err();
-        assert_eq!(huge.message, "the body is not JSON: number out of range at line 1 column 48");
+        let huge = parse(br#"{"prediction_id": "a", "values": {"fraud": 1e999}}"#).unwrap();
+        assert_eq!(huge["values"]["fraud"], Value::Null, "as NaN");
     }
 
     #[test]
@@ -652,6 +640,7 @@ mod tests {
         for time in [json!(0), json!(-5), json!(i64::MAX), json!(i64::MIN), json!("1970-01-21T10:08:00Z"), json!(7)] {
             assert!(of(time.clone()).starts_with("bad_time "), "{time}");
         }
+        assert_eq!(of(json!(NOW.0 as f64)), "", "a whole number");
         for time in [json!(1_764_480_000.5), json!("1764480000"), json!(true), json!(u64::MAX)] {
             assert!(of(time.clone()).starts_with("bad_value completed_at: expected"), "{time}");
         }
@@ -662,6 +651,27 @@ mod tests {
         );
         // A backfill from years ago is accepted.
         assert_eq!(of(json!("2013-01-01T00:00:00Z")), "");
+    }
+
+    #[test]
+    fn words_for_missing_numbers_make_an_answer_unusable() {
+        let of = |outputs: &str, classes: &str| {
+            let body = format!(
+                r#"{{"prediction_id":"a","model":"m","version":"1","outputs":{{"p":{outputs}}},"classes":{{"c":{classes}}}}}"#
+            );
+            predict(&parse(body.as_bytes()).unwrap()).unwrap()
+        };
+        for word in ["NaN", "nan", "-nan", "inf", "-Infinity", "1e400", "null", "\"NaN\"", "\"inf\"", "\"-nan\""] {
+            let read = of(word, "\"x\"");
+            assert_eq!((read.invalid_output.as_deref(), read.outputs.len()), (Some("null"), 0), "{word}");
+            assert_eq!(read.classes, [("c".to_owned(), "x".to_owned())].into(), "{word}");
+        }
+        for word in ["\"Buzz: to Infinity\"", "\"nano\"", "\"7\"", "\"\""] {
+            assert_eq!(of(word, "\"nan\"").invalid_output, None, "{word}");
+        }
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let list = format!(r#"[{{"label":1,"x":{deep}}},{{"label":1,"x":"\ud83d"}},{{"label":1e400}},{{"label":2}}]"#);
+        assert_eq!(parse(list.as_bytes()).unwrap().as_array().map(Vec::len), Some(4));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod cloud;
 pub mod json;
+pub mod lenient;
 
 use crate::Code;
 use std::{collections::BTreeMap, fmt};
@@ -216,11 +217,12 @@ fn check_id(id: &str, problems: &mut Vec<Refusal>) {
 
 fn check_latency(latency_ms: Option<f64>, problems: &mut Vec<Refusal>) {
     let Some(latency) = latency_ms else { return };
+    let shown = if latency.abs() < 1e15 { latency.to_string() } else { format!("{latency:e}") };
     if latency < 0.0 {
         problems
-            .push(Refusal::new(Code::NegativeLatency, format!("latency_ms: {latency}; a latency cannot be negative")));
+            .push(Refusal::new(Code::NegativeLatency, format!("latency_ms: {shown}; a latency cannot be negative")));
     } else if latency > LONGEST_LATENCY_MS {
-        let message = format!("latency_ms: {latency} is more than {LONGEST_LATENCY_MS} (11 days)");
+        let message = format!("latency_ms: {shown} is more than {LONGEST_LATENCY_MS} (11 days)");
         problems.push(Refusal::new(Code::BadValue, message));
     }
 }

@@ -93,9 +93,24 @@ pub(crate) fn asks(
     asks
 }
 
+/// The same values, and the previous response of a call of `/v1/responses`.
+pub(crate) fn with_previous(asks: &Asks) -> Asks {
+    let mut asks = asks.clone();
+    asks.pointer(PREVIOUS);
+    asks
+}
+
 /// The JSON pointer to a parameter of an Open Inference Protocol request.
 fn parameter_at(name: &str) -> String {
     format!("/parameters/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// A scalar as text. A whole number is the same text in every spelling: `7`, `7.0`, `7e0`.
+fn key_text(value: &Value) -> Option<String> {
+    match value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < 1e15) {
+        Some(whole) => Some((whole as i64).to_string()),
+        None => scalar_text(value),
+    }
 }
 
 /// A scalar without truncation.
@@ -104,7 +119,7 @@ fn whole(value: &Value) -> Found {
         Value::String(text) if text.len() >= LONGEST_TEXT - 16 => Err(Unread::TooLong),
         Value::String(text) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
         Value::Object(_) => Err(Unread::NotScalar),
-        other => Ok(scalar_text(other)),
+        other => Ok(key_text(other)),
     }
 }
 
@@ -112,7 +127,7 @@ fn whole(value: &Value) -> Found {
 fn short(value: &Value) -> Found {
     match first(value) {
         Value::Object(_) => Err(Unread::NotScalar),
-        other => Ok(scalar_text(other).filter(|text| !text.is_empty())),
+        other => Ok(key_text(other).filter(|text| !text.is_empty())),
     }
 }
 
@@ -153,8 +168,8 @@ impl Seen<'_> {
     }
 
     fn session(self) -> Found {
-        let header = SESSION_HEADERS.iter().find_map(|name| header_text(self.headers, name));
-        if let Some(header) = header.filter(|text| !text.is_empty()) {
+        let mut headers = SESSION_HEADERS.iter().filter_map(|name| header_text(self.headers, name));
+        if let Some(header) = headers.find(|text| !text.is_empty()) {
             return Ok(Some(header.into_owned()));
         }
         for pointer in SESSION_POINTERS {
@@ -314,6 +329,9 @@ mod tests {
         };
         let session = |pairs, body| key(pairs, body, StickyKey::Session);
         assert_eq!(session(&[("mcp-session-id", "s1")], json!({"session_id": "s2"})).as_deref(), Some("s1"));
+        let empty = [("x-session-id", ""), ("mcp-session-id", "s1")];
+        assert_eq!(session(&empty, json!({})).as_deref(), Some("s1"), "an empty header counts as absent");
+        assert_eq!(session(&[("x-session-id", "")], json!({"session_id": "s2"})).as_deref(), Some("s2"));
         assert_eq!(session(&[], json!({"conversation": {"id": "c1"}})).as_deref(), Some("c1"));
         assert_eq!(session(&[], json!({"conversation": "c2"})).as_deref(), Some("c2"));
         assert_eq!(session(&[], json!({"metadata": {"session_id": 7}})).as_deref(), Some("7"));
@@ -322,6 +340,28 @@ mod tests {
         assert_eq!(sequence(json!({"parameters": {"sequence_id": 42}})).as_deref(), Some("42"));
         assert_eq!(sequence(json!({"parameters": {"sequence_id": "job-9"}})).as_deref(), Some("job-9"));
         assert_eq!(sequence(json!({"parameters": {"sequence_id": 0}})), None);
+    }
+
+    #[test]
+    fn a_whole_number_is_the_same_key_in_every_spelling() {
+        let key = |body: &str| {
+            let body: Value = serde_json::from_str(body).unwrap();
+            let seen = Seen { headers: &HeaderMap::new(), body: Ok(Some(&body)) };
+            let when = RequestSource::Json("/user".into());
+            let targets =
+                [TargetSpec { name: "t".into(), when, is: vec!["7".into(), "-7".into()], arm: TargetArm::Stable }];
+            let is_target = seen.target(&targets).unwrap().is_some();
+            (seen.sticky_key(&StickyKey::Json("/user".into())).unwrap(), is_target)
+        };
+        for spelling in ["7", "7.0", "7e0", "70e-1", "\"7\"", "[7.0]"] {
+            assert_eq!(key(&format!(r#"{{"user":{spelling}}}"#)), (Some("7".into()), true), "{spelling}");
+        }
+        assert_eq!(key(r#"{"user":-7.0}"#), (Some("-7".into()), true));
+        assert_eq!(key(r#"{"user":-0.0}"#), (Some("0".into()), false));
+        assert_eq!(key(r#"{"user":7.5}"#), (Some("7.5".into()), false));
+        let large = u64::MAX.to_string();
+        assert_eq!(key(&format!(r#"{{"user":{large}}}"#)), (Some(large), false));
+        assert_eq!(key(r#"{"user":null}"#), (None, false));
     }
 
     #[test]

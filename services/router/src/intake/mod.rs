@@ -355,6 +355,24 @@ mod tests {
     }
 
     #[test]
+    fn an_odd_entry_does_not_affect_others() {
+        let good = r#"{"prediction_id":"b","model":"m","version":"v","outputs":{"p":0.5}}"#;
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for value in ["1e400", "nan", "-nan", "inf", "-Infinity", "\"NaN\""] {
+            let odd = format!(r#"{{"prediction_id":"a","model":"m","version":"v","outputs":{{"p":{value}}}}}"#);
+            assert_eq!(sorted(&format!("[{good},{odd}]"), read_event), (2, 0, String::new()), "{value}");
+            let nameless = odd.replace("\"a\"", value);
+            let (taken, bad, problems) = sorted(&format!("[{good},{nameless}]"), read_event);
+            assert!(taken + bad == 2 && (bad == 0 || problems.starts_with("[1].prediction_id: ")), "{problems}");
+        }
+        for member in [r#""x":"\ud83d""#.to_owned(), format!(r#""x":{deep}"#)] {
+            let odd = format!(r#"{{"prediction_id":"a","label":1,{member}}}"#);
+            let other = r#"{"prediction_id":"b","label":1}"#;
+            assert_eq!(sorted(&format!("[{other},{odd}]"), read_feedback), (2, 0, String::new()), "{member}");
+        }
+    }
+
+    #[test]
     fn a_body_of_another_form_is_refused_as_a_whole() {
         assert_eq!(sorted("[]", read_feedback).2, "the body has 0 entries; send 1 to 3 at a time");
         assert_eq!(sorted("[1,2,3,4]", read_feedback).2, "the body has 4 entries; send 1 to 3 at a time");

@@ -27,7 +27,7 @@ struct Message {
 
 #[derive(Clone, Debug, Deserialize)]
 struct Meta {
-    puid: Option<String>,
+    puid: Option<Value>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -50,9 +50,10 @@ pub(super) fn into_ours(entry: Value) -> Result<Value, Vec<Refusal>> {
     let refused = |code, message: String| Err(vec![Refusal::new(code, message)]);
     let seldon: SeldonIn = match serde_json::from_value(entry) {
         Ok(seldon) => seldon,
-        Err(error) => return refused(Code::Garbage, format!("the body is not feedback in Seldon's format: {error}")),
+        Err(error) => return refused(Code::Garbage, format!("body: expected feedback in Seldon's format: {error}")),
     };
-    let puid = |message: Option<Message>| message?.meta?.puid;
+    // A whole number is read as its digits, as everywhere else.
+    let puid = |message: Option<Message>| message?.meta?.puid.filter(|puid| !puid.is_null());
     let Some(id) = puid(seldon.response).or_else(|| puid(seldon.request)) else {
         let message = "response.meta.puid: is missing; send the x-prediction-id of the answer".to_owned();
         return refused(Code::MissingId, message);
@@ -137,6 +138,8 @@ mod tests {
         let problem = read(json!({"response": {"meta": {}}, "reward": 1})).unwrap_err();
         assert_eq!(problem, "response.meta.puid: is missing; send the x-prediction-id of the answer");
         let problem = read(json!({"response": 3})).unwrap_err();
-        assert!(problem.starts_with("the body is not feedback in Seldon's format: "), "{problem}");
+        assert!(problem.starts_with("body: expected feedback in Seldon's format: "), "{problem}");
+        let numbered = read(json!({"response": {"meta": {"puid": 7}}, "reward": 1})).unwrap();
+        assert_eq!(numbered["prediction_id"], 7);
     }
 }

@@ -8,7 +8,6 @@ pub(crate) mod decoder;
 mod form;
 pub(crate) mod grpc;
 pub(crate) mod headers;
-pub(crate) mod json;
 pub(crate) mod openai;
 mod path;
 pub(crate) mod reader;
@@ -20,6 +19,7 @@ pub(crate) mod written;
 use http::HeaderMap;
 
 pub(crate) use path::{Paths, Target, asks_first};
+pub(crate) use serin_schemas::foreign::lenient as json;
 
 /// The protocol of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -136,11 +136,14 @@ impl<'a> Target<'a> {
     pub(crate) fn with_known(&self, path: &'a str, known: impl Fn(&str) -> bool) -> Option<Self> {
         let shape = SHAPES.iter().find(|shape| path.starts_with(shape.root))?;
         let rest = path.strip_prefix(shape.root)?;
-        let ends = rest.char_indices().rev().filter(|(_, character)| matches!(character, '/' | ':' | '%'));
-        let mut ends = ends.map(|(at, _)| at).filter(|&at| at > 0 && known(&decoded(&rest[..at])));
-        let name = ends.next()?;
+        // All of the path before a known verb is the name.
+        let bare = rest.trim_end_matches('/');
+        if shape.predicts.iter().chain(shape.asks).any(|verb| without_verb(bare, shape.mark, verb).is_some()) {
+            return None;
+        }
+        let mut ends = rest.char_indices().rev().map(|(at, _)| at).filter(|&at| at > 0 && is_boundary(&rest[at..]));
+        let name = ends.find(|&at| known(&decoded(&rest[..at])))?;
         let found = Self::behind(path, shape, shape.root.len() + name);
-        // The part after the name is not a known verb, otherwise it would have been removed.
         (found.model.as_deref() != self.model.as_deref()).then_some(found)
     }
 
@@ -238,6 +241,12 @@ impl<'a> Target<'a> {
 /// A percent-decoded name of a path; unchanged if the result is not valid UTF-8.
 fn decoded(name: &str) -> Cow<'_, str> {
     percent_decode_str(name).decode_utf8().unwrap_or(Cow::Borrowed(name))
+}
+
+/// Whether a slash or a colon starts here, percent-encoded or not.
+fn is_boundary(rest: &str) -> bool {
+    let encoded = |code: &str| rest.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(code));
+    rest.starts_with(['/', ':']) || encoded("%2f") || encoded("%3a")
 }
 
 /// The position of a verb including its mark, if the path ends with the verb and has a name before it.
@@ -360,6 +369,20 @@ mod tests {
         assert_eq!(find("/v1/models/a:b:embed"), some("a:b", ":embed"));
         assert_eq!(find("/v1/models/m%3Aembed"), some("m", "%3Aembed"));
         assert_eq!((find("/v2/models/x/embed"), find("/v2/models/x")), (None, None));
+        for typo in [
+            "/v2/models/m/other/infer",
+            "/v2/models/m%2Fother/infer",
+            "/v2/models/m/other/ready",
+            "/v2/models/m/other/versions/1/generate/",
+            "/v1/models/m:typo:predict",
+            "/v1/models/m%3Atypo%3Apredict",
+            "/v2/models/m%00/infer",
+            "/v2/models/m%00",
+            "/v2/models/m%20/embed",
+            "/v1/models/m%2Dx",
+        ] {
+            assert_eq!(find(typo), None, "{typo}");
+        }
     }
 
     #[test]

@@ -40,8 +40,8 @@ struct Text<'a> {
     says_json: bool,
     /// The reader for a form, if the body is one.
     form: Option<Form<'a>>,
-    /// The first byte that is not white space.
-    first: Option<u8>,
+    /// The first two bytes that follow white space.
+    begin: Vec<u8>,
     /// Remaining bytes of the JSON part, if raw tensors follow it.
     json: Option<usize>,
     raw: Option<Raw>,
@@ -79,7 +79,8 @@ impl<'a> Reader<'a> {
                 let kind = kind.to_ascii_lowercase();
                 kind.ends_with("/json") || kind.ends_with("+json")
             });
-        let text = Text { asks, scanner: Some(Scanner::new(asks)), says_json, form, first: None, json, raw: None };
+        let text =
+            Text { asks, scanner: Some(Scanner::new(asks)), says_json, form, begin: Vec::new(), json, raw: None };
         Self { decoder, text, wrong }
     }
 
@@ -133,8 +134,9 @@ impl Text<'_> {
             form.push(bytes);
             return;
         }
-        if self.first.is_none() {
-            self.first = bytes.iter().copied().find(|byte| !byte.is_ascii_whitespace());
+        if self.begin.len() < 2 {
+            let text = if self.begin.is_empty() { bytes.trim_ascii_start() } else { bytes };
+            self.begin.extend(text.iter().take(2 - self.begin.len()));
         }
         if let Some(left) = &mut self.json {
             let (json, rest) = bytes.split_at((*left).min(bytes.len()));
@@ -192,7 +194,9 @@ impl Text<'_> {
             (None, Some(scanner)) => scanner.end(),
             (None, None) => return Ok(None),
         };
-        let begins_json = matches!(self.first, Some(b'{' | b'[' | 0xef));
+        // The mark of UTF-8, or JSON in UTF-16, which is not read.
+        let begins_json =
+            matches!(self.begin.as_slice(), [b'{' | b'[' | 0xef, ..] | [0xfe, 0xff] | [0xff, 0xfe] | [0, b'{' | b'[']);
         match found {
             Err(_) if !self.says_json && !begins_json => Ok(None),
             found => found,
@@ -308,6 +312,15 @@ mod tests {
         assert_eq!(kind("application/x-www-form-urlencoded", b"user=u1&x=2"), Ok(None), "a form has no such key");
         assert_eq!(kind("image/png", b"\x89PNG\r\n"), Ok(None));
         assert_eq!(kind("application/octet-stream", b""), Ok(None));
+        for encoded in [&b"\xff\xfe{\0\"\0"[..], b"\xfe\xff\0{\0\"", b"{\0\"\0", b"\0{\0\""] {
+            assert_eq!(kind("application/octet-stream", encoded), Err(Unread::NotJson), "UTF-16");
+            assert_eq!(read(&[], &user(), encoded), Err(Unread::NotJson), "UTF-16");
+        }
+        for picture in [&b"\xff\xd8\xff\xe0"[..], b"\0\0\0\x18ftyp", b"\xff"] {
+            assert_eq!(kind("image/jpeg", picture), Ok(None));
+        }
+        let nan = br#"{"user":NaN}"#;
+        assert_eq!(kind("application/json", nan), Ok(Some(json!({"user": null}))), "as null");
         assert_eq!(kind("application/json", b"user=u1"), Err(Unread::NotJson));
         assert_eq!(kind("application/problem+json; charset=utf-8", b"x"), Err(Unread::NotJson));
         assert_eq!(kind("text/plain", br#"{"user":"u1""#), Err(Unread::NotJson), "it starts like JSON");

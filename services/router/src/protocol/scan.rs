@@ -2,7 +2,7 @@
 //!
 //! The result is the body without the values that were not requested, so the rules read it like the whole body. If a key occurs twice the
 //! last one counts, as in the JSON parsers of servers. A byte order mark is skipped; `NaN` and `Infinity`, which Python writes, become
-//! strings.
+//! null.
 //!
 //! Invariants: no body causes a panic; the memory is bounded ([`MOST_KEPT`], [`LONGEST_TEXT`], [`DEEPEST`]) for any size of the body; long
 //! values that were not requested are skipped without a copy; a body that is not valid JSON is not read in part.
@@ -387,7 +387,8 @@ impl<'a> Scanner<'a> {
             b"true" => Value::Bool(true),
             b"false" => Value::Bool(false),
             b"null" => Value::Null,
-            b"NaN" | b"Infinity" | b"-Infinity" => Value::String(String::from_utf8_lossy(&word).into_owned()),
+            // They have no value, like null.
+            b"NaN" | b"Infinity" | b"-Infinity" => Value::Null,
             number if word.len() > LONGEST_WORD || is_number(number) => {
                 // A number that exceeds all numeric types is kept as a string.
                 let text = || Value::String(String::from_utf8_lossy(number).into_owned());
@@ -619,7 +620,7 @@ mod tests {
             ("-0.5e-3", json!(-0.0005)),
             ("true", json!(true)),
             ("null", json!(null)),
-            ("NaN", json!("NaN")),
+            ("NaN", json!(null)),
             ("-Infinity", json!("-Infinity")),
             ("1e999", json!("1e999")),
         ] {

@@ -1,7 +1,8 @@
 //! JSON as servers and callers write it in practice.
 //!
-//! Python writes `NaN` and `Infinity`, C++ writes `nan` and `inf`, .NET writes a byte order mark before the text, and some writers produce
-//! numbers that exceed a double. Their meaning is clear, and other parsers accept most of them.
+//! Python writes `NaN` and `Infinity`, C++ writes `nan` and `inf`, .NET writes a byte order mark before the text, some writers produce
+//! numbers that exceed a double, and some cut a text within a character (`"\ud83d"`). Their meaning is clear, and other parsers accept most
+//! of them. Pure.
 
 use serde_json::Value;
 
@@ -22,29 +23,55 @@ const WORDS: [(&[u8], &[u8]); 10] = [
     (b"inf", b"Infinity"),
 ];
 
-/// Parses a JSON text; `None` if it is not valid.
-pub(crate) fn read(body: &[u8]) -> Option<Value> {
+/// Parses a JSON text; `None` if it is not valid. Numbers that are not finite become texts, such as `"NaN"`.
+pub fn read(body: &[u8]) -> Option<Value> {
     let body = without_mark(body);
     match serde_json::from_slice(body) {
         Ok(value) => Some(value),
-        Err(_) => serde_json::from_slice(&repaired(body)?).ok(),
+        Err(_) => serde_json::from_slice(&repaired(body, |word, out| {
+            out.push(b'"');
+            out.extend_from_slice(word);
+            out.push(b'"');
+        })?)
+        .ok(),
     }
 }
 
+/// Parses a JSON text in which numbers that are not finite are null.
+///
+/// # Errors
+/// Returns what is wrong with the text.
+pub fn read_with_nulls(body: &[u8]) -> Result<Value, serde_json::Error> {
+    let body = without_mark(body);
+    serde_json::from_slice(body).or_else(|error| match repaired(body, |_, out| out.extend_from_slice(b"null")) {
+        Some(repaired) => serde_json::from_slice(&repaired),
+        None => Err(error),
+    })
+}
+
 /// The text without a leading byte order mark.
-pub(crate) fn without_mark(body: &[u8]) -> &[u8] {
+pub fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// Rewrites what a strict parser rejects: words and numbers that are not finite become strings, and lists that are nested too deeply become
-/// empty ones. `None` if there is nothing to rewrite.
-fn repaired(body: &[u8]) -> Option<Vec<u8>> {
+/// Rewrites what a strict parser rejects: `put` writes each word or number that is not finite, lists that are nested too deeply become
+/// empty ones, and halves of characters become U+FFFD. `None` if there is nothing to rewrite.
+fn repaired(body: &[u8], put: impl Fn(&[u8], &mut Vec<u8>)) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(body.len() + 16);
     let (mut at, mut depth, mut changed) = (0, 0_usize, false);
     while at < body.len() {
         let (rest, deep) = (&body[at..], depth > DEEPEST);
         let taken = match rest[0] {
-            b'"' => text(rest),
+            b'"' => {
+                let length = text(rest);
+                if let Some(whole) = with_whole_characters(&rest[..length]).filter(|_| !deep) {
+                    out.extend_from_slice(&whole);
+                    changed = true;
+                    at += length;
+                    continue;
+                }
+                length
+            }
             b'[' | b'{' => {
                 depth += 1;
                 if depth == DEEPEST + 1 {
@@ -60,9 +87,7 @@ fn repaired(body: &[u8]) -> Option<Vec<u8>> {
             b'-' | b'0'..=b'9' | b'N' | b'n' | b'I' | b'i' => {
                 let word = scalar(rest);
                 if let Some(word) = word.filter(|_| !deep) {
-                    out.push(b'"');
-                    out.extend_from_slice(word.1);
-                    out.push(b'"');
+                    put(word.1, &mut out);
                     changed = true;
                     at += word.0;
                     continue;
@@ -90,6 +115,32 @@ fn text(rest: &[u8]) -> usize {
         }
     }
     rest.len()
+}
+
+/// A text in which U+FFFD replaces each half of a surrogate pair without its other half; `None` if there is no such half.
+fn with_whole_characters(text: &[u8]) -> Option<Vec<u8>> {
+    let unit = |at: usize| {
+        let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let (mut out, mut at, mut changed) = (Vec::new(), 0, false);
+    while at < text.len() {
+        let length = match (unit(at), unit(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                out.extend_from_slice(b"\\ufffd");
+                changed = true;
+                at += 6;
+                continue;
+            }
+            // The escaped character may be a backslash.
+            _ if text[at] == b'\\' => 2.min(text.len() - at),
+            _ => 1,
+        };
+        out.extend_from_slice(&text[at..at + length]);
+        at += length;
+    }
+    changed.then_some(out)
 }
 
 /// Length of the number at the start.
@@ -141,6 +192,23 @@ mod tests {
     }
 
     #[test]
+    fn halves_of_characters_are_replaced() {
+        for (written, read_as) in [
+            (r#""\ud83d""#, "\u{fffd}"),
+            (r#""a\udc24b""#, "a\u{fffd}b"),
+            (r#""\uD83D\uDC24""#, "\u{1f424}"),
+            (r#""\ud83d\ud83d\udc24""#, "\u{fffd}\u{1f424}"),
+            (r#""\\ud83d""#, "\\ud83d"),
+            (r#""\\\ud83d""#, "\\\u{fffd}"),
+        ] {
+            let body = format!(r#"{{"x":[{written},NaN]}}"#);
+            assert_eq!(read(body.as_bytes()), Some(json!({"x": [read_as, "NaN"]})), "{written}");
+            assert_eq!(read_with_nulls(body.as_bytes()).unwrap(), json!({"x": [read_as, null]}), "{written}");
+        }
+        assert_eq!(read(br#"["\ud8"]"#), None);
+    }
+
+    #[test]
     fn marks_depth_and_white_space() {
         assert_eq!(read(b"\xef\xbb\xbf{\"a\":1}"), Some(json!({"a": 1})));
         assert_eq!(read(b"\n\n  [1]"), Some(json!([1])));
@@ -155,8 +223,8 @@ mod tests {
     proptest! {
         #[test]
         fn reading_any_text_does_not_panic(text in r#"[\[\]{}",:a-zNI\\ 0-9.e-]{0,80}"#, bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = read(text.as_bytes());
-            let _ = read(&bytes);
+            let _ = (read(text.as_bytes()), read_with_nulls(text.as_bytes()));
+            let _ = (read(&bytes), read_with_nulls(&bytes));
         }
     }
 }
