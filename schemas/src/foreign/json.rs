@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Attributes, Bounds, LONGEST_TEXT, Refusal, check_latency};
+use super::{Attributes, Bounds, LONGEST_TEXT, Refusal, check_latency, strict::Strict};
 use crate::{
     ids::{EventTime, Generation, Span},
     records::{Arm, Assignment, Batch, Feedback, Origin, Prediction, Writer},
@@ -17,15 +17,15 @@ const MOST_PROBLEMS: usize = 20;
 /// Parses a body. Python writes NaN and infinities as bare words, which are not JSON. They are read as null.
 ///
 /// # Errors
-/// Returns what is wrong with the JSON, and where.
+/// Returns what is wrong with the JSON, and where. An object with the same key twice is refused.
 pub fn parse(body: &[u8]) -> Result<Value, Refusal> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let parsed = serde_json::from_slice(body).or_else(|error| match without_nan(body) {
         Some(clean) => serde_json::from_slice(&clean),
         None => Err(error),
     });
-    parsed.map_err(|error| {
-        let mut message = format!("the body is not JSON: {error}");
+    parsed.map(|Strict(value)| value).map_err(|error: serde_json::Error| {
+        let mut message = if error.is_data() { error.to_string() } else { format!("the body is not JSON: {error}") };
         if let Some(confluent) = confluent(body) {
             message = confluent;
         }
@@ -513,6 +513,21 @@ mod tests {
         }
         let huge = parse(br#"{"prediction_id": "a", "values": {"fraud": 1e999}}"#).unwrap_err();
         assert_eq!(huge.message, "the body is not JSON: number out of range at line 1 column 48");
+    }
+
+    #[test]
+    fn a_doubled_key_is_refused_at_any_depth() {
+        for body in [
+            r#"{"prediction_id":"p","values":{"fraud":1,"fraud":0}}"#,
+            r#"[{"id":1},{"id":1,"x":[{"a":null,"a":null}]}]"#,
+            r#"{"a":1,"\u0061":1}"#,
+            r#"{"a":NaN,"a":1}"#,
+        ] {
+            let refusal = parse(body.as_bytes()).unwrap_err();
+            assert!(refusal.message.contains("occurs twice in one object at line 1"), "{body}: {}", refusal.message);
+        }
+        let body = r#"[{"a":-1,"b":[1.5,true,null,"x"],"c":{"a":18446744073709551615}},{"a":0}]"#;
+        assert_eq!(parse(body.as_bytes()).unwrap(), serde_json::from_str::<Value>(body).unwrap());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod cloud;
 pub mod json;
+mod strict;
 
 use crate::Code;
 use std::{collections::BTreeMap, fmt};
