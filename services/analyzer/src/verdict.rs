@@ -19,6 +19,7 @@ use serin_statistics::{
 use crate::{
     arms::percent,
     baseline::{lacks, missing_policy},
+    coverage::BOTH_ARMS,
     evidence::Evidence,
     foreign::{explained, foreign},
     head::{Era, Head},
@@ -197,6 +198,10 @@ fn missing_data(rollout: &Rollout, era: Era) -> MissingData {
         }
         if head.coverage.is_hardly_read(plan, index) {
             return None;
+        }
+        if let Some(answers) = guards.baseline.never_labelled(plan, index, plan.spec.decision.min_answers) {
+            let text = format!("{} has no data: none of {answers} answers so far {}", metric.name, lacks(metric));
+            return Some((index, Issue::new(NoDataReason::ValueMissing, policy, text).of(index).about(BOTH_ARMS)));
         }
         let (answers, whose) = head.coverage.blank(plan, index, guards.baseline.share(index))?;
         let text = format!("{} has no data: none of {answers} in this step {}", metric.name, lacks(metric));
