@@ -1,7 +1,10 @@
 //! Addresses of model servers. The lint of the rollout file and the router use the same parser, so lint accepts exactly the
 //! addresses that a router can use.
 
-use std::fmt;
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use http::{Uri, uri::Authority};
 
@@ -77,6 +80,9 @@ impl Address {
         if host.contains(',') {
             return Err(wrong("the URL lists several hosts; each needs its own scheme"));
         }
+        if !is_host(host) {
+            return Err(wrong("the host is neither a name nor an IP address"));
+        }
         // Only a port may follow the host. The URI parser drops anything else without an error.
         let rest = authority.as_str().rsplit('@').next().unwrap_or_default();
         let port = rest.get(host.len()..).unwrap_or_default();
@@ -137,9 +143,60 @@ impl Address {
         self.endpoint() == other.endpoint()
     }
 
-    fn endpoint(&self) -> (String, u16, &str) {
-        (self.authority.host().to_ascii_lowercase(), self.port(), &self.prefix)
+    /// Whether both addresses have the same port and prefix, and hosts that are different names of the machine itself, such as
+    /// `localhost` and `127.0.0.1`. They usually are the same server.
+    pub fn is_probably(&self, other: &Self) -> bool {
+        let (one, two) = (self.endpoint(), other.endpoint());
+        (one.1, one.2) == (two.1, two.2) && [one.0, two.0].iter().all(|host| is_this_machine(host))
     }
+
+    /// Why the address is not in its plain form, which comparisons of addresses need; `None` if it is.
+    pub fn oddity(&self) -> Option<&'static str> {
+        let dots = |part: &str| matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+        if self.prefix.split('/').any(dots) {
+            return Some("its path has a `.` or `..`, which servers resolve in different ways");
+        }
+        let host = host_of(&self.authority);
+        let is_number = |part: &str| {
+            let hex = part.strip_prefix("0x");
+            hex.map_or_else(
+                || part.bytes().all(|byte| byte.is_ascii_digit()),
+                |hex| u64::from_str_radix(hex, 16).is_ok(),
+            )
+        };
+        let numeric = host.rsplit('.').next().is_some_and(is_number);
+        (numeric && host.parse::<Ipv4Addr>().is_err())
+            .then_some("an IPv4 address is written as four numbers, such as 127.0.0.1")
+    }
+
+    fn endpoint(&self) -> (String, u16, &str) {
+        (host_of(&self.authority), self.port(), &self.prefix)
+    }
+}
+
+/// The host in one spelling: lower case, without the dot at the end of a complete name, and IPv6 addresses in their short form.
+fn host_of(authority: &Authority) -> String {
+    let host = authority.host().to_ascii_lowercase();
+    let v6 =
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).and_then(|host| host.parse::<Ipv6Addr>().ok());
+    v6.map_or_else(|| host.strip_suffix('.').unwrap_or(&host).to_owned(), |v6| format!("[{v6}]"))
+}
+
+/// Whether a host is a name or an IP address. Names in private networks may contain an underscore.
+fn is_host(host: &str) -> bool {
+    if let Some(v6) = host.strip_prefix('[') {
+        return v6.strip_suffix(']').is_some_and(|v6| v6.parse::<Ipv6Addr>().is_ok());
+    }
+    let part = |part: &str| {
+        (1..=63).contains(&part.len())
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    host.len() <= 254 && host.strip_suffix('.').unwrap_or(host).split('.').all(part)
+}
+
+/// Whether a [host](host_of) is one of the names of the machine itself.
+fn is_this_machine(host: &str) -> bool {
+    matches!(host, "localhost" | "127.0.0.1" | "0.0.0.0" | "[::1]" | "[::]" | "[::ffff:127.0.0.1]")
 }
 
 impl PartialEq for Address {
@@ -171,10 +228,8 @@ pub fn without_credentials(url: &str) -> String {
 pub fn same_servers(a: &str, b: &str) -> bool {
     let keys = |urls: &str| {
         let list = Address::parse_list(urls).ok()?;
-        let mut keys: Vec<_> = list
-            .iter()
-            .map(|one| (one.scheme, one.authority.host().to_ascii_lowercase(), one.port(), one.prefix.clone()))
-            .collect();
+        let mut keys: Vec<_> =
+            list.iter().map(|one| (one.scheme, host_of(&one.authority), one.port(), one.prefix.clone())).collect();
         keys.sort();
         Some(keys)
     };
@@ -198,6 +253,8 @@ mod tests {
             ("http://[::1]:8080/v2", "[::1]", 8080, "/v2"),
             ("http://models_v2.ns.svc:65535", "models_v2.ns.svc", 65535, ""),
             ("http://me@a:80", "a", 80, ""),
+            ("http://models.example.", "models.example.", 80, ""),
+            ("http://10.0.0.7", "10.0.0.7", 80, ""),
         ] {
             let address = Address::parse(url).unwrap();
             assert_eq!((address.authority().host(), address.port(), address.prefix()), (host, port, prefix), "{url}");
@@ -251,6 +308,12 @@ mod tests {
             ("http://a?x=1", "query"),
             ("http://a/#x", "fragment"),
             ("http://ü", ""),
+            ("http://a..b:80", "neither a name nor"),
+            ("http://.a", "neither a name nor"),
+            ("http://*:9002", "neither a name nor"),
+            ("http://a%20b", ""),
+            ("http://[::zz]:1", ""),
+            ("http://$HOST:1", "neither a name nor"),
             ("http://a:1,b:2", "scheme"),
             ("http://a:1,", "empty"),
             (",http://a:1", "empty"),
@@ -268,12 +331,45 @@ mod tests {
     }
 
     #[test]
+    fn names_of_the_machine_itself_are_probably_one_server() {
+        let parse = |url: &str| Address::parse(url).unwrap();
+        let probably = |a: &str, b: &str| parse(a).is_probably(&parse(b));
+        for other in ["http://localhost:1", "http://[::1]:1", "http://0.0.0.0:1", "h2c://LOCALHOST.:1/"] {
+            assert!(probably("http://127.0.0.1:1", other), "{other}");
+        }
+        for other in ["http://localhost:2", "http://localhost:1/v2", "http://127.0.0.2:1", "http://a:1"] {
+            assert!(!probably("http://127.0.0.1:1", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_cannot_be_compared_are_odd() {
+        for url in [
+            "http://a/x/..",
+            "http://a/./x",
+            "http://a/%2E%2e",
+            "http://127.1:9",
+            "http://2130706433",
+            "http://0x7f000001",
+        ] {
+            assert!(Address::parse(url).unwrap().oddity().is_some(), "{url}");
+        }
+        for url in
+            ["http://a/x..y/v2", "http://127.0.0.1", "http://v2:80", "http://[::1]", "http://2.models", "http://a."]
+        {
+            assert_eq!(Address::parse(url).unwrap().oddity(), None, "{url}");
+        }
+    }
+
+    #[test]
     fn the_same_servers_are_equal_in_every_spelling() {
         for (a, b) in [
             ("http://a", "http://a:80/"),
             ("https://A:443", "https://a"),
             ("http://a:1,http://b:2", " http://b:2 , http://a:1"),
             ("HTTP://a", "http://a"),
+            ("http://a.", "http://a"),
+            ("http://[0:0:0:0:0:0:0:1]:8", "http://[::1]:8"),
         ] {
             assert!(same_servers(a, b), "{a} {b}");
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Attributes, Bounds, LONGEST_TEXT, Refusal, check_latency, lenient};
+use super::{Attributes, Bounds, LONGEST_TEXT, Refusal, check_latency, lenient, strict::Strict};
 use crate::{
     ids::{EventTime, Generation, Span},
     records::{Arm, Assignment, Batch, Feedback, Origin, Prediction, Writer},
@@ -17,10 +17,10 @@ const MOST_PROBLEMS: usize = 20;
 /// Parses a body. What is not JSON but has a clear meaning is accepted ([`lenient`]). Numbers that are not finite are read as null.
 ///
 /// # Errors
-/// Returns what is wrong with the JSON, and where.
+/// Returns what is wrong with the JSON, and where. An object with the same key twice is refused.
 pub fn parse(body: &[u8]) -> Result<Value, Refusal> {
-    lenient::read_with_nulls(body).map_err(|error| {
-        let mut message = format!("the body is not JSON: {error}");
+    lenient::read_with_nulls(body).map(|Strict(value)| value).map_err(|error| {
+        let mut message = if error.is_data() { error.to_string() } else { format!("the body is not JSON: {error}") };
         if let Some(confluent) = confluent(body) {
             message = confluent;
         }
@@ -501,6 +501,21 @@ mod tests {
         }
         let huge = parse(br#"{"prediction_id": "a", "values": {"fraud": 1e999}}"#).unwrap();
         assert_eq!(huge["values"]["fraud"], Value::Null, "as NaN");
+    }
+
+    #[test]
+    fn a_doubled_key_is_refused_at_any_depth() {
+        for body in [
+            r#"{"prediction_id":"p","values":{"fraud":1,"fraud":0}}"#,
+            r#"[{"id":1},{"id":1,"x":[{"a":null,"a":null}]}]"#,
+            r#"{"a":1,"\u0061":1}"#,
+            r#"{"a":NaN,"a":1}"#,
+        ] {
+            let refusal = parse(body.as_bytes()).unwrap_err();
+            assert!(refusal.message.contains("occurs twice in one object at line 1"), "{body}: {}", refusal.message);
+        }
+        let body = r#"[{"a":-1,"b":[1.5,true,null,"x"],"c":{"a":18446744073709551615}},{"a":0}]"#;
+        assert_eq!(parse(body.as_bytes()).unwrap(), serde_json::from_str::<Value>(body).unwrap());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! numbers that exceed a double, and some cut a text within a character (`"\ud83d"`). Their meaning is clear, and other parsers accept most
 //! of them. Pure.
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Deepest nesting that is read. Deeper values are read as an empty list, because the parser itself stops at 128.
@@ -41,7 +42,7 @@ pub fn read(body: &[u8]) -> Option<Value> {
 ///
 /// # Errors
 /// Returns what is wrong with the text.
-pub fn read_with_nulls(body: &[u8]) -> Result<Value, serde_json::Error> {
+pub fn read_with_nulls<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
     let body = without_mark(body);
     serde_json::from_slice(body).or_else(|error| match repaired(body, |_, out| out.extend_from_slice(b"null")) {
         Some(repaired) => serde_json::from_slice(&repaired),
@@ -203,7 +204,7 @@ mod tests {
         ] {
             let body = format!(r#"{{"x":[{written},NaN]}}"#);
             assert_eq!(read(body.as_bytes()), Some(json!({"x": [read_as, "NaN"]})), "{written}");
-            assert_eq!(read_with_nulls(body.as_bytes()).unwrap(), json!({"x": [read_as, null]}), "{written}");
+            assert_eq!(read_with_nulls::<Value>(body.as_bytes()).unwrap(), json!({"x": [read_as, null]}), "{written}");
         }
         assert_eq!(read(br#"["\ud8"]"#), None);
     }
@@ -223,8 +224,8 @@ mod tests {
     proptest! {
         #[test]
         fn reading_any_text_does_not_panic(text in r#"[\[\]{}",:a-zNI\\ 0-9.e-]{0,80}"#, bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = (read(text.as_bytes()), read_with_nulls(text.as_bytes()));
-            let _ = (read(&bytes), read_with_nulls(&bytes));
+            let _ = (read(text.as_bytes()), read_with_nulls::<Value>(text.as_bytes()));
+            let _ = (read(&bytes), read_with_nulls::<Value>(&bytes));
         }
     }
 }

@@ -7,6 +7,7 @@
 pub mod cloud;
 pub mod json;
 pub mod lenient;
+mod strict;
 
 use crate::Code;
 use std::{collections::BTreeMap, fmt};

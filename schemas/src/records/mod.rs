@@ -134,6 +134,11 @@ impl Segment {
         Self::of("", "no_unit")
     }
 
+    /// In `WindowClosed::population`: the answers that got the label of a metric which counts a missing label as 0.
+    pub fn with_label(metric: &str) -> Self {
+        Self::of("", format!("label of {metric}"))
+    }
+
     /// Whether this is the segment of all traffic.
     pub fn is_all(&self) -> bool {
         self.dimension.is_empty()

@@ -110,7 +110,8 @@ pub struct WindowClosed {
     pub cells: Vec<Cell>,
     /// One entry per arm that had events.
     pub arms: Vec<ArmCounts>,
-    /// One entry per arm and frozen segment value that had answers, only in windows of maturity 0.
+    /// In windows of maturity 0, one entry per arm and frozen segment value that had answers. In windows of labels, one entry per arm and
+    /// metric that counts a missing label as 0: the answers whose label did arrive.
     #[serde(default)]
     pub population: Vec<Population>,
     /// Version of the rules under which the window was counted, see [`RULES`](super::RULES).

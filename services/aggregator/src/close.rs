@@ -158,7 +158,7 @@ pub(crate) fn window_closed(mut window: WindowClosed) -> Result<Outgoing, FoldEr
         Err(EncodeError::TooLarge { bytes, .. }) => {
             tracing::error!(rollout = %window.rollout, bytes, "a window is too large for the log; dropping its segments");
             window.cells.retain(|cell| cell.segment.is_all());
-            window.population.clear();
+            window.population.retain(|own| own.segment.dimension.is_empty());
             codec::encode(&window)
         }
         other => other,

@@ -45,6 +45,9 @@ impl ActiveRollout {
                 if wait.shadow && !measure.is_of_answer() {
                     continue;
                 }
+                if measure.zero_if_missing && self.compiled.rules.need_data() {
+                    *arm.labelled.entry(index).or_default() += i64::from(measure.has_label(join));
+                }
                 let Some(value) = measure.value(join).filter(|_| metric.counts(join)) else { continue };
                 if let Some(value) = metric.scaled(Value::Number(value)) {
                     let dither = dither(&wait.id, metric, buffer);

@@ -88,6 +88,9 @@ pub(crate) struct ArmWindow {
     pub(crate) counts: Counts,
     /// Compared answers per value of each dimension, by [`Layout`]. Empty until the first answer.
     pub(crate) population: Vec<u64>,
+    /// Answers whose label arrived, by the index of each metric that counts a missing label as 0. Counted when the window matures, so
+    /// it is not stored.
+    pub(crate) labelled: BTreeMap<usize, i64>,
     /// Cells by [`Layout`]. Empty until the first value.
     cells: Vec<Option<Summary>>,
     /// Whether the window has changed since it was last stored.
@@ -235,7 +238,8 @@ impl ArmWindow {
         }
     }
 
-    /// Adds the number of compared answers per value of each dimension to `into`, in the form written to `windows`.
+    /// Adds the number of compared answers per value of each dimension, and of answers with each label that may be missing, to `into`, in
+    /// the form written to `windows`.
     pub(crate) fn populations(&self, arm: Arm, view: &CellView, compiled: &CompiledSpec, into: &mut Vec<Population>) {
         for (dimension, &(first, len)) in view.layout.populations.iter().enumerate() {
             let own = self.population.get(first..first + len).unwrap_or_default();
@@ -246,6 +250,11 @@ impl ArmWindow {
         }
         let no_unit = view.layout.no_unit.and_then(|place| self.population.get(place)).filter(|count| **count > 0);
         into.extend(no_unit.map(|&count| Population { arm, segment: Segment::no_unit(), predictions: count as i64 }));
+        let labelled = self.labelled.iter().map(|(&metric, &predictions)| {
+            let segment = Segment::with_label(&compiled.metrics[metric].name);
+            Population { arm, segment, predictions }
+        });
+        into.extend(labelled);
     }
 
     /// Restores stored numbers. A different number of values is an error.

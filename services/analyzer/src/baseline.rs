@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serin_schemas::{
     ids::Span,
-    records::{Arm, ArmCounts, NoDataReason, Role, Seen, Segment},
+    records::{Arm, ArmCounts, NoDataReason, Role, Seen},
 };
-use serin_spec::{MetricSource, MetricSpec, Policy};
+use serin_spec::{MetricSource, MetricSpec, Policy, WhenMissing};
 
 use crate::{coverage::BOTH_ARMS, plan::Plan, standing::Issue, window::Merged};
 
@@ -31,7 +31,8 @@ pub(crate) struct Baseline {
     refused: u64,
     redirected: u64,
     unusable: u64,
-    /// By index of the metric: the answers that could carry its value, and those that did.
+    /// By index of the metric: the answers that could carry its value, and those that did. A missing label that counts as 0 is not a value
+    /// here.
     metrics: BTreeMap<usize, [u64; 2]>,
 }
 
@@ -69,7 +70,7 @@ impl Baseline {
             let sums = self.metrics.entry(index).or_default();
             for &arm in arms {
                 let answers = window.arms.get(&arm).map_or(0, answered);
-                let values = window.cells.get(&(arm, index, Segment::all())).map_or(0, serin_sketches::Summary::n);
+                let values = window.labelled(plan, arm, index);
                 sums[0] = sums[0].saturating_add(answers);
                 sums[1] = sums[1].saturating_add(values.min(answers));
             }
@@ -90,6 +91,15 @@ impl Baseline {
     pub(crate) fn share(&self, metric: usize) -> f64 {
         let [answers, values] = self.metrics.get(&metric).copied().unwrap_or_default();
         values as f64 / answers.max(1) as f64
+    }
+
+    /// The number of answers so far, if at least `least` could have got the label of a metric that counts a missing label as 0,
+    /// and none did: then nothing shows that feedback uses this name, and every value is a 0 that stands for a missing label.
+    pub(crate) fn never_labelled(&self, plan: &Plan, metric: usize, least: u64) -> Option<u64> {
+        let spec = &plan.spec.metrics[metric];
+        let fills = spec.source.needs_label() && spec.when_missing == WhenMissing::Zero;
+        let [answers, values] = self.metrics.get(&metric).copied().filter(|_| fills)?;
+        (values == 0 && answers >= least.max(1)).then_some(answers)
     }
 
     /// The answers and values that each metric has seen.

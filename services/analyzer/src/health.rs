@@ -13,7 +13,7 @@ use serin_schemas::{
     records::{Arm, NoDataReason},
 };
 use serin_sketches::Buckets;
-use serin_spec::{Mode, NoDataPolicies, TrafficSource, WhenMissing};
+use serin_spec::{MetricSpec, Mode, NoDataPolicies, TrafficSource, WhenMissing};
 use serin_statistics::{
     cluster::answers_per_unit,
     counts::{SPLIT_CONCENTRATION, split_ln_e},
@@ -117,7 +117,7 @@ struct Labels {
     /// Answers in all windows, and those of them with a label.
     answers: u64,
     labelled: u64,
-    /// Answers since the last window with a label.
+    /// Answers since the last window with a label. Where no metric waits for labels, the canary's answers do not count here.
     unlabelled: u64,
     share: Option<ShareTest>,
 }
@@ -202,16 +202,24 @@ impl Health {
         per_unit: Option<f64>,
     ) {
         let labels = self.labels.entry(stream).or_default();
-        let counts = all.flat_map(|window| window.arms.values()).filter(|counts| counts.arm != Arm::Shadow);
-        let (answers, labelled) =
-            counts.fold((0, 0), |sum, counts| (sum.0 + counts.predictions as u64, sum.1 + counts.labelled as u64));
-        labels.answers += answers;
-        labels.labelled += labelled;
-        labels.unlabelled = if labelled > 0 { 0 } else { labels.unlabelled + answers };
+        let waits = waits_for_truth(plan, stream);
+        let mut came = false;
+        for counts in all.flat_map(|window| window.arms.values()).filter(|counts| counts.arm != Arm::Shadow) {
+            came |= counts.labelled > 0;
+            // Where a missing label counts as 0, the canary may well bring fewer: only stable's answers show how many are due.
+            if waits || counts.arm != Arm::Canary {
+                labels.answers += counts.predictions as u64;
+                labels.labelled += counts.labelled as u64;
+                labels.unlabelled += counts.predictions as u64;
+            }
+        }
+        if came {
+            labels.unlabelled = 0;
+        }
         let settled = settled(strata);
         // The first windows of a step do not show yet how many answers a unit brings.
         let testable = !plan.guarded || per_unit.is_some();
-        if waits_for_truth(plan, stream) && !settled.is_empty() && testable {
+        if waits && !settled.is_empty() && testable {
             let count = |window: &Merged, arm| {
                 window.arms.get(&arm).map_or((0, 0), |c| (c.predictions as u64, c.labelled.min(c.predictions) as u64))
             };
@@ -366,7 +374,8 @@ fn split_text(shares: Shares, [canary, control]: [u64; 2], at: EventTime, place:
 
 impl Labels {
     fn issue(&self, plan: &Plan, stream: Span) -> Option<Issue> {
-        if !waits_for_truth(plan, stream) {
+        let waits = waits_for_truth(plan, stream);
+        if !waits && !fills_with_zero(plan, stream) {
             return None;
         }
         let due = self.unlabelled as f64 * self.labelled as f64 / self.answers.max(1) as f64;
@@ -379,7 +388,7 @@ impl Labels {
                 format!("{} answers have matured without any label; about {due:.0} labels were due", self.unlabelled);
             return Some(issue(text));
         }
-        let (canary, control) = self.share.as_ref().and_then(ShareTest::differ)?;
+        let (canary, control) = self.share.as_ref().filter(|_| waits).and_then(ShareTest::differ)?;
         let text =
             format!("{} of the canary's answers got a label, {} of control's", percent(canary), percent(control));
         Some(issue(text).sized(canary - control))
@@ -396,6 +405,13 @@ fn waits_for_truth(plan: &Plan, stream: Span) -> bool {
         let waits = spec.when_missing == WhenMissing::Exclude || !spec.filters.is_empty();
         metric.maturity == stream && judges && waits
     })
+}
+
+/// Whether some metric of the stream counts a missing label as 0, so that it passes when feedback stops.
+fn fills_with_zero(plan: &Plan, stream: Span) -> bool {
+    let mut metrics = plan.spec.metrics.iter().zip(&plan.metrics);
+    let fills = |spec: &MetricSpec| spec.source.needs_label() && spec.when_missing == WhenMissing::Zero;
+    plan.rules.need_data() && metrics.any(|(spec, metric)| metric.maturity == stream && fills(spec))
 }
 
 /// Whether Serin itself makes the split, so that it can be tested.

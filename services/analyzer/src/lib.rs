@@ -24,6 +24,7 @@ mod coverage;
 mod delays;
 mod evidence;
 mod fold;
+mod foreign;
 mod head;
 mod health;
 mod latch;

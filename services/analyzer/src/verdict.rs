@@ -19,7 +19,9 @@ use serin_statistics::{
 use crate::{
     arms::percent,
     baseline::{lacks, missing_policy},
+    coverage::BOTH_ARMS,
     evidence::Evidence,
+    foreign::{explained, foreign},
     head::{Era, Head},
     plan::OTHER,
     progress::Heard,
@@ -157,7 +159,7 @@ fn health(rollout: &Rollout, era: Era, missing_data: &MissingData) -> Vec<Issue>
     let mut health: Vec<Issue> = first.into_iter().collect();
     health.extend(rollout.delay_issues());
     health.extend(missing_data.values().cloned());
-    health.extend(head.health.issues(plan, era.step, era.shares, head.as_of));
+    health.extend(explained(head.health.issues(plan, era.step, era.shares, head.as_of), rollout));
     health.extend(head.coverage.issues(plan));
     health.extend(rollout.evidence.first().filter(|_| plan.guarded).and_then(|first| first.units.issue()));
     health.extend(foreign(rollout));
@@ -173,20 +175,6 @@ fn id(rollout: &Rollout) -> String {
     );
     let place = format!("{}\0{}\0{policy:016x}", head.rollout, head.as_of);
     format!("{:016x}", hash64(b"verdict", place.as_bytes()))
-}
-
-/// Answers that were reported from outside and name another version than their arm's.
-fn foreign(rollout: &Rollout) -> Vec<Issue> {
-    let checks = rollout.plan.is_external() && rollout.plan.rules.check_versions();
-    let of = |arm: Arm| {
-        let excluded = rollout.head.arms.get(&arm).filter(|_| checks)?.excluded;
-        let name = if arm == Arm::Canary { "the canary" } else { arm.as_str() };
-        let text = format!(
-            "{excluded} answers reported for {name} are left out: they name another version, or were not assigned at random"
-        );
-        (excluded > 0).then(|| Issue::new(NoDataReason::ForeignVersion, Policy::Warn, text).about(arm.as_str()))
-    };
-    [Arm::Canary, Arm::Control, Arm::Stable].into_iter().filter_map(of).collect()
 }
 
 /// The issue of each metric without data in this step, by the metric's index.
@@ -210,6 +198,10 @@ fn missing_data(rollout: &Rollout, era: Era) -> MissingData {
         }
         if head.coverage.is_hardly_read(plan, index) {
             return None;
+        }
+        if let Some(answers) = guards.baseline.never_labelled(plan, index, plan.spec.decision.min_answers) {
+            let text = format!("{} has no data: none of {answers} answers so far {}", metric.name, lacks(metric));
+            return Some((index, Issue::new(NoDataReason::ValueMissing, policy, text).of(index).about(BOTH_ARMS)));
         }
         let (answers, whose) = head.coverage.blank(plan, index, guards.baseline.share(index))?;
         let text = format!("{} has no data: none of {answers} in this step {}", metric.name, lacks(metric));

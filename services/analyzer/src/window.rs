@@ -159,7 +159,7 @@ pub(crate) struct Merged {
     pub(crate) buckets: BTreeMap<(Arm, usize), Buckets>,
     /// What units add in segments, and to ranks and classes over all traffic.
     pub(crate) units: BTreeMap<CellKey, Summary>,
-    /// Compared answers by segment value.
+    /// Compared answers by segment value; in windows of labels, answers whose label arrived, see [`Merged::labelled`].
     pub(crate) population: BTreeMap<(Arm, Segment), u64>,
     /// The counts of the arms.
     pub(crate) arms: BTreeMap<Arm, ArmCounts>,
@@ -212,6 +212,14 @@ impl Merged {
     /// Calls of an arm that were assigned at random: those that enter the comparison, and those that their callers cancelled.
     pub(crate) fn calls(&self, arm: Arm) -> u64 {
         self.arms.get(&arm).map_or(0, |counts| counts.predictions.saturating_add(counts.cancelled) as u64)
+    }
+
+    /// Answers of an arm that have a value of a metric. A value that stands for a missing label does not count. Windows of older
+    /// builds do not tell them apart, so there every value counts.
+    pub(crate) fn labelled(&self, plan: &Plan, arm: Arm, metric: usize) -> u64 {
+        let values = self.cells.get(&(arm, metric, Segment::all())).map_or(0, Summary::n);
+        let label = Segment::with_label(&plan.spec.metrics[metric].name);
+        self.population.get(&(arm, label)).map_or(values, |&labelled| values.min(labelled))
     }
 
     /// Answers of an arm that enter the comparison.

@@ -251,9 +251,31 @@ fn answers_of_another_version_are_reported_as_left_out() {
         let issue = world.last().health.iter().find(|issue| issue.reason == NoDataReason::ForeignVersion);
         issue.map(|issue| (issue.policy.clone(), issue.sentence.clone()))
     };
-    let text =
-        "21 answers reported for the canary are left out: they name another version, or were not assigned at random";
+    let text = "21 answers reported for the canary are left out: they name another version than v2, or were not assigned at random";
     assert_eq!(issue_of("\"traffic\": \"external\", "), Some(("warn".to_owned(), text.to_owned())));
     // Serin's router assigns the arm itself: the answers that it leaves out were pinned, or fell back.
     assert_eq!(issue_of(""), None);
+}
+
+/// The canary seems silent because all its answers are left out: the headline names that.
+#[test]
+fn an_arm_whose_answers_are_all_left_out_is_not_only_silent() {
+    let mut world = World::with_spec(61, &spec("\"traffic\": \"external\", "));
+    world.bake();
+    for _ in 0..6 {
+        for mut part in world.draw() {
+            for counts in part.arms.iter_mut().filter(|counts| counts.arm == Arm::Canary) {
+                (counts.excluded, counts.predictions) = (counts.predictions, 0);
+            }
+            part.cells.retain(|cell| cell.arm != Arm::Canary);
+            assert_eq!(world.send(&part).poison, None);
+        }
+        world.close(world.now);
+    }
+    let sentence = &world.last().sentence;
+    assert!(
+        sentence.starts_with("hold: the canary had no answers for ")
+            && sentence.contains(" answers reported for the canary are left out"),
+        "{sentence}"
+    );
 }

@@ -286,7 +286,13 @@ pub(crate) fn read(serve: &Serve) -> Read {
     // Their problems are reported when all sources are merged.
     let others = others.build().and_then(config::Config::try_deserialize).unwrap_or_default();
     found.problems.extend(environment::problems(variables(), &others));
-    let place = serve.config.as_ref().map_or_else(|| "environment".to_owned(), |file| file.display().to_string());
+    let by_variable = variables().any(|variable| variable.to_lowercase().starts_with(environment::PREFIX));
+    let place = match &serve.config {
+        Some(file) => file.display().to_string(),
+        None if serve.settings.is_empty() => "environment".to_owned(),
+        None if by_variable => "environment and --set".to_owned(),
+        None => "--set".to_owned(),
+    };
     let sections: BTreeMap<String, config::Value> = match builder.build().and_then(config::Config::try_deserialize) {
         Ok(sections) => sections,
         Err(error) => {
@@ -670,6 +676,13 @@ aggregator: {intake: {topics: [{feedback: team-a.feedback, predictions: team-a.c
             with(&["router.models.MyModel.stable=V1", "router.models.MyModel.versions.V1=http://a:1"]).unwrap();
         let model = &settings.router.models["MyModel"];
         assert!(model.stable.as_str() == "V1" && model.versions.contains_key("V1"), "{model:?}");
+    }
+
+    /// Without a file, the place of a problem in a whole section is the command line.
+    #[test]
+    fn a_problem_of_set_is_not_one_of_the_environment() {
+        let error = with(&["router.models.m.stable=v1"]).unwrap_err().to_string();
+        assert!(error.contains("--set: router: ") && !error.contains("environment"), "{error}");
     }
 
     #[test]

@@ -48,7 +48,15 @@ fn check(path: &str, list: Result<Vec<Address>, AddressError>, found: &mut Found
             let message = "the address has a user name or password, and routers send neither";
             found.error(path, message, "leave out everything before the @");
         }
-        Ok(_) => {}
+        Ok(list) => {
+            if let Some((address, why)) = list.iter().find_map(|one| Some((one, one.oddity()?))) {
+                found.error(
+                    path,
+                    format!("{address} cannot be compared with other addresses: {why}"),
+                    "write it in full",
+                );
+            }
+        }
     }
 }
 

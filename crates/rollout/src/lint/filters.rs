@@ -1,6 +1,6 @@
 //! Rules on the conditions of a metric (`where`): each must name something that exists, be decidable, and leave answers to count.
 
-use serin_kinds::Kind as _;
+use serin_kinds::{Kind as _, Range};
 use serin_spec::{
     Filter, FilterSubject, FilterTest, FilterValue, MetricSource, MetricSpec, OutputKind, RolloutSpec, Severity,
 };
@@ -25,6 +25,89 @@ pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &
             }
         }
         test(spec, filter, &path, found);
+    }
+    contradictions(metric, path, found);
+}
+
+/// The values of one output, label or segment that all conditions of a metric leave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left<'a> {
+    /// The numbers: `at_least <= x < below`.
+    at_least: f64,
+    below: f64,
+    /// The only number.
+    number: Option<f64>,
+    /// The only class or segment value.
+    pub(super) class: Option<&'a str>,
+    /// Whether one condition leaves out what another one asks for.
+    contradicts: bool,
+}
+
+impl<'a> Left<'a> {
+    /// What the conditions on this subject leave.
+    pub(super) fn of(metric: &'a MetricSpec, subject: FilterSubject<'_>) -> Self {
+        let mut left =
+            Self { at_least: f64::NEG_INFINITY, below: f64::INFINITY, number: None, class: None, contradicts: false };
+        for filter in metric.filters.iter().filter(|filter| filter.subject() == Some(subject)) {
+            match filter.test() {
+                Some(FilterTest::Class(class)) => {
+                    left.contradicts |= left.class.is_some_and(|other| other != class);
+                    left.class = Some(class);
+                }
+                Some(FilterTest::Number(number)) => {
+                    left.contradicts |= left.number.is_some_and(|other| other.total_cmp(&number).is_ne());
+                    left.number = Some(number);
+                }
+                Some(FilterTest::Range { at_least, below }) => {
+                    (left.at_least, left.below) = (left.at_least.max(at_least), left.below.min(below));
+                }
+                None => {}
+            }
+        }
+        left.contradicts |= left.at_least >= left.below || left.number.is_some_and(|number| !left.takes(number));
+        left
+    }
+
+    /// Whether a number meets the conditions with `above` and `below`.
+    pub(super) fn takes(&self, number: f64) -> bool {
+        (self.at_least..self.below).contains(&number)
+    }
+
+    /// The numbers as a range. Its upper end may be the first number that is left out.
+    pub(super) fn range(&self) -> Range {
+        let (min, max) = self.number.map_or((self.at_least, self.below), |number| (number, number));
+        Range { min, max }
+    }
+
+    /// Whether all numbers that are left within `range` reach a threshold (`true`) or none does (`false`); `None` if some do.
+    pub(super) fn reach(&self, threshold: f64, range: Range) -> Option<bool> {
+        let own = self.range();
+        if own.min.max(range.min) >= threshold {
+            Some(true)
+        } else if self.number.is_some() || self.below <= threshold || range.max < threshold {
+            Some(false)
+        } else {
+            None
+        }
+    }
+}
+
+/// The first condition on an output, label or segment of which the conditions together leave no value.
+pub(super) fn contradicting(metric: &MetricSpec) -> Option<&Filter> {
+    let contradicts = |filter: &&Filter| filter.subject().is_some_and(|subject| Left::of(metric, subject).contradicts);
+    metric.filters.iter().find(contradicts)
+}
+
+/// Reports conditions that exclude each other. A condition that no value meets alone has its own error.
+fn contradictions(metric: &MetricSpec, path: &str, found: &mut Found) {
+    let single = |index: usize| format!("{path}.where[{index}]");
+    if (0..metric.filters.len()).any(|index| found.has_error_in(&single(index))) {
+        return;
+    }
+    if let Some(filter) = contradicting(metric) {
+        let name =
+            filter.output.as_deref().or(filter.label.as_deref()).or(filter.segment.as_deref()).unwrap_or_default();
+        never(&format!("{path}.where"), &format!("the conditions on {name:?} exclude each other"), found);
     }
 }
 
@@ -98,7 +181,7 @@ fn test(spec: &RolloutSpec, filter: &Filter, path: &str, found: &mut Found) {
     }
     let range = match filter.subject() {
         Some(FilterSubject::Output(name)) => values::of_output(spec, name),
-        _ => serin_kinds::Range::ALL,
+        _ => Range::ALL,
     };
     let FilterTest::Range { at_least, below } = test else {
         if let FilterTest::Number(number) = test
@@ -167,6 +250,120 @@ mod tests {
             reported(MetricSource::Failed, MetricKind::Rate, "0s", &[r#"{"segment": "origin", "is": "LGA"}"#]),
             [""; 0]
         );
+    }
+
+    #[test]
+    fn conditions_that_exclude_each_other_are_refused() {
+        let above = r#"{"output": "late", "above": 0.5}"#;
+        let delayed = r#"{"label": "delay", "above": 10}"#;
+        for filters in [
+            [r#"{"output": "late", "above": 0.9}"#, r#"{"output": "late", "below": 0.1}"#],
+            [above, r#"{"output": "late", "is": false}"#],
+            [above, r#"{"output": "late", "is": 0.4}"#],
+            [r#"{"label": "grade", "is": 3}"#, r#"{"label": "grade", "is": 4}"#],
+            [delayed, r#"{"label": "delay", "below": 10}"#],
+            [r#"{"label": "reason", "is": "weather"}"#, r#"{"label": "reason", "is": "crew"}"#],
+            [r#"{"segment": "origin", "is": "LGA"}"#, r#"{"segment": "origin", "is": "JFK"}"#],
+        ] {
+            let problems = reported(wrong(), MetricKind::Rate, "6h", &filters);
+            assert!(problems.len() == 1 && problems[0].contains("exclude each other"), "{filters:?}: {problems:#?}");
+        }
+        for filters in [
+            [above, r#"{"output": "late", "below": 0.9}"#],
+            [above, r#"{"label": "late", "below": 0.1}"#],
+            [delayed, r#"{"label": "delay", "is": 10}"#],
+            [r#"{"label": "reason", "is": "weather"}"#, r#"{"label": "reason", "is": "weather"}"#],
+        ] {
+            assert_eq!(reported(wrong(), MetricKind::Rate, "6h", &filters), [""; 0], "{filters:?}");
+        }
+    }
+
+    #[test]
+    fn conditions_that_decide_the_value_are_refused() {
+        let mean = || MetricKind::Mean { min: 0.0, max: 1.0 };
+        let output = || MetricSource::Output("late".into());
+        let label = || MetricSource::Feedback("late".into());
+        let (yes, no) = (r#"{"label": "late", "is": true}"#, r#"{"label": "late", "is": false}"#);
+        let high = r#"{"output": "late", "above": 0.5}"#;
+        for (source, kind, filters) in [
+            (label(), MetricKind::Rate, vec![yes]),
+            (label(), MetricKind::Rate, vec![no]),
+            (label(), MetricKind::Rate, vec![r#"{"label": "late", "above": 2}"#]),
+            (output(), MetricKind::Rate, vec![high]),
+            (label(), mean(), vec![r#"{"label": "late", "is": 0.3}"#]),
+            (output(), MetricKind::Distribution, vec![r#"{"output": "late", "is": 0.3}"#]),
+            (output(), mean(), vec![r#"{"output": "late", "above": 1}"#]),
+            (wrong(), MetricKind::Rate, vec![high, yes]),
+            (wrong(), MetricKind::Rate, vec![r#"{"output": "late", "below": 0.5}"#, yes]),
+        ] {
+            let problems = reported(source, kind, "6h", &filters);
+            let found = problems.iter().any(|line| line.contains("this check can never fail: every answer that meets"));
+            assert!(found, "{filters:?}: {problems:#?}");
+        }
+        for (source, kind, filters) in [
+            (label(), MetricKind::Rate, vec![r#"{"label": "late", "above": 0.2}"#]),
+            (label(), MetricKind::Rate, vec![r#"{"label": "other", "is": true}"#]),
+            (output(), mean(), vec![yes]),
+            (wrong(), MetricKind::Rate, vec![high]),
+            (wrong(), MetricKind::Rate, vec![yes]),
+        ] {
+            assert_eq!(reported(source, kind, "6h", &filters), [""; 0], "{filters:?}");
+        }
+    }
+
+    /// The class of an answer, which a condition names too.
+    #[test]
+    fn a_condition_on_the_same_class_decides_it() {
+        let of = |source: MetricSource, kind: MetricKind, filters: &[&str]| {
+            let mut spec = spec();
+            spec.outputs.push(
+                serde_json::from_value(
+                    serde_json::json!({"name": "gate", "source": {"tensor": "gate"}, "kind": "class"}),
+                )
+                .unwrap(),
+            );
+            let metric = &mut spec.metrics[0];
+            (metric.kind, metric.source) = (kind, source);
+            metric.filters = filters.iter().map(|text| serde_json::from_str::<Filter>(text).unwrap()).collect();
+            let problems = lint(&spec, None).iter().map(ToString::to_string).collect::<Vec<_>>();
+            problems.into_iter().filter(|line| line.contains("can never fail")).count()
+        };
+        let class = |is: Option<&str>| MetricSource::Class { output: "gate".into(), is: is.map(Into::into) };
+        let (a, truth) = (r#"{"output": "gate", "is": "A"}"#, r#"{"label": "gate", "is": "A"}"#);
+        let wrong_class = || MetricSource::WrongClass { output: "gate".into(), label: "gate".into() };
+        assert_eq!(of(class(Some("A")), MetricKind::Rate, &[a]), 1);
+        assert_eq!(of(class(Some("B")), MetricKind::Rate, &[a]), 1);
+        assert_eq!(of(class(None), MetricKind::Classes, &[a]), 1);
+        assert_eq!(of(wrong_class(), MetricKind::Rate, &[a, truth]), 1);
+        assert_eq!(of(wrong_class(), MetricKind::Rate, &[a]), 0);
+        assert_eq!(of(class(Some("A")), MetricKind::Rate, &[truth]), 0);
+    }
+
+    /// The range of a mean is that of the values that the conditions leave.
+    #[test]
+    fn conditions_narrow_the_range_of_the_source() {
+        let problems = |kind: MetricKind, margin: f64, source: MetricSource, filter: &str| {
+            let mut spec = spec();
+            let metric = &mut spec.metrics[1];
+            (metric.kind, metric.source) = (kind, source);
+            metric.maturity = Duration::parse("20m").unwrap();
+            metric.margin = Some(serin_spec::Margin { absolute: Some(margin), relative: None });
+            metric.filters = vec![serde_json::from_str::<Filter>(filter).unwrap()];
+            let lines = lint(&spec, None).iter().map(ToString::to_string).collect::<Vec<_>>();
+            lines.into_iter().filter(|line| line.starts_with("error")).collect::<Vec<_>>()
+        };
+        let mean = |max: f64| MetricKind::Mean { min: 0.0, max };
+        let output = || MetricSource::Output("late".into());
+        let high = r#"{"output": "late", "above": 0.5}"#;
+        let refused = |lines: Vec<String>, words: &str| {
+            assert!(lines.iter().any(|line| line.contains(words)), "{words}: {lines:#?}");
+        };
+        refused(problems(mean(0.5), 0.1, output(), high), "the source gives 0.5 to 1, but the kind takes 0 to 0.5");
+        refused(problems(mean(1.0), 0.6, output(), high), "no value between 0.5 and 1 can change by 0.6 or more");
+        let low = r#"{"label": "late", "below": 0.5}"#;
+        refused(problems(mean(1.0), 0.6, MetricSource::Feedback("late".into()), low), "between 0 and 0.5");
+        assert_eq!(problems(mean(1.0), 0.4, output(), high), [""; 0]);
+        assert_eq!(problems(mean(1.0), 0.6, output(), r#"{"label": "late", "above": 0.5}"#), [""; 0]);
     }
 
     #[test]

@@ -2,11 +2,17 @@
 
 use serin_kinds::{Kind as _, Range};
 
-use super::Found;
-use serin_spec::{BUILT_IN_OUTPUTS, MetricSource, MetricSpec, RolloutSpec, Severity};
+use super::{
+    Found,
+    filters::{self, Left},
+};
+use serin_spec::{BUILT_IN_OUTPUTS, FilterSubject, MetricKind, MetricSource, MetricSpec, RolloutSpec, Severity};
 
 /// Longest possible call, in milliseconds.
 const LONGEST_CALL: f64 = 86_400_000.0;
+
+/// The first number that means yes, in a label and in the values of a rate.
+const YES: f64 = 0.5;
 
 /// The log loss of a probability of 1e-15 for what happened: `-ln 1e-15`.
 const LARGEST_LOG_LOSS: f64 = 34.538_776_394_910_684;
@@ -31,8 +37,50 @@ fn of_source(spec: &RolloutSpec, metric: &MetricSpec) -> Range {
         MetricSource::LabelDelay(_) | MetricSource::SquaredError { .. } | MetricSource::AbsoluteError { .. } => {
             Range::POSITIVE
         }
-        MetricSource::Output(name) => of_output(spec, name),
-        MetricSource::Feedback(_) => Range::ALL,
+        MetricSource::Output(name) => {
+            let left = Left::of(metric, FilterSubject::Output(name)).range();
+            let range = of_output(spec, name);
+            if is_sensible(range) { common(range, left) } else { range }
+        }
+        MetricSource::Feedback(name) => Left::of(metric, FilterSubject::Label(name)).range(),
+    }
+}
+
+/// The values in both ranges, which may be none or one.
+fn common(one: Range, two: Range) -> Range {
+    Range { min: one.min.max(two.min), max: one.max.min(two.max) }
+}
+
+/// The value of every answer that the conditions of a metric leave, if they leave only one.
+fn constant(spec: &RolloutSpec, metric: &MetricSpec) -> Option<String> {
+    if metric.filters.is_empty() || filters::contradicting(metric).is_some() {
+        return None;
+    }
+    let output = |name| Left::of(metric, FilterSubject::Output(name));
+    let label = |name| Left::of(metric, FilterSubject::Label(name));
+    let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    let single = |Range { min, max }: Range, left: Left<'_>| (min >= max && left.takes(min)).then(|| min.to_string());
+    match &metric.source {
+        MetricSource::Output(name) if metric.kind == MetricKind::Rate => {
+            output(name).reach(YES, of_output(spec, name)).map(yes_no)
+        }
+        MetricSource::Feedback(name) if metric.kind == MetricKind::Rate => {
+            label(name).reach(YES, Range::ALL).map(yes_no)
+        }
+        MetricSource::Output(name) => single(of_source(spec, metric), output(name)),
+        MetricSource::Feedback(name) => single(of_source(spec, metric), label(name)),
+        MetricSource::Class { output: name, is } => {
+            let class = output(name).class?;
+            Some(is.as_ref().map_or_else(|| format!("{class:?}"), |is| yes_no(is == class)))
+        }
+        MetricSource::Wrong { output: name, label: truth, threshold } => {
+            let means_yes = output(name).reach(*threshold, of_output(spec, name))?;
+            Some(yes_no(means_yes != label(truth).reach(YES, Range::ALL)?))
+        }
+        MetricSource::WrongClass { output: name, label: truth } => {
+            Some(yes_no(output(name).class? != label(truth).class?))
+        }
+        _ => None,
     }
 }
 
@@ -56,7 +104,12 @@ pub(super) fn range(spec: &RolloutSpec, metric: &MetricSpec) -> Range {
 
 pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let (of_kind, of_source) = (metric.kind.range(), of_source(spec, metric));
-    if metric.kind.is_of_values() && is_sensible(of_kind) && is_sensible(of_source) {
+    if let Some(value) = constant(spec, metric) {
+        let message =
+            format!("this check can never fail: every answer that meets the conditions has the value {value}");
+        let fix = "leave out the condition that decides the value, or measure something else";
+        found.add(Severity::Error, format!("{path}.where"), message, fix, &["outputs"]);
+    } else if metric.kind.is_of_values() && is_sensible(of_kind) && is_sensible(of_source) {
         let kind = format!("{path}.kind");
         if of_kind.within(of_source).is_none() {
             let message = format!(

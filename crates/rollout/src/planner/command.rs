@@ -103,7 +103,8 @@ impl ModelState {
             Concurrency::Queue if self.queue.len() < QUEUE_MAX => {
                 let mut waiting = RolloutState::new(queued.clone(), now, turn.now_ms);
                 waiting.phase = Phase::Pending;
-                waiting.sentence = format!("waiting for rollout {}", active.id);
+                // It may wait longer than the active rollout lasts, so the sentence names no rollout.
+                waiting.sentence = format!("waiting until the rollouts of {} before it have ended", self.model);
                 let sentence = waiting.sentence.clone();
                 self.queue.push_back(queued);
                 self.active = Some(active);

@@ -271,3 +271,31 @@ fn revisions_do_not_fill_the_rows() {
     let [window] = of(&windows, minute())[..] else { panic!("{windows:?}") };
     assert_eq!(cell(window, Arm::Canary, "wrong", &Segment::all()), (0, 1), "the last revision counts");
 }
+
+/// A label that counts as 0 when it is missing: the window contains how many labels did arrive, also when none did.
+#[test]
+fn labels_that_arrived_are_counted_apart_from_zeros() {
+    let labelled = |label: &str| {
+        let spec = spec_with(&[click_metric()], |_| {});
+        let mut bench = Bench::new();
+        bench.feed([
+            baking(&spec),
+            P(prediction(1, Arm::Canary, 1.0)),
+            P(prediction(2, Arm::Canary, 1.0)),
+            P(prediction(3, Arm::Control, 1.0)),
+            F(feedback(1, 1, 0, label, 1.0)),
+            beat(4, 90.0),
+        ]);
+        let windows = bench.windows();
+        let window = of(&windows, Span::from_secs(20))[0].clone();
+        assert_eq!(cell(&window, Arm::Canary, "click", &Segment::all()).1, 2);
+        let counted = window.population.into_iter().filter(|own| own.segment == Segment::with_label("click"));
+        counted.map(|own| (own.arm, own.predictions)).collect::<Vec<_>>()
+    };
+    let sorted = |mut counts: Vec<(Arm, i64)>| {
+        counts.sort_unstable();
+        counts
+    };
+    assert_eq!(sorted(labelled("click")), [(Arm::Control, 0), (Arm::Canary, 1)]);
+    assert_eq!(sorted(labelled("clik")), [(Arm::Control, 0), (Arm::Canary, 0)]);
+}

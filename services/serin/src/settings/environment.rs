@@ -62,20 +62,24 @@ pub(crate) fn names(variables: impl Iterator<Item = String>) -> Vec<Named> {
     variables.filter_map(of).flatten().collect()
 }
 
+/// A variable that is meant as a setting and lacks an underscore after `SERIN`, so that it would be ignored. Other variables that begin
+/// with `SERIN_` are not settings: flags of the command line, and those that Kubernetes sets for a service named `serin`.
+fn misnamed(variable: &str) -> Option<String> {
+    let (start, rest) = variable.split_at_checked("serin_".len())?;
+    let is_meant = start.eq_ignore_ascii_case("serin_") && !rest.starts_with('_') && rest.contains("__");
+    is_meant.then(|| format!("{variable}: a setting has two underscores after SERIN; write SERIN__{rest}"))
+}
+
 /// The problems of these variables. `others`: the settings of the file and of `--set`.
 pub(crate) fn problems(variables: impl Iterator<Item = String>, others: &BTreeMap<String, Value>) -> Vec<String> {
-    let mut variables: Vec<String> = variables.filter(|variable| variable.to_lowercase().starts_with(PREFIX)).collect();
+    let mut variables: Vec<String> = variables.collect();
     variables.sort_unstable();
-    let mut problems: Vec<String> = variables
-        .iter()
-        .enumerate()
-        .filter_map(|(place, variable)| {
-            let same = variables[..place].iter().find(|other| other.to_lowercase() == variable.to_lowercase())?;
-            Some(format!(
-                "{same} and {variable} are the same setting: variables are read in lower case; keep one of them"
-            ))
-        })
-        .collect();
+    let mut problems: Vec<String> = variables.iter().filter_map(|variable| misnamed(variable)).collect();
+    variables.retain(|variable| variable.to_lowercase().starts_with(PREFIX));
+    problems.extend(variables.iter().enumerate().filter_map(|(place, variable)| {
+        let same = variables[..place].iter().find(|other| other.to_lowercase() == variable.to_lowercase())?;
+        Some(format!("{same} and {variable} are the same setting: variables are read in lower case; keep one of them"))
+    }));
     let mut named = names(variables.into_iter());
     named.dedup_by(|one, two| one.setting == two.setting && one.written == two.written);
     for name in named {
@@ -125,6 +129,32 @@ mod tests {
         let file = config::File::from_str(others, config::FileFormat::Yaml);
         let others = config::Config::builder().add_source(file).build().unwrap().try_deserialize().unwrap();
         problems(variables.iter().map(ToString::to_string), &others)
+    }
+
+    #[test]
+    fn a_setting_with_one_underscore_too_few_is_reported() {
+        let found = found(&["SERIN_ROUTER__LISTEN", "serin_log__kafka__brokers"], "{}");
+        assert_eq!(
+            found,
+            [
+                "SERIN_ROUTER__LISTEN: a setting has two underscores after SERIN; write SERIN__ROUTER__LISTEN",
+                "serin_log__kafka__brokers: a setting has two underscores after SERIN; write SERIN__log__kafka__brokers",
+            ]
+        );
+    }
+
+    #[test]
+    fn variables_that_are_not_settings_are_ignored() {
+        let others = [
+            "SERIN_TOKEN",
+            "SERIN_API",
+            "SERIN_ROUTER_PORT_8000_TCP",
+            "SERIN_SERVICE_HOST",
+            "SERIN",
+            "SERI",
+            "PATH__X",
+        ];
+        assert_eq!(found(&others, "{}"), [""; 0]);
     }
 
     #[test]

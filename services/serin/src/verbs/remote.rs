@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use serin_rollout::{Outcome, RolloutState, planner::Applied};
+use serin_rollout::{
+    Outcome, RolloutState,
+    planner::{Applied, HoldCause},
+};
+use serin_schemas::records::Phase;
 use serin_spec::RolloutSpec;
 
 use super::{
@@ -213,7 +217,7 @@ fn print_state(state: &RolloutState, applied: Option<&Applied>, output: Output) 
             output::json(&document)
         }
         Output::Text => {
-            output::text(&state.sentence);
+            output::text(current(state));
             // A rollout that is only observed has no table.
             if let Some(applied) = applied.filter(|applied| !applied.done && state.acts()) {
                 output::text(not_applied(applied));
@@ -221,6 +225,15 @@ fn print_state(state: &RolloutState, applied: Option<&Applied>, output: Output) 
             Ok(())
         }
     }
+}
+
+/// What a rollout does now. While the evidence holds it, that is the first cause of the last verdict, whose numbers grow after the hold
+/// has started.
+fn current(state: &RolloutState) -> &str {
+    let by_evidence =
+        state.phase == Phase::Held && state.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::Health);
+    let causes = state.verdict.iter().filter(|_| by_evidence).flat_map(|verdict| &verdict.holds);
+    causes.map(|cause| cause.sentence.as_str()).next().unwrap_or(&state.sentence)
 }
 
 fn exit_code(state: &RolloutState, applied: Option<&Applied>) -> ExitCode {

@@ -61,6 +61,8 @@ fn a_second_rollout_is_refused_queued_or_supersedes() {
     queued.concurrency = Concurrency::Queue;
     let effects = world.apply_spec("r2", &queued);
     assert_eq!((effects.events[0].phase, effects.tables.len()), (Phase::Pending, 0));
+    // It may wait for other rollouts after this one, so it names none.
+    assert_eq!(effects.events[0].sentence, "waiting until the rollouts of flights before it have ended");
     let effects = world.say(HOUR, Decision::Rollback);
     let kinds: Vec<_> = effects.events.iter().map(|event| event.kind).collect();
     assert_eq!(kinds, [EventKind::RolledBack, EventKind::Started]);
