@@ -85,7 +85,6 @@ impl Frontier {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub(crate) generation: Generation,
-    mode: Mode,
     arm: Arm,
     /// Whether the call was assigned at random and its version is that of its arm.
     compared: bool,
@@ -204,7 +203,7 @@ impl ActiveRollout {
         let compared = prediction.assignment.is_compared() && !self.is_foreign(prediction, arm);
         let sketched = compared && mode.sketches(arm);
         let paired = compared && !self.compiled.paired.is_empty() && mode.pairs(arm);
-        (mode != Mode::Off).then_some(Place { generation, mode, arm, compared, sketched, paired })
+        (mode != Mode::Off).then_some(Place { generation, arm, compared, sketched, paired })
     }
 
     /// The arm of an answer whose traffic was split by another system: the named arm, otherwise derived from the
@@ -368,9 +367,7 @@ impl ActiveRollout {
             return 0;
         }
         let view = self.views.of(place.generation);
-        if place.mode == Mode::Compare {
-            window.count_population(&view.layout, &work.scratch.numbers, prediction.unit.is_some());
-        }
+        window.count_population(&view.layout, &work.scratch.numbers, prediction.unit.is_some());
         let Scratch { numbers, buffer } = &mut *work.scratch;
         let subject = Subject { numbers, unit };
         let mut missing = 0;
