@@ -18,6 +18,7 @@ use crate::{
     join::Join,
     pairing::Pairing,
     value::{Value, class_hash, is_error},
+    window::Observed,
 };
 
 /// Name of a pseudo-label: the time of a label in microseconds. It is joined, kept and revised together with the
@@ -405,14 +406,25 @@ impl Metric {
         self.measure.takes(outcome)
     }
 
-    /// The metric's value of an answer, regardless of its conditions. `None`: the answer has no value, or only a label can
-    /// provide it.
+    /// The metric's value of an answer, regardless of its conditions: that of the drawn row. `None`: the answer has no value, or
+    /// only a label can provide it.
     pub(crate) fn value<'a>(&self, prediction: &PredictionView<'a>) -> Option<Value<'a>> {
-        let mean = self.mean_of_rows(prediction).map(Value::Number);
-        mean.or_else(|| self.measure.value(prediction, self.kind.uses_reason()))
+        self.measure.value(prediction, self.kind.uses_reason())
     }
 
-    /// The mean over the rows of a call, if the metric uses it. Conditions are decided for one row, so a metric with
+    /// The metric's [scaled](Self::scaled) value of an answer, regardless of its conditions. `None`: the answer has no value, or only
+    /// a label can provide it. `Some(None)`: no summary can hold it.
+    pub(crate) fn observed<'a>(&self, prediction: &PredictionView<'a>) -> Option<Option<Observed<'a>>> {
+        let row = self.value(prediction);
+        let Some(mean) = self.mean_of_rows(prediction) else {
+            return row.map(|row| self.scaled(row).map(Observed::one));
+        };
+        let in_segments = Some(row.and_then(|row| self.scaled(row)));
+        Some(self.scaled(Value::Number(mean)).map(|whole| Observed { whole, in_segments }))
+    }
+
+    /// The mean over the rows of a call, if the metric uses it over all traffic. In a segment it uses the drawn row, because each row
+    /// has its own segment. Conditions are decided for one row, so a metric with
     /// conditions uses that row.
     fn mean_of_rows(&self, prediction: &PredictionView<'_>) -> Option<f64> {
         let Measure::Output(name) = &self.measure else { return None };

@@ -26,7 +26,7 @@ use crate::{
     pairing::PairSide,
     segments::Dictionary,
     value::class_hash,
-    window::{ArmWindow, CellView, Subject, Window, dither},
+    window::{ArmWindow, CellView, Observed, Subject, Window, dither},
 };
 
 /// Which part of a generation's traffic is sketched.
@@ -376,11 +376,11 @@ impl ActiveRollout {
             |metric: &Metric| metric.pairing.is_none() && outcome.is_none_or(|outcome| metric.takes(outcome));
         for (index, metric) in self.compiled.metrics.iter().enumerate().filter(|(_, metric)| has_part(metric)) {
             let counts = self.compiled.counts(metric, prediction);
-            match metric.value(prediction).filter(|_| counts.is_some()).map(|value| metric.scaled(value)) {
+            match metric.observed(prediction).filter(|_| counts.is_some()) {
                 Some(_) if counts == Some(false) => {}
-                Some(Some(value)) => {
+                Some(Some(observed)) => {
                     let dither = dither(prediction.request_id, metric, buffer);
-                    window.add(&view.layout, (index, metric), subject, &value, dither);
+                    window.add(&view.layout, (index, metric), subject, &observed, dither);
                 }
                 Some(None) => work.tally.unusable += 1,
                 None => {
@@ -441,7 +441,7 @@ impl ActiveRollout {
                     let dither = dither(id, metric, &mut work.scratch.buffer);
                     let window = &mut self.windows.entry(key).or_default().arms[usize::from(join.arm)];
                     let subject = Subject { numbers: &join.numbers, unit: join.unit };
-                    window.add(&view.layout, (index, metric), subject, &value, dither);
+                    window.add(&view.layout, (index, metric), subject, &Observed::one(value), dither);
                 }
                 Some(_) => {}
                 None => work.tally.unusable += 1,

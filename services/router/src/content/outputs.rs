@@ -15,7 +15,7 @@ use crate::{
         llm::Reply,
         messages::ReadMessages,
         outcome::{Content, Unread},
-        rows::{Rows, Sample},
+        rows::{AllRows, Sample},
         values::{number, scalar_text},
     },
     protocol::{Promise, decode::Encoding, written::Written},
@@ -97,25 +97,30 @@ pub(crate) fn of_headers(rules: &[OutputRule], headers: &HeaderMap, content: Con
     let mut outputs = Outputs::default();
     for rule in rules.iter().filter(|rule| in_header(rule)) {
         // A header has one value.
-        outputs.apply(rule, headers, &Value::Null, Promise::Nothing, Sample::of("", 1));
+        outputs.apply(rule, headers, &[Value::Null], Promise::Nothing, Sample::of("", 1));
     }
     outputs.content = outputs.content.or_worse(content);
     outputs
 }
 
-/// Applies output rules to the first answer in the messages of a gRPC answer.
+/// Applies output rules to the answers in the messages of a gRPC answer. Their rows follow each other.
 pub(crate) fn of_messages(
     rules: &[OutputRule],
     headers: &HeaderMap,
     messages: &ReadMessages,
     sample: Sample<'_>,
 ) -> Outputs {
-    let Some(first) = &messages.first else { return of_headers(rules, headers, messages.content()) };
+    if messages.answers.is_empty() {
+        return of_headers(rules, headers, messages.content());
+    }
     let mut outputs = Outputs::default();
     for rule in rules {
-        outputs.apply(rule, headers, first, Promise::Tensors, sample);
+        outputs.apply(rule, headers, &messages.answers, Promise::Tensors, sample);
     }
     outputs.content = outputs.content.or_worse(messages.content());
+    if messages.has_more && !rules.iter().all(in_header) {
+        outputs.content = outputs.content.or_worse(Content::Unread(Unread::TooLarge));
+    }
     outputs.missing_share = messages.census.missing_share();
     outputs
 }
@@ -130,7 +135,7 @@ fn of_value(
     let census = Census::of(answer, promise);
     let mut outputs = Outputs::default();
     for rule in rules {
-        outputs.apply(rule, headers, answer, promise, sample);
+        outputs.apply(rule, headers, std::slice::from_ref(answer), promise, sample);
     }
     outputs.content = outputs.content.or_worse(census.content());
     outputs.missing_share = census.missing_share();
@@ -161,12 +166,18 @@ fn in_header(rule: &OutputRule) -> bool {
 }
 
 impl Outputs {
-    /// Applies one rule to an answer.
-    fn apply(&mut self, rule: &OutputRule, headers: &HeaderMap, answer: &Value, promise: Promise, sample: Sample<'_>) {
-        let rows = Rows::find(rule, headers, answer, promise);
-        let kept = rows.map_or(Err(MISSING), |rows| self.keep(rule, &rows, sample));
+    /// Applies one rule to the answers of a call. Only a gRPC stream has several.
+    fn apply(
+        &mut self,
+        rule: &OutputRule,
+        headers: &HeaderMap,
+        answers: &[Value],
+        promise: Promise,
+        sample: Sample<'_>,
+    ) {
+        let kept = self.keep(rule, &AllRows::find(rule, headers, answers, promise), sample);
         if kept == Err(MISSING) && self.names.is_empty() {
-            self.names = names_in(answer, &rule.source);
+            self.names = answers.first().map(|answer| names_in(answer, &rule.source)).unwrap_or_default();
         }
         let problem = kept.err().filter(|problem| rule.required || *problem != MISSING);
         self.content = self.content.or_worse(problem.map_or(Content::Good, Content::Unusable));
@@ -174,7 +185,7 @@ impl Outputs {
 
     /// Stores the output of the drawn row and the mean over the rows, or returns why one of the rows is unusable. An output that is not
     /// required is missing only if no row has it.
-    fn keep(&mut self, rule: &OutputRule, rows: &Rows<'_>, sample: Sample<'_>) -> Result<(), &'static str> {
+    fn keep(&mut self, rule: &OutputRule, rows: &AllRows<'_>, sample: Sample<'_>) -> Result<(), &'static str> {
         let drawn = sample.drawn(rows.len());
         let (mut any, mut mean) = (false, Mean::default());
         for row in sample.rows(rows.len()) {
@@ -324,7 +335,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::content::values::LONGEST;
     use proptest::prelude::*;
-    use serin_spec::OutputRows;
+    use serin_spec::BatchRows;
 
     fn read(rules: &[OutputRule], headers: &HeaderMap, body: &[u8], promise: Promise) -> Outputs {
         super::read(rules, headers, body, Written::of(headers), promise, true, Sample::of("r", 1024))
@@ -339,7 +350,7 @@ pub(crate) mod tests {
             min: Some(0.0),
             max: Some(1.0),
             required: true,
-            rows: OutputRows::All,
+            rows: BatchRows::All,
         }
     }
 
@@ -430,7 +441,7 @@ pub(crate) mod tests {
                 assert_eq!(found(whole(), predictions(data()), Promise::Predictions), wanted, "{row} {value}");
                 let nested = batch(row, &format!("[{value}]"), "[0.5]");
                 assert_eq!(found(rule(), tensors(nested, "FP64"), Promise::Tensors), wanted, "{row} {value}");
-                let first = OutputRule { rows: OutputRows::First, ..rule() };
+                let first = OutputRule { rows: BatchRows::First, ..rule() };
                 let of_first = if row == 0 { wanted } else { Content::Good };
                 assert_eq!(found(first, tensors(data(), "X"), Promise::Tensors), of_first, "{row} {value}");
             }
