@@ -85,7 +85,7 @@ fn scan(mut reader: Reader<'_>, body: &[u8]) -> Result<(Option<Value>, Vec<RowLi
     for piece in body.chunks(7) {
         reader.push(piece);
     }
-    reader.end_with_rows()
+    reader.end()
 }
 
 /// Reads a body as a request and as an answer. No body and no rules may cause a panic in the code under test.

@@ -96,7 +96,7 @@ async fn scan(
     for piece in body.pieces() {
         for part in piece.chunks(LARGE) {
             if !reader.push(part) {
-                return reader.end_with_rows();
+                return reader.end();
             }
             read += part.len();
             if alone && read >= LARGE {
@@ -106,7 +106,7 @@ async fn scan(
             }
         }
     }
-    reader.end_with_rows()
+    reader.end()
 }
 
 /// What rules read of a body.

@@ -15,7 +15,7 @@ use crate::{
     content::values::{cut, first, first_of_tensor, header_text, number, scalar_text},
     protocol::{
         Promise, Unread,
-        rows::{may_name_a_row, names_first_item, names_value_of_tensor},
+        rows::{ask, may_name_a_row, names_first_item, names_value_of_tensor},
         scan::{Asks, LONGEST_TEXT},
     },
 };
@@ -77,7 +77,7 @@ pub(crate) fn asks(
         Some(StickyKey::Header(_) | StickyKey::Cookie(_)) | None => {}
     }
     let mut source = |source: &RequestSource| match source {
-        RequestSource::Json(pointer) => asks.pointer(pointer),
+        RequestSource::Json(pointer) => ask(&mut asks, pointer),
         RequestSource::Input(name) => asks.tensor("inputs", name),
         RequestSource::Parameter(name) => asks.pointer(&parameter_at(name)),
         RequestSource::Header(_) | RequestSource::Cookie(_) => {}
@@ -91,7 +91,7 @@ pub(crate) fn asks(
     }
     for segment in segments {
         match &segment.source {
-            SegmentSource::Json(pointer) => asks.pointer(pointer),
+            SegmentSource::Json(pointer) => ask(&mut asks, pointer),
             SegmentSource::Input(name) => asks.tensor("inputs", name),
             SegmentSource::Parameter(name) => asks.pointer(&parameter_at(name)),
             SegmentSource::Header(_) | SegmentSource::Event(_) => {}
@@ -252,7 +252,7 @@ impl Seen<'_> {
                     let found = seen.value(&spec.source).and_then(|value| number(first(&value)).ok());
                     features.numbers.extend(found.map(|number| (spec.name.clone(), number)));
                 }
-                OutputKind::Class => {
+                OutputKind::Class | OutputKind::Ranking => {
                     let found = seen.text(&spec.source).unwrap_or_default();
                     features.classes.extend(found.map(|text| (spec.name.clone(), text)));
                 }

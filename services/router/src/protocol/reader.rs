@@ -177,13 +177,8 @@ impl<'a> Reader<'a> {
         self.wrong.is_none()
     }
 
-    /// Ends the body and returns the requested values; `None` if it contains none of that kind.
-    pub(crate) fn end(self) -> Result<Option<Value>, Unread> {
-        self.end_with_rows().map(|(value, _)| value)
-    }
-
-    /// The same, with the lists of rows that were requested.
-    pub(crate) fn end_with_rows(mut self) -> Result<(Option<Value>, Vec<RowList>), Unread> {
+    /// Ends the body and returns the requested values, and the lists of rows. `None` if it contains no values of that kind.
+    pub(crate) fn end(mut self) -> Result<(Option<Value>, Vec<RowList>), Unread> {
         if self.wrong.is_none()
             && let Some(decoder) = self.decoder.take()
         {
@@ -240,7 +235,7 @@ impl Text<'_> {
     /// Locates the requested tensors after the JSON part has ended.
     fn begin_raw(&mut self) -> Option<Raw> {
         let mut scanner = self.scanner.take()?;
-        self.lists = scanner.take_lists();
+        self.lists = std::mem::take(&mut scanner.lists);
         let Ok(value) = scanner.end() else {
             // Makes `end` return the error again.
             let mut scanner = Scanner::new(self.asks);
@@ -268,7 +263,7 @@ impl Text<'_> {
             return form.end().map(|value| (value, Vec::new()));
         }
         if let Some(scanner) = &mut self.scanner {
-            self.lists = scanner.take_lists();
+            self.lists = std::mem::take(&mut scanner.lists);
         }
         let found = match (self.raw, self.scanner) {
             (Some(raw), _) => raw.end(),
@@ -361,7 +356,7 @@ mod tests {
                     break;
                 }
             }
-            reader.end()
+            reader.end().map(|(value, _)| value)
         };
         let whole = at(1 << 20);
         assert_eq!(at(1), whole);

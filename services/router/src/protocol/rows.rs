@@ -9,6 +9,8 @@
 use serde_json::Value;
 use serin_schemas::records::Batch;
 
+use crate::protocol::scan::Asks;
+
 /// How a body's lists of rows are read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RowLists<'a> {
@@ -84,6 +86,15 @@ pub(crate) fn starts(body: &Value, lists: &[RowList], instances: bool, request_i
     };
     let any = found.iter().any(Option::is_some) || tensors.into_iter().flatten().any(is_raw);
     any.then(|| found.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// Requests the value at a pointer, and the shape of its tensor, which contains the number of rows.
+pub(crate) fn ask(asks: &mut Asks, pointer: &str) {
+    asks.pointer(pointer);
+    if names_value_of_tensor(pointer) {
+        let tensor: Vec<&str> = pointer.split('/').take(3).collect();
+        asks.pointer(&format!("{}/shape", tensor.join("/")));
+    }
 }
 
 /// Whether a JSON pointer into a request can name a value of its first row, and so of each row.

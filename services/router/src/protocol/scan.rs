@@ -172,7 +172,7 @@ pub(crate) struct Scanner<'a> {
     wrong: Option<Unread>,
     rows: RowLists<'a>,
     /// The lists of rows so far, in the order in which they begin.
-    lists: Vec<RowList>,
+    pub(crate) lists: Vec<RowList>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,11 +241,6 @@ impl<'a> Scanner<'a> {
     /// Reads lists of rows in this way.
     pub(crate) fn with_rows(self, rows: RowLists<'a>) -> Self {
         Self { rows, ..self }
-    }
-
-    /// The lists of rows that were requested, in the order in which they begin.
-    pub(crate) fn take_lists(&mut self) -> Vec<RowList> {
-        std::mem::take(&mut self.lists)
     }
 
     /// Takes a chunk. Returns false once further chunks are not needed.
@@ -466,16 +461,13 @@ impl<'a> Scanner<'a> {
             }
             _ => None,
         };
-        let is_rows = if self.rows.instances {
+        let is_first = || {
             let root = self.frames.first().and_then(key);
             matches!(root, Some("instances" | "inputs")) && self.frames.iter().all(|frame| key(frame).is_some())
-        } else {
-            tensor.is_some()
         };
+        let is_rows = if self.rows.instances { is_first() } else { tensor.is_some() };
         let rows = is_rows.then_some(self.lists.len());
-        if is_rows {
-            self.lists.push(RowList { tensor: tensor.unwrap_or_default(), items: 0 });
-        }
+        self.lists.extend(rows.map(|_| RowList { tensor: tensor.unwrap_or_default(), items: 0 }));
         let from = rows.and_then(|rows| self.rows.starts.get(rows)).copied().unwrap_or_default();
         Building::List { items: Vec::new(), at: 0, from, rows }
     }
