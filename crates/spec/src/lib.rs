@@ -39,7 +39,7 @@ pub use rollout::{
     Concurrency, Frozen, GroupSpec, Mode, PlanSpec, PromotionSpec, Replica, RolloutSpec, TrafficSource, VersionSpec,
 };
 pub use rules::Rules;
-pub use source::MetricSource;
+pub use source::{MAX_RANKED, MetricSource, RankingMeasure};
 pub use sources::{
     BatchRows, MAX_SEGMENT_VALUE_BYTES, OutputKind, OutputRule, OutputSource, SegmentSource, SegmentSpec,
 };

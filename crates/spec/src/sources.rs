@@ -48,7 +48,7 @@ pub struct OutputRule {
     pub name: String,
     /// Where the output is found in an answer.
     pub source: OutputSource,
-    /// Whether the output is a number or a class.
+    /// Whether the output is a number, a class or a ranking.
     #[serde(default)]
     pub kind: OutputKind,
     /// Smallest valid number. A smaller one is an invalid output.
@@ -83,7 +83,7 @@ impl BatchRows {
     }
 }
 
-/// Whether an output is a number or a class.
+/// Whether an output is a number, a class or a ranking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputKind {
@@ -92,6 +92,8 @@ pub enum OutputKind {
     Number,
     /// A class, as text.
     Class,
+    /// A list of ids, best first. Of each row, the first 100 are read.
+    Ranking,
 }
 
 /// Where an output is found in an answer.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use http::HeaderMap;
 use serde_json::Value;
 use serin_schemas::records::Batch;
-use serin_spec::{OutputKind, OutputRule, OutputSource};
+use serin_spec::{MAX_RANKED, OutputKind, OutputRule, OutputSource};
 
 use crate::{
     content::{
@@ -15,6 +15,7 @@ use crate::{
         llm::Reply,
         messages::ReadMessages,
         outcome::{Content, Unread},
+        ranking,
         rows::{AllRows, Sample},
         values::{number, scalar_text},
     },
@@ -186,6 +187,9 @@ impl Outputs {
     /// Stores the output of the drawn row and the mean over the rows, or returns why one of the rows is unusable. An output that is not
     /// required is missing only if no row has it.
     fn keep(&mut self, rule: &OutputRule, rows: &AllRows<'_>, sample: Sample<'_>) -> Result<(), &'static str> {
+        if rule.kind == OutputKind::Ranking {
+            return self.keep_ranking(rule, rows, sample);
+        }
         let drawn = sample.drawn(rows.len());
         let (mut any, mut mean) = (false, Mean::default());
         for row in sample.rows(rows.len()) {
@@ -213,6 +217,29 @@ impl Outputs {
         }
         if rows.len() > 1 {
             self.note_rows(rule, rows.len(), drawn, mean.value());
+        }
+        if any { Ok(()) } else { Err(MISSING) }
+    }
+
+    /// Stores the ranking of the drawn row: its ids, one a line. Returns why one of the rows is unusable.
+    fn keep_ranking(&mut self, rule: &OutputRule, rows: &AllRows<'_>, sample: Sample<'_>) -> Result<(), &'static str> {
+        let drawn = sample.drawn(rows.len());
+        let mut any = false;
+        for row in sample.rows(rows.len()) {
+            match rows.list(row, MAX_RANKED) {
+                Some(ids) => {
+                    ranking::lines(&ids)?;
+                    any = true;
+                }
+                None if rule.required => return Err(MISSING),
+                None => {}
+            }
+        }
+        if let Some(ids) = rows.list(drawn, MAX_RANKED) {
+            self.classes.insert(rule.name.clone(), ranking::lines(&ids)?);
+        }
+        if rows.len() > 1 {
+            self.note_rows(rule, rows.len(), drawn, None);
         }
         if any { Ok(()) } else { Err(MISSING) }
     }
@@ -260,7 +287,7 @@ impl Mean {
     }
 }
 
-/// The cause of an answer without a required output.
+/// An answer without a required output.
 const MISSING: &str = "missing";
 
 /// A usable value of an output.
@@ -285,8 +312,8 @@ fn valid<'a>(rule: &OutputRule, value: &'a Value) -> Result<Valid<'a>, &'static 
             }
             Ok(Valid::Number(number))
         }
-        OutputKind::Class if value.is_object() => Err("unparsable"),
-        OutputKind::Class => Ok(Valid::Class(value)),
+        OutputKind::Class | OutputKind::Ranking if value.is_object() => Err("unparsable"),
+        OutputKind::Class | OutputKind::Ranking => Ok(Valid::Class(value)),
     }
 }
 
@@ -337,7 +364,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
     use serin_spec::BatchRows;
 
-    fn read(rules: &[OutputRule], headers: &HeaderMap, body: &[u8], promise: Promise) -> Outputs {
+    pub(crate) fn read(rules: &[OutputRule], headers: &HeaderMap, body: &[u8], promise: Promise) -> Outputs {
         super::read(rules, headers, body, Written::of(headers), promise, true, Sample::of("r", 1024))
     }
 

@@ -134,6 +134,23 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// The scalars of a row, in order: at most `most`.
+    pub(crate) fn list(&self, row: usize, most: usize) -> Option<Vec<&Value>> {
+        let mut found = Vec::new();
+        match self {
+            Self::One(value) => scalars(value, most, &mut found),
+            // A pointer leads to the list of the row; without one the row is a list or several values.
+            Self::Many { items, stride, offset: 0, pointer: "" } => {
+                let row = items.get(row * stride..(row + 1) * stride)?;
+                row.iter().for_each(|value| scalars(value, most, &mut found));
+            }
+            Self::Many { items, stride, offset, pointer } => {
+                scalars(items.get(row * stride + offset)?.pointer(pointer)?, most, &mut found);
+            }
+        }
+        Some(found)
+    }
+
     /// The value of a row: the first scalar of what the row has. An empty list is returned as it is.
     pub(crate) fn get(&self, row: usize) -> Option<&Value> {
         match self {
@@ -176,9 +193,30 @@ impl<'a> AllRows<'a> {
 
     /// The value of a row.
     pub(crate) fn get(&self, row: usize) -> Option<&Value> {
+        let (rows, row) = self.at(row)?;
+        rows.get(row)
+    }
+
+    /// The scalars of a row: at most `most`.
+    pub(crate) fn list(&self, row: usize, most: usize) -> Option<Vec<&Value>> {
+        let (rows, row) = self.at(row)?;
+        rows.list(row, most)
+    }
+
+    /// The rows of the answer with this row, and the row's place among them.
+    fn at(&self, row: usize) -> Option<(&Rows<'a>, usize)> {
         let after = self.answers.partition_point(|(first, _)| *first <= row);
         let (first, rows) = self.answers.get(after.checked_sub(1)?)?;
-        rows.as_ref()?.get(row - first)
+        Some((rows.as_ref()?, row - first))
+    }
+}
+
+/// Adds the scalars of nested lists, up to `most`.
+fn scalars<'a>(value: &'a Value, most: usize, into: &mut Vec<&'a Value>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| scalars(item, most, into)),
+        _ if into.len() < most => into.push(value),
+        _ => {}
     }
 }
 
