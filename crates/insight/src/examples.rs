@@ -56,7 +56,8 @@ fn of_metric(capture: &Capture, spec: &RolloutSpec, name: &str) -> Shows {
         | MetricSource::WrongClass { output, .. }
         | MetricSource::LogLoss { output, .. }
         | MetricSource::SquaredError { output, .. }
-        | MetricSource::AbsoluteError { output, .. } => {
+        | MetricSource::AbsoluteError { output, .. }
+        | MetricSource::Ranking { output, .. } => {
             if differs(output) {
                 Shows::Unknown
             } else {

@@ -432,7 +432,9 @@ fn not_profiled(spec: &RolloutSpec) -> Vec<NotProfiled> {
     };
     let add = |name: &str, kind: OutputKind, range: Option<(f64, f64)>| {
         let (what, source) = match (kind, range) {
-            (OutputKind::Class, _) => ("classes".to_owned(), format!("{{class: {{output: {name}}}}}")),
+            (OutputKind::Class | OutputKind::Ranking, _) => {
+                ("classes".to_owned(), format!("{{class: {{output: {name}}}}}"))
+            }
             (OutputKind::Number, Some((min, max))) => {
                 (format!("{{mean: {{min: {min}, max: {max}}}}}"), format!("{{output: {name}}}"))
             }
@@ -441,7 +443,9 @@ fn not_profiled(spec: &RolloutSpec) -> Vec<NotProfiled> {
         format!("- {{name: {name}_profile, kind: {what}, source: {source}, role: watch}}")
     };
     let mut missing = Vec::new();
-    for rule in spec.outputs.iter().filter(|rule| !is_read(&rule.name)) {
+    // A ranking has no distribution.
+    let rules = spec.outputs.iter().filter(|rule| rule.kind != OutputKind::Ranking);
+    for rule in rules.filter(|rule| !is_read(&rule.name)) {
         missing.push(NotProfiled { name: rule.name.clone(), add: add(&rule.name, rule.kind, rule.min.zip(rule.max)) });
     }
     for feature in spec.features.iter().filter(|feature| !is_read(&feature.name)) {

@@ -1,6 +1,6 @@
 //! What kinds need to know about the values of a source.
 
-use serin_spec::MetricSource;
+use serin_spec::{MetricSource, RankingMeasure};
 
 /// The type of values that a source gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +26,14 @@ impl SourceType {
             MetricSource::Cancelled
             | MetricSource::Class { is: Some(_), .. }
             | MetricSource::Wrong { .. }
-            | MetricSource::WrongClass { .. } => Self::YesNo,
+            | MetricSource::WrongClass { .. }
+            | MetricSource::Ranking { measure: RankingMeasure::Hit, .. } => Self::YesNo,
             MetricSource::Latency
             | MetricSource::LabelDelay(_)
             | MetricSource::LogLoss { .. }
             | MetricSource::SquaredError { .. }
-            | MetricSource::AbsoluteError { .. } => Self::Quantity,
+            | MetricSource::AbsoluteError { .. }
+            | MetricSource::Ranking { .. } => Self::Quantity,
             MetricSource::Output(_) | MetricSource::Feedback(_) => Self::Number,
         }
     }

@@ -24,6 +24,7 @@ pub fn noun(metric: &MetricSpec) -> String {
         MetricSource::LogLoss { .. } => "log loss",
         MetricSource::SquaredError { .. } => "squared error",
         MetricSource::AbsoluteError { .. } => "absolute error",
+        MetricSource::Ranking { measure, at, .. } => return format!("{kind} {} at {at}", measure.noun()),
     };
     format!("{kind} {what}")
 }

@@ -43,9 +43,9 @@ pub use rollout::{
 };
 pub use rules::Rules;
 pub use schedule::{Linear, MAX_LINEAR_STEPS, Schedule};
-pub use source::MetricSource;
+pub use source::{MAX_RANKED, MetricSource, RankingMeasure};
 pub use sources::{
-    MAX_SEGMENT_VALUE_BYTES, OutputKind, OutputRows, OutputRule, OutputSource, SegmentSource, SegmentSpec,
+    BatchRows, MAX_SEGMENT_VALUE_BYTES, OutputKind, OutputRule, OutputSource, SegmentSource, SegmentSpec,
 };
 pub use traffic::{
     BUILT_IN_OUTPUTS, CaptureSpec, FeatureSpec, MirrorSpec, RequestSource, ServerPolicy, ShadowSpec, TargetArm,

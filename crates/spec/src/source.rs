@@ -88,7 +88,47 @@ pub enum MetricSource {
         /// Name of the numeric label.
         label: String,
     },
+    /// How well a ranking puts the relevant items first, from 0 to 1. Feedback has the relevance of each item as a number:
+    /// `relevance/item-7: 1` for label `relevance`. An item without a number is not relevant.
+    Ranking {
+        /// Name of the output of kind `ranking`.
+        output: String,
+        /// Name of the label. The labels of the items are `<label>/<id>`.
+        label: String,
+        /// What is measured.
+        measure: RankingMeasure,
+        /// How many of the first items count. Default 10.
+        #[serde(default = "ten")]
+        at: usize,
+    },
 }
+
+/// What is measured of a ranking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RankingMeasure {
+    /// Normalized discounted cumulative gain: the sum of each item's relevance, divided by the logarithm to base 2 of its rank plus 1, as
+    /// a part of the sum of the best order. An answer without a relevant item does not count.
+    Ndcg,
+    /// 1 divided by the rank of the first relevant item, or 0. Its mean is the mean reciprocal rank.
+    ReciprocalRank,
+    /// 1 if one of the items is relevant. Its rate is the hit rate.
+    Hit,
+}
+
+impl RankingMeasure {
+    /// The name of the measure in sentences.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Ndcg => "NDCG",
+            Self::ReciprocalRank => "reciprocal rank",
+            Self::Hit => "hits",
+        }
+    }
+}
+
+/// Maximum number of items of a ranking that are reported.
+pub const MAX_RANKED: usize = 100;
 
 impl MetricSource {
     /// Whether the source needs feedback, and so matures later than the prediction.
@@ -105,7 +145,8 @@ impl MetricSource {
             | Self::WrongClass { label, .. }
             | Self::LogLoss { label, .. }
             | Self::SquaredError { label, .. }
-            | Self::AbsoluteError { label, .. } => Some(label),
+            | Self::AbsoluteError { label, .. }
+            | Self::Ranking { label, .. } => Some(label),
             Self::Failed
             | Self::Refused
             | Self::Unusable
@@ -122,6 +163,10 @@ impl MetricSource {
     pub fn is_delay(&self) -> bool {
         matches!(self, Self::LabelDelay(_))
     }
+}
+
+fn ten() -> usize {
+    10
 }
 
 fn half() -> f64 {

@@ -19,6 +19,9 @@ pub struct SegmentSpec {
     /// How many of the most frequent values are judged separately. All other values are `other`. Default 10.
     #[serde(default = "defaults::top")]
     pub top: usize,
+    /// Which rows of a batch have their own value. Default `all`.
+    #[serde(default, skip_serializing_if = "BatchRows::is_all")]
+    pub rows: BatchRows,
 }
 
 /// Where the value of a segment dimension is found in a request.
@@ -29,7 +32,7 @@ pub enum SegmentSource {
     Header(String),
     /// A JSON pointer (RFC 6901) into the request body.
     Json(String),
-    /// The first value of the named input tensor of an Open Inference Protocol request.
+    /// The first value of each row of the named input tensor of an Open Inference Protocol request.
     Input(String),
     /// A parameter of an Open Inference Protocol request.
     Parameter(String),
@@ -45,7 +48,7 @@ pub struct OutputRule {
     pub name: String,
     /// Where the output is found in an answer.
     pub source: OutputSource,
-    /// Whether the output is a number or a class.
+    /// Whether the output is a number, a class or a ranking.
     #[serde(default)]
     pub kind: OutputKind,
     /// Smallest valid number. A smaller one is an invalid output.
@@ -58,29 +61,29 @@ pub struct OutputRule {
     #[serde(default = "defaults::yes")]
     pub required: bool,
     /// Which rows of a batch the output is read from. Default `all`.
-    #[serde(default, skip_serializing_if = "OutputRows::is_all")]
-    pub rows: OutputRows,
+    #[serde(default, skip_serializing_if = "BatchRows::is_all")]
+    pub rows: BatchRows,
 }
 
-/// Which rows of a batch an output is read from. The rows are the first dimension of an output tensor, or the list of `KServe` V1.
+/// Which rows of a batch a value is read from. The rows are the first dimension of a tensor, or the list of `KServe` V1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum OutputRows {
+pub enum BatchRows {
     /// All rows.
     #[default]
     All,
-    /// The first row alone, for an output whose first dimension is not a batch.
+    /// The first row alone, for a value whose first dimension is not a batch.
     First,
 }
 
-impl OutputRows {
+impl BatchRows {
     /// Whether all rows are read.
     pub fn is_all(&self) -> bool {
         *self == Self::All
     }
 }
 
-/// Whether an output is a number or a class.
+/// Whether an output is a number, a class or a ranking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputKind {
@@ -89,6 +92,8 @@ pub enum OutputKind {
     Number,
     /// A class, as text.
     Class,
+    /// A list of ids, best first. Of each row, the first 100 are read.
+    Ranking,
 }
 
 /// Where an output is found in an answer.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_schemas::ids::Version;
 
-use super::{OutputKind, defaults};
+use super::{BatchRows, OutputKind, defaults};
 use crate::units::{Duration, Share};
 
 /// Where a value is found in a request.
@@ -123,6 +123,9 @@ pub struct FeatureSpec {
     /// feature's age at the time of the request is reported as the number `<name>.age`, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub computed_at: Option<RequestSource>,
+    /// Which rows of a batch have their own value. Default `all`.
+    #[serde(default, skip_serializing_if = "BatchRows::is_all")]
+    pub rows: BatchRows,
 }
 
 impl FeatureSpec {

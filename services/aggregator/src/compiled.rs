@@ -11,13 +11,16 @@ use serin_schemas::{
     view::PredictionView,
 };
 use serin_sketches::{Summary, class_position};
-use serin_spec::{MetricKind, MetricSource, Mode, RolloutSpec, Rules, TrafficSource, WhenMissing};
+use serin_spec::{MAX_RANKED, MetricKind, MetricSource, Mode, RolloutSpec, Rules, TrafficSource, WhenMissing};
 
 use crate::{
     filter::{self, Condition, Places},
     join::Join,
+    label::Label,
     pairing::Pairing,
+    ranking::{self, ItemLabel, Ranked},
     value::{Value, class_hash, is_error},
+    window::Observed,
 };
 
 /// Name of a pseudo-label: the time of a label in microseconds. It is joined, kept and revised together with the
@@ -36,6 +39,8 @@ const NONE: &str = "none";
 pub(crate) enum Needed {
     /// An output.
     Output(String),
+    /// The item at a place of a ranking.
+    Item { ranking: String, place: usize },
     /// When the answer was complete, in microseconds.
     Answered,
     /// 1 for a request with this value of a segment dimension, else 0.
@@ -49,6 +54,7 @@ impl Needed {
     pub(crate) fn of(&self, prediction: &PredictionView<'_>) -> f64 {
         match self {
             Self::Output(name) => prediction.outputs.get(name).unwrap_or(f64::NAN),
+            Self::Item { ranking, place } => ranking::item(prediction.classes.get(ranking), *place),
             Self::Answered => prediction.completed_at.0 as f64,
             Self::InSegment { dimension, value } => {
                 f64::from(u8::from(prediction.segments.get(dimension) == Some(value.as_str())))
@@ -64,13 +70,14 @@ impl Needed {
     fn output(&self) -> Option<&str> {
         match self {
             Self::Output(name) | Self::Measured(Measure::Output(name)) => Some(name),
-            Self::Answered | Self::InSegment { .. } | Self::Measured(_) => None,
+            Self::Item { .. } | Self::Answered | Self::InSegment { .. } | Self::Measured(_) => None,
         }
     }
 
     /// The class of a model server's own event that it reads.
     fn class(&self) -> Option<&str> {
         match self {
+            Self::Item { ranking, .. } => Some(ranking),
             Self::Measured(Measure::Class { output, .. }) => Some(output),
             Self::Output(_) | Self::Answered | Self::InSegment { .. } | Self::Measured(_) => None,
         }
@@ -104,10 +111,11 @@ pub(crate) enum Measure {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct LabelMeasure {
     pub(crate) formula: Formula,
-    /// Index in [`CompiledSpec::outputs`]; for [`Formula::WrongClass`] in [`CompiledSpec::classes`].
+    /// Index in [`CompiledSpec::outputs`]; for [`Formula::WrongClass`] in [`CompiledSpec::classes`]; for [`Formula::Ranked`] that of
+    /// the first item.
     pub(crate) output: Option<usize>,
-    /// Index in [`CompiledSpec::labels`]; for [`Formula::WrongClass`] in [`CompiledSpec::truths`]. `None`: only the
-    /// metric's conditions need labels.
+    /// Index in [`CompiledSpec::labels`]; for [`Formula::WrongClass`] in [`CompiledSpec::truths`]; for [`Formula::Ranked`] that of the
+    /// first slot. `None`: only the metric's conditions need labels.
     pub(crate) label: Option<usize>,
     /// Whether a missing label counts as 0.
     pub(crate) zero_if_missing: bool,
@@ -124,6 +132,8 @@ pub(crate) enum Formula {
     LogLoss,
     Squared,
     Absolute,
+    /// How well a ranking puts the relevant items first.
+    Ranked(Ranked),
     /// What the answer itself brought: only a condition needs the label.
     OfAnswer,
     /// Seconds from the answer to the label.
@@ -179,6 +189,8 @@ pub(crate) struct CompiledSpec {
     pub(crate) labels: Vec<String>,
     /// Names of the labels whose value is a class.
     pub(crate) truths: Vec<String>,
+    /// The labels that are relevances of items. `truths` contains their slots.
+    pub(crate) item_labels: Vec<ItemLabel>,
     /// Names of the labels whose time is read. `labels` contains the [`time_of`] each of them.
     pub(crate) timed: BTreeSet<String>,
     /// Metrics whose value may come from a model server's own event: at most 64, one bit each.
@@ -241,14 +253,42 @@ impl CompiledSpec {
             classes: Vec::new(),
             labels: Vec::new(),
             truths: Vec::new(),
+            item_labels: Vec::new(),
             timed: BTreeSet::new(),
             fillable: Vec::new(),
             paired: Vec::new(),
         };
+        compiled.add_rankings(spec);
         for metric in &spec.metrics {
             compiled.add(metric, spec);
         }
         compiled
+    }
+
+    /// Adds the items of each ranking, and the slots of each label of items, one after the other.
+    fn add_rankings(&mut self, spec: &RolloutSpec) {
+        for metric in &spec.metrics {
+            let MetricSource::Ranking { output, label, .. } = &metric.source else { continue };
+            if self.ranking(output).is_none() {
+                let longest = |source: &MetricSource| match source {
+                    MetricSource::Ranking { output: other, at, .. } if other == output => (*at).min(MAX_RANKED),
+                    _ => 0,
+                };
+                let longest = spec.metrics.iter().map(|metric| longest(&metric.source)).max().unwrap_or_default();
+                self.outputs.extend((0..longest).map(|place| Needed::Item { ranking: output.clone(), place }));
+            }
+            if !self.item_labels.iter().any(|known| known.label == *label) {
+                let first = self.truths.len();
+                self.truths.extend((0..ranking::ITEMS).map(|place| ranking::slot(label, place)));
+                self.item_labels.push(ItemLabel { label: label.clone(), first });
+            }
+        }
+    }
+
+    /// The index of the first item of a ranking.
+    fn ranking(&self, output: &str) -> Option<usize> {
+        let is_first = |needed: &Needed| matches!(needed, Needed::Item { ranking, place: 0 } if ranking == output);
+        self.outputs.iter().position(is_first)
     }
 
     fn add(&mut self, metric: &serin_spec::MetricSpec, spec: &RolloutSpec) {
@@ -314,6 +354,12 @@ impl CompiledSpec {
             MetricSource::LogLoss { output: name, label: truth } => label(Formula::LogLoss, output(name), truth),
             MetricSource::SquaredError { output: name, label: truth } => label(Formula::Squared, output(name), truth),
             MetricSource::AbsoluteError { output: name, label: truth } => label(Formula::Absolute, output(name), truth),
+            MetricSource::Ranking { output: name, label: truth, measure, at } => Measure::Label(LabelMeasure {
+                formula: Formula::Ranked(Ranked { measure: *measure, at: (*at).min(MAX_RANKED) }),
+                output: self.ranking(name),
+                label: self.item_labels.iter().find(|known| known.label == *truth).map(|known| known.first),
+                zero_if_missing,
+            }),
         }
     }
 
@@ -405,14 +451,25 @@ impl Metric {
         self.measure.takes(outcome)
     }
 
-    /// The metric's value of an answer, regardless of its conditions. `None`: the answer has no value, or only a label can
-    /// provide it.
+    /// The metric's value of an answer, regardless of its conditions: that of the drawn row. `None`: the answer has no value, or
+    /// only a label can provide it.
     pub(crate) fn value<'a>(&self, prediction: &PredictionView<'a>) -> Option<Value<'a>> {
-        let mean = self.mean_of_rows(prediction).map(Value::Number);
-        mean.or_else(|| self.measure.value(prediction, self.kind.uses_reason()))
+        self.measure.value(prediction, self.kind.uses_reason())
     }
 
-    /// The mean over the rows of a call, if the metric uses it. Conditions are decided for one row, so a metric with
+    /// The metric's [scaled](Self::scaled) value of an answer, regardless of its conditions. `None`: the answer has no value, or only
+    /// a label can provide it. `Some(None)`: no summary can hold it.
+    pub(crate) fn observed<'a>(&self, prediction: &PredictionView<'a>) -> Option<Option<Observed<'a>>> {
+        let row = self.value(prediction);
+        let Some(mean) = self.mean_of_rows(prediction) else {
+            return row.map(|row| self.scaled(row).map(Observed::one));
+        };
+        let in_segments = Some(row.and_then(|row| self.scaled(row)));
+        Some(self.scaled(Value::Number(mean)).map(|whole| Observed { whole, in_segments }))
+    }
+
+    /// The mean over the rows of a call, if the metric uses it over all traffic. In a segment it uses the drawn row, because each row
+    /// has its own segment. Conditions are decided for one row, so a metric with
     /// conditions uses that row.
     fn mean_of_rows(&self, prediction: &PredictionView<'_>) -> Option<f64> {
         let Measure::Output(name) = &self.measure else { return None };
@@ -485,6 +542,11 @@ pub(crate) fn insert(summary: &mut Summary, value: &Value<'_>, dither: u64) {
     };
 }
 
+/// The slots of a label of items.
+fn slots(join: &Join, first: usize) -> &[Option<Label<u64>>] {
+    join.truths.get(first..first + ranking::ITEMS).unwrap_or_default()
+}
+
 impl LabelMeasure {
     /// Whether the metric measures the answer itself rather than the behavior of a user who saw the answer.
     pub(crate) fn is_of_answer(&self) -> bool {
@@ -494,10 +556,10 @@ impl LabelMeasure {
     /// Whether the label has arrived. `true` if only conditions need labels.
     pub(crate) fn has_label(&self, join: &Join) -> bool {
         let Some(label) = self.label else { return true };
-        if self.formula == Formula::WrongClass {
-            join.truths.get(label).is_some_and(Option::is_some)
-        } else {
-            join.labels.get(label).is_some_and(Option::is_some)
+        match self.formula {
+            Formula::WrongClass => join.truths.get(label).is_some_and(Option::is_some),
+            Formula::Ranked(_) => slots(join, label).iter().any(Option::is_some),
+            _ => join.labels.get(label).is_some_and(Option::is_some),
         }
     }
 
@@ -508,6 +570,17 @@ impl LabelMeasure {
             let truth = join.truths.get(self.label?).copied().flatten()?;
             let class = join.classes.get(self.output?).copied().flatten()?;
             return Some(f64::from(u8::from(class != truth.value)));
+        }
+        if let Formula::Ranked(ranked) = self.formula {
+            let first = self.output?;
+            let ranking = join.outputs.get(first..first + ranked.at)?;
+            let slots = slots(join, self.label?);
+            if slots.iter().all(Option::is_none) {
+                // No feedback: nothing was relevant, or it is not known.
+                let ranks = ranking.iter().any(|item| !item.is_nan());
+                return (self.zero_if_missing && ranks).then_some(0.0);
+            }
+            return ranked.value(ranking, slots);
         }
         let label = self.label.and_then(|label| join.labels.get(label).copied().flatten()).map(|label| label.value);
         let label = label.or((self.zero_if_missing || self.label.is_none()).then_some(0.0))?;
@@ -523,7 +596,7 @@ impl LabelMeasure {
             Formula::Squared => (output - label) * (output - label),
             // Both are whole numbers of microseconds far below 2^53, so exact.
             Formula::Delay => ((label - output) / 1e6).max(0.0),
-            Formula::Absolute | Formula::WrongClass => (output - label).abs(),
+            Formula::Absolute | Formula::WrongClass | Formula::Ranked(_) => (output - label).abs(),
         })
     }
 }

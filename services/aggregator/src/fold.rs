@@ -31,6 +31,7 @@ use crate::{
     label::LabelUpdate,
     metrics::{self, Tally},
     model::Model,
+    ranking::{item_of, place_items},
     rollout::{ActiveRollout, Frontier, Scratch, Work},
     rows::{self, Table},
     truths::{FeedbackLabels, MAX_WAITING_BYTES, place},
@@ -364,6 +365,7 @@ impl AggregatorFold {
             }
             let mut updates = place(&rollout.compiled.labels, &mut join.labels, &truths.labels);
             updates.extend(place(&rollout.compiled.truths, &mut join.truths, &truths.classes));
+            updates.extend(place_items(&rollout.compiled.item_labels, &mut join.truths, &truths.labels));
             let tally = &mut self.tally;
             tally.contradicting += u64::from(updates.contains(&LabelUpdate::Contradicts));
             let outcome = match updates {
@@ -566,7 +568,11 @@ struct Rollouts<'a>(&'a BTreeMap<u32, ActiveRollout>);
 
 impl ReadNames for Rollouts<'_> {
     fn label(&self, name: &str) -> bool {
-        self.0.values().any(|rollout| rollout.compiled.labels.iter().any(|known| known == name))
+        self.0.values().any(|rollout| {
+            let CompiledSpec { labels, item_labels, .. } = &rollout.compiled;
+            labels.iter().any(|known| known == name)
+                || item_labels.iter().any(|known| item_of(name, &known.label).is_some())
+        })
     }
 
     fn truth(&self, name: &str) -> bool {

@@ -25,6 +25,7 @@ pub mod metrics;
 mod model;
 mod pairing;
 mod rollout;
+mod ranking;
 mod rows;
 mod segments;
 mod state;

@@ -9,7 +9,7 @@ use crate::{
     keys::{Group, JoinKey, WindowKey, place_of},
     rollout::{ActiveRollout, Work},
     value::Value,
-    window::{Subject, Window, dither},
+    window::{Observed, Subject, Window, dither},
 };
 
 impl ActiveRollout {
@@ -51,7 +51,7 @@ impl ActiveRollout {
                 let Some(value) = measure.value(join).filter(|_| metric.counts(join)) else { continue };
                 if let Some(value) = metric.scaled(Value::Number(value)) {
                     let dither = dither(&wait.id, metric, buffer);
-                    arm.add(&view.layout, (index, metric), subject, &value, dither);
+                    arm.add(&view.layout, (index, metric), subject, &Observed::one(value), dither);
                 } else {
                     work.tally.unusable += 1;
                 }

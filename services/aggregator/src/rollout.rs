@@ -26,7 +26,7 @@ use crate::{
     pairing::PairSide,
     segments::Dictionary,
     value::class_hash,
-    window::{ArmWindow, CellView, Subject, Window, dither},
+    window::{ArmWindow, CellView, Observed, Subject, Window, dither},
 };
 
 /// Which part of a generation's traffic is sketched.
@@ -85,7 +85,6 @@ impl Frontier {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub(crate) generation: Generation,
-    mode: Mode,
     arm: Arm,
     /// Whether the call was assigned at random and its version is that of its arm.
     compared: bool,
@@ -204,7 +203,7 @@ impl ActiveRollout {
         let compared = prediction.assignment.is_compared() && !self.is_foreign(prediction, arm);
         let sketched = compared && mode.sketches(arm);
         let paired = compared && !self.compiled.paired.is_empty() && mode.pairs(arm);
-        (mode != Mode::Off).then_some(Place { generation, mode, arm, compared, sketched, paired })
+        (mode != Mode::Off).then_some(Place { generation, arm, compared, sketched, paired })
     }
 
     /// The arm of an answer whose traffic was split by another system: the named arm, otherwise derived from the
@@ -368,9 +367,7 @@ impl ActiveRollout {
             return 0;
         }
         let view = self.views.of(place.generation);
-        if place.mode == Mode::Compare {
-            window.count_population(&view.layout, &work.scratch.numbers, prediction.unit.is_some());
-        }
+        window.count_population(&view.layout, &work.scratch.numbers, prediction.unit.is_some());
         let Scratch { numbers, buffer } = &mut *work.scratch;
         let subject = Subject { numbers, unit };
         let mut missing = 0;
@@ -379,11 +376,11 @@ impl ActiveRollout {
             |metric: &Metric| metric.pairing.is_none() && outcome.is_none_or(|outcome| metric.takes(outcome));
         for (index, metric) in self.compiled.metrics.iter().enumerate().filter(|(_, metric)| has_part(metric)) {
             let counts = self.compiled.counts(metric, prediction);
-            match metric.value(prediction).filter(|_| counts.is_some()).map(|value| metric.scaled(value)) {
+            match metric.observed(prediction).filter(|_| counts.is_some()) {
                 Some(_) if counts == Some(false) => {}
-                Some(Some(value)) => {
+                Some(Some(observed)) => {
                     let dither = dither(prediction.request_id, metric, buffer);
-                    window.add(&view.layout, (index, metric), subject, &value, dither);
+                    window.add(&view.layout, (index, metric), subject, &observed, dither);
                 }
                 Some(None) => work.tally.unusable += 1,
                 None => {
@@ -444,7 +441,7 @@ impl ActiveRollout {
                     let dither = dither(id, metric, &mut work.scratch.buffer);
                     let window = &mut self.windows.entry(key).or_default().arms[usize::from(join.arm)];
                     let subject = Subject { numbers: &join.numbers, unit: join.unit };
-                    window.add(&view.layout, (index, metric), subject, &value, dither);
+                    window.add(&view.layout, (index, metric), subject, &Observed::one(value), dither);
                 }
                 Some(_) => {}
                 None => work.tally.unusable += 1,

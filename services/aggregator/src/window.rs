@@ -127,6 +127,26 @@ pub(crate) struct Subject<'a> {
     pub(crate) unit: Option<u64>,
 }
 
+/// The [scaled](Metric::scaled) value of a metric.
+#[derive(Clone, Debug)]
+pub(crate) struct Observed<'a> {
+    /// The value over all traffic.
+    pub(crate) whole: Value<'a>,
+    /// The value in segments, if it is another one: of a call with several rows, that of the row whose segments are known.
+    pub(crate) in_segments: Option<Option<Value<'a>>>,
+}
+
+impl<'a> Observed<'a> {
+    /// The same value everywhere.
+    pub(crate) fn one(value: Value<'a>) -> Self {
+        Self { whole: value, in_segments: None }
+    }
+
+    fn in_segments(&self) -> Option<&Value<'a>> {
+        self.in_segments.as_ref().map_or(Some(&self.whole), Option::as_ref)
+    }
+}
+
 impl Window {
     /// Estimated bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
@@ -139,20 +159,30 @@ impl Window {
 }
 
 impl ArmWindow {
-    /// Adds one value of a metric to the cell for all traffic and to the cells of its segments.
+    /// Adds a value of a metric to the cell for all traffic and to the cells of its segments.
     pub(crate) fn add(
         &mut self,
         layout: &Layout,
         metric: (usize, &Metric),
         subject: Subject<'_>,
-        value: &Value<'_>,
+        observed: &Observed<'_>,
         dither: u64,
     ) {
         let (index, metric) = metric;
+        let (value, in_segments) = (&observed.whole, observed.in_segments());
         let empty = || metric.empty();
-        self.put(layout, index, subject.numbers, empty, |summary| insert(summary, value, dither));
+        self.put(layout, index, empty, |summary| insert(summary, value, dither));
+        if let Some(value) = in_segments {
+            self.put_in_segments(layout, index, subject.numbers, empty, |summary| insert(summary, value, dither));
+        }
         if metric.is_sum() {
-            self.add_sum(layout, index, subject, metric.position(value));
+            self.add_sum(
+                layout,
+                index,
+                subject,
+                metric.position(value),
+                in_segments.map(|value| metric.position(value)),
+            );
             return;
         }
         let cells = &layout.metrics[index];
@@ -171,28 +201,26 @@ impl ArmWindow {
 
     /// Adds the two answers to one mirrored call.
     pub(crate) fn add_pair(&mut self, layout: &Layout, index: usize, subject: Subject<'_>, pair: Pair) {
-        self.put(
-            layout,
-            index,
-            subject.numbers,
-            || Summary::Pairs(Pairs::new()),
-            |summary| {
-                if let Summary::Pairs(pairs) = summary {
-                    // A full summary (2^53 pairs) ignores further pairs.
-                    let _ = pairs.insert(pair);
-                }
-            },
-        );
-        self.add_sum(layout, index, subject, f64::from(u8::from(pair.differs())));
+        let empty = || Summary::Pairs(Pairs::new());
+        let insert = |summary: &mut Summary| {
+            if let Summary::Pairs(pairs) = summary {
+                // A full summary (2^53 pairs) ignores further pairs.
+                let _ = pairs.insert(pair);
+            }
+        };
+        self.put(layout, index, empty, insert);
+        self.put_in_segments(layout, index, subject.numbers, empty, insert);
+        let differs = f64::from(u8::from(pair.differs()));
+        self.add_sum(layout, index, subject, differs, Some(differs));
     }
 
     /// Adds to the sums of the unit: by its bucket for all traffic, and by its group in each segment.
-    fn add_sum(&mut self, layout: &Layout, index: usize, subject: Subject<'_>, x: f64) {
+    fn add_sum(&mut self, layout: &Layout, index: usize, subject: Subject<'_>, x: f64, in_segments: Option<f64>) {
         let (cells, Some(unit)) = (&layout.metrics[index], subject.unit) else { return };
         if let Some(place) = cells.buckets {
             self.add_to_buckets(cells.first + place, unit, x);
         }
-        if let Some(place) = cells.units {
+        if let (Some(place), Some(x)) = (cells.units, in_segments) {
             for at in cells.values(subject.numbers) {
                 self.add_to_buckets(cells.first + place + at, group_hash(unit), x);
             }
@@ -206,23 +234,28 @@ impl ArmWindow {
         }
     }
 
-    fn put(
+    /// Adds to the cell for all traffic.
+    fn put(&mut self, layout: &Layout, index: usize, empty: impl Fn() -> Summary, insert: impl FnOnce(&mut Summary)) {
+        if self.cells.is_empty() {
+            self.cells.resize(layout.len, None);
+        }
+        insert(self.cells[layout.metrics[index].first].get_or_insert_with(empty));
+        self.dirty = true;
+    }
+
+    /// Adds to the cells of a request's segments, after [`put`](Self::put).
+    fn put_in_segments(
         &mut self,
         layout: &Layout,
         index: usize,
         numbers: &[u16],
         empty: impl Fn() -> Summary,
-        mut insert: impl FnMut(&mut Summary),
+        insert: impl Fn(&mut Summary),
     ) {
-        if self.cells.is_empty() {
-            self.cells.resize(layout.len, None);
-        }
         let cells = &layout.metrics[index];
-        insert(self.cells[cells.first].get_or_insert_with(&empty));
         for place in cells.values(numbers) {
             insert(self.cells[cells.first + place].get_or_insert_with(&empty));
         }
-        self.dirty = true;
     }
 
     /// Counts a compared answer by its segment values, and counts whether it names its unit.

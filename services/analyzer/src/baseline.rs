@@ -173,7 +173,8 @@ pub(crate) fn lacks(metric: &MetricSpec) -> String {
         | MetricSource::WrongClass { output, label }
         | MetricSource::LogLoss { output, label }
         | MetricSource::SquaredError { output, label }
-        | MetricSource::AbsoluteError { output, label } => format!(
+        | MetricSource::AbsoluteError { output, label }
+        | MetricSource::Ranking { output, label, .. } => format!(
             "had the output {output:?} and, within {}, the label {label:?}; check that `outputs` and feedback use these names",
             metric.maturity
         ),

@@ -434,6 +434,9 @@ impl Rollout {
             for (metric, segment, summary) in cells {
                 self.warm.add(metric, segment.clone(), summary);
             }
+            for ((_, segment), &answers) in window.population.iter().filter(|((arm, _), _)| *arm == Arm::Stable) {
+                self.warm.add_population(&self.plan, segment, answers);
+            }
             return Ok(());
         }
         let cells = cells.into_iter().map(|(metric, segment, summary)| (metric, segment.clone(), summary.clone()));

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serin_schemas::records::Segment;
-use serin_sketches::Summary;
+use serin_sketches::{Rate, Summary};
 use serin_spec::Frozen;
 
 use crate::plan::{OTHER, Plan};
@@ -59,12 +59,20 @@ impl WarmUp {
         self.dirty.insert(key);
     }
 
+    /// Adds the number of stable's answers with a segment value in one window. A metric that has no value yet, such as one of pairs or of
+    /// labels, says nothing about the values of its dimensions.
+    pub(crate) fn add_population(&mut self, plan: &Plan, segment: &Segment, answers: u64) {
+        if let Some(count) = Rate::new(answers, 0) {
+            self.add(population(plan), segment.clone(), &Summary::Rate(count));
+        }
+    }
+
     fn size(&self, metric: usize) -> usize {
         self.cells.range((metric, Segment::all())..(metric + 1, Segment::all())).count()
     }
 
     /// The most frequent values of each dimension that a metric names, by count and then by name. A dimension is counted by the
-    /// metric that saw most of it. A value with control characters counts as `other`: as JSON it would be six times as long.
+    /// metric that saw most of it, or by all answers if they are more. A value with control characters counts as `other`: as JSON it would be six times as long.
     pub(crate) fn freeze(&self, plan: &Plan, warmup_events: u64) -> Frozen {
         let mut segments = BTreeMap::new();
         for dimension in &plan.spec.segments {
@@ -76,6 +84,10 @@ impl WarmUp {
             let Some(mut counts) = counts.reduce(|one, two| if total(&two) > total(&one) { two } else { one }) else {
                 continue;
             };
+            let answers = self.counts(population(plan), name);
+            if total(&answers) > total(&counts) {
+                counts = answers;
+            }
             counts.sort_by(|one, two| two.0.cmp(&one.0).then(one.1.cmp(two.1)));
             let top = counts.into_iter().take(dimension.top).map(|(_, value)| value.to_owned()).collect();
             segments.insert(name.clone(), top);
@@ -98,6 +110,11 @@ impl WarmUp {
     }
 }
 
+/// The place of the answers per segment value: after all metrics. Of these summaries only the number of values is used.
+fn population(plan: &Plan) -> usize {
+    plan.metrics.len()
+}
+
 /// Merges summaries by their hypothesis.
 pub(crate) fn by_hypothesis(
     plan: &Plan,
@@ -112,4 +129,70 @@ pub(crate) fn by_hypothesis(
         }
     }
     merged
+}
+
+#[cfg(test)]
+mod tests {
+    use serin_spec::{RolloutSpec, Rules};
+
+    use super::*;
+
+    /// A plan with one dimension, which only these metrics name.
+    fn plan(metrics: &str) -> Plan {
+        let spec = format!(
+            r#"{{"apiVersion": "serin.dev/v1", "kind": "Rollout", "model": "flights", "stable": {{"version": "v1"}},
+                "canary": {{"version": "v2"}}, "steps": [{{"weight": "5%"}}],
+                "segments": [{{"name": "origin", "source": {{"input": "origin"}}, "top": 2}}], "metrics": [{metrics}]}}"#
+        );
+        let spec: RolloutSpec = serde_json::from_str(&spec).unwrap();
+        Plan::new(spec, Rules::CURRENT)
+    }
+
+    fn rate(n: u64) -> Summary {
+        Summary::Rate(Rate::new(n, 0).unwrap())
+    }
+
+    fn frozen(warm: &WarmUp, plan: &Plan) -> Vec<String> {
+        warm.freeze(plan, 1).segments.remove("origin").unwrap_or_default()
+    }
+
+    #[test]
+    fn a_dimension_of_a_metric_without_values_is_learned_from_the_answers() {
+        for metric in [
+            r#"{"name": "m", "kind": "disagreement", "source": {"output": "p"}, "limit": {"fail": 0.1}, "segments": ["origin"]}"#,
+            r#"{"name": "m", "kind": "rate", "source": {"feedback": "click"}, "maturity": "1d", "role": "watch", "segments": ["origin"]}"#,
+            r#"{"name": "m", "kind": "rate", "source": "failed", "where": [{"label": "late", "is": true}], "maturity": "1d",
+                "segments": ["origin"]}"#,
+            r#"{"name": "m", "kind": "rate", "source": {"output": "p"}, "where": [{"output": "p", "above": 2}], "segments": ["origin"],
+                "stratifyBy": "origin"}"#,
+        ] {
+            let plan = plan(metric);
+            let mut warm = WarmUp::default();
+            for (value, answers) in [("JFK", 5), ("other", 9), ("LGA", 3), ("EWR", 4), ("LGA", 3)] {
+                warm.add_population(&plan, &Segment::of("origin", value), answers);
+            }
+            assert_eq!(frozen(&warm, &plan), ["LGA", "JFK"], "{metric}");
+            assert!(warm.hand_over(&plan).is_empty(), "answers are not evidence");
+        }
+    }
+
+    #[test]
+    fn a_metric_that_saw_every_answer_counts_as_before() {
+        let plan = plan(r#"{"name": "m", "kind": "rate", "source": "failed", "segments": ["origin"]}"#);
+        let mut warm = WarmUp::default();
+        warm.add(0, Segment::of("origin", "JFK"), &rate(3));
+        assert_eq!(frozen(&warm, &plan), ["JFK"], "of a window that an older aggregator wrote");
+        warm.add_population(&plan, &Segment::of("origin", "LGA"), 3);
+        assert_eq!(frozen(&warm, &plan), ["JFK"]);
+        warm.add_population(&plan, &Segment::of("origin", "LGA"), 1);
+        assert_eq!(frozen(&warm, &plan), ["LGA"], "the metric saw only a part");
+    }
+
+    #[test]
+    fn a_dimension_that_no_metric_names_is_not_frozen() {
+        let plan = plan(r#"{"name": "m", "kind": "rate", "source": "failed"}"#);
+        let mut warm = WarmUp::default();
+        warm.add_population(&plan, &Segment::of("origin", "LGA"), 3);
+        assert!(warm.freeze(&plan, 1).segments.is_empty());
+    }
 }

@@ -238,6 +238,7 @@ fn a_lost_state_goes_back_to_stable_above_the_newest_table_on_the_log() {
 fn largest_spec() -> serin_spec::RolloutSpec {
     let mut spec = serin_rollout::parse_yaml(support::SPEC).unwrap();
     let dimension = |n: usize| serin_spec::SegmentSpec {
+        rows: serin_spec::BatchRows::All,
         name: format!("d{n}"),
         source: serin_spec::SegmentSource::Header("x".to_owned()),
         top: 100,

@@ -1,6 +1,7 @@
 //! A single entry point to all code that reads untrusted bytes, for fuzzers.
 
 use http::HeaderMap;
+use serde_json::Value;
 use serin_schemas::ids::EventTime;
 use serin_spec::{CaptureSpec, FeatureSpec, OutputRule, SegmentSpec, StickyKey, TargetSpec};
 
@@ -13,8 +14,9 @@ use crate::{
         rows::Sample,
     },
     protocol::{
-        Promise, grpc,
+        Promise, Unread, grpc,
         reader::{self, Reader},
+        rows::{self, RowList, RowLists},
         written::Written,
     },
 };
@@ -78,26 +80,44 @@ impl Rules {
     }
 }
 
+/// Reads the requested values, and the lists of rows, in small pieces.
+fn scan(mut reader: Reader<'_>, body: &[u8]) -> Result<(Option<Value>, Vec<RowList>), Unread> {
+    for piece in body.chunks(7) {
+        reader.push(piece);
+    }
+    reader.end()
+}
+
 /// Reads a body as a request and as an answer. No body and no rules may cause a panic in the code under test.
 ///
 /// # Panics
 /// If the result violates a guarantee: a number that is not finite, a text that is too long, an example that is larger than allowed.
 pub fn read(rules: &Rules, headers: &HeaderMap, body: &[u8]) {
     let asks = request::asks(rules.sticky.as_ref(), &rules.targets, &rules.segments, &rules.features);
-    let mut reader = Reader::new(headers, &asks, 1 << 20);
-    for piece in body.chunks(7) {
-        reader.push(piece);
+    for promise in [Promise::Tensors, Promise::Predictions] {
+        let lists = RowLists { instances: promise == Promise::Predictions, ..RowLists::default() };
+        let reader = || Reader::new(headers, &asks, 1 << 20);
+        let parsed = scan(reader().with_rows(lists), body).map(|(found, counted)| {
+            let starts = found.as_ref().and_then(|found| rows::starts(found, &counted, lists.instances, "r"));
+            let row = starts.and_then(|starts| {
+                let lists = RowLists { starts: &starts, drawn: Some("r"), ..lists };
+                scan(reader().with_rows(lists), body).ok()?.0
+            });
+            (found, row)
+        });
+        let body = parsed.as_ref().map(|(found, _)| found.as_ref()).map_err(|why| *why);
+        let row = parsed.as_ref().ok().and_then(|(_, row)| row.as_ref());
+        let seen = Seen { headers, body, row, promise };
+        let (segments, _) = seen.segments(&rules.segments);
+        assert!(segments.values().all(|value| value.len() <= crate::content::values::LONGEST));
+        let _ = rules.sticky.as_ref().map(|key| seen.sticky_key(key));
+        let _ = seen.target(&rules.targets);
+        let features = seen.features(&rules.features, EventTime(1_800_000_000_000_000));
+        assert!(features.numbers.values().all(|number| number.is_finite()));
     }
-    let parsed = reader.end();
     // The first message of gRPC is read from the same bytes.
     let _ = reader::message(headers, body);
-    let seen = Seen { headers, body: parsed.as_ref().map(Option::as_ref).map_err(|why| *why) };
-    let (segments, _) = seen.segments(&rules.segments);
-    assert!(segments.values().all(|value| value.len() <= crate::content::values::LONGEST));
-    let _ = rules.sticky.as_ref().map(|key| seen.sticky_key(key));
-    let _ = seen.target(&rules.targets);
-    let features = seen.features(&rules.features, EventTime(1_800_000_000_000_000));
-    assert!(features.numbers.values().all(|number| number.is_finite()));
+    let _ = reader::row_of_message(headers, body, &asks, "r");
     let sample = Sample::of("r", 8);
     for promise in [Promise::Nothing, Promise::Tensors, Promise::Predictions, Promise::Choices, Promise::Embeddings] {
         let read = outputs::read(&rules.outputs, headers, body, Written::of(headers), promise, true, sample);

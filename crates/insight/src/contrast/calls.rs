@@ -124,7 +124,7 @@ fn fields(spec: &RolloutSpec, prediction: &Prediction) -> Vec<(String, String)> 
     let mut fields: BTreeMap<String, String> = prediction.segments.clone();
     for feature in &spec.features {
         let value = match feature.kind {
-            OutputKind::Class => prediction.classes.get(&feature.name).cloned(),
+            OutputKind::Class | OutputKind::Ranking => prediction.classes.get(&feature.name).cloned(),
             OutputKind::Number => prediction.outputs.get(&feature.name).and_then(|number| range(*number)),
         };
         if let Some(value) = value {

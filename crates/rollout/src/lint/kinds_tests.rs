@@ -266,3 +266,28 @@ fn traffic_is_compared_with_what_plan_and_simulate_expect() {
     let problems = lines(1000.0, &wide);
     only("warning", "metrics[0].margin", "while stable is at 0.05, no canary can fail it", &problems);
 }
+
+#[test]
+fn a_ranking_needs_an_output_of_its_kind_and_some_items() {
+    let with = |kind: MetricKind, at, output| {
+        move |spec: &mut RolloutSpec| {
+            let source = serin_spec::OutputSource::Tensor("items".into());
+            let items =
+                serin_spec::OutputRule { name: "items".into(), kind: output, source, ..spec.outputs[0].clone() };
+            spec.outputs.push(serin_spec::OutputRule { min: None, max: None, ..items });
+            let (output, label, measure) = ("items".into(), "booked".into(), serin_spec::RankingMeasure::Ndcg);
+            let maturity = spec.metrics[0].maturity;
+            metric(kind, MetricSource::Ranking { output, label, measure, at }, |metric| metric.maturity = maturity)(
+                spec,
+            );
+        }
+    };
+    let (mean, ranking) = (|| MetricKind::Mean { min: 0.0, max: 1.0 }, serin_spec::OutputKind::Ranking);
+    refused("metrics[1].source", "output \"items\" is a number", with(mean(), 10, serin_spec::OutputKind::Number));
+    for at in [0, 101] {
+        refused("metrics[1].source.ranking.at", "cannot be ranked", with(mean(), at, ranking));
+    }
+    refused("metrics[1].kind", "the source gives 0 to 1", with(MetricKind::Mean { min: 2.0, max: 3.0 }, 10, ranking));
+    refused("metrics[1].kind", "quantity", with(MetricKind::Rate, 10, ranking));
+    assert_eq!(problems(with(mean(), 10, ranking)), [""; 0]);
+}

@@ -3,8 +3,8 @@
 use serin_kinds::{Kind as _, Metric as _, horizon};
 use serin_schemas::records::Role;
 use serin_spec::{
-    DecisionSpec, MetricSource, MetricSpec, OutputKind, Policy, Require, RolloutSpec, Severity, TrafficSource,
-    WhenMissing,
+    DecisionSpec, MAX_RANKED, MetricSource, MetricSpec, OutputKind, Policy, Require, RolloutSpec, Severity,
+    TrafficSource, WhenMissing,
 };
 use serin_statistics::Hypothesis;
 
@@ -59,6 +59,13 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
         | MetricSource::SquaredError { output, .. }
         | MetricSource::AbsoluteError { output, .. } => (output, OutputKind::Number),
         MetricSource::Class { output, .. } | MetricSource::WrongClass { output, .. } => (output, OutputKind::Class),
+        MetricSource::Ranking { output, at, .. } => {
+            if !(1..=MAX_RANKED).contains(at) {
+                let message = format!("{at} items cannot be ranked: routers report up to {MAX_RANKED}");
+                found.error(format!("{path}.source.ranking.at"), message, format!("use 1 to {MAX_RANKED}"));
+            }
+            (output, OutputKind::Ranking)
+        }
         MetricSource::Failed
         | MetricSource::Refused
         | MetricSource::Unusable
@@ -95,7 +102,16 @@ pub(super) fn output(spec: &RolloutSpec, name: &str, kind: OutputKind, path: Str
             found.add(Severity::Error, path, message, fix, &["outputs[].name"]);
         }
         Some(reported) if reported != kind => {
-            let (is, needed) = if kind == OutputKind::Number { ("a class", "number") } else { ("a number", "class") };
+            let is = match reported {
+                OutputKind::Number => "a number",
+                OutputKind::Class => "a class",
+                OutputKind::Ranking => "a ranking",
+            };
+            let needed = match kind {
+                OutputKind::Number => "number",
+                OutputKind::Class => "class",
+                OutputKind::Ranking => "ranking",
+            };
             let message = format!("output {name:?} is {is}");
             found.add(Severity::Error, path, message, format!("set `kind: {needed}` on the output"), &["outputs"]);
         }

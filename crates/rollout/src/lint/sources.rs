@@ -47,9 +47,10 @@ fn outputs(spec: &RolloutSpec, found: &mut Found) {
             OutputSource::Tensor(name) => found.not_empty(&format!("{path}.source"), name),
         }
         match (output.kind, output.min, output.max) {
-            (OutputKind::Class, None, None) | (OutputKind::Number, None, _) | (OutputKind::Number, _, None) => {}
-            (OutputKind::Class, ..) => {
-                found.error(&path, "a class cannot have a range", "leave min and max out, or set `kind: number`");
+            (_, None, None) | (OutputKind::Number, None, _) | (OutputKind::Number, _, None) => {}
+            (OutputKind::Class | OutputKind::Ranking, ..) => {
+                let message = "only a number can have a range";
+                found.error(&path, message, "leave min and max out, or set `kind: number`");
             }
             (OutputKind::Number, Some(min), Some(max)) if min < max => {}
             (OutputKind::Number, Some(min), Some(max)) => {

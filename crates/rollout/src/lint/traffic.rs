@@ -2,7 +2,8 @@
 
 use super::Found;
 use serin_spec::{
-    BUILT_IN_OUTPUTS, RequestSource, RolloutSpec, Severity, Share, TargetArm, TrafficSource, units::Duration,
+    BUILT_IN_OUTPUTS, OutputKind, RequestSource, RolloutSpec, Severity, Share, TargetArm, TrafficSource,
+    units::Duration,
 };
 
 /// Maximum `maxBytes`. Both bodies of an example are in one record.
@@ -82,6 +83,9 @@ fn features(spec: &RolloutSpec, found: &mut Found) {
         source(&format!("{path}.source"), &feature.source, found);
         if let Some(at) = &feature.computed_at {
             source(&format!("{path}.computedAt"), at, found);
+        }
+        if feature.kind == OutputKind::Ranking {
+            found.error(format!("{path}.kind"), "a feature is one value", "set `kind: class` or `kind: number`");
         }
         if spec.outputs.iter().any(|output| output.name == feature.name) {
             let message = format!("an output is also named {:?}", feature.name);

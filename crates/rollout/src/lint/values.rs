@@ -28,7 +28,8 @@ fn of_source(spec: &RolloutSpec, metric: &MetricSpec) -> Range {
         | MetricSource::Status
         | MetricSource::Class { .. }
         | MetricSource::Wrong { .. }
-        | MetricSource::WrongClass { .. } => Range::SHARES,
+        | MetricSource::WrongClass { .. }
+        | MetricSource::Ranking { .. } => Range::SHARES,
         MetricSource::Latency => Range { min: 0.0, max: LONGEST_CALL },
         MetricSource::LabelDelay(_) if !metric.maturity.is_zero() => {
             Range { min: 0.0, max: metric.maturity.0.as_secs_f64() }

@@ -46,7 +46,8 @@ fn output_of(source: &MetricSource) -> Option<&str> {
         | MetricSource::WrongClass { output, .. }
         | MetricSource::LogLoss { output, .. }
         | MetricSource::SquaredError { output, .. }
-        | MetricSource::AbsoluteError { output, .. } => Some(output),
+        | MetricSource::AbsoluteError { output, .. }
+        | MetricSource::Ranking { output, .. } => Some(output),
         _ => None,
     }
 }

@@ -203,3 +203,27 @@ proptest::proptest! {
         proptest::prop_assert_eq!(checked.spec.is_none(), checked.has_errors());
     }
 }
+
+#[test]
+fn a_well_known_quantity_that_is_no_source_names_what_to_write() {
+    let lint = |source: &str| {
+        let text = format!(
+            "apiVersion: serin.dev/v1\nkind: Rollout\nmodel: m\nstable: {{version: a}}\ncanary: {{version: b}}\nsteps: [{{weight: 5%}}]\n\
+             metrics:\n  - {{name: x, kind: rate, source: {source}}}\n"
+        );
+        problems(&text)
+    };
+    for (source, words) in [
+        ("f1", "gate its parts, recall and precision"),
+        ("{f1: {output: p, label: y}}", "gate its parts, recall and precision"),
+        ("F1_score", "gate its parts, recall and precision"),
+        ("{auc: {output: p, label: y}}", "compares pairs of answers"),
+        ("mrr", "{ranking: {output: ..., label: ..., measure: ...}}"),
+        ("{ndcg: {output: p, label: y}}", "{ranking: {output: ..., label: ..., measure: ...}}"),
+        ("recall", "a rate with `where`"),
+        ("latncy", "did you mean \"latency\"?"),
+    ] {
+        let found = lint(source);
+        assert!(found.contains(words), "{source}: {found}");
+    }
+}

@@ -232,8 +232,11 @@ impl<'a> Walker<'a> {
             all().map(write).collect::<Vec<String>>().join(", ")
         };
         let unknown = |text: &str| {
-            let fix = suggest::nearest(text, all().map(|(name, _)| name))
-                .map_or_else(|| format!("use one of: {}", listed()), |name| format!("did you mean {name:?}?"));
+            let fix = match (in_place_of(text, path), suggest::nearest(text, all().map(|(name, _)| name))) {
+                (Some(fix), _) => fix.to_owned(),
+                (None, Some(name)) => format!("did you mean {name:?}?"),
+                (None, None) => format!("use one of: {}", listed()),
+            };
             let found = if (self.form.is_secret)(path) { "this text".to_owned() } else { format!("{text:?}") };
             (format!("{found} is not valid here"), fix)
         };
@@ -394,4 +397,28 @@ fn fix_of(schema: &Json) -> String {
 
 fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// What to write in place of a well-known quantity that is not a source or kind under its name.
+fn in_place_of(text: &str, path: &str) -> Option<&'static str> {
+    if !path.ends_with(".source") && !path.ends_with(".kind") {
+        return None;
+    }
+    Some(match text.to_ascii_lowercase().as_str() {
+        "f1" | "f1_score" | "fbeta" => {
+            "F1 is not a mean over answers, so it has no test that may be read at every window; gate its parts, recall and \
+             precision, as rates with `where` (docs/cookbook.md)"
+        }
+        "auc" | "roc_auc" | "auroc" => {
+            "AUC compares pairs of answers, so it has no test that may be read at every window; gate recall and the \
+             false-positive rate as rates with `where`, or log_loss (docs/cookbook.md)"
+        }
+        "ndcg" | "mrr" | "reciprocal_rank" | "hit_rate" | "hit" => {
+            "write {ranking: {output: ..., label: ..., measure: ...}} with the measure ndcg, reciprocal_rank or hit"
+        }
+        "recall" | "precision" | "false_positive_rate" => {
+            "write it as a rate with `where`: it is a share of the answers that meet a condition (docs/cookbook.md)"
+        }
+        _ => return None,
+    })
 }

@@ -8,6 +8,8 @@ use serin_schemas::{
     records::{Arm, Batch, Prediction, Segment},
 };
 
+use serin_sketches::Summary;
+
 use crate::common::*;
 
 fn batch(mean: f64) -> Batch {
@@ -76,4 +78,28 @@ fn a_label_is_compared_with_the_drawn_row() {
     let windows = bench.windows();
     let window = windows.iter().find(|window| window.maturity == minute()).unwrap();
     assert_eq!(cell(window, Arm::Canary, "wrong", &Segment::all()), (1, 2));
+}
+
+#[test]
+fn in_a_segment_a_mean_takes_the_row_whose_segment_it_is() {
+    let mut bench = Bench::new();
+    let outputs = [("score".to_owned(), 0.75)].into();
+    let call = |seq, outputs| Prediction { outputs, batch: Some(batch(0.25)), ..prediction(seq, Arm::Canary, 1.0) };
+    bench.feed([baking(&spec()), P(call(1, outputs)), P(call(2, [].into())), beat(2, 10.0)]);
+    let window = bench.windows().remove(0);
+    let sum = |segment: &Segment| {
+        let own = |cell: &&serin_schemas::records::Cell| {
+            cell.arm == Arm::Canary && cell.metric == "score" && cell.segment == *segment
+        };
+        let summary = Summary::decode(&window.cells.iter().find(own).unwrap().summary).unwrap();
+        let Summary::Lin(hist) = &summary else { panic!("{summary:?}") };
+        // The range of the metric is 0 to 2.
+        (summary.n(), 2.0 * hist.mean().unwrap())
+    };
+    let (n, mean) = sum(&Segment::all());
+    assert_eq!(n, 2, "a call whose drawn row has no value has the mean of the others");
+    assert!((mean - 0.25).abs() < 0.02, "{mean}");
+    let (n, mean) = sum(&Segment::of("origin", "LGA"));
+    assert_eq!(n, 1, "only the row whose segment is known");
+    assert!((mean - 0.75).abs() < 0.02, "{mean}");
 }

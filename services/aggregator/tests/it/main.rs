@@ -11,6 +11,7 @@ mod kinds;
 mod labels;
 mod laws;
 mod outcomes;
+mod rankings;
 mod relayed;
 mod rows;
 mod windows;

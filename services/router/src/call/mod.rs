@@ -28,7 +28,7 @@ use crate::{
     call::{
         cors::Cors,
         exchange::{Attempt, Event},
-        read::in_body,
+        read::{ReadBody, in_body},
         request::Call,
         worker::{Peer, Worker},
     },
@@ -173,11 +173,17 @@ impl Call<'_> {
         let arrival = self.shared.arrive(arrived);
         let wanted = self.table.record.fallback || !self.table.shadows.is_empty();
         let mut body = body;
-        let read = if self.table.asks.is_empty() { Ok(None) } else { Box::pin(self.read(&mut body)).await? };
+        let read =
+            if self.table.asks.is_empty() { Ok(ReadBody::default()) } else { Box::pin(self.read(&mut body)).await? };
         let taken = self.take(body, wanted).await?;
         // Only now, so that a caller that sends slowly does not take a slot from a caller that does not.
         let slot = Arc::new(arrival.enter().ok_or(Refusal::Overloaded)?);
-        let seen = Seen { headers: &self.headers, body: read.as_ref().map(Option::as_ref).map_err(|why| *why) };
+        let seen = Seen {
+            headers: &self.headers,
+            body: read.as_ref().map(|read| read.found.as_ref()).map_err(|why| *why),
+            row: read.as_ref().ok().and_then(|read| read.row.as_ref()),
+            promise: self.target.promise(),
+        };
         let (segments, unread) = seen.segments(&self.table.segments);
         let (choice, chain) = self.choose(seen, unread)?;
         let called = Arc::new(Called {

@@ -8,12 +8,12 @@ use crate::{
     call::{request::Call, worker::Worker},
     config::{Config, span},
     protocol::{
-        Scan, Unread, Wire, asks_first, grpc,
+        Promise, Scan, Unread, Wire, asks_first, grpc,
         headers::MODEL,
         openai,
         reader::{self, Reader},
         refusal::Refusal,
-        scan::Asks,
+        rows::{self, RowList, RowLists},
     },
 };
 
@@ -45,7 +45,8 @@ pub(crate) async fn in_body(
         body.throw_away(how).await;
         return Err(Refusal::Unread(Unread::TooLarge));
     }
-    let found = scan(worker, headers, body, &openai::MODEL, config.limits.body).await.map_err(Refusal::Unread)?;
+    let reader = Reader::new(headers, &openai::MODEL, config.limits.body);
+    let (found, _) = scan(worker, reader, body).await.map_err(Refusal::Unread)?;
     match found.as_ref().and_then(|body| body.get("model")) {
         Some(Value::String(model)) => Ok((Some(model.clone()), None)),
         None | Some(Value::Null) => Ok((None, None)),
@@ -83,15 +84,12 @@ fn hold(config: &Config, headers: &HeaderMap) -> Hold {
 /// Bodies of at least this size are read one at a time, and in parts.
 const LARGE: usize = 256 << 10;
 
-/// Reads the requested values from a held body.
+/// Reads the requested values, and the lists of rows, from a held body.
 async fn scan(
     worker: &Worker,
-    headers: &HeaderMap,
+    mut reader: Reader<'_>,
     body: &mut Arriving,
-    asks: &Asks,
-    most: u64,
-) -> Result<Option<Value>, Unread> {
-    let mut reader = Reader::new(headers, asks, most);
+) -> Result<(Option<Value>, Vec<RowList>), Unread> {
     let alone = reader.is_costly() || body.len() > LARGE;
     let _alone = if alone { Some(worker.reading.lock().await) } else { None };
     let mut read = 0;
@@ -111,24 +109,57 @@ async fn scan(
     reader.end()
 }
 
+/// What rules read of a body.
+#[derive(Debug, Default)]
+pub(crate) struct ReadBody {
+    /// The requested values; `None` if the body contains none.
+    pub(crate) found: Option<Value>,
+    /// Those of the drawn row alone, if there are several rows. Null: they could not be read.
+    pub(crate) row: Option<Value>,
+}
+
 impl Call<'_> {
     /// Reads the values that the rules need from the body, which is held meanwhile.
-    pub(crate) async fn read(&self, body: &mut Arriving) -> Result<Result<Option<Value>, Unread>, Refusal> {
+    pub(crate) async fn read(&self, body: &mut Arriving) -> Result<Result<ReadBody, Unread>, Refusal> {
         let hold = hold(&self.config, &self.headers);
+        let (asks, id) = (&self.table.asks, self.id.as_str());
         if self.target.wire != Wire::Grpc {
             if !body.hold(hold, u64::MAX).await? {
                 return Ok(Err(Unread::TooLarge));
             }
-            return Ok(scan(self.worker, &self.headers, body, &self.table.asks, self.config.limits.body).await);
+            return Ok(self.read_json(body).await);
         }
         // The first message of a gRPC stream decides.
         let length = |head: &[u8]| grpc::first_message(head).map_or(Scan::More, Scan::Found);
-        let Some(length) = body.look(grpc::PREFIX, hold.pause, length).await? else { return Ok(Ok(None)) };
+        let Some(length) = body.look(grpc::PREFIX, hold.pause, length).await? else {
+            return Ok(Ok(ReadBody::default()));
+        };
         if !body.hold(hold, length as u64).await? {
             return Ok(Err(Unread::TooLarge));
         }
         let _alone = if length > LARGE { Some(self.worker.reading.lock().await) } else { None };
-        Ok(reader::message(&self.headers, body.head()))
+        Ok(reader::message(&self.headers, body.head()).map(|found| {
+            let tensors = found.as_ref().and_then(|found| found.get("inputs")?.as_array());
+            let several = |tensor: &Value| rows::of_tensor(tensor).is_some_and(|rows| rows > 1);
+            let reads = self.table.reads_rows && tensors.into_iter().flatten().any(several);
+            let row = reads.then(|| reader::row_of_message(&self.headers, body.head(), asks, id)).flatten();
+            ReadBody { found, row }
+        }))
+    }
+
+    /// Reads a body over HTTP/1 or HTTP/2 that is not gRPC. If it has several rows, the drawn row is read a second time.
+    async fn read_json(&self, body: &mut Arriving) -> Result<ReadBody, Unread> {
+        let reader = || Reader::new(&self.headers, &self.table.asks, self.config.limits.body);
+        let (promise, id) = (self.target.promise(), self.id.as_str());
+        let lists = RowLists { instances: promise == Promise::Predictions, ..RowLists::default() };
+        let (found, counted) = scan(self.worker, reader().with_rows(lists), body).await?;
+        let starts = found.as_ref().filter(|_| self.table.reads_rows);
+        let Some(starts) = starts.and_then(|found| rows::starts(found, &counted, lists.instances, id)) else {
+            return Ok(ReadBody { found, row: None });
+        };
+        let lists = RowLists { starts: &starts, drawn: Some(id), ..lists };
+        let row = scan(self.worker, reader().with_rows(lists), body).await.ok().and_then(|(row, _)| row);
+        Ok(ReadBody { found, row: Some(row.unwrap_or_default()) })
     }
 
     /// Takes the body for sending. A kept part of it is used for copies and for a fallback.

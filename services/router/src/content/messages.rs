@@ -27,6 +27,8 @@ pub(crate) struct Messages {
     encoding: Box<str>,
     /// Maximum size of a message that is read.
     keep: usize,
+    /// Size of the messages whose answers are kept: at most `keep`.
+    kept: usize,
     /// The incomplete message, with its prefix.
     partial: Vec<u8>,
     /// Remaining bytes of a message that is too large to read.
@@ -37,8 +39,10 @@ pub(crate) struct Messages {
 /// The content of the messages.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ReadMessages {
-    /// The first answer as JSON. Output rules read it.
-    pub(crate) first: Option<Value>,
+    /// The answers as JSON. Output rules read them.
+    pub(crate) answers: Vec<Value>,
+    /// Whether further answers were not kept, because all of them together are too large.
+    pub(crate) has_more: bool,
     /// The counts of all answers.
     pub(crate) census: Census,
     /// The worst finding.
@@ -61,7 +65,8 @@ const BEGINNING: usize = PREFIX + 1;
 impl Messages {
     /// A reader for the answer to a call; `wrapped` for `ModelStreamInfer`. `encoding` is the compression of compressed messages.
     pub(crate) fn new(wrapped: bool, encoding: &str, keep: usize) -> Self {
-        Self { wrapped, encoding: encoding.into(), keep, partial: Vec::new(), skip: 0, result: ReadMessages::default() }
+        let (partial, result) = (Vec::new(), ReadMessages::default());
+        Self { wrapped, encoding: encoding.into(), keep, kept: 0, partial, skip: 0, result }
     }
 
     /// Takes a chunk of the answer.
@@ -153,14 +158,22 @@ impl Messages {
 
     /// Counts one `ModelInferResponse`.
     fn count(&mut self, answer: &[u8]) -> Content {
-        let Some(value) = tensors::infer_message(answer) else { return Content::Unusable("unparsable") };
+        let Some(mut value) = tensors::infer_message(answer) else { return Content::Unusable("unparsable") };
         // The last message of a decoupled model has no outputs.
         let is_last = self.wrapped && value["outputs"].as_array().is_some_and(Vec::is_empty);
-        if !is_last {
-            self.result.any = true;
-            self.result.census.add(&Census::of(&value, Promise::Tensors));
+        if is_last {
+            return Content::Good;
         }
-        self.result.first.get_or_insert(value);
+        self.result.any = true;
+        self.result.census.add(&Census::of(&value, Promise::Tensors));
+        self.kept = self.kept.saturating_add(answer.len());
+        if self.kept > self.keep {
+            self.result.has_more = true;
+        } else {
+            // The same tensors: the message may be a request.
+            value.as_object_mut().and_then(|value| value.remove("inputs"));
+            self.result.answers.push(value);
+        }
         Content::Good
     }
 }
@@ -225,7 +238,19 @@ mod tests {
         let half = [wrapped(2, &nan), wrapped(2, &answer(&[1.0])), wrapped(2, b"")].concat();
         let result = read_all(true, &half, 9);
         assert_eq!((result.content(), result.census.missing_share()), (Content::Good, Some(0.5)));
-        assert_eq!(result.first.unwrap()["outputs"][0]["data"], json!(["NaN"]));
+        let data: Vec<_> = result.answers.iter().map(|answer| &answer["outputs"][0]["data"]).collect();
+        assert_eq!((data, result.has_more), (vec![&json!(["NaN"]), &json!([1.0])], false));
+    }
+
+    #[test]
+    fn answers_are_kept_up_to_a_size() {
+        let one = answer(&[0.5]);
+        let count = KEEP / one.len();
+        for (answers, kept) in [(1, 1), (count, count), (count + 1, count), (3 * count, count)] {
+            let found = read_all(true, &wrapped(2, &one).repeat(answers), 100);
+            assert_eq!((found.answers.len(), found.has_more), (kept, answers > kept), "{answers}");
+            assert_eq!((found.census.values, found.content()), (answers as u64, Content::Good), "all are counted");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub(crate) mod llm;
 pub(crate) mod messages;
 pub(crate) mod outcome;
 pub(crate) mod outputs;
+mod ranking;
 pub(crate) mod request;
 pub(crate) mod rows;
 pub(crate) mod seen;

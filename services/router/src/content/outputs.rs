@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use http::HeaderMap;
 use serde_json::Value;
 use serin_schemas::records::Batch;
-use serin_spec::{OutputKind, OutputRule, OutputSource};
+use serin_spec::{MAX_RANKED, OutputKind, OutputRule, OutputSource};
 
 use crate::{
     content::{
@@ -15,7 +15,8 @@ use crate::{
         llm::Reply,
         messages::ReadMessages,
         outcome::{Content, Unread},
-        rows::{Rows, Sample},
+        ranking,
+        rows::{AllRows, Sample},
         values::{number, scalar_text},
     },
     protocol::{Promise, decode::Encoding, written::Written},
@@ -97,25 +98,30 @@ pub(crate) fn of_headers(rules: &[OutputRule], headers: &HeaderMap, content: Con
     let mut outputs = Outputs::default();
     for rule in rules.iter().filter(|rule| in_header(rule)) {
         // A header has one value.
-        outputs.apply(rule, headers, &Value::Null, Promise::Nothing, Sample::of("", 1));
+        outputs.apply(rule, headers, &[Value::Null], Promise::Nothing, Sample::of("", 1));
     }
     outputs.content = outputs.content.or_worse(content);
     outputs
 }
 
-/// Applies output rules to the first answer in the messages of a gRPC answer.
+/// Applies output rules to the answers in the messages of a gRPC answer. Their rows follow each other.
 pub(crate) fn of_messages(
     rules: &[OutputRule],
     headers: &HeaderMap,
     messages: &ReadMessages,
     sample: Sample<'_>,
 ) -> Outputs {
-    let Some(first) = &messages.first else { return of_headers(rules, headers, messages.content()) };
+    if messages.answers.is_empty() {
+        return of_headers(rules, headers, messages.content());
+    }
     let mut outputs = Outputs::default();
     for rule in rules {
-        outputs.apply(rule, headers, first, Promise::Tensors, sample);
+        outputs.apply(rule, headers, &messages.answers, Promise::Tensors, sample);
     }
     outputs.content = outputs.content.or_worse(messages.content());
+    if messages.has_more && !rules.iter().all(in_header) {
+        outputs.content = outputs.content.or_worse(Content::Unread(Unread::TooLarge));
+    }
     outputs.missing_share = messages.census.missing_share();
     outputs
 }
@@ -130,7 +136,7 @@ fn of_value(
     let census = Census::of(answer, promise);
     let mut outputs = Outputs::default();
     for rule in rules {
-        outputs.apply(rule, headers, answer, promise, sample);
+        outputs.apply(rule, headers, std::slice::from_ref(answer), promise, sample);
     }
     outputs.content = outputs.content.or_worse(census.content());
     outputs.missing_share = census.missing_share();
@@ -161,12 +167,18 @@ fn in_header(rule: &OutputRule) -> bool {
 }
 
 impl Outputs {
-    /// Applies one rule to an answer.
-    fn apply(&mut self, rule: &OutputRule, headers: &HeaderMap, answer: &Value, promise: Promise, sample: Sample<'_>) {
-        let rows = Rows::find(rule, headers, answer, promise);
-        let kept = rows.map_or(Err(MISSING), |rows| self.keep(rule, &rows, sample));
+    /// Applies one rule to the answers of a call. Only a gRPC stream has several.
+    fn apply(
+        &mut self,
+        rule: &OutputRule,
+        headers: &HeaderMap,
+        answers: &[Value],
+        promise: Promise,
+        sample: Sample<'_>,
+    ) {
+        let kept = self.keep(rule, &AllRows::find(rule, headers, answers, promise), sample);
         if kept == Err(MISSING) && self.names.is_empty() {
-            self.names = names_in(answer, &rule.source);
+            self.names = answers.first().map(|answer| names_in(answer, &rule.source)).unwrap_or_default();
         }
         let problem = kept.err().filter(|problem| rule.required || *problem != MISSING);
         self.content = self.content.or_worse(problem.map_or(Content::Good, Content::Unusable));
@@ -174,7 +186,10 @@ impl Outputs {
 
     /// Stores the output of the drawn row and the mean over the rows, or returns why one of the rows is unusable. An output that is not
     /// required is missing only if no row has it.
-    fn keep(&mut self, rule: &OutputRule, rows: &Rows<'_>, sample: Sample<'_>) -> Result<(), &'static str> {
+    fn keep(&mut self, rule: &OutputRule, rows: &AllRows<'_>, sample: Sample<'_>) -> Result<(), &'static str> {
+        if rule.kind == OutputKind::Ranking {
+            return self.keep_ranking(rule, rows, sample);
+        }
         let drawn = sample.drawn(rows.len());
         let (mut any, mut mean) = (false, Mean::default());
         for row in sample.rows(rows.len()) {
@@ -202,6 +217,29 @@ impl Outputs {
         }
         if rows.len() > 1 {
             self.note_rows(rule, rows.len(), drawn, mean.value());
+        }
+        if any { Ok(()) } else { Err(MISSING) }
+    }
+
+    /// Stores the ranking of the drawn row: its ids, one a line. Returns why one of the rows is unusable.
+    fn keep_ranking(&mut self, rule: &OutputRule, rows: &AllRows<'_>, sample: Sample<'_>) -> Result<(), &'static str> {
+        let drawn = sample.drawn(rows.len());
+        let mut any = false;
+        for row in sample.rows(rows.len()) {
+            match rows.list(row, MAX_RANKED) {
+                Some(ids) => {
+                    ranking::lines(&ids)?;
+                    any = true;
+                }
+                None if rule.required => return Err(MISSING),
+                None => {}
+            }
+        }
+        if let Some(ids) = rows.list(drawn, MAX_RANKED) {
+            self.classes.insert(rule.name.clone(), ranking::lines(&ids)?);
+        }
+        if rows.len() > 1 {
+            self.note_rows(rule, rows.len(), drawn, None);
         }
         if any { Ok(()) } else { Err(MISSING) }
     }
@@ -249,7 +287,7 @@ impl Mean {
     }
 }
 
-/// The cause of an answer without a required output.
+/// An answer without a required output.
 const MISSING: &str = "missing";
 
 /// A usable value of an output.
@@ -274,8 +312,8 @@ fn valid<'a>(rule: &OutputRule, value: &'a Value) -> Result<Valid<'a>, &'static 
             }
             Ok(Valid::Number(number))
         }
-        OutputKind::Class if value.is_object() => Err("unparsable"),
-        OutputKind::Class => Ok(Valid::Class(value)),
+        OutputKind::Class | OutputKind::Ranking if value.is_object() => Err("unparsable"),
+        OutputKind::Class | OutputKind::Ranking => Ok(Valid::Class(value)),
     }
 }
 
@@ -324,9 +362,9 @@ pub(crate) mod tests {
     use super::*;
     use crate::content::values::LONGEST;
     use proptest::prelude::*;
-    use serin_spec::OutputRows;
+    use serin_spec::BatchRows;
 
-    fn read(rules: &[OutputRule], headers: &HeaderMap, body: &[u8], promise: Promise) -> Outputs {
+    pub(crate) fn read(rules: &[OutputRule], headers: &HeaderMap, body: &[u8], promise: Promise) -> Outputs {
         super::read(rules, headers, body, Written::of(headers), promise, true, Sample::of("r", 1024))
     }
 
@@ -339,7 +377,7 @@ pub(crate) mod tests {
             min: Some(0.0),
             max: Some(1.0),
             required: true,
-            rows: OutputRows::All,
+            rows: BatchRows::All,
         }
     }
 
@@ -430,7 +468,7 @@ pub(crate) mod tests {
                 assert_eq!(found(whole(), predictions(data()), Promise::Predictions), wanted, "{row} {value}");
                 let nested = batch(row, &format!("[{value}]"), "[0.5]");
                 assert_eq!(found(rule(), tensors(nested, "FP64"), Promise::Tensors), wanted, "{row} {value}");
-                let first = OutputRule { rows: OutputRows::First, ..rule() };
+                let first = OutputRule { rows: BatchRows::First, ..rule() };
                 let of_first = if row == 0 { wanted } else { Content::Good };
                 assert_eq!(found(first, tensors(data(), "X"), Promise::Tensors), of_first, "{row} {value}");
             }

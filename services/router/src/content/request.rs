@@ -7,12 +7,15 @@ use std::{borrow::Cow, collections::BTreeMap};
 use http::{HeaderMap, header};
 use serde_json::Value;
 use serin_schemas::ids::EventTime;
-use serin_spec::{FeatureSpec, OutputKind, RequestSource, SegmentSource, SegmentSpec, StickyKey, TargetSpec};
+use serin_spec::{
+    BatchRows, FeatureSpec, OutputKind, RequestSource, SegmentSource, SegmentSpec, StickyKey, TargetSpec,
+};
 
 use crate::{
     content::values::{cut, first, first_of_tensor, header_text, number, scalar_text},
     protocol::{
-        Unread,
+        Promise, Unread,
+        rows::{ask, may_name_a_row, names_first_item, names_value_of_tensor},
         scan::{Asks, LONGEST_TEXT},
     },
 };
@@ -23,6 +26,10 @@ pub(crate) struct Seen<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// `None`: the body contains no values that rules could read. An error: it may contain them but could not be read.
     pub(crate) body: Result<Option<&'a Value>, Unread>,
+    /// The values of the drawn row alone, if the request has several rows. Null: they could not be read.
+    pub(crate) row: Option<&'a Value>,
+    /// The protocol, which determines what the rows are.
+    pub(crate) promise: Promise,
 }
 
 /// Result of a rule: nothing, a text, or an unreadable value.
@@ -70,7 +77,7 @@ pub(crate) fn asks(
         Some(StickyKey::Header(_) | StickyKey::Cookie(_)) | None => {}
     }
     let mut source = |source: &RequestSource| match source {
-        RequestSource::Json(pointer) => asks.pointer(pointer),
+        RequestSource::Json(pointer) => ask(&mut asks, pointer),
         RequestSource::Input(name) => asks.tensor("inputs", name),
         RequestSource::Parameter(name) => asks.pointer(&parameter_at(name)),
         RequestSource::Header(_) | RequestSource::Cookie(_) => {}
@@ -84,7 +91,7 @@ pub(crate) fn asks(
     }
     for segment in segments {
         match &segment.source {
-            SegmentSource::Json(pointer) => asks.pointer(pointer),
+            SegmentSource::Json(pointer) => ask(&mut asks, pointer),
             SegmentSource::Input(name) => asks.tensor("inputs", name),
             SegmentSource::Parameter(name) => asks.pointer(&parameter_at(name)),
             SegmentSource::Header(_) | SegmentSource::Event(_) => {}
@@ -98,6 +105,25 @@ pub(crate) fn with_previous(asks: &Asks) -> Asks {
     let mut asks = asks.clone();
     asks.pointer(PREVIOUS);
     asks
+}
+
+/// Whether a rule may have a value in each row of a request.
+pub(crate) fn reads_rows(segments: &[SegmentSpec], features: &[FeatureSpec]) -> bool {
+    let of_request = |source: &RequestSource| match source {
+        RequestSource::Input(_) => true,
+        RequestSource::Json(pointer) => may_name_a_row(pointer),
+        RequestSource::Header(_) | RequestSource::Cookie(_) | RequestSource::Parameter(_) => false,
+    };
+    let of_segment = |source: &SegmentSource| match source {
+        SegmentSource::Input(_) => true,
+        SegmentSource::Json(pointer) => may_name_a_row(pointer),
+        SegmentSource::Header(_) | SegmentSource::Parameter(_) | SegmentSource::Event(_) => false,
+    };
+    segments.iter().any(|spec| spec.rows.is_all() && of_segment(&spec.source))
+        || features
+            .iter()
+            .filter(|spec| spec.rows.is_all())
+            .any(|spec| of_request(&spec.source) || spec.computed_at.as_ref().is_some_and(of_request))
 }
 
 /// The JSON pointer to a parameter of an Open Inference Protocol request.
@@ -132,14 +158,46 @@ fn short(value: &Value) -> Found {
 }
 
 impl Seen<'_> {
+    /// The request as a rule reads it: the drawn row alone if the rule has a value in each row.
+    fn in_row(self, rows: BatchRows, has_value: impl FnOnce(&Value, Promise) -> bool) -> Self {
+        match self.row.filter(|row| rows.is_all() && has_value(row, self.promise)) {
+            Some(row) => Self { body: Ok(Some(row)), ..self },
+            None => self,
+        }
+    }
+
+    /// The same for a value of a tensor.
+    fn in_row_of(self, rows: BatchRows, tensor: &str) -> Self {
+        // A tensor with one row belongs to all rows.
+        self.in_row(rows, |row, _| row.is_null() || first_of_tensor(row, "inputs", tensor).is_some())
+    }
+
+    /// The same for a value at a pointer.
+    fn in_row_at(self, rows: BatchRows, pointer: &str) -> Self {
+        self.in_row(rows, |row, promise| match promise {
+            // A column that the rows do not have is a place in the whole tensor.
+            Promise::Tensors => names_value_of_tensor(pointer) && (row.is_null() || row.pointer(pointer).is_some()),
+            Promise::Predictions => names_first_item(pointer),
+            _ => false,
+        })
+    }
+
+    fn in_row_from(self, rows: BatchRows, source: &RequestSource) -> Self {
+        match source {
+            RequestSource::Input(name) => self.in_row_of(rows, name),
+            RequestSource::Json(pointer) => self.in_row_at(rows, pointer),
+            RequestSource::Header(_) | RequestSource::Cookie(_) | RequestSource::Parameter(_) => self,
+        }
+    }
+
     /// The value of each segment dimension in the request, and why a value could not be read.
     pub(crate) fn segments(self, specs: &[SegmentSpec]) -> (BTreeMap<String, String>, Option<Unread>) {
         let (mut found, mut unread) = (BTreeMap::new(), None);
         for spec in specs {
             let value = match &spec.source {
                 SegmentSource::Header(name) => Ok(self.header(name)),
-                SegmentSource::Json(pointer) => self.at(pointer, short),
-                SegmentSource::Input(name) => self.input(name, short),
+                SegmentSource::Json(pointer) => self.in_row_at(spec.rows, pointer).at(pointer, short),
+                SegmentSource::Input(name) => self.in_row_of(spec.rows, name).input(name, short),
                 SegmentSource::Parameter(name) => self.at(&parameter_at(name), short),
                 SegmentSource::Event(_) => Ok(None),
             };
@@ -203,17 +261,19 @@ impl Seen<'_> {
     pub(crate) fn features(self, specs: &[FeatureSpec], arrived: EventTime) -> Features {
         let mut features = Features::default();
         for spec in specs {
+            let seen = self.in_row_from(spec.rows, &spec.source);
             match spec.kind {
                 OutputKind::Number => {
-                    let found = self.value(&spec.source).and_then(|value| number(first(&value)).ok());
+                    let found = seen.value(&spec.source).and_then(|value| number(first(&value)).ok());
                     features.numbers.extend(found.map(|number| (spec.name.clone(), number)));
                 }
-                OutputKind::Class => {
-                    let found = self.text(&spec.source).unwrap_or_default();
+                OutputKind::Class | OutputKind::Ranking => {
+                    let found = seen.text(&spec.source).unwrap_or_default();
                     features.classes.extend(found.map(|text| (spec.name.clone(), text)));
                 }
             }
-            let computed_at = spec.computed_at.as_ref().and_then(|source| self.value(source));
+            let computed_at = spec.computed_at.as_ref();
+            let computed_at = computed_at.and_then(|source| self.in_row_from(spec.rows, source).value(source));
             let age = computed_at.and_then(|value| time(first(&value))).map(|time| arrived.since(time).as_secs_f64());
             features.numbers.extend(age.map(|age| (spec.age_name(), age)));
         }
@@ -291,6 +351,11 @@ mod tests {
     use serde_json::json;
     use serin_spec::TargetArm;
 
+    /// A request of one row.
+    fn one<'a>(headers: &'a HeaderMap, body: Result<Option<&'a Value>, Unread>) -> Seen<'a> {
+        Seen { headers, body, row: None, promise: Promise::Nothing }
+    }
+
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pairs = pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()));
         pairs.collect()
@@ -298,7 +363,7 @@ mod tests {
 
     #[test]
     fn segments_and_sticky_keys() {
-        let spec = |name: &str, source| SegmentSpec { name: name.into(), source, top: 10 };
+        let spec = |name: &str, source| SegmentSpec { name: name.into(), source, top: 10, rows: BatchRows::All };
         let specs = [
             spec("country", SegmentSource::Header("x-country".into())),
             spec("origin", SegmentSource::Input("origin".into())),
@@ -309,7 +374,7 @@ mod tests {
         let headers = headers(&[("x-country", "CA"), ("cookie", "a=1; user=u7")]);
         let body = json!({"parameters": {"tier": "gold"},
             "inputs": [{"name": "origin", "shape": [1], "datatype": "BYTES", "data": ["LGA"]}]});
-        let seen = Seen { headers: &headers, body: Ok(Some(&body)) };
+        let seen = one(&headers, Ok(Some(&body)));
         let want = [("country", "CA"), ("n", "1"), ("origin", "LGA"), ("tier", "gold")];
         let want = want.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         assert_eq!(seen.segments(&specs), (want, None));
@@ -325,7 +390,7 @@ mod tests {
     #[test]
     fn sessions_conversations_and_sequences() {
         let key = |pairs: &[(&'static str, &str)], body: Value, key: StickyKey| {
-            Seen { headers: &headers(pairs), body: Ok(Some(&body)) }.sticky_key(&key).unwrap()
+            one(&headers(pairs), Ok(Some(&body))).sticky_key(&key).unwrap()
         };
         let session = |pairs, body| key(pairs, body, StickyKey::Session);
         assert_eq!(session(&[("mcp-session-id", "s1")], json!({"session_id": "s2"})).as_deref(), Some("s1"));
@@ -368,8 +433,7 @@ mod tests {
     fn long_keys_that_differ_at_their_ends_are_different_keys() {
         let long = |end: &str| format!("{}{end}", "x".repeat(300));
         let key = |text: String| {
-            Seen { headers: &HeaderMap::new(), body: Ok(Some(&json!({ "user": text }))) }
-                .sticky_key(&StickyKey::Json("/user".into()))
+            one(&HeaderMap::new(), Ok(Some(&json!({ "user": text })))).sticky_key(&StickyKey::Json("/user".into()))
         };
         assert_ne!(key(long("a")), key(long("b")));
     }
@@ -379,7 +443,7 @@ mod tests {
         let json = |pointer: &str| StickyKey::Json(pointer.to_owned());
         let headers = headers(&[("x-session-id", "s1"), ("cookie", "a=\u{e9}; user=u7")]);
         let body = json!({"user": {"id": 7}, "long": "x".repeat(LONGEST_TEXT), "none": null, "empty": ""});
-        let seen = Seen { headers: &headers, body: Ok(Some(&body)) };
+        let seen = one(&headers, Ok(Some(&body)));
         assert_eq!(seen.sticky_key(&json("/user")), Err(Unread::NotScalar));
         assert_eq!(seen.sticky_key(&json("/long")), Err(Unread::TooLong));
         assert_eq!((seen.sticky_key(&json("/none")), seen.sticky_key(&json("/empty"))), (Ok(None), Ok(None)));
@@ -388,10 +452,10 @@ mod tests {
             Ok(Some("u7".into())),
             "next to a cookie that is not ASCII"
         );
-        let seen = Seen { headers: &headers, body: Err(Unread::TooLarge) };
+        let seen = one(&headers, Err(Unread::TooLarge));
         assert_eq!(seen.sticky_key(&json("/user")), Err(Unread::TooLarge));
         assert_eq!(seen.sticky_key(&StickyKey::Session), Ok(Some("s1".into())), "a header does not need the body");
-        let segment = |source| [SegmentSpec { name: "s".into(), source, top: 10 }];
+        let segment = |source| [SegmentSpec { name: "s".into(), source, top: 10, rows: BatchRows::All }];
         assert_eq!(
             seen.segments(&segment(SegmentSource::Json("/a".into()))),
             (BTreeMap::new(), Some(Unread::TooLarge))
@@ -413,7 +477,7 @@ mod tests {
         let targets = [target("ml", &["ml", "fraud"]), target("everyone", &[])];
         let found = |pairs: &[(&'static str, &str)]| {
             let headers = headers(pairs);
-            Seen { headers: &headers, body: Ok(None) }.target(&targets).unwrap().map(|target| target.name.clone())
+            one(&headers, Ok(None)).target(&targets).unwrap().map(|target| target.name.clone())
         };
         assert_eq!(found(&[("x-team", "fraud")]).as_deref(), Some("ml"));
         assert_eq!(found(&[("x-team", "ads")]).as_deref(), Some("everyone"));
@@ -431,7 +495,7 @@ mod tests {
         let arrived = EventTime::from_rfc3339("2026-11-27T12:00:00Z").unwrap();
         let features = |at: Value| {
             let body = json!({"parameters": {"amount_at": at}, "inputs": [{"name": "amount", "data": [12.5]}]});
-            Seen { headers: &headers(&[("x-tier", "gold")]), body: Ok(Some(&body)) }.features(&specs, arrived)
+            one(&headers(&[("x-tier", "gold")]), Ok(Some(&body))).features(&specs, arrived)
         };
         let seconds = arrived.0 / 1_000_000 - 90;
         for at in [json!("2026-11-27T11:58:30Z"), json!(seconds), json!(seconds * 1000), json!(seconds * 1_000_000)] {
@@ -440,5 +504,47 @@ mod tests {
             assert_eq!(found.classes, [("tier".to_owned(), "gold".to_owned())].into());
         }
         assert_eq!(features(json!("yesterday")).numbers.len(), 1);
+    }
+
+    #[test]
+    fn a_value_is_that_of_the_drawn_row_where_the_rule_has_one_in_each_row() {
+        let body =
+            json!({"inputs": [{"name": "a", "data": [0, 7]}, {"name": "b", "data": ["all"]}], "instances": [{"x": 0}]});
+        let row = json!({"inputs": [{"name": "a", "data": [40]}, {"name": "b"}], "instances": [{"x": 40}]});
+        let null = Value::Null;
+        let input = |name: &str| SegmentSource::Input(name.to_owned());
+        let json = |pointer: &str| SegmentSource::Json(pointer.to_owned());
+        for (promise, row, source, rows, expected) in [
+            (Promise::Tensors, Some(&row), input("a"), BatchRows::All, Some("40")),
+            (Promise::Tensors, Some(&row), input("a"), BatchRows::First, Some("0")),
+            (Promise::Tensors, None, input("a"), BatchRows::All, Some("0")),
+            (Promise::Tensors, Some(&row), input("b"), BatchRows::All, Some("all")),
+            (Promise::Tensors, Some(&row), json("/inputs/0/data/0"), BatchRows::All, Some("40")),
+            (Promise::Tensors, Some(&row), json("/inputs/0/data/1"), BatchRows::All, Some("7")),
+            (Promise::Tensors, Some(&row), json("/instances/0/x"), BatchRows::All, Some("0")),
+            (Promise::Tensors, Some(&null), input("a"), BatchRows::All, None),
+            (Promise::Tensors, Some(&null), input("a"), BatchRows::First, Some("0")),
+            (Promise::Predictions, Some(&row), json("/instances/0/x"), BatchRows::All, Some("40")),
+            (Promise::Predictions, Some(&row), json("/instances/0/x"), BatchRows::First, Some("0")),
+            (Promise::Predictions, Some(&null), json("/instances/0/x"), BatchRows::All, None),
+            (Promise::Nothing, Some(&row), json("/instances/0/x"), BatchRows::All, Some("0")),
+        ] {
+            let seen = Seen { headers: &HeaderMap::new(), body: Ok(Some(&body)), row, promise };
+            let shown = format!("{promise:?} {row:?} {source:?} {rows:?}");
+            let spec = [SegmentSpec { name: "s".into(), source, top: 10, rows }];
+            let (found, unread) = seen.segments(&spec);
+            assert_eq!((found.get("s").map(String::as_str), unread), (expected, None), "{shown}");
+        }
+        let features: Vec<FeatureSpec> = serde_json::from_value(json!([
+            {"name": "a", "source": {"input": "a"}, "computedAt": {"json": "/inputs/0/data/0"}},
+            {"name": "first", "source": {"input": "a"}, "rows": "first"},
+            {"name": "class", "kind": "class", "source": {"input": "a"}},
+        ]))
+        .unwrap();
+        let seen =
+            Seen { headers: &HeaderMap::new(), body: Ok(Some(&body)), row: Some(&row), promise: Promise::Tensors };
+        let found = seen.features(&features, EventTime(50_000_000));
+        let numbers = [("a", 40.0), ("a.age", 10.0), ("first", 0.0)].map(|(name, number)| (name.to_owned(), number));
+        assert_eq!((found.numbers, found.classes["class"].as_str()), (numbers.into(), "40"));
     }
 }

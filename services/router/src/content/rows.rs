@@ -11,11 +11,11 @@ use http::HeaderMap;
 use serde_json::Value;
 use serin_schemas::records::Batch;
 use serin_sketches::hash::Salt;
-use serin_spec::{OutputRows, OutputRule, OutputSource};
+use serin_spec::{BatchRows, OutputRule, OutputSource};
 
 use crate::{
     content::values::{first, header_text, tensor},
-    protocol::Promise,
+    protocol::{Promise, rows::of_tensor},
 };
 
 /// Chooses the rows of one call that are read.
@@ -62,7 +62,7 @@ pub(crate) enum Rows<'a> {
 impl<'a> Rows<'a> {
     /// The values that a rule finds in an answer.
     pub(crate) fn find(rule: &'a OutputRule, headers: &HeaderMap, answer: &'a Value, promise: Promise) -> Option<Self> {
-        let all = rule.rows == OutputRows::All;
+        let all = rule.rows == BatchRows::All;
         match &rule.source {
             OutputSource::Tensor(name) => {
                 let tensor = tensor(answer, "outputs", name)?;
@@ -85,11 +85,7 @@ impl<'a> Rows<'a> {
 
     /// The rows of a tensor: its first dimension. `None` if it has fewer than two, or if its data do not match its shape.
     fn of_tensor(tensor: &'a Value) -> Option<Self> {
-        let rows = match tensor.get("shape")?.as_array()?.first()? {
-            // Protocol Buffers write 64-bit integers as texts.
-            Value::String(text) => text.parse().ok()?,
-            side => usize::try_from(side.as_u64()?).ok()?,
-        };
+        let rows = of_tensor(tensor)?;
         let items = tensor.get("data")?.as_array()?;
         let fits = rows > 1 && !items.is_empty() && items.len().is_multiple_of(rows);
         fits.then(|| Self::Many { items, stride: items.len() / rows, offset: 0, pointer: "" })
@@ -138,6 +134,23 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// The scalars of a row, in order: at most `most`.
+    pub(crate) fn list(&self, row: usize, most: usize) -> Option<Vec<&Value>> {
+        let mut found = Vec::new();
+        match self {
+            Self::One(value) => scalars(value, most, &mut found),
+            // A pointer leads to the list of the row; without one the row is a list or several values.
+            Self::Many { items, stride, offset: 0, pointer: "" } => {
+                let row = items.get(row * stride..(row + 1) * stride)?;
+                row.iter().for_each(|value| scalars(value, most, &mut found));
+            }
+            Self::Many { items, stride, offset, pointer } => {
+                scalars(items.get(row * stride + offset)?.pointer(pointer)?, most, &mut found);
+            }
+        }
+        Some(found)
+    }
+
     /// The value of a row: the first scalar of what the row has. An empty list is returned as it is.
     pub(crate) fn get(&self, row: usize) -> Option<&Value> {
         match self {
@@ -146,6 +159,64 @@ impl<'a> Rows<'a> {
                 items.get(row * stride + offset)?.pointer(pointer).map(first)
             }
         }
+    }
+}
+
+/// The rows of all answers to a call, one after the other.
+#[derive(Clone, Debug)]
+pub(crate) struct AllRows<'a> {
+    /// The place of the first row of each answer. An answer without the output is one row without it.
+    answers: Vec<(usize, Option<Rows<'a>>)>,
+    len: usize,
+}
+
+impl<'a> AllRows<'a> {
+    /// The values that a rule finds in the answers.
+    pub(crate) fn find(rule: &'a OutputRule, headers: &HeaderMap, answers: &'a [Value], promise: Promise) -> Self {
+        // All answers have the same headers.
+        let is_one = matches!(rule.source, OutputSource::Header(_));
+        let answers = if is_one { &answers[..answers.len().min(1)] } else { answers };
+        let mut len = 0;
+        let answers = answers.iter().map(|answer| {
+            let rows = Rows::find(rule, headers, answer, promise);
+            let first = len;
+            len += rows.as_ref().map_or(1, Rows::len);
+            (first, rows)
+        });
+        Self { answers: answers.collect(), len }
+    }
+
+    /// Number of rows.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The value of a row.
+    pub(crate) fn get(&self, row: usize) -> Option<&Value> {
+        let (rows, row) = self.at(row)?;
+        rows.get(row)
+    }
+
+    /// The scalars of a row: at most `most`.
+    pub(crate) fn list(&self, row: usize, most: usize) -> Option<Vec<&Value>> {
+        let (rows, row) = self.at(row)?;
+        rows.list(row, most)
+    }
+
+    /// The rows of the answer with this row, and the row's place among them.
+    fn at(&self, row: usize) -> Option<(&Rows<'a>, usize)> {
+        let after = self.answers.partition_point(|(first, _)| *first <= row);
+        let (first, rows) = self.answers.get(after.checked_sub(1)?)?;
+        Some((rows.as_ref()?, row - first))
+    }
+}
+
+/// Adds the scalars of nested lists, up to `most`.
+fn scalars<'a>(value: &'a Value, most: usize, into: &mut Vec<&'a Value>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| scalars(item, most, into)),
+        _ if into.len() < most => into.push(value),
+        _ => {}
     }
 }
 
@@ -237,7 +308,7 @@ mod tests {
         let answer = json!({"outputs": [{"name": "p", "shape": [2], "data": [1, 2]}]});
         let rule = OutputRule {
             source: OutputSource::Tensor("p".into()),
-            rows: OutputRows::First,
+            rows: BatchRows::First,
             ..crate::content::outputs::tests::rule()
         };
         let rows = Rows::find(&rule, &HeaderMap::new(), &answer, Promise::Tensors).unwrap();

@@ -12,6 +12,7 @@ pub(crate) mod openai;
 mod path;
 pub(crate) mod reader;
 pub(crate) mod refusal;
+pub(crate) mod rows;
 pub(crate) mod scan;
 pub(crate) mod tensors;
 pub(crate) mod written;

@@ -4,6 +4,8 @@
 //! body that is declared as JSON but invalid is [`Unread`], because it may contain the key. A body that is neither declared as JSON nor
 //! starts like it has no such keys.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
 
@@ -12,6 +14,7 @@ use crate::protocol::{
     decoder::{DecodeError, Decoder},
     form::Form,
     grpc,
+    rows::{self, RowList, RowLists, Start},
     scan::{Asks, LONGEST_TEXT, Scanner},
     tensors,
 };
@@ -21,6 +24,9 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
 
 /// Maximum number of bytes of one raw tensor that are read: enough for any single value.
 const TENSOR_BYTES: usize = LONGEST_TEXT + 4;
+
+/// The same for a tensor of texts of which a row is read: the place of a text depends on the lengths of all texts before it.
+const TEXTS_BYTES: usize = 1 << 20;
 
 /// Largest decompressed gRPC message: the limit that servers have by default.
 const GRPC_MESSAGE: u64 = 4 << 20;
@@ -45,15 +51,65 @@ struct Text<'a> {
     /// Remaining bytes of the JSON part, if raw tensors follow it.
     json: Option<usize>,
     raw: Option<Raw>,
+    rows: RowLists<'a>,
+    lists: Vec<RowList>,
 }
 
 /// The raw tensors after the JSON part.
 struct Raw {
     value: Value,
-    /// Start, end and list index of each requested tensor.
-    wanted: Vec<(u64, u64, usize)>,
+    /// The requested tensors.
+    wanted: Vec<RawTensor>,
     at: u64,
     found: Vec<Vec<u8>>,
+}
+
+/// A raw tensor.
+struct RawTensor {
+    /// Place in the list of tensors.
+    index: usize,
+    /// Start and end of the bytes that are read, which are those of the drawn row where it is known.
+    start: u64,
+    end: u64,
+    /// End of the tensor.
+    last: u64,
+    /// Number of rows and request id, for texts of which a row is read.
+    texts: Option<(usize, String)>,
+}
+
+impl RawTensor {
+    /// A tensor between two places in the raw part.
+    fn new(index: usize, tensor: &Value, (start, last): (u64, u64), drawn: Option<&str>) -> Self {
+        let whole = Self { index, start, end: last, last, texts: None };
+        let (Some(id), Some(rows)) = (drawn, rows::of_tensor(tensor)) else { return whole };
+        if tensor.get("datatype").and_then(Value::as_str) == Some("BYTES") {
+            return Self { texts: (rows > 1).then(|| (rows, id.to_owned())), ..whole };
+        }
+        // All values have the same size.
+        match usize::try_from(last - start).ok().and_then(|bytes| Start::drawn(id, rows, bytes)) {
+            Some(row) => {
+                let range = row.range();
+                Self { start: start + range.start as u64, end: start + range.end as u64, ..whole }
+            }
+            None => whole,
+        }
+    }
+
+    fn most(&self) -> usize {
+        if self.texts.is_some() { TEXTS_BYTES } else { TENSOR_BYTES }
+    }
+
+    /// The values in the bytes that were read.
+    fn values(&self, datatype: &str, raw: &[u8]) -> Value {
+        let none = || Value::Array(Vec::new());
+        let Some((rows, id)) = &self.texts else {
+            return tensors::raw_values(datatype, raw).unwrap_or_else(none);
+        };
+        // Of texts that are longer than what is read, the row is unknown.
+        let is_whole = raw.len() as u64 == self.end - self.start;
+        let row = is_whole.then(|| tensors::texts_of_row(raw, *rows, id)).flatten();
+        row.map_or_else(none, Value::Array)
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -79,9 +135,25 @@ impl<'a> Reader<'a> {
                 let kind = kind.to_ascii_lowercase();
                 kind.ends_with("/json") || kind.ends_with("+json")
             });
-        let text =
-            Text { asks, scanner: Some(Scanner::new(asks)), says_json, form, begin: Vec::new(), json, raw: None };
+        let text = Text {
+            asks,
+            scanner: Some(Scanner::new(asks)),
+            says_json,
+            form,
+            begin: Vec::new(),
+            json,
+            raw: None,
+            rows: RowLists::default(),
+            lists: Vec::new(),
+        };
         Self { decoder, text, wrong }
+    }
+
+    /// Reads lists of rows in this way.
+    pub(crate) fn with_rows(mut self, rows: RowLists<'a>) -> Self {
+        self.text.scanner = self.text.scanner.map(|scanner| scanner.with_rows(rows));
+        self.text.rows = rows;
+        self
     }
 
     /// Whether reading the body costs additional time and memory for decoding.
@@ -105,8 +177,8 @@ impl<'a> Reader<'a> {
         self.wrong.is_none()
     }
 
-    /// Ends the body and returns the requested values; `None` if it contains none of that kind.
-    pub(crate) fn end(mut self) -> Result<Option<Value>, Unread> {
+    /// Ends the body and returns the requested values, and the lists of rows. `None` if it contains no values of that kind.
+    pub(crate) fn end(mut self) -> Result<(Option<Value>, Vec<RowList>), Unread> {
         if self.wrong.is_none()
             && let Some(decoder) = self.decoder.take()
         {
@@ -163,7 +235,9 @@ impl Text<'_> {
 
     /// Locates the requested tensors after the JSON part has ended.
     fn begin_raw(&mut self) -> Option<Raw> {
-        let Ok(value) = self.scanner.take()?.end() else {
+        let mut scanner = self.scanner.take()?;
+        self.lists = std::mem::take(&mut scanner.lists);
+        let Ok(value) = scanner.end() else {
             // Makes `end` return the error again.
             let mut scanner = Scanner::new(self.asks);
             scanner.push(b",");
@@ -177,7 +251,7 @@ impl Text<'_> {
             let Some(size) = tensor.pointer("/parameters/binary_data_size").and_then(Value::as_u64) else { continue };
             let end = at.saturating_add(size);
             if self.asks.wants_tensor("inputs", index, tensor.get("name").and_then(Value::as_str)) {
-                wanted.push((at, end, index));
+                wanted.push(RawTensor::new(index, tensor, (at, end), self.rows.drawn));
             }
             at = end;
         }
@@ -185,22 +259,26 @@ impl Text<'_> {
         Some(Raw { value, wanted, at: 0, found })
     }
 
-    fn end(self) -> Result<Option<Value>, Unread> {
+    fn end(mut self) -> Result<(Option<Value>, Vec<RowList>), Unread> {
         if let Some(form) = self.form {
-            return form.end();
+            return form.end().map(|value| (value, Vec::new()));
+        }
+        if let Some(scanner) = &mut self.scanner {
+            self.lists = std::mem::take(&mut scanner.lists);
         }
         let found = match (self.raw, self.scanner) {
-            (Some(raw), _) => return raw.end(),
-            (None, Some(scanner)) => scanner.end(),
-            (None, None) => return Ok(None),
+            (Some(raw), _) => raw.end(),
+            (None, Some(scanner)) => {
+                // The mark of UTF-8, or JSON in UTF-16, which is not read.
+                let begins_json = matches!(
+                    self.begin.as_slice(),
+                    [b'{' | b'[' | 0xef, ..] | [0xfe, 0xff] | [0xff, 0xfe] | [0, b'{' | b'[']
+                );
+                scanner.end().or_else(|wrong| if self.says_json || begins_json { Err(wrong) } else { Ok(None) })
+            }
+            (None, None) => Ok(None),
         };
-        // The mark of UTF-8, or JSON in UTF-16, which is not read.
-        let begins_json =
-            matches!(self.begin.as_slice(), [b'{' | b'[' | 0xef, ..] | [0xfe, 0xff] | [0xff, 0xfe] | [0, b'{' | b'[']);
-        match found {
-            Err(_) if !self.says_json && !begins_json => Ok(None),
-            found => found,
-        }
+        found.map(|value| (value, self.lists))
     }
 }
 
@@ -208,11 +286,11 @@ impl Raw {
     fn push(&mut self, bytes: &[u8]) {
         let (from, to) = (self.at, self.at + bytes.len() as u64);
         self.at = to;
-        for ((start, end, _), found) in self.wanted.iter().zip(&mut self.found) {
-            let (first, last) = ((*start).max(from), (*end).min(to));
+        for (tensor, found) in self.wanted.iter().zip(&mut self.found) {
+            let (first, last) = (tensor.start.max(from), tensor.end.min(to));
             if first < last {
                 let part = &bytes[(first - from) as usize..(last - from) as usize];
-                let room = TENSOR_BYTES.saturating_sub(found.len());
+                let room = tensor.most().saturating_sub(found.len());
                 found.extend_from_slice(&part[..part.len().min(room)]);
             }
         }
@@ -220,15 +298,15 @@ impl Raw {
 
     fn end(self) -> Result<Option<Value>, Unread> {
         let mut value = self.value;
-        for ((start, end, index), raw) in self.wanted.into_iter().zip(self.found) {
-            let Some(tensor) = value.pointer_mut(&format!("/inputs/{index}")) else { continue };
-            if end > self.at {
+        for (wanted, raw) in self.wanted.into_iter().zip(self.found) {
+            let Some(tensor) = value.pointer_mut(&format!("/inputs/{}", wanted.index)) else { continue };
+            if wanted.last > self.at {
                 // The body ends before its last tensor does.
                 return Err(Unread::NotJson);
             }
             let datatype = tensor.get("datatype").and_then(Value::as_str).unwrap_or_default().to_owned();
-            let data = tensors::raw_values(&datatype, &raw).unwrap_or_else(|| Value::Array(Vec::new()));
-            if data.as_array().is_some_and(Vec::is_empty) && end > start {
+            let data = wanted.values(&datatype, &raw);
+            if data.as_array().is_some_and(Vec::is_empty) && wanted.end > wanted.start {
                 return Err(Unread::TooLong);
             }
             tensor["data"] = data;
@@ -239,16 +317,20 @@ impl Raw {
 
 /// Converts the first message of a gRPC request to JSON.
 pub(crate) fn message(headers: &HeaderMap, body: &[u8]) -> Result<Option<Value>, Unread> {
-    let decoded;
-    let body = match body.first() {
-        None => return Ok(None),
-        Some(0) => body,
-        Some(_) => {
-            decoded = decompress(headers, body)?;
-            &decoded
-        }
-    };
-    tensors::first_values_of_grpc(body)
+    if body.is_empty() {
+        return Ok(None);
+    }
+    tensors::first_values_of_grpc(&plain(headers, body)?)
+}
+
+/// The drawn row of the first message of a gRPC request; `None` if the message does not have several rows, or if it cannot be read.
+pub(crate) fn row_of_message(headers: &HeaderMap, body: &[u8], asks: &Asks, request_id: &str) -> Option<Value> {
+    tensors::row_of_grpc(&plain(headers, body).ok()?, asks, request_id)
+}
+
+/// A body whose first message is decompressed.
+fn plain<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Unread> {
+    if body.first() == Some(&0) { Ok(body.into()) } else { decompress(headers, body).map(Cow::Owned) }
 }
 
 /// Decompresses the first message of a gRPC body.
@@ -279,7 +361,7 @@ mod tests {
                     break;
                 }
             }
-            reader.end()
+            reader.end().map(|(value, _)| value)
         };
         let whole = at(1 << 20);
         assert_eq!(at(1), whole);

@@ -9,7 +9,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::protocol::Unread;
+use crate::protocol::{
+    Unread,
+    rows::{RowList, RowLists, Start},
+};
 
 /// Maximum nesting.
 const DEEPEST: usize = 1024;
@@ -63,6 +66,7 @@ impl Default for Asks {
             child("name", SCALAR),
             child("data", SCALAR),
             child("datatype", SCALAR),
+            child("shape", SCALAR),
             child("parameters", PARAMETERS),
         ];
         let scalar = Node { scalar: true, ..Node::default() };
@@ -122,7 +126,7 @@ impl Asks {
     }
 
     fn as_tensor(&mut self, at: usize) {
-        for name in ["name", "data", "datatype"] {
+        for name in ["name", "data", "datatype", "shape"] {
             let node = self.child(at, name);
             self.scalar(node);
         }
@@ -166,6 +170,9 @@ pub(crate) struct Scanner<'a> {
     mark: usize,
     done: Option<Value>,
     wrong: Option<Unread>,
+    rows: RowLists<'a>,
+    /// The lists of rows so far, in the order in which they begin.
+    pub(crate) lists: Vec<RowList>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,8 +205,17 @@ struct Frame {
 }
 
 enum Building {
-    Object { map: Map<String, Value>, key: Option<usize> },
-    List { items: Vec<Value>, at: usize },
+    Object {
+        map: Map<String, Value>,
+        key: Option<usize>,
+    },
+    /// `from` is the part of it that is read. `rows` is its place among the lists of rows, if it is one.
+    List {
+        items: Vec<Value>,
+        at: usize,
+        from: Start,
+        rows: Option<usize>,
+    },
 }
 
 const MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
@@ -217,7 +233,14 @@ impl<'a> Scanner<'a> {
             mark: 0,
             done: None,
             wrong: None,
+            rows: RowLists::default(),
+            lists: Vec::new(),
         }
+    }
+
+    /// Reads lists of rows in this way.
+    pub(crate) fn with_rows(self, rows: RowLists<'a>) -> Self {
+        Self { rows, ..self }
     }
 
     /// Takes a chunk. Returns false once further chunks are not needed.
@@ -412,11 +435,7 @@ impl<'a> Scanner<'a> {
         }
         match self.next.take() {
             Some(node) if self.skipped.is_empty() => {
-                let what = if object {
-                    Building::Object { map: Map::new(), key: None }
-                } else {
-                    Building::List { items: Vec::new(), at: 0 }
-                };
+                let what = if object { Building::Object { map: Map::new(), key: None } } else { self.list() };
                 self.frames.push(Frame { node, kept: self.kept, what });
             }
             _ => self.skipped.push(object),
@@ -429,6 +448,31 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// A new list, below the open values.
+    fn list(&mut self) -> Building {
+        let key = |frame: &Frame| match &frame.what {
+            Building::Object { key: Some(child), .. } => Some(self.asks.nodes[frame.node].below[*child].token.as_str()),
+            _ => None,
+        };
+        let tensor = match &self.frames[..] {
+            [root, Frame { what: Building::List { at, .. }, .. }, tensor]
+                if key(root) == Some("inputs") && key(tensor) == Some("data") =>
+            {
+                Some(*at)
+            }
+            _ => None,
+        };
+        let is_first = || {
+            let root = self.frames.first().and_then(key);
+            matches!(root, Some("instances" | "inputs")) && self.frames.iter().all(|frame| key(frame).is_some())
+        };
+        let is_rows = if self.rows.instances { is_first() } else { tensor.is_some() };
+        let rows = is_rows.then_some(self.lists.len());
+        self.lists.extend(rows.map(|_| RowList { tensor: tensor.unwrap_or_default(), items: 0 }));
+        let from = rows.and_then(|rows| self.rows.starts.get(rows)).copied().unwrap_or_default();
+        Building::List { items: Vec::new(), at: 0, from, rows }
+    }
+
     /// Determines what is requested of the next item of a list.
     fn item(&mut self, index: usize) {
         self.next = None;
@@ -436,6 +480,8 @@ impl<'a> Scanner<'a> {
             return;
         }
         let Some(frame) = self.frames.last() else { return };
+        let Building::List { from, .. } = &frame.what else { return };
+        let Some(index) = from.place(index) else { return };
         let node = &self.asks.nodes[frame.node];
         let child = node.below.iter().find(|child| child.index == Some(index)).map(|child| child.node);
         let first = (index == 0 && node.scalar).then_some(SCALAR);
@@ -470,7 +516,12 @@ impl<'a> Scanner<'a> {
         let Some(frame) = self.frames.pop() else { return self.fail(Unread::NotJson) };
         let value = match (frame.what, object) {
             (Building::Object { map, .. }, true) => Value::Object(map),
-            (Building::List { items, .. }, false) => Value::Array(items),
+            (Building::List { items, at, rows, .. }, false) => {
+                if let Some(list) = rows.and_then(|rows| self.lists.get_mut(rows)) {
+                    list.items = if self.state == State::ValueOrEnd { 0 } else { at + 1 };
+                }
+                Value::Array(items)
+            }
             _ => return self.fail(Unread::NotJson),
         };
         self.built(Some(value), frame.kept);
@@ -500,8 +551,11 @@ impl<'a> Scanner<'a> {
                     map.insert(node.below[child].token.clone(), value);
                 }
             }
-            Building::List { items, at } => {
-                let index = *at;
+            Building::List { items, at, from, .. } => {
+                let Some(index) = from.place(*at) else {
+                    self.kept = before;
+                    return;
+                };
                 let asked = node.below.iter().filter_map(|child| child.index).max();
                 let named = |value: &Value| {
                     let name = value.get("name").and_then(Value::as_str);

@@ -3,11 +3,15 @@
 //! The binary tensor extension has raw values after the JSON part; gRPC has typed lists or raw values. Both become `{"inputs": [{"name",
 //! "datatype", "shape", "data"}]}`. Values that cannot be read are omitted, so rules do not find them.
 
+use std::ops::Range;
+
 use serde_json::{Map, Value, json};
 
 use crate::protocol::{
     Unread,
     grpc::{FieldValue, PREFIX, field, first_message, put_varint, read_varint},
+    rows::{self, Start},
+    scan::Asks,
 };
 
 /// Converts a body of the binary tensor extension, whose first `json` bytes are JSON.
@@ -58,6 +62,142 @@ pub(super) fn first_values_of_grpc(body: &[u8]) -> Result<Option<Value>, Unread>
         at = found.end;
     }
     infer_message(&lean).map(Some).ok_or(Unread::NotJson)
+}
+
+/// The drawn row of the first message of a request: its requested tensors, each with the first values of this row. `None`: no requested
+/// tensor has several rows, or the message cannot be read.
+pub(super) fn row_of_grpc(body: &[u8], asks: &Asks, request_id: &str) -> Option<Value> {
+    let message = body.get(PREFIX..first_message(body)?)?;
+    let (mut at, mut tensors, mut raw) = (0, Vec::new(), Vec::new());
+    while at < message.len() {
+        let found = field(message, at)?;
+        at = found.end;
+        match (found.number, found.value) {
+            (5, FieldValue::Bytes(bytes)) => tensors.push(bytes),
+            (7, FieldValue::Bytes(bytes)) => raw.push(bytes),
+            _ => {}
+        }
+    }
+    let (mut any, mut inputs) = (false, Vec::with_capacity(tensors.len()));
+    for (index, bytes) in tensors.iter().enumerate() {
+        let (mut tensor, contents) = head_of_tensor(bytes)?;
+        let name = tensor.get("name").and_then(Value::as_str);
+        let rows = rows::of_tensor(&tensor).filter(|_| asks.wants_tensor("inputs", index, name)).unwrap_or_default();
+        let raw = raw.get(index).filter(|_| raw.len() == tensors.len());
+        let row = match raw {
+            Some(raw) => raw_of_row(&tensor, raw, rows, request_id),
+            None => contents.and_then(|contents| contents_of_row(contents, rows, request_id)),
+        };
+        any |= row.is_some();
+        if let Some(row) = row {
+            tensor["data"] = Value::Array(row);
+        }
+        inputs.push(tensor);
+    }
+    any.then(|| json!({ "inputs": inputs }))
+}
+
+/// A tensor without its values, and its typed values.
+fn head_of_tensor(bytes: &[u8]) -> Option<(Value, Option<&[u8]>)> {
+    let (mut at, mut head, mut contents) = (0, Vec::new(), None);
+    while at < bytes.len() {
+        let found = field(bytes, at)?;
+        match (found.number, found.value) {
+            (5, FieldValue::Bytes(found)) => contents = Some(found),
+            _ => head.extend_from_slice(&bytes[at..found.end]),
+        }
+        at = found.end;
+    }
+    Some((tensor(&head)?, contents))
+}
+
+/// Maximum number of values of a row that are read.
+const ROW_VALUES: usize = TENSOR_BYTES / 8;
+
+/// The first of these places.
+fn first_of(row: Start) -> Range<usize> {
+    let row = row.range();
+    row.start..row.end.min(row.start + ROW_VALUES)
+}
+
+/// The drawn row of raw values; `None` if they do not have several rows.
+fn raw_of_row(tensor: &Value, raw: &[u8], rows: usize, request_id: &str) -> Option<Vec<Value>> {
+    let datatype = tensor.get("datatype").and_then(Value::as_str).unwrap_or_default();
+    if datatype == "BYTES" {
+        return texts_of_row(raw, rows, request_id);
+    }
+    let row = Start::drawn(request_id, rows, raw.len())?.range();
+    match raw_values(datatype, &raw[row.start..row.end.min(row.start + TENSOR_BYTES)])? {
+        Value::Array(values) => Some(values),
+        _ => None,
+    }
+}
+
+/// The drawn row of raw texts; `None` if they do not have several rows.
+pub(super) fn texts_of_row(raw: &[u8], rows: usize, request_id: &str) -> Option<Vec<Value>> {
+    let row = first_of(Start::drawn(request_id, rows, each_text(raw).count())?);
+    Some(each_text(raw).skip(row.start).take(row.len()).map(text).collect())
+}
+
+/// The drawn row of typed values; `None` if they do not have several rows.
+fn contents_of_row(contents: &[u8], rows: usize, request_id: &str) -> Option<Vec<Value>> {
+    let row = first_of(Start::drawn(request_id, rows, count(contents)?)?);
+    let (mut at, mut place, mut values) = (0, 0, Vec::new());
+    while at < contents.len() && place < row.end {
+        let found = field(contents, at)?;
+        let packed = match (found.number, found.value) {
+            (1..=5, FieldValue::Bytes(packed)) => packed,
+            (6 | 7, FieldValue::Bytes(packed)) => {
+                // Values of one size: only those of the row are read.
+                let size = if found.number == 6 { 4 } else { 8 };
+                let (len, skip) = (packed.len() / size, row.start.saturating_sub(place));
+                let part = packed.get(skip.min(len) * size..(row.end - place).min(len) * size)?;
+                let mut field = Vec::new();
+                put_bytes(found.number, part, &mut field);
+                self::contents(&field, &mut values)?;
+                place += len;
+                at = found.end;
+                continue;
+            }
+            _ => {
+                if row.contains(&place) {
+                    self::contents(&contents[at..found.end], &mut values)?;
+                }
+                place += 1;
+                at = found.end;
+                continue;
+            }
+        };
+        let mut from = 0;
+        while let Some((_, next)) = read_varint(packed, from) {
+            if row.contains(&place) {
+                let mut field = Vec::new();
+                put_bytes(found.number, &packed[from..next], &mut field);
+                self::contents(&field, &mut values)?;
+            }
+            place += 1;
+            from = next;
+        }
+        at = found.end;
+    }
+    Some(values)
+}
+
+/// Number of typed values.
+fn count(contents: &[u8]) -> Option<usize> {
+    let (mut at, mut count) = (0, 0);
+    while at < contents.len() {
+        let found = field(contents, at)?;
+        at = found.end;
+        count += match (found.number, found.value) {
+            // The last byte of each number has no continuation bit.
+            (1..=5, FieldValue::Bytes(packed)) => packed.iter().filter(|byte| **byte & 0x80 == 0).count(),
+            (6, FieldValue::Bytes(packed)) => packed.len() / 4,
+            (7, FieldValue::Bytes(packed)) => packed.len() / 8,
+            _ => 1,
+        };
+    }
+    Some(count)
 }
 
 /// Number of bytes of raw values that are read. The first value may be a text with a length prefix.
@@ -292,14 +432,18 @@ fn half(bits: u16) -> f64 {
     }
 }
 
-fn texts(mut raw: &[u8]) -> Vec<Value> {
-    let mut found = Vec::new();
-    while let Some((length, rest)) = raw.split_first_chunk::<4>() {
-        let Some((bytes, rest)) = rest.split_at_checked(u32::from_le_bytes(*length) as usize) else { break };
-        found.push(text(bytes));
+fn texts(raw: &[u8]) -> Vec<Value> {
+    each_text(raw).map(text).collect()
+}
+
+/// Texts with length prefixes, up to one that is incomplete.
+fn each_text(mut raw: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = raw.split_first_chunk::<4>()?;
+        let (bytes, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
         raw = rest;
-    }
-    found
+        Some(bytes)
+    })
 }
 
 #[cfg(test)]

@@ -95,6 +95,8 @@ pub(crate) struct Table {
     pub(crate) zones: BTreeMap<String, String>,
     /// The values that rules need from request bodies.
     pub(crate) asks: Asks,
+    /// Whether a segment or feature may have a value in each row of a request.
+    pub(crate) reads_rows: bool,
     /// Number of calls that could not be split as required, since its rollout started on this router.
     pub(crate) undecided: Arc<Tally>,
     /// Names in answers in which an output rule found nothing, since its rollout started on this router.
@@ -157,6 +159,7 @@ impl Table {
         let outputs: Vec<OutputRule> = json("outputs", or_empty_list(&record.outputs))?;
         Ok(Self {
             salt: Salt::new(record.salt.as_bytes()),
+            reads_rows: request::reads_rows(&segments, &policy.features),
             asks: request::asks(sticky.as_ref(), &policy.targets, &segments, &policy.features),
             undecided: Arc::default(),
             names: Arc::default(),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing test should panic where it fails")]
 
 mod answers;
+mod batches;
 mod doors;
 mod early;
 mod encodings;

@@ -10,26 +10,26 @@ use crate::{
     upstreams::{Reply, Server},
 };
 
-const ROWS: usize = 64;
+pub(crate) const ROWS: usize = 64;
 
 /// Scores from 0 to below 1, of which one row may be replaced.
-fn scores(bad: Option<(usize, f64)>) -> Vec<f64> {
+pub(crate) fn scores(bad: Option<(usize, f64)>) -> Vec<f64> {
     let score = |row: usize| row as f64 / ROWS as f64;
     (0..ROWS).map(|row| bad.filter(|(place, _)| *place == row).map_or(score(row), |(_, value)| value)).collect()
 }
 
 /// As Python's encoder writes numbers.
-fn list(scores: &[f64]) -> String {
+pub(crate) fn list(scores: &[f64]) -> String {
     let text = |score: &f64| if score.is_nan() { "NaN".to_owned() } else { score.to_string() };
     scores.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
-fn v2(scores: &[f64]) -> String {
+pub(crate) fn v2(scores: &[f64]) -> String {
     let data = list(scores);
     format!(r#"{{"outputs":[{{"name":"p","shape":[{ROWS},1],"datatype":"FP64","data":[{data}]}}]}}"#)
 }
 
-fn raw(scores: &[f64]) -> Vec<u8> {
+pub(crate) fn raw(scores: &[f64]) -> Vec<u8> {
     scores.iter().flat_map(|score| score.to_le_bytes()).collect()
 }
 
@@ -46,14 +46,14 @@ fn binary(scores: &[f64]) -> Reply {
 }
 
 /// A field of a Protocol Buffers message of at most 16,383 bytes.
-fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let (low, high) = ((bytes.len() & 0x7f) as u8, (bytes.len() >> 7) as u8);
     let length = if high == 0 { vec![low] } else { vec![low | 0x80, high] };
     [&[number << 3 | 2][..], &length, bytes].concat()
 }
 
 /// A `ModelInferResponse`, with typed or raw values.
-fn infer_response(scores: &[f64], typed: bool) -> Vec<u8> {
+pub(crate) fn infer_response(scores: &[f64], typed: bool) -> Vec<u8> {
     let mut tensor = [field(1, b"p"), field(2, b"FP64"), field(3, &[ROWS as u8, 1])].concat();
     if typed {
         tensor.extend(field(5, &field(7, &raw(scores))));
@@ -62,10 +62,16 @@ fn infer_response(scores: &[f64], typed: bool) -> Vec<u8> {
     [field(1, b"flights"), field(5, &tensor), raw].concat()
 }
 
-fn compressed_message(body: &[u8]) -> Vec<u8> {
-    let mut message = message(&gzip(body));
+/// A message whose content is compressed.
+pub(crate) fn compressed_message(packed: &[u8]) -> Vec<u8> {
+    let mut message = message(packed);
     message[0] = 1;
     message
+}
+
+/// A body in every encoding, with the name of the encoding.
+pub(crate) fn encoded(body: &[u8]) -> [(&'static str, Vec<u8>); 4] {
+    [("gzip", gzip(body)), ("deflate", deflate(body)), ("br", brotli(body)), ("zstd", zstd(body))]
 }
 
 /// A Brotli stream with one uncompressed block.
@@ -93,19 +99,22 @@ fn answers(scores: &[f64]) -> Vec<(&'static str, &'static str, Reply)> {
         (V1, r#"{"json":"/predictions"}"#, Reply::ok(v1())),
         (V1, r#"{"json":"/predictions/0/p"}"#, Reply::ok(objects)),
         (V1, r#"{"json":"/outputs/p/0"}"#, Reply::ok(columns)),
-        (V1, r#"{"json":"/predictions/0"}"#, packed("gzip", gzip(v1().as_bytes()))),
         (INFER, TENSOR, grpc(message(&infer_response(scores, true)))),
         (INFER, TENSOR, grpc(message(&infer_response(scores, false)))),
-        (INFER, TENSOR, grpc(compressed_message(&infer_response(scores, false))).with("grpc-encoding", "gzip")),
         (STREAM, TENSOR, grpc(message(&field(2, &infer_response(scores, false))))),
     ];
-    let encoded = [
-        ("gzip", gzip(text.as_bytes())),
-        ("deflate", deflate(text.as_bytes())),
-        ("br", brotli(text.as_bytes())),
-        ("zstd", zstd(text.as_bytes())),
-    ];
-    answers.extend(encoded.map(|(encoding, body)| (V2, TENSOR, packed(encoding, body))));
+    answers.extend(encoded(text.as_bytes()).map(|(encoding, body)| (V2, TENSOR, packed(encoding, body))));
+    let first = r#"{"json":"/predictions/0"}"#;
+    answers.extend(encoded(v1().as_bytes()).map(|(encoding, body)| (V1, first, packed(encoding, body))));
+    let unary = encoded(&infer_response(scores, false));
+    let stream = encoded(&field(2, &infer_response(scores, true)));
+    for (path, bodies) in [(INFER, unary), (STREAM, stream)] {
+        answers.extend(
+            bodies.map(|(encoding, body)| {
+                (path, TENSOR, grpc(compressed_message(&body)).with("grpc-encoding", encoding))
+            }),
+        );
+    }
     answers
 }
 
@@ -173,6 +182,77 @@ async fn a_limit_bounds_the_rows_that_are_read() {
     assert!(unusable < 15, "{unusable}");
     let means = all.iter().filter_map(|found| found.batch.as_ref()).map(|batch| batch.means["p"]);
     assert!(means.clone().count() >= 25 && means.clone().all(|mean| (mean - 0.5).abs() < 0.13));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::float_cmp, reason = "binary fractions are exact")]
+async fn batches_whose_rows_do_not_match_their_shape_are_read_as_one_row() {
+    let body = |shape: &str, data: &str| {
+        Reply::ok(format!(r#"{{"outputs":[{{"name":"p","shape":{shape},"datatype":"FP64","data":{data}}}]}}"#))
+    };
+    // The values do not fit the shape, which the protocol does not allow.
+    let ragged = read(V2, r#"{"tensor":"p"}"#, body("[2]", "[0.25,0.5,0.75]")).await;
+    assert_eq!((ragged.outcome, ragged.invalid_output.as_deref()), (Some(Outcome::Unusable), Some("schema")));
+    // Rows of different lengths have a first value each.
+    let lists = Reply::ok(r#"{"predictions":[[0.25],[0.5,7],[0.75,8,9]]}"#);
+    let found = read(V1, r#"{"json":"/predictions/0"}"#, lists).await;
+    assert_eq!((found.outcome, found.batch.unwrap().means["p"]), (Some(Outcome::Ok), 0.5));
+    let column = Reply::ok(r#"{"predictions":[[0.25,0.25],[0.5],[0.75,0.5]]}"#);
+    let found = read(V1, r#"{"json":"/predictions/0/1"}"#, column).await;
+    assert_eq!(found.invalid_output.as_deref(), Some("missing"), "the second row has no second value");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_row_more_than_the_limit_is_sampled() {
+    for (most, all) in [(64, true), (63, false)] {
+        let server = Server::start(Reply::ok(v2(&scores(Some((40, 1.5)))))).await;
+        let mut config = config();
+        config.limits.rows = most;
+        let bench = Bench::start(config).await;
+        bench.route(&table(1, &server.url(), &server.url(), (10_000, 0))).await;
+        for _ in 0..20 {
+            bench.infer(&[]).await;
+        }
+        let found = bench.predictions(20).await;
+        let unusable = found.iter().filter(|found| found.outcome == Some(Outcome::Unusable)).count();
+        // Of 64 rows, 63 are read: nearly every call still finds it.
+        assert!(if all { unusable == 20 } else { unusable >= 10 }, "{most}: {unusable}");
+    }
+}
+
+/// A gRPC stream of answers.
+fn stream(answers: &[&[f64]]) -> Reply {
+    let one = |scores: &&[f64]| {
+        let mut tensor = [field(1, b"p"), field(2, b"FP64"), field(3, &[scores.len() as u8])].concat();
+        tensor.extend(field(5, &field(7, &raw(scores))));
+        message(&field(2, &field(5, &tensor)))
+    };
+    Reply::grpc(answers.iter().flat_map(one).collect::<Vec<u8>>(), "0")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::float_cmp, reason = "binary fractions are exact")]
+async fn every_answer_of_a_stream_is_read() {
+    const TENSOR: &str = r#"{"tensor":"p"}"#;
+    for (answers, cause) in [
+        (vec![&[0.5][..], &[0.5], &[1.5]], "out_of_range"),
+        (vec![&[0.5][..], &[f64::NAN], &[0.5]], "nan"),
+        (vec![&[0.5, 0.5][..], &[0.5, 0.5, -0.5]], "out_of_range"),
+    ] {
+        let found = read(STREAM, TENSOR, stream(&answers)).await;
+        assert_eq!((found.outcome, found.invalid_output.as_deref()), (Some(Outcome::Unusable), Some(cause)));
+    }
+    let found = read(STREAM, TENSOR, stream(&[&[0.0], &[0.25, 0.5], &[0.75]])).await;
+    let batch = found.batch.unwrap();
+    assert_eq!((found.outcome, batch.rows, batch.means["p"]), (Some(Outcome::Ok), 4, 0.375));
+    assert_eq!(found.outputs["p"], f64::from(batch.row) / 4.0);
+    let found = read(STREAM, TENSOR, stream(&[&[0.5]])).await;
+    assert_eq!((found.outcome, found.batch, found.outputs["p"]), (Some(Outcome::Ok), None, 0.5));
+    // More than is kept: what was not read is not taken for good.
+    let long: Vec<f64> = vec![0.5; 100];
+    let many: Vec<&[f64]> = vec![&long; 1 + config().limits.keep_body / 800];
+    let found = read(STREAM, TENSOR, stream(&many)).await;
+    assert_eq!((found.outcome, found.unread.as_deref()), (Some(Outcome::Unread), Some("too_large")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

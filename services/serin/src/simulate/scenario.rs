@@ -45,6 +45,7 @@ const SCENARIOS: &[(&str, &str)] = bundled![
     "8.3-ramp-with-drift",
     "8.5-false-pass-at-the-margin",
     "fraud-recall",
+    "ranking-ndcg",
     "shared-outage",
 ];
 
@@ -53,6 +54,7 @@ const ROLLOUTS: &[(&str, &str)] = &[
     ("rollout-88-hypotheses", include_str!("../../scenarios/rollout-88-hypotheses.yaml")),
     ("rollout-ramp", include_str!("../../scenarios/rollout-ramp.yaml")),
     ("rollout-fraud", include_str!("../../../../examples/fraud.yaml")),
+    ("rollout-ranking", include_str!("../../../../examples/ranking.yaml")),
 ];
 
 /// One scenario, as in its file.
