@@ -48,5 +48,5 @@ pub use law::Law;
 pub use metric::Metric;
 pub use range::Range;
 pub use source::SourceType;
-pub use unit::{Unit, significant};
+pub use unit::{Unit, count, significant};
 pub use words::noun;
