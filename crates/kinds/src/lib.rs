@@ -24,6 +24,8 @@ mod distribution;
 #[cfg(feature = "statistics")]
 mod hypothesis;
 mod kind;
+#[cfg(test)]
+mod kinds_tests;
 #[cfg(feature = "statistics")]
 mod law;
 mod mean;
