@@ -21,6 +21,7 @@ use crate::{
     baseline::{lacks, missing_policy},
     evidence::Evidence,
     head::{Era, Head},
+    health::contradictions,
     plan::OTHER,
     progress::Heard,
     ranges,
@@ -160,8 +161,7 @@ fn health(rollout: &Rollout, era: Era, missing_data: &MissingData) -> Vec<Issue>
     health.extend(head.health.issues(plan, era.step, era.shares, head.as_of));
     health.extend(head.coverage.issues(plan));
     health.extend(rollout.evidence.first().filter(|_| plan.guarded).and_then(|first| first.units.issue()));
-    health.extend(foreign(rollout));
-    health.extend(last);
+    health.extend(foreign(rollout).into_iter().chain(contradictions(plan, &head.arms)).chain(last));
     health
 }
 
