@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaException
 
 
 #: The type of record that the schema next to this module reads.
-TYPE = "dev.serin.verdict.v4"
+TYPE = "dev.serin.verdict.v5"
 
 
 class Verdicts:

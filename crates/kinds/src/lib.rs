@@ -24,6 +24,8 @@ mod distribution;
 #[cfg(feature = "statistics")]
 mod hypothesis;
 mod kind;
+#[cfg(test)]
+mod kinds_tests;
 #[cfg(feature = "statistics")]
 mod law;
 mod mean;
@@ -48,5 +50,5 @@ pub use law::Law;
 pub use metric::Metric;
 pub use range::Range;
 pub use source::SourceType;
-pub use unit::{Unit, significant};
+pub use unit::{Unit, count, significant};
 pub use words::noun;

@@ -4,7 +4,7 @@ use serin_spec::{Margin, MetricSource, MetricSpec, WhenMissing, units::Duration}
 #[cfg(feature = "statistics")]
 use serin_statistics::HypothesisSpec;
 
-use crate::Kind as _;
+use crate::{Kind as _, Unit};
 
 /// What a metric derives from its kind.
 pub trait Metric {
@@ -55,6 +55,7 @@ impl Metric for MetricSpec {
         let can = self.limit.is_some() || self.kind.can_fail_at(self.direction, self.margin_or_default(), stable);
         let name = &self.name;
         (!can).then(|| {
+            let stable = Unit::of(&self.kind, &self.source).precise(stable);
             format!("the margin of {name} reaches beyond its range: while stable is at {stable}, no canary can fail it")
         })
     }

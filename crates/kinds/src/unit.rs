@@ -44,6 +44,16 @@ impl Unit {
         }
     }
 
+    /// Formats a value for comparison with values close to it, with one digit more: `8.26 %`, `304.8 ms`, `0.4995`.
+    pub fn precise(self, value: f64) -> String {
+        match self {
+            Self::Percent => format!("{} %", two_decimals(100.0 * value)),
+            Self::Milliseconds => format!("{} ms", significant(value, 4)),
+            Self::Seconds => format!("{} s", significant(value, 4)),
+            Self::Plain => significant(value, 4),
+        }
+    }
+
     /// Formats a difference or margin without its sign: `1 point`, `2.5 points`, `12 ms`.
     pub fn distance(self, value: f64) -> String {
         let number = self.number(value.abs());
@@ -88,6 +98,22 @@ fn decimals(value: f64) -> String {
     if value == 0.0 || value.abs() >= 1.0 { format!("{:.1}", value + 0.0) } else { significant(value, 2) }
 }
 
+/// At most two decimals; below 0.1, two significant digits.
+fn two_decimals(value: f64) -> String {
+    if value.abs() < 0.1 {
+        return significant(value, 2);
+    }
+    format!("{value:.2}").trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Formats a count as a whole number with thousands separators: `57,137`.
+pub fn count(number: f64) -> String {
+    let digits = format!("{:.0}", number.max(0.0));
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}
+
 /// Formats a number with `digits` significant digits and without trailing zeros. It uses an exponent only for numbers that
 /// would otherwise be too long to read: from 1e15 up and below 1e-9.
 pub fn significant(value: f64, digits: i32) -> String {
@@ -115,6 +141,20 @@ mod tests {
         assert_eq!([0.0, 0.052, 1.0, 23.456].map(decimals), ["0.0", "0.052", "1.0", "23.5"]);
         let ends = [1e300, -2.5e18, 9.9e14, 2e-9, 1e-20, f64::NAN].map(|value| significant(value, 2));
         assert_eq!(ends, ["1.0e300", "-2.5e18", "990000000000000", "0.000000002", "1.0e-20", "NaN"]);
+    }
+
+    #[test]
+    fn counts_have_separators() {
+        assert_eq!([0.0, 999.6, 57_137.2, 1_681_237.0].map(count), ["0", "1,000", "57,137", "1,681,237"]);
+    }
+
+    #[test]
+    fn values_that_are_compared_have_one_digit_more() {
+        let shares = [0.0, 0.000_123_4, 0.0206, 0.08264, 0.1, 0.98456, 1.0].map(|share| Unit::Percent.precise(share));
+        assert_eq!(shares, ["0 %", "0.012 %", "2.06 %", "8.26 %", "10 %", "98.46 %", "100 %"]);
+        let others = [Unit::Milliseconds, Unit::Seconds, Unit::Plain].map(|unit| unit.precise(304.789));
+        assert_eq!(others, ["304.8 ms", "304.8 s", "304.8"]);
+        assert_eq!(Unit::Plain.precise(0.499_51), "0.4995");
     }
 
     #[test]

@@ -72,9 +72,9 @@ records! {
     Heartbeat = "heartbeat" { 1, 2 }
     Control = "control" { 1, 2 }
     #[cfg(not(feature = "next-schema"))]
-    WindowClosed = "window_closed" { 1, 2, 3 }
+    WindowClosed = "window_closed" { 1, 2, 3, 4 }
     ClosedThrough = "closed_through" { 1, 2 }
-    Verdict = "verdict" { 1, 2, 3, 4 }
+    Verdict = "verdict" { 1, 2, 3, 4, 5 }
     RoutingTable = "routing_table" { 1, 2 }
     RouterStatus = "router_status" { 1, 2, 3, 4 }
     Command = "command" { 1 }

@@ -92,6 +92,8 @@ pub enum NoDataReason {
     ForeignVersion,
     /// No canary can fail the check while stable stays as it is.
     CannotFail,
+    /// Labels name another value than an earlier label of the same prediction.
+    LabelContradictions,
 }
 
 impl NoDataReason {
@@ -119,7 +121,8 @@ impl NoDataReason {
             | Self::EventsLost
             | Self::NotHeard
             | Self::FewAnswers
-            | Self::Outage => false,
+            | Self::Outage
+            | Self::LabelContradictions => false,
         }
     }
 }

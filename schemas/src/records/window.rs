@@ -54,6 +54,10 @@ pub struct ArmCounts {
     /// version.
     #[serde(default)]
     pub left: i64,
+    /// Number of labels that contradict an earlier label of the same prediction, name and revision. The earlier label counts. They are
+    /// counted when they arrive, in windows of maturity 0.
+    #[serde(default)]
+    pub contradicting: i64,
 }
 
 impl ArmCounts {
@@ -73,6 +77,7 @@ impl ArmCounts {
             unread: 0,
             cancelled: 0,
             left: 0,
+            contradicting: 0,
         }
     }
 }
@@ -117,7 +122,7 @@ pub struct WindowClosed {
     /// Version of the rules under which the window was counted, see [`RULES`](super::RULES).
     #[serde(default = "super::control::first_rules")]
     pub rules: i32,
-    /// What closed the window: the additional field of the test's version 4.
+    /// What closed the window: the additional field of the test's version 5.
     #[cfg(feature = "next-schema")]
     #[serde(default)]
     pub closed_by: Option<String>,

@@ -146,6 +146,7 @@ draw_enums! {
         NoCanaryTraffic, NoControlTraffic, LabelsPending, LabelsMissing, ValueMissing, EventsLost, LateShareDiffers,
         SampleRatio, SegmentMix, NoShadowTraffic, UnreadShareDiffers, ValueShareDiffers, CancelledShareDiffers,
         FewUnits, NotHeard, FewAnswers, NoBaseline, Outage, LabelDelay, ForeignVersion, CannotFail,
+        LabelContradictions,
     }
     Origin { Router, Intake }
     Outcome { Ok, Refused, Redirected, Failed, Unusable, Unread, Cancelled }
@@ -158,6 +159,7 @@ draw_enums! {
 draw_structs! {
     ArmCounts {
         arm, predictions, excluded, errors, invalid, late, lost, labelled, refused, redirected, unread, cancelled, left,
+        contradicting,
     }
     ArmDrops { model, arm, dropped }
     Batch { rows, row, means }

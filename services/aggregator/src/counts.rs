@@ -23,6 +23,7 @@ pub(crate) struct Counts {
     pub(crate) unread: i64,
     pub(crate) cancelled: i64,
     pub(crate) left: i64,
+    pub(crate) contradicting: i64,
 }
 
 impl Counts {
@@ -56,7 +57,7 @@ impl Counts {
 
     pub(crate) fn of(self, arm: Arm) -> ArmCounts {
         let Self { predictions, excluded, errors, invalid, late, lost, labelled, .. } = self;
-        let Self { refused, redirected, unread, cancelled, left, .. } = self;
+        let Self { refused, redirected, unread, cancelled, left, contradicting, .. } = self;
         ArmCounts {
             arm,
             predictions,
@@ -71,6 +72,7 @@ impl Counts {
             unread,
             cancelled,
             left,
+            contradicting,
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     config::Config,
     early::{Pending, ReadNames, set},
     joins::Joins,
+    keys::ARMS,
     label::LabelUpdate,
     metrics::{self, Tally},
     model::Model,
@@ -353,10 +354,10 @@ impl AggregatorFold {
 
     /// Joins labels to the predictions that wait under this id. Returns false if none waits.
     fn join_labels(&mut self, id: &str, truths: &FeedbackLabels<'_>) -> bool {
-        let mut found = false;
+        let (mut found, frontier) = (false, self.frontier());
         for shadow in [false, true] {
             let Some(join) = self.joins.get_mut(id, shadow) else { continue };
-            let Some(rollout) = self.rollouts.get(&join.rollout) else { continue };
+            let Some(rollout) = self.rollouts.get_mut(&join.rollout) else { continue };
             found = true;
             if !truths.may_judge(rollout.model.as_str()) {
                 // A later label of an authorized writer is still accepted.
@@ -366,8 +367,11 @@ impl AggregatorFold {
             let mut updates = place(&rollout.compiled.labels, &mut join.labels, &truths.labels);
             updates.extend(place(&rollout.compiled.truths, &mut join.truths, &truths.classes));
             updates.extend(place_items(&rollout.compiled.item_labels, &mut join.truths, &truths.labels));
+            let contradicts = updates.contains(&LabelUpdate::Contradicts);
+            let arm = ARMS[usize::from(join.arm)];
+            rollout.contradict(arm, i64::from(contradicts) + truths.contradictions(), frontier);
             let tally = &mut self.tally;
-            tally.contradicting += u64::from(updates.contains(&LabelUpdate::Contradicts));
+            tally.contradicting += u64::from(contradicts);
             let outcome = match updates {
                 _ if updates.contains(&LabelUpdate::First) => &mut tally.joined,
                 _ if updates.contains(&LabelUpdate::Revised) => &mut tally.revised,

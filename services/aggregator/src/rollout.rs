@@ -246,12 +246,21 @@ impl ActiveRollout {
 
     /// Counts lost events in the next window to close of the newest generation.
     pub(crate) fn lose(&mut self, arm: Arm, count: i64, frontier: Frontier) {
+        self.count_next(arm, count, frontier, |counts| &mut counts.lost);
+    }
+
+    /// Counts labels that contradict earlier ones in the next window to close of the newest generation.
+    pub(crate) fn contradict(&mut self, arm: Arm, count: i64, frontier: Frontier) {
+        self.count_next(arm, count, frontier, |counts| &mut counts.contradicting);
+    }
+
+    fn count_next(&mut self, arm: Arm, count: i64, frontier: Frontier, of: impl Fn(&mut Counts) -> &mut i64) {
         let newest = self.views.generations.last_key_value().map(|(generation, _)| *generation);
         if count > 0
             && let Some(generation) = newest
             && let Some(window) = self.next_to_close(0, generation, arm, frontier)
         {
-            window.counts.lost += count;
+            *of(&mut window.counts) += count;
         }
     }
 

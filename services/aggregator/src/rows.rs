@@ -16,13 +16,16 @@ use crate::{
 };
 
 /// First byte of every value that this build writes.
-pub(crate) const FORMAT: u8 = 4;
+pub(crate) const FORMAT: u8 = 5;
 /// Oldest format that this build reads. Format 2 has [`Table::Join`] instead of [`Table::Waiting`]. Up to format 3,
 /// Control records end before [`Control::rules`], [`Counts`] ends before [`Counts::refused`], and writers and the
-/// state row have no log time. Everything else is the same.
+/// state row have no log time. Up to format 4, [`Counts`] ends before [`Counts::contradicting`]. Everything else is the
+/// same.
 const OLDEST: u8 = 2;
 /// The first format whose Control records contain their rules version and whose counts contain every outcome.
 const KNOWS_OUTCOMES: u8 = 4;
+/// The first format whose counts contain labels that contradict each other.
+const KNOWS_CONTRADICTIONS: u8 = 5;
 
 /// The tables. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,12 +219,39 @@ pub(crate) fn decode_grown<T: DeserializeOwned>(bytes: &[u8], added: &[u8]) -> R
 
 /// Decodes a row of [`Table::Counts`]: the counts, and the compared answers per segment value.
 pub(crate) fn decode_counts(bytes: &[u8]) -> Result<(Counts, Vec<u64>), FoldError> {
-    if !is_before_outcomes(bytes) {
-        return decode(bytes);
+    match bytes.first() {
+        Some(..KNOWS_OUTCOMES) => decode_fewer_counts::<7>(bytes),
+        Some(..KNOWS_CONTRADICTIONS) => decode_fewer_counts::<12>(bytes),
+        _ => decode(bytes),
     }
-    let (old, population): ([i64; 7], _) = decode(bytes)?;
-    let [predictions, excluded, errors, invalid, late, lost, labelled] = old;
-    Ok((Counts { predictions, excluded, errors, invalid, late, lost, labelled, ..Counts::default() }, population))
+}
+
+/// Decodes counts of an older format, which has only the first `N`. The others are 0.
+fn decode_fewer_counts<const N: usize>(bytes: &[u8]) -> Result<(Counts, Vec<u64>), FoldError>
+where
+    [i64; N]: DeserializeOwned,
+{
+    let (known, population): ([i64; N], _) = decode(bytes)?;
+    let mut all = [0; 13];
+    all[..N].copy_from_slice(&known);
+    let [predictions, excluded, errors, invalid, late, lost, labelled, rest @ ..] = all;
+    let [refused, redirected, unread, cancelled, left, contradicting] = rest;
+    let counts = Counts {
+        predictions,
+        excluded,
+        errors,
+        invalid,
+        late,
+        lost,
+        labelled,
+        refused,
+        redirected,
+        unread,
+        cancelled,
+        left,
+        contradicting,
+    };
+    Ok((counts, population))
 }
 
 fn is_before_outcomes(bytes: &[u8]) -> bool {
@@ -306,14 +336,17 @@ mod tests {
             [7, 0, 0, 0, 3, 1, 128, 0, 0, 0, 0, 152, 150, 128, 128, 0, 0, 0, 0, 0, 0, 2, 2, 0, 0, 0, 4]
         );
         let counts = (Counts { predictions: 5, errors: 1, ..Counts::default() }, vec![3]);
-        let bytes = [4, 10, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3];
+        let bytes = [5, 10, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3];
         assert_eq!(encode(&counts).unwrap()[..], bytes);
         assert_eq!(decode_counts(&bytes).unwrap(), counts);
+        assert_eq!(decode_counts(&[4, 10, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3]).unwrap(), counts);
         let text = decode_counts(&[1, 0]).unwrap_err().to_string();
-        assert!(text.contains("has format 1, this build reads 2 to 4"), "{text}");
+        assert!(text.contains("has format 1, this build reads 2 to 5"), "{text}");
         for format in [2, 3] {
             assert_eq!(decode_counts(&[format, 10, 0, 2, 0, 0, 0, 0, 1, 3]).unwrap(), counts);
         }
-        assert!(decode_counts(&[3, 0]).is_err());
+        for format in 2..=5 {
+            assert!(decode_counts(&[format, 0]).is_err());
+        }
     }
 }

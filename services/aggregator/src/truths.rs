@@ -16,6 +16,9 @@ pub(crate) const MAX_WAITING_BYTES: usize = 256;
 /// Separates the models in a list of patterns.
 const AND: char = '\0';
 
+/// Waits with the labels of a prediction whose labels contradicted each other before it arrived. The value counts them.
+const CONTRADICTED: &str = "\0contradicted";
+
 /// Whether an event may use this name. Names with a zero byte are internal to the aggregator.
 fn is_name(name: &str) -> bool {
     !name.contains('\0')
@@ -86,7 +89,17 @@ impl<'a> FeedbackLabels<'a> {
         let models = self.models.as_deref();
         let labels = wait(&mut pending.labels, self.labels, models);
         let classes = wait(&mut pending.truths, self.classes, models);
+        if labels || classes {
+            let name = named_by(CONTRADICTED, models);
+            let before = find(&pending.labels, &name).map_or(0.0, |known| known.value);
+            set(&mut pending.labels, &name, Label { revision: 0, value: before + 1.0 });
+        }
         labels || classes
+    }
+
+    /// How many feedbacks contradicted the waiting ones.
+    pub(crate) fn contradictions(&self) -> i64 {
+        self.labels.iter().find(|(name, _)| *name == CONTRADICTED).map_or(0, |(_, label)| label.value as i64)
     }
 
     /// Drops the labels that no rollout reads.
@@ -110,11 +123,16 @@ fn apply_named<T: PartialEq>(name: &str, there: &mut Option<Label<T>>, label: La
     }
 }
 
+/// The name under which a label waits.
+fn named_by<'a>(bare: &'a str, models: Option<&str>) -> Cow<'a, str> {
+    models.map_or(Cow::Borrowed(bare), |models| Cow::Owned(format!("{bare}{BY}{models}")))
+}
+
 /// Stores labels until their prediction arrives. Returns whether one of them contradicts a waiting label.
 fn wait<T: Copy + PartialEq>(there: &mut Named<Label<T>>, labels: Vec<(&str, Label<T>)>, models: Option<&str>) -> bool {
     let mut contradicts = false;
     for (bare, label) in labels {
-        let name = models.map_or(Cow::Borrowed(bare), |models| Cow::Owned(format!("{bare}{BY}{models}")));
+        let name = named_by(bare, models);
         let mut known = find(there, &name).copied();
         contradicts |= apply_named(bare, &mut known, label) == LabelUpdate::Contradicts;
         if let Some(label) = known {
@@ -167,5 +185,7 @@ mod tests {
         assert!(!send(1.0, "a"));
         assert!(send(0.0, "a"));
         assert!(send(1.0, "b"));
+        let waiting = FeedbackLabels::waiting(&pending.labels, &pending.truths);
+        assert_eq!(waiting.iter().map(FeedbackLabels::contradictions).collect::<Vec<_>>(), [2]);
     }
 }

@@ -110,6 +110,24 @@ pub(crate) struct GroupState {
     pub(crate) failed_at: Option<EventTime>,
 }
 
+/// [`ArmCounts`] in rows of format 4.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OutcomeCounts {
+    first: OldCounts,
+    refused: i64,
+    redirected: i64,
+    unread: i64,
+    cancelled: i64,
+    left: i64,
+}
+
+impl From<OutcomeCounts> for ArmCounts {
+    fn from(old: OutcomeCounts) -> Self {
+        let OutcomeCounts { first, refused, redirected, unread, cancelled, left } = old;
+        Self { refused, redirected, unread, cancelled, left, ..first.into() }
+    }
+}
+
 /// [`ArmCounts`] in rows up to format 3.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct OldCounts {
@@ -130,9 +148,9 @@ impl From<OldCounts> for ArmCounts {
     }
 }
 
-impl Head<OldCounts> {
-    /// The same head, with zero for the outcomes that were not counted.
-    pub(crate) fn with_all_outcomes(self) -> Head {
+impl<C: Into<ArmCounts>> Head<C> {
+    /// The same head, with zero for what was not counted.
+    pub(crate) fn with_all_counts(self) -> Head {
         Head {
             model: self.model,
             rollout: self.rollout,

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use serin_kinds::significant;
 use serin_schemas::{
     ids::{EventTime, Span},
-    records::{Arm, NoDataReason},
+    records::{Arm, ArmCounts, NoDataReason},
 };
 use serin_sketches::Buckets;
-use serin_spec::{MetricSpec, Mode, NoDataPolicies, TrafficSource, WhenMissing};
+use serin_spec::{MetricSpec, Mode, NoDataPolicies, Policy, TrafficSource, WhenMissing};
 use serin_statistics::{
     cluster::answers_per_unit,
     counts::{SPLIT_CONCENTRATION, split_ln_e},
@@ -393,6 +393,17 @@ impl Labels {
             format!("{} of the canary's answers got a label, {} of control's", percent(canary), percent(control));
         Some(issue(text).sized(canary - control))
     }
+}
+
+/// Labels that were sent again with another value. The first value counts, so a correction without a revision is lost.
+pub(crate) fn contradictions(plan: &Plan, arms: &BTreeMap<Arm, ArmCounts>) -> Option<Issue> {
+    let of = |arm| arms.get(&arm).filter(|_| plan.rules.need_data()).map_or(0, |counts| counts.contradicting);
+    let (canary, control) = (of(Arm::Canary), of(Arm::Control));
+    let text = format!(
+        "{canary} labels of the canary and {control} of control name another value than an earlier label of the same prediction, and are \
+         ignored; to correct a label, send it with a higher `revision`"
+    );
+    (canary > 0 || control > 0).then(|| Issue::new(NoDataReason::LabelContradictions, Policy::Warn, text))
 }
 
 /// Whether some metric of the stream leaves out answers without a label. Delays do not count: the absence of their label may

@@ -12,17 +12,20 @@ use serin_schemas::{ids::RolloutId, records::Segment};
 use serin_stream::fold::FoldError;
 
 use crate::{
-    head::{Head, OldCounts},
+    head::{Head, OldCounts, OutcomeCounts},
     window::WindowKey,
 };
 
 /// First byte of every row that is written. Format 1 had hypotheses without limits, memories and new classes.
-pub(crate) const FORMAT: u8 = 4;
+pub(crate) const FORMAT: u8 = 5;
 /// Oldest format that is read. Heads of format 2 end before [`crate::head::Head::began`]. Heads up to format 3 count four
-/// outcomes fewer, see [`OldCounts`], and do not contain their rules. Everything else is the same.
+/// outcomes fewer, see [`OldCounts`], and do not contain their rules. Heads of format 4 do not count labels that contradict each other,
+/// see [`OutcomeCounts`]. Everything else is the same.
 const OLDEST: u8 = 2;
 /// The first format whose heads count every outcome.
 const COUNTS_OUTCOMES: u8 = 4;
+/// The first format whose heads count labels that contradict each other.
+const COUNTS_CONTRADICTIONS: u8 = 5;
 
 /// Prefix of all rows that hold the progress of the partitions of `events`.
 pub(crate) const PROGRESS: &[u8] = b"p";
@@ -184,7 +187,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, FoldError> {
 /// A head of format 3. It is completed with its rules version, which is 1 and is written by `postcard` as 2, an empty coverage
 /// (three options and a map), and the first rules to judge it under.
 fn old_head(bytes: &[u8]) -> Result<Head, FoldError> {
-    decode::<Head<OldCounts>>("a rollout", &[bytes, &[2, 0, 0, 0, 0, 2]].concat()).map(Head::with_all_outcomes)
+    decode::<Head<OldCounts>>("a rollout", &[bytes, &[2, 0, 0, 0, 0, 2]].concat()).map(Head::with_all_counts)
 }
 
 /// The head of a rollout.
@@ -193,6 +196,7 @@ pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head, FoldError> {
         // Format 2 has no map of starts: add an empty one, and what format 3 lacks.
         Some(&OLDEST) => old_head(&[bytes, &[0]].concat()),
         Some(..COUNTS_OUTCOMES) => old_head(bytes),
+        Some(..COUNTS_CONTRADICTIONS) => decode::<Head<OutcomeCounts>>("a rollout", bytes).map(Head::with_all_counts),
         _ => decode("a rollout", bytes),
     }
 }

@@ -247,6 +247,7 @@ pub(crate) fn no_data(reason: NoDataReason) -> &'static str {
         NoDataReason::Outage => "stable itself is failing",
         NoDataReason::LabelDelay => "one arm's labels come later than the other's",
         NoDataReason::ForeignVersion => "events of its arms name another version",
+        NoDataReason::LabelContradictions => "labels of the same prediction contradict each other",
         NoDataReason::CannotFail => "no canary can fail it with stable's current values",
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     evidence::Evidence,
     foreign::{explained, foreign},
     head::{Era, Head},
+    health::contradictions,
     plan::OTHER,
     progress::Heard,
     ranges,
@@ -162,8 +163,7 @@ fn health(rollout: &Rollout, era: Era, missing_data: &MissingData) -> Vec<Issue>
     health.extend(explained(head.health.issues(plan, era.step, era.shares, head.as_of), rollout));
     health.extend(head.coverage.issues(plan));
     health.extend(rollout.evidence.first().filter(|_| plan.guarded).and_then(|first| first.units.issue()));
-    health.extend(foreign(rollout));
-    health.extend(last);
+    health.extend(foreign(rollout).into_iter().chain(contradictions(plan, &head.arms)).chain(last));
     health
 }
 

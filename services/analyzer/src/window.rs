@@ -101,7 +101,7 @@ impl Part {
             }
         }
         for arm in &window.arms {
-            if counts(arm).iter().any(|&count| !in_range(count)) {
+            if counts(arm).any(|count| !in_range(count)) {
                 return Err(poison(
                     Code::BadCount,
                     format!("{place}: a count of arm {} is out of range", arm.arm.as_str()),
@@ -126,10 +126,11 @@ fn in_range(count: i64) -> bool {
     (0..=MAX_COUNT as i64).contains(&count)
 }
 
-fn counts(arm: &ArmCounts) -> [i64; 12] {
+fn counts(arm: &ArmCounts) -> impl Iterator<Item = i64> {
     let ArmCounts { predictions, excluded, errors, invalid, late, lost, labelled, .. } = *arm;
-    let ArmCounts { refused, redirected, unread, cancelled, left, .. } = *arm;
-    [predictions, excluded, errors, invalid, late, lost, labelled, refused, redirected, unread, cancelled, left]
+    let ArmCounts { refused, redirected, unread, cancelled, left, contradicting, .. } = *arm;
+    let outcomes = [predictions, excluded, errors, invalid, refused, redirected, unread, cancelled, left];
+    outcomes.into_iter().chain([late, lost, labelled, contradicting])
 }
 
 /// Adds the counts of the same arm. Sums saturate.
@@ -146,6 +147,7 @@ pub(crate) fn add_counts(sum: &mut ArmCounts, more: &ArmCounts) {
     sum.unread = sum.unread.saturating_add(more.unread);
     sum.cancelled = sum.cancelled.saturating_add(more.cancelled);
     sum.left = sum.left.saturating_add(more.left);
+    sum.contradicting = sum.contradicting.saturating_add(more.contradicting);
 }
 
 /// A window, merged from the parts that have arrived.

@@ -2,7 +2,10 @@
 
 mod support;
 
-use serin_schemas::records::{Arm, Decision, MetricResult, NoDataReason, Phase, Segment};
+use serin_schemas::{
+    ids::{EventTime, Span},
+    records::{Arm, ClosedThrough, Decision, MetricResult, NoDataReason, Phase, Segment},
+};
 use support::{SPEC, World};
 
 fn with(policy: &str) -> String {
@@ -165,6 +168,37 @@ fn losses_of_an_unknown_arm_are_reported() {
 }
 
 #[test]
+fn labels_that_contradict_earlier_ones_warn() {
+    let mut world = World::new(10);
+    world.bake();
+    let mut parts = world.draw();
+    for part in parts.iter_mut().filter(|part| part.maturity.0 == 0) {
+        for counts in &mut part.arms {
+            counts.contradicting = if counts.arm == Arm::Canary { 2 } else { 1 };
+        }
+    }
+    for part in &parts {
+        world.send(part);
+    }
+    world.close(world.now);
+    world.window();
+    let [issue] = &world.last().health[..] else { panic!("{:?}", world.last().health) };
+    assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::LabelContradictions, "warn"));
+    assert_eq!(
+        issue.sentence,
+        "6 labels of the canary and 3 of control name another value than an earlier label of the same prediction, and are ignored; \
+         to correct a label, send it with a higher `revision`"
+    );
+    // Nothing is left out of the comparison for this reason.
+    assert!(world.last().metrics.iter().all(|metric| metric.no_data != Some(NoDataReason::LabelContradictions)));
+    // A negative count is refused.
+    for part in &mut parts {
+        part.arms.iter_mut().for_each(|counts| counts.contradicting = -1);
+    }
+    assert!(world.send(&parts[0]).poison.is_some());
+}
+
+#[test]
 fn labels_that_arrive_for_one_arm_only_hold_the_label_metrics() {
     let mut world = World::new(8);
     world.labelled = [0.5, 0.95];
@@ -245,6 +279,37 @@ fn a_promotion_waits_for_an_unheard_writer_and_a_rollback_does_not() {
     world.canary.error = 0.6;
     world.window_without("router-b");
     assert_eq!(world.last().decision, Decision::Rollback, "{}", world.last().sentence);
+}
+
+/// A window may still change until all writers have passed its end by the grace.
+#[test]
+fn a_writer_must_be_heard_past_the_grace() {
+    for (short, promotes) in [(0, true), (1, false)] {
+        let mut world = World::with_spec(80, &SPEC.replacen("\"window\"", "\"grace\": \"20s\", \"window\"", 1));
+        world.turn(Phase::Warming, -1, 0, 0);
+        let frozen = (0..30).find_map(|_| {
+            world.window();
+            world.verdicts.last().and_then(|verdict| verdict.frozen.clone())
+        });
+        world.control.frozen = frozen;
+        world.turn(Phase::Baking, 0, 500, 5000);
+        for _ in 0..5 {
+            world.window();
+        }
+        assert_eq!(world.last().decision, Decision::Promote, "{}", world.last().sentence);
+        for part in world.draw() {
+            assert_eq!(world.send(&part).poison, None);
+        }
+        for partition in 0..support::PARTITIONS {
+            let heard = ClosedThrough::heard(partition, support::PARTITIONS, world.now);
+            let heard_through = Some(EventTime(world.now.0 - short));
+            let silent = vec!["router-b".to_owned()];
+            assert_eq!(world.send(&ClosedThrough { heard_through, silent, ..heard }).poison, None);
+        }
+        let verdict = world.last();
+        assert_eq!(verdict.as_of, world.now.minus(Span::from_secs(20)));
+        assert_eq!(verdict.decision == Decision::Promote, promotes, "{short}: {}", verdict.sentence);
+    }
 }
 
 /// The same share of both arms is not a difference, but the remaining events may not be representative.

@@ -210,6 +210,7 @@ pub(crate) fn why(reason: Option<NoDataReason>) -> &'static str {
         Some(NoDataReason::Outage) => "stable is failing",
         Some(NoDataReason::LabelDelay) => "label delay",
         Some(NoDataReason::ForeignVersion) => "another version",
+        Some(NoDataReason::LabelContradictions) => "label contradictions",
         Some(NoDataReason::CannotFail) => "cannot fail",
         None => "unknown",
     }

@@ -318,6 +318,20 @@ fn bad_http_is_refused_and_feedback_counts_once() {
     let other = json!({"prediction_id": answer.headers["x-prediction-id"], "values": {"late": "1"}}).to_string();
     assert_eq!(post("/v1/feedback", other.as_bytes()).status, 202);
     wait_for_metric(&pipeline, "up", "serin_label_contradictions_total", "");
+    // The same for calls of the comparison is shown with the rollout.
+    wait_until(PATIENCE, || {
+        let answer = post(&format!("/v2/models/{MODEL}/infer"), infer().to_string().as_bytes());
+        for late in [0, 1] {
+            let label = json!({"prediction_id": answer.headers["x-prediction-id"], "values": {"late": late}});
+            assert_eq!(post("/v1/feedback", label.to_string().as_bytes()).status, 202);
+        }
+        let shows = |verb: &str| {
+            let page = user.run(&[verb, MODEL]).out.split_whitespace().collect::<Vec<_>>().join(" ");
+            page.contains("name another value than an earlier label of the same prediction, and are ignored")
+        };
+        Ok(shows("get") && shows("explain"))
+    })
+    .unwrap();
     let reply = post("/v1/feedback", br#"{"prediction_id": "...", "values": {"late": 1}}"#);
     assert_eq!(reply.status, 400, "{reply:?}");
     assert!(reply.text.contains("has no letter or digit; send the `x-prediction-id` of the answer"), "{reply:?}");

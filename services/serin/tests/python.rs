@@ -73,8 +73,8 @@ fn python() -> PathBuf {
 fn the_client_has_the_current_schema_of_verdicts() {
     let read = |path: &str| std::fs::read_to_string(Path::new(REPOSITORY).join(path)).unwrap();
     assert!(
-        read("schemas/avro/verdict.v4.avsc") == read("clients/python/serin_client/verdict.avsc"),
-        "copy schemas/avro/verdict.v4.avsc to clients/python/serin_client/verdict.avsc"
+        read("schemas/avro/verdict.v5.avsc") == read("clients/python/serin_client/verdict.avsc"),
+        "copy schemas/avro/verdict.v5.avsc to clients/python/serin_client/verdict.avsc"
     );
 }
 

@@ -264,7 +264,7 @@ fn traffic_is_compared_with_what_plan_and_simulate_expect() {
         spec.metrics[0].margin = Some(absolute(0.06));
     };
     let problems = lines(1000.0, &wide);
-    only("warning", "metrics[0].margin", "while stable is at 0.05, no canary can fail it", &problems);
+    only("warning", "metrics[0].margin", "while stable is at 5 %, no canary can fail it", &problems);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serin_kinds::{Kind as _, Metric as _};
+use serin_kinds::{Kind as _, Metric as _, count, significant};
 use serin_schemas::records::Role;
 use serin_spec::{MetricSpec, RolloutSpec, units::Duration};
 use serin_statistics::planning::n_for_every_window;
@@ -40,8 +40,9 @@ pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
     }
     if !gates.is_empty() && short.len() == gates.len() {
         let message = format!(
-            "{:.3} requests/s are too few for any gate: the step with the most traffic brings {there:.0} canary answers",
-            traffic.per_second
+            "{} requests/s are too few for any gate: the step with the most traffic brings {} canary answers",
+            significant(traffic.per_second, 3),
+            count(there)
         );
         found.warn("steps", message, "use shadow or blue-green, wider margins, larger weights or a longer bake.max");
         return;
@@ -51,8 +52,10 @@ pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
         let path = margin_path(spec, index);
         let longer = Duration::from_secs((longest_bake(spec) * n / there.max(1.0)).min(1e9) as i64);
         let message = format!(
-            "{} needs about {n:.0} canary answers, but bake.max brings only {there:.0}: the metric will end as marginal",
-            metric.name
+            "{} needs about {} canary answers, but bake.max brings only {}: the metric will end as marginal",
+            metric.name,
+            count(n),
+            count(there)
         );
         found.warn(path, message, format!("bake for about {longer}, raise the weight or widen the margin"));
     }
@@ -70,7 +73,8 @@ fn few_answers(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
         let there = of_step(spec, step, traffic);
         if there < least as f64 {
             let message = format!(
-                "bake.max brings {there:.0} canary answers, but a check counts from {least} of each arm: the step will end as marginal"
+                "bake.max brings {} canary answers, but a check counts from {least} of each arm: the step will end as marginal",
+                count(there)
             );
             let fix = "bake for longer, raise the weight or lower decision.minAnswers";
             found.warn(format!("steps[{index}].bake"), message, fix);
@@ -84,7 +88,8 @@ fn planned_looks(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
     let step = &spec.steps[index];
     let there = of_step(spec, step, traffic);
     if there < planned.answers as f64 {
-        let message = format!("bake.max brings only {there:.0} of the planned answers: the last look is never reached");
+        let message =
+            format!("bake.max brings only {} of the planned answers: the last look is never reached", count(there));
         let fix = "plan fewer answers, raise the weight or bake for longer";
         found.warn(format!("steps[{index}].groupSequential.answers"), message, fix);
     }

@@ -86,6 +86,40 @@ fn labels_of_calls_that_stable_answered_are_no_evidence_about_the_canary() {
     assert_eq!(arm(counted, Arm::Canary).errors, 1, "the failure is the canary's");
 }
 
+/// Another value without a later revision is ignored, and the next window of the prediction's arm counts it.
+#[test]
+fn labels_that_contradict_an_earlier_one_are_counted_per_arm() {
+    let spec = spec_with(&[wrong_metric()], |_| {});
+    let mut bench = Bench::new();
+    let label = |request, seq, value| F(feedback(request, seq, 0, "late", value));
+    bench.feed([
+        baking(&spec),
+        beat(0, 0.5),
+        P(prediction(1, Arm::Canary, 1.0)),
+        P(prediction(2, Arm::Control, 1.0)),
+        label(1, 1, 1.0),
+        label(1, 2, 0.0),
+        // The value that counts, sent again.
+        label(1, 3, 1.0),
+        label(1, 4, 0.0),
+        F(feedback(1, 5, 1, "late", 0.0)),
+        label(2, 6, 0.0),
+        // Labels that contradict each other before their prediction arrives, also after a restart.
+        label(3, 7, 1.0),
+        label(3, 8, 0.0),
+    ]);
+    bench.harness.commit().unwrap();
+    bench.harness.reset(bench.harness.rows()).unwrap();
+    bench.feed([P(prediction(3, Arm::Control, 1.0)), beat(3, 100.0)]);
+    let windows = bench.windows();
+    let sum = |of: Arm| {
+        let arms = windows.iter().flat_map(|window| &window.arms);
+        arms.filter(|counts| counts.arm == of).map(|counts| counts.contradicting).sum::<i64>()
+    };
+    assert_eq!([Arm::Canary, Arm::Control, Arm::Stable].map(sum), [2, 1, 0]);
+    assert_eq!(cell(windows.last().unwrap(), Arm::Canary, "wrong", &Segment::all()), (1, 1), "the revision counts");
+}
+
 #[test]
 fn a_later_revision_replaces_an_earlier_one_and_repetitions_count_once() {
     let spec = spec_with(&[wrong_metric()], |_| {});

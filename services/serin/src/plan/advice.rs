@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use serin_kinds::Metric as _;
+use serin_kinds::{Metric as _, Unit};
 use serin_schemas::records::Role;
 use serin_spec::{MetricSource, MetricSpec, Require, units::Duration};
 
-use super::{Forecast, MetricStep, Request, StepForecast};
+use super::{Forecast, MetricStep, Request, StepForecast, unit};
 use crate::time::span;
 
 /// A bake time is wasted if it is this many times as long as the evidence needs.
@@ -24,7 +24,7 @@ pub(super) fn advice(request: &Request, forecast: &Forecast) -> Vec<String> {
     beyond(request, forecast, &mut all);
     blind(request, forecast, &mut all);
     for step in &forecast.steps {
-        too_light(step, &mut all);
+        too_light(request, step, &mut all);
         too_long(request, step, &mut all);
     }
     labels_after_the_ramp(request, forecast, &mut all);
@@ -66,11 +66,11 @@ fn labels_after_the_ramp(request: &Request, forecast: &Forecast, all: &mut Vec<S
         let maturity = metric.settles_after(request.spec.window).0.as_secs_f64();
         if maturity > full + WORTH_SECONDS {
             all.push(format!(
-                "{}: its labels take {}, but the ramp is at {} % after {}: for {} the metric is unknown at that weight; keep a \
+                "{}: its labels take {}, but the ramp is at {} after {}: for {} the metric is unknown at that weight; keep a \
                  low weight for as long as the labels take",
                 metric.name,
                 span(maturity),
-                100.0 * last.weight,
+                Unit::Percent.precise(last.weight),
                 span(full),
                 span(maturity - full),
             ));
@@ -173,22 +173,23 @@ fn blind(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
             continue;
         }
         let best = forecast.steps.iter().rev().find_map(|step| step.metrics[place].seen_by_max);
+        let unit = unit(&request.spec, &metric.name);
         let best = best.map_or_else(
             || "no value of it can be detected".to_owned(),
-            |best| format!("the last step detects it from {} on", crate::evidence::short(best)),
+            |best| format!("the last step detects it from {} on", unit.precise(best)),
         );
         all.push(format!(
             "{}: {} instead of {} is not rolled back before the ramp's end ({}); {best}; bake longer, or do not rely on this gate",
             metric.name,
-            crate::evidence::short(regressed.canary),
-            crate::evidence::short(regressed.stable),
+            unit.precise(regressed.canary),
+            unit.precise(regressed.stable),
             regressed.course.end,
         ));
     }
 }
 
 /// Weights that are so low that detection is slow and no request is protected.
-fn too_light(step: &StepForecast, all: &mut Vec<String>) {
+fn too_light(request: &Request, step: &StepForecast, all: &mut Vec<String>) {
     let gates = || step.metrics.iter().filter(|metric| metric.role == Role::Gate);
     let slowest =
         gates().filter_map(|metric| Some((metric, metric.fail?))).max_by(|a, b| a.1.seconds.total_cmp(&b.1.seconds));
@@ -197,12 +198,12 @@ fn too_light(step: &StepForecast, all: &mut Vec<String>) {
     let weight = (step.weight * fail.seconds / WORTH_SECONDS).min(0.5);
     if weight > 1.5 * step.weight {
         all.push(format!(
-            "step {}: at {} %, {} takes {} to detect {}, with as many requests as at any weight; {:.0} % would take {}",
+            "step {}: at {}, {} takes {} to detect {}, with as many requests as at any weight; {:.0} % would take {}",
             step.step + 1,
-            100.0 * step.weight,
+            Unit::Percent.precise(step.weight),
             metric.metric,
             span(fail.seconds),
-            crate::evidence::short(metric.regressed),
+            unit(&request.spec, &metric.metric).precise(metric.regressed),
             (100.0 * weight).ceil(),
             span(fail.seconds * step.weight / weight),
         ));

@@ -4,12 +4,10 @@
 //! at least as often, both up to [`TOLERANCE`]. Of these, the cheapest needs the fewest replica hours of the second version.
 
 use serde::Serialize;
+use serin_kinds::count;
 use serin_spec::{RolloutSpec, Schedule};
 
-use super::{
-    Forecast, Request, forecast,
-    text::{count, percent},
-};
+use super::{Forecast, Request, forecast, text::percent};
 use crate::{
     output,
     terminal::{Column, Table, Terminal},

@@ -12,7 +12,7 @@ mod text;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use serin_kinds::budget;
+use serin_kinds::{Unit, budget};
 use serin_schemas::records::Role;
 use serin_spec::{Direction, MetricSpec, Require, RolloutSpec};
 
@@ -20,9 +20,9 @@ pub(crate) use cheapest::{cheapest, print_cheapest};
 pub(crate) use forecast::forecast;
 use forecast::needs;
 use metric::Metric;
-pub(crate) use text::{count, print};
+pub(crate) use text::print;
 
-use crate::{evidence::short, simulate::Regression, time::span};
+use crate::{simulate::Regression, time::span};
 
 /// What to forecast.
 #[derive(Clone)]
@@ -203,18 +203,24 @@ pub(crate) fn proof(spec: &RolloutSpec, per_second: f64, measured: &BTreeMap<Str
     })
 }
 
+/// The unit of a metric's values.
+fn unit(spec: &RolloutSpec, name: &str) -> Unit {
+    let metric = spec.metrics.iter().find(|metric| metric.name == name);
+    metric.map_or(Unit::Plain, |metric| Unit::of(&metric.kind, &metric.source))
+}
+
 /// Why a metric does not pass in a step, as far as known.
 fn never(request: &Request, number: usize, metric: &str) -> String {
     let limit = request.spec.metrics.iter().find(|known| known.name == metric).and_then(|metric| metric.limit);
     match (request.base.get(metric), limit.and_then(serin_spec::Limit::both)) {
         (Some(value), Some((pass, _))) => {
-            let (value, pass) = (short(*value), short(pass));
+            let [value, pass] = [*value, pass].map(|value| unit(&request.spec, metric).precise(value));
             format!(
                 "{metric} does not pass in step {number} with its present value {value}, because its limit is {pass}"
             )
         }
         (Some(value), None) => {
-            let value = short(*value);
+            let value = unit(&request.spec, metric).precise(*value);
             format!("{metric} never passes in step {number} while stable's value is {value}, as now")
         }
         (None, _) => format!(
@@ -232,7 +238,7 @@ pub(crate) fn under_limits(spec: &RolloutSpec, measured: &BTreeMap<String, f64>)
         let (pass, _) = metric.limit.and_then(serin_spec::Limit::both)?;
         let side = if metric.direction == Direction::HigherIsBetter { "above" } else { "below" };
         let gate = metric.role == Role::Gate && unmeasured.contains(&metric.name);
-        gate.then(|| format!("{} is {side} {}", metric.name, short(pass)))
+        gate.then(|| format!("{} is {side} {}", metric.name, Unit::of(&metric.kind, &metric.source).precise(pass)))
     };
     let all: Vec<String> = spec.metrics.iter().filter_map(of).collect();
     (!all.is_empty()).then(|| format!("provided that the canary's {}", all.join(" and ")))

@@ -187,13 +187,13 @@ fn metrics_with_a_limit_have_their_own_sentence() {
     // A usual value does not show whether it passes.
     let (proof, provided) = sentences(limit, 1000.0, &[]);
     assert!(proof.starts_with("step 1 passes after about 10m"), "{proof}");
-    assert_eq!(provided.as_deref(), Some("provided that the canary's p99 is below 50.0"));
+    assert_eq!(provided.as_deref(), Some("provided that the canary's p99 is below 50 ms"));
     let (proof, provided) = sentences(limit, 1000.0, &[("p99", 80.0)]);
-    assert_eq!(proof, "p99 does not pass in step 1 with its present value 80.0, because its limit is 50.0");
+    assert_eq!(proof, "p99 does not pass in step 1 with its present value 80 ms, because its limit is 50 ms");
     assert_eq!(provided, None);
     assert!(sentences(limit, 1000.0, &[("p99", 20.0)]).0.starts_with("step 1 passes after about 10m"));
     let least = "{name: score, kind: {mean: {min: 0, max: 1}}, source: {output: score}, direction: higher_is_better, limit: {pass: 0.4}}";
-    assert_eq!(sentences(least, 1000.0, &[]).1.as_deref(), Some("provided that the canary's score is above 0.4000"));
+    assert_eq!(sentences(least, 1000.0, &[]).1.as_deref(), Some("provided that the canary's score is above 0.4"));
 }
 
 /// The analyzer gives the members of a group one share together, so the forecast must do the same.

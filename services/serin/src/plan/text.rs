@@ -1,8 +1,9 @@
 //! A forecast as text.
 
+use serin_kinds::{Unit, count, significant};
 use serin_spec::RolloutSpec;
 
-use super::{Course, Forecast, MetricStep, Reach, StepForecast};
+use super::{Course, Forecast, MetricStep, Reach, StepForecast, unit};
 use crate::{
     evidence::short,
     output,
@@ -35,13 +36,13 @@ pub(crate) fn print(spec: &RolloutSpec, forecast: &Forecast) {
 
 pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast, terminal: Terminal) -> Vec<String> {
     let mut lines = vec![format!(
-        "{}: {} -> {} at {} requests/s; {} hypotheses share a false-rollback budget of {} %",
+        "{}: {} -> {} at {} requests/s; {} hypotheses share a false-rollback budget of {}",
         spec.model,
         spec.stable.version.in_words(),
         spec.canary.version.in_words(),
-        short(forecast.requests_per_second),
+        significant(forecast.requests_per_second, 3),
         forecast.hypotheses,
-        100.0 * spec.decision.false_rollback
+        Unit::Percent.precise(spec.decision.false_rollback)
     )];
     for step in &forecast.steps {
         let bake = &spec.steps[step.step].bake;
@@ -54,15 +55,15 @@ pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast, terminal: Terminal)
             bake.min,
             bake.max,
             require.as_str().unwrap_or_default(),
-            short(step.canary_per_second),
-            short(step.control_ratio),
+            significant(step.canary_per_second, 3),
+            significant(step.control_ratio, 3),
             if spec.settle > 0 { format!("; the first {} is left out", spec.settles_for()) } else { String::new() },
         ));
         if let Some(looks) = spec.steps[step.step].group_sequential {
             let (looks, answers) = (looks.looks, count(looks.answers as f64));
             lines.push(format!("rates and means pass at {looks} planned looks, the last one at {answers} answers"));
         }
-        lines.extend(table(step, terminal));
+        lines.extend(table(spec, step, terminal));
     }
     lines.push(String::new());
     lines.push(format!(
@@ -78,8 +79,8 @@ pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast, terminal: Terminal)
         lines.push(format!(
             "{} {} instead of {}: {}{harm}{cost}; {} of such canaries are rolled back",
             regressed.metric,
-            short(regressed.canary),
-            short(regressed.stable),
+            unit(spec, &regressed.metric).precise(regressed.canary),
+            unit(spec, &regressed.metric).precise(regressed.stable),
             course(spec, &regressed.course),
             percent(regressed.course.share)
         ));
@@ -94,23 +95,23 @@ pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast, terminal: Terminal)
     lines
 }
 
-fn table(step: &StepForecast, terminal: Terminal) -> Vec<String> {
+fn table(spec: &RolloutSpec, step: &StepForecast, terminal: Terminal) -> Vec<String> {
     let mut table = Table::new(&COLUMNS);
     for metric in &step.metrics {
-        table.row(row(metric).into_iter().map(Into::into).collect());
+        table.row(row(metric, unit(spec, &metric.metric)).into_iter().map(Into::into).collect());
     }
     table.lines(terminal)
 }
 
-fn row(metric: &MetricStep) -> Vec<String> {
-    let value = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
+fn row(metric: &MetricStep, unit: Unit) -> Vec<String> {
+    let value = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| unit.precise(value));
     let after = |reach: Option<Reach>| reach.map_or_else(|| "never".to_owned(), |reach| span(reach.seconds));
     vec![
         metric.metric.clone(),
-        short(metric.stable),
+        unit.precise(metric.stable),
         value(metric.border),
         value(metric.seen_by_max),
-        short(metric.regressed),
+        unit.precise(metric.regressed),
         after(metric.fail),
         after(metric.fail_most),
         metric.requests_at_risk.map_or_else(|| "-".to_owned(), count),
@@ -167,12 +168,4 @@ fn cost(forecast: &Forecast) -> Vec<String> {
     let mirrored = if cost.mirrored_calls > 0.0 { count(cost.mirrored_calls) } else { "none".to_owned() };
     lines.push(format!("mirrored calls: {mirrored}"));
     lines
-}
-
-/// A whole number with thousands separators.
-pub(crate) fn count(number: f64) -> String {
-    let digits = format!("{:.0}", number.max(0.0));
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
-    groups.join(",")
 }

@@ -6,9 +6,8 @@
 //!
 //! A `=` after the metric is read as a space: `--base` and the output of `serin plan` write `failed=2%`.
 
-use std::fmt;
-
-use serin_spec::units::Duration;
+use serin_kinds::{Unit, significant};
+use serin_spec::{RolloutSpec, units::Duration};
 
 /// One change of the canary's behavior. Stable does not change.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,23 +69,31 @@ impl std::str::FromStr for Regression {
     }
 }
 
-impl fmt::Display for Regression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.change {
-            Change::FromTo(from, to) => write!(f, "{} {from}->{to}", self.metric)?,
-            Change::To(to) => write!(f, "{} {to}", self.metric)?,
-            Change::Factor(factor) => write!(f, "{} x{factor}", self.metric)?,
-        }
+impl Regression {
+    /// The regression as a user writes it, with the units of its metric: `failed 1%->2.5% at 30m`.
+    pub(crate) fn text(&self, spec: &RolloutSpec) -> String {
+        let metric = spec.metrics.iter().find(|metric| metric.name == self.metric);
+        let unit = metric.map_or(Unit::Plain, |metric| Unit::of(&metric.kind, &metric.source));
+        let value = |value: f64| match unit {
+            Unit::Percent => format!("{}%", significant(100.0 * value, 4)),
+            Unit::Milliseconds => format!("{}ms", significant(value, 4)),
+            Unit::Seconds | Unit::Plain => significant(value, 4),
+        };
+        let mut text = match self.change {
+            Change::FromTo(from, to) => format!("{} {}->{}", self.metric, value(from), value(to)),
+            Change::To(to) => format!("{} {}", self.metric, value(to)),
+            Change::Factor(factor) => format!("{} x{}", self.metric, significant(factor, 4)),
+        };
         if !self.at.is_zero() {
-            write!(f, " at {}", self.at)?;
+            text += &format!(" at {}", self.at);
         }
         if let Some((dimension, value)) = &self.segment {
-            write!(f, " in {dimension}={value}")?;
+            text += &format!(" in {dimension}={value}");
         }
         if let Some(tail) = self.tail {
-            write!(f, " tail {tail}")?;
+            text += &format!(" tail {}%", significant(100.0 * tail, 4));
         }
-        Ok(())
+        text
     }
 }
 
@@ -198,7 +205,6 @@ mod tests {
         assert_eq!(all.at, Duration::from_secs(5400));
         assert_eq!(all.segment, Some(("origin".to_owned(), "LGA".to_owned())));
         assert_eq!(all.tail, Some(0.03));
-        assert_eq!(all.to_string(), "latency_p99 x1.5 at 1h30m in origin=LGA tail 0.03");
         for text in ["wrong=5%->9%", "wrong = 5% -> 9%", "wrong= 5%→9%"] {
             assert_eq!(read(text).change, Change::FromTo(0.05, 0.09), "{text}");
             assert_eq!(read(text).metric, "wrong");
@@ -212,9 +218,32 @@ mod tests {
 
     #[test]
     fn a_formatted_regression_can_be_parsed() {
-        for text in ["a 0.1->0.2", "a x2 at 30m", "a 10->1 in d=v", "a x1.1 tail 0.03", "a 0.09 at 1h"] {
-            assert_eq!(read(text).to_string(), text);
+        let spec = "
+apiVersion: serin.dev/v1
+kind: Rollout
+model: m
+stable: {version: '1'}
+canary: {version: '2'}
+metrics:
+  - {name: wrong, kind: rate, source: error}
+  - {name: slow, kind: {quantile: {level: 0.9}}, source: latency}
+  - {name: score, kind: {mean: {min: 0, max: 1}}, source: {output: score}}
+  - {name: delay, kind: distribution, source: {label_delay: click}, maturity: 1h}
+";
+        let spec = serin_rollout::parse_yaml(spec).unwrap();
+        for text in [
+            "wrong 1%->2.5%",
+            "wrong 0.05%->7%",
+            "wrong x1.5 at 1h30m in origin=LGA tail 3%",
+            "slow 250ms->300ms",
+            "slow 1200ms at 30m",
+            "score 0.5->0.4995 in d=v",
+            "delay 20->100",
+            "unknown 0.1->0.2",
+        ] {
+            assert_eq!(read(text).text(&spec), text);
         }
+        assert_eq!(read("wrong 0.07->0.1").text(&spec), "wrong 7%->10%");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! A simulation report as text: shares, times, causes of rollbacks and a histogram.
 
+use serin_kinds::{Unit, count};
+
 use super::{
     report::{Report, Row, Spread, Timed},
     run::End,
 };
-use crate::{evidence::short, output, time::span};
+use crate::{output, time::span};
 
 /// Characters of the longest bar.
 const WIDE: usize = 44;
@@ -80,18 +82,18 @@ fn word(name: &str) -> String {
 }
 
 fn timed(timed: &Timed) -> String {
-    let share = 100.0 * timed.share;
+    let share = Unit::Percent.value(timed.share);
     match (timed.median_seconds, timed.p90_seconds) {
         (Some(median), Some(p90)) => {
-            format!("{share:.1} % of the runs, median {}, 90 % within {}", span(median), span(p90))
+            format!("{share} of the runs, median {}, 90 % within {}", span(median), span(p90))
         }
-        (Some(median), None) => format!("{share:.1} % of the runs, median {}", span(median)),
-        _ => format!("{share:.1} % of the runs"),
+        (Some(median), None) => format!("{share} of the runs, median {}", span(median)),
+        _ => format!("{share} of the runs"),
     }
 }
 
 fn spread(spread: &Spread) -> String {
-    format!("{} ({} .. {})", short(spread.median.round()), short(spread.p10.round()), short(spread.p90.round()))
+    format!("{} ({} .. {})", count(spread.median), count(spread.p10), count(spread.p90))
 }
 
 /// A histogram with one bar per row and one kind of block per end.

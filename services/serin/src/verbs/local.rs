@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, io::Read as _, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 use serde_json::json;
+use serin_kinds::count;
 use serin_rollout::{Checked, Traffic};
 use serin_spec::{Problem, Require, RolloutSpec, Severity};
 
 use crate::{
     cli::{Lint, Output, Schema},
     exit, output,
-    plan::count,
     settings,
     terminal::{Terminal, Tone},
 };

@@ -284,7 +284,7 @@ fn proof(state: &RolloutState, verdict: Option<&Verdict>, started: Option<EventT
     let measured = measured(&state.spec, verdict);
     let proof = plan::proof(&state.spec, per_second, &measured)?;
     let provided = plan::under_limits(&state.spec, &measured).map_or_else(String::new, |limits| format!(", {limits}"));
-    Some(format!("Proof:     at {} requests/s {proof}{provided}", crate::evidence::short(per_second)))
+    Some(format!("Proof:     at {} requests/s {proof}{provided}", serin_kinds::significant(per_second, 3)))
 }
 
 /// The measured value of each metric over all traffic, if there are enough answers: control's value, or the canary's if the metric

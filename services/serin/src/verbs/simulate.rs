@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use serin_kinds::Metric as _;
+use serin_kinds::{Metric as _, significant};
 use serin_schemas::{ids::Span, records::Role};
 use serin_spec::{MetricSpec, Mode, RolloutSpec, units::Duration};
 
@@ -185,11 +185,12 @@ fn print(
     let (stable, canary) = (spec.stable.version.in_words(), spec.canary.version.in_words());
     let versions = format!("{}: {stable} -> {canary}", spec.model);
     output::text(title.map_or(versions, |title| format!("{title}\n{}", case.title())));
-    let wrong: Vec<String> = setup.regressions.iter().map(ToString::to_string).collect();
+    let wrong: Vec<String> = setup.regressions.iter().map(|change| change.text(spec)).collect();
     let wrong = if wrong.is_empty() { "a canary equal to stable".to_owned() } else { wrong.join("; ") };
     output::text(format!(
-        "{} rollouts at {:.0} requests/s, {wrong}; random counts through the analyzer's fold and the planner",
-        report.runs, setup.per_second
+        "{} rollouts at {} requests/s, {wrong}; random counts through the analyzer's fold and the planner",
+        report.runs,
+        significant(setup.per_second, 3)
     ));
     for note in notes(spec, setup) {
         output::text(note);
