@@ -61,6 +61,7 @@ fn output_of(source: &MetricSource) -> Option<&str> {
         | MetricSource::Wrong { output, .. }
         | MetricSource::WrongClass { output, .. }
         | MetricSource::LogLoss { output, .. }
+        | MetricSource::Ranking { output, .. }
         | MetricSource::SquaredError { output, .. }
         | MetricSource::AbsoluteError { output, .. } => Some(output),
         MetricSource::Failed

@@ -10,8 +10,7 @@ use serin_spec::{Problem, Require, RolloutSpec, Severity};
 
 use crate::{
     cli::{Lint, Output, Schema},
-    exit, output,
-    settings,
+    exit, output, settings,
     terminal::{Terminal, Tone},
 };
 
