@@ -341,7 +341,7 @@ fn the_help_is_pinned() {
 }
 
 /// Rows with a prediction and a label that are computed from the number of the row.
-fn rows(count: u32, prediction: impl Fn(u32) -> String, label: impl Fn(u32) -> String) -> String {
+fn labeled(count: u32, prediction: impl Fn(u32) -> String, label: impl Fn(u32) -> String) -> String {
     (0..count).fold("id,prediction,label\n".to_owned(), |mut all, i| {
         writeln!(all, "{i},{},{}", prediction(i), label(i)).unwrap();
         all
@@ -354,7 +354,7 @@ fn another_notation_is_not_taken_for_errors() {
     let truth = |i: u32| i * 7 % 5 % 2;
     let good = move |i: u32| if i.is_multiple_of(50) { 1 - truth(i) } else { truth(i) };
     let bad = move |i: u32| if i % 5 < 2 { 1 - truth(i) } else { truth(i) };
-    let b = rows(400, |i| bad(i).to_string(), |i| truth(i).to_string());
+    let b = labeled(400, |i| bad(i).to_string(), |i| truth(i).to_string());
     let others: [(&str, fn(u32) -> String); 4] = [
         ("-1 for 0", |class| (2 * i64::from(class) - 1).to_string()),
         ("1 for 0", |class| (class + 1).to_string()),
@@ -362,7 +362,7 @@ fn another_notation_is_not_taken_for_errors() {
         ("0 for 1", |class| (1 - class).to_string()),
     ];
     for (named, other) in others {
-        let a = rows(400, |i| other(good(i)), |i| truth(i).to_string());
+        let a = labeled(400, |i| other(good(i)), |i| truth(i).to_string());
         let folder = folder(&[("a.csv", &a), ("b.csv", &b)]);
         let run =
             compare(folder.path(), &["a.csv", "b.csv", "--label", "label", "--margin", "0.02", "--kind", "class"]);
@@ -370,8 +370,8 @@ fn another_notation_is_not_taken_for_errors() {
         assert!(run.err.contains("in another way than the labels") && run.err.contains(named), "{named}: {}", run.err);
     }
     // The same notation is judged, and B that confuses its classes is worse.
-    let a = rows(400, |i| good(i).to_string(), |i| truth(i).to_string());
-    let swapped = rows(400, |i| (1 - good(i)).to_string(), |i| truth(i).to_string());
+    let a = labeled(400, |i| good(i).to_string(), |i| truth(i).to_string());
+    let swapped = labeled(400, |i| (1 - good(i)).to_string(), |i| truth(i).to_string());
     for b in [&b, &swapped] {
         let folder = folder(&[("a.csv", &a), ("b.csv", b)]);
         let run = compare(folder.path(), &["a.csv", "b.csv", "--label", "label", "--margin", "0.02"]);
@@ -384,15 +384,15 @@ fn words_for_a_missing_label_are_not_a_class() {
     let truth = |i: u32| if i % 3 == 0 { "yes" } else { "no" };
     for word in ["nan", "NaN", "NA", "None", "null", "unknown", "<NA>", ""] {
         let label = |i: u32| (if i % 10 == 0 { truth(i) } else { word }).to_owned();
-        let a = rows(1_000, |i| truth(i).to_owned(), label);
-        let b = rows(1_000, |i| (if i % 20 == 0 { "maybe" } else { truth(i) }).to_owned(), label);
+        let a = labeled(1_000, |i| truth(i).to_owned(), label);
+        let b = labeled(1_000, |i| (if i % 20 == 0 { "maybe" } else { truth(i) }).to_owned(), label);
         let folder = folder(&[("a.csv", &a), ("b.csv", &b)]);
         let run = compare(folder.path(), &["a.csv", "b.csv", "--label", "label", "--margin", "0.05"]);
         assert_eq!(run.status, 3, "{word}: {}{}", run.out, run.err);
         assert!(word.is_empty() || run.out.contains("read as missing"), "{word}: {}", run.out);
     }
     // A class may have such a name.
-    let a = rows(
+    let a = labeled(
         200,
         |i| (if i % 2 == 0 { "none" } else { "some" }).to_owned(),
         |i| (if i % 2 == 0 { "none" } else { "some" }).to_owned(),
@@ -400,7 +400,7 @@ fn words_for_a_missing_label_are_not_a_class() {
     let run = compare(folder(&[("a.csv", &a)]).path(), &["a.csv", "a.csv", "--label", "label", "--margin", "0.05"]);
     assert_eq!((run.status, run.out.contains("read as missing")), (0, false), "{}", run.out);
     // Another word for it is refused instead.
-    let missing = rows(400, |i| truth(i).to_owned(), |i| (if i % 10 == 0 { truth(i) } else { "to do" }).to_owned());
+    let missing = labeled(400, |i| truth(i).to_owned(), |i| (if i % 10 == 0 { truth(i) } else { "to do" }).to_owned());
     let run =
         compare(folder(&[("a.csv", &missing)]).path(), &["a.csv", "a.csv", "--label", "label", "--margin", "0.05"]);
     assert!(
@@ -413,7 +413,7 @@ fn words_for_a_missing_label_are_not_a_class() {
 #[test]
 fn large_whole_numbers_stay_different_classes() {
     let class = |i: u32| format!("12345678901234567{:02}", i % 100);
-    let (a, b) = (rows(500, class, class), rows(500, |i| class(i * 7 + 3), class));
+    let (a, b) = (labeled(500, class, class), labeled(500, |i| class(i * 7 + 3), class));
     for more in [&["--kind", "class"][..], &["--kind", "class", "--margin", "0.02"]] {
         let folder = folder(&[("a.csv", &a), ("b.csv", &b)]);
         let run = compare(folder.path(), &[&["a.csv", "b.csv", "--label", "label"], more].concat());
@@ -427,14 +427,14 @@ fn odd_labels_do_not_replace_the_proper_score() {
     let forecast = |i: u32| format!("0.{}", 1 + i % 4);
     let event = |i: u32| i * 37 % 100 < 10 * (1 + i % 4);
     let plain = move |i: u32| u32::from(event(i)).to_string();
-    let b = rows(4_000, |_| "0.0".to_owned(), plain);
+    let b = labeled(4_000, |_| "0.0".to_owned(), plain);
     let refused: [(&str, Box<dyn Fn(u32) -> String>); 3] = [
         ("2", Box::new(move |i| if i == 17 { "2".to_owned() } else { plain(i) })),
         ("-1 and 1", Box::new(move |i| (if event(i) { "1" } else { "-1" }).to_owned())),
         ("1 and 2", Box::new(move |i| (if event(i) { "2" } else { "1" }).to_owned())),
     ];
     for (named, label) in refused {
-        let a = rows(4_000, forecast, label);
+        let a = labeled(4_000, forecast, label);
         let b = b.replace(",label", ",other");
         let folder = folder(&[("a.csv", &a), ("b.csv", &b)]);
         let run = compare(folder.path(), &["a.csv", "b.csv", "--label", "label", "--margin", "0.01"]);
@@ -445,7 +445,7 @@ fn odd_labels_do_not_replace_the_proper_score() {
         Box::new(move |i| (if event(i) { "0.99" } else { "0.01" }).to_owned()),
     ];
     for label in soft {
-        let a = rows(4_000, forecast, label);
+        let a = labeled(4_000, forecast, label);
         let b = b.replace(",label", ",other");
         let folder = folder(&[("a.csv", &a), ("b.csv", &b)]);
         let run = compare(folder.path(), &["a.csv", "b.csv", "--label", "label", "--margin", "0.01"]);
@@ -457,7 +457,7 @@ fn odd_labels_do_not_replace_the_proper_score() {
 #[test]
 fn a_margin_that_every_b_meets_is_refused() {
     let truth = |i: u32| (i % 2).to_string();
-    let a = rows(400, |i| (if i % 50 == 0 { i + 1 } else { i } % 2).to_string(), truth);
+    let a = labeled(400, |i| (if i % 50 == 0 { i + 1 } else { i } % 2).to_string(), truth);
     let folder = folder(&[("a.csv", &a)]);
     for (margin, status) in [("0.99", 2), ("0.98", 2), ("0.9", 0)] {
         let run = compare(folder.path(), &["a.csv", "a.csv", "--label", "label", "--margin", margin]);
