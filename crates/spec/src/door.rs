@@ -48,7 +48,6 @@ impl TrafficDoor {
             MetricSource::Failed | MetricSource::Refused | MetricSource::Outcome | MetricSource::Status
         );
         match (self, source) {
-            (Self::Events, _) => None,
             (Self::Kserve, _) if is_outcome => Some("KServe's logger sends only responses with status 200"),
             (Self::Seldon, _) if is_outcome => Some("Seldon's logger sends no statuses"),
             (Self::Seldon, MetricSource::Latency) => Some("Seldon's logger sends no time at which a call was answered"),
