@@ -1,5 +1,6 @@
 //! Reads the parts of a request's body that are needed before its version is chosen, and holds the body meanwhile.
 
+use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
 
@@ -8,7 +9,9 @@ use crate::{
     call::{request::Call, worker::Worker},
     config::{Config, span},
     protocol::{
-        Scan, Unread, Wire, asks_first, grpc,
+        Scan, Unread, Wire, asks_first,
+        decoder::Decoder,
+        grpc,
         headers::MODEL,
         openai,
         reader::{self, Reader},
@@ -112,6 +115,19 @@ async fn scan(
 }
 
 impl Call<'_> {
+    /// The values that are needed from the body.
+    pub(crate) fn asks(&self) -> &Asks {
+        if self.target.is_response() { &self.table.response_asks } else { &self.table.asks }
+    }
+
+    /// The decompressed body of a request, if it can be decompressed within the limit for kept bodies.
+    pub(crate) fn plain(&self, body: &Bytes) -> Option<Bytes> {
+        match Decoder::of(&self.headers, self.config.limits.keep_body as u64).ok()? {
+            Some(decoder) => decoder.whole(body).ok().map(Bytes::from),
+            None => Some(body.clone()),
+        }
+    }
+
     /// Reads the values that the rules need from the body, which is held meanwhile.
     pub(crate) async fn read(&self, body: &mut Arriving) -> Result<Result<Option<Value>, Unread>, Refusal> {
         let hold = hold(&self.config, &self.headers);
@@ -119,7 +135,7 @@ impl Call<'_> {
             if !body.hold(hold, u64::MAX).await? {
                 return Ok(Err(Unread::TooLarge));
             }
-            return Ok(scan(self.worker, &self.headers, body, &self.table.asks, self.config.limits.body).await);
+            return Ok(scan(self.worker, &self.headers, body, self.asks(), self.config.limits.body).await);
         }
         // The first message of a gRPC stream decides.
         let length = |head: &[u8]| grpc::first_message(head).map_or(Scan::More, Scan::Found);
