@@ -302,8 +302,7 @@ impl Guard {
                     Some(fault) if !reply.is_whole() => reply.content().or_worse(fault.into()),
                     _ => reply.content(),
                 };
-                let found = outputs::of_headers(rules, headers, content);
-                (Outputs { reply: Some(*reply), ..found }, None)
+                (outputs::of_events(rules, headers, *reply, content), None)
             }
             Received::Messages(messages) => (outputs::of_messages(rules, headers, &messages, self.sample()), None),
             Received::Whole(body) => match self.plain(headers, body) {
