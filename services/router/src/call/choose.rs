@@ -9,6 +9,7 @@ use crate::{
     call::request::Call,
     content::request::Seen,
     protocol::{Unread, refusal::Refusal},
+    state::responses::Kept,
     tables::{
         split::{self, Choice, Wanted},
         undecided::{self, Needed},
@@ -27,8 +28,10 @@ impl Call<'_> {
         let chance = self.chance();
         let key = || match &table.sticky {
             Some(StickyKey::Session) if self.target.is_response() => self.chain(seen, chance),
-            Some(key) => Ok(Key { text: seen.sticky_key(key)?.map(Arc::from), ..Key::default() }),
-            None => Ok(Key::default()),
+            sticky => {
+                let text = sticky.as_ref().map_or(Ok(None), |key| seen.sticky_key(key))?;
+                Ok(Key { text: text.map(Arc::from), keeper: self.keeper(seen)?, ..Key::default() })
+            }
         };
         let (target, key, undecided) = match seen.target(&table.policy.targets) {
             Err(why) => (None, Key::default(), Some((Needed::Target, why))),
@@ -63,20 +66,40 @@ impl Call<'_> {
         Ok((choice, chain))
     }
 
-    /// The key of a call of `/v1/responses`: the key of its session, otherwise that of its chain. A new chain gets a new key.
+    /// The key of a call of `/v1/responses`: the key of its session, otherwise that of its chain. A new chain gets a new key. The chain of
+    /// a response that was not split by such a key has no key, only a keeper.
     fn chain(&self, seen: Seen<'_>, chance: u64) -> Result<Key, Unread> {
         let session = seen.sticky_key(&StickyKey::Session)?;
         let previous = seen.previous()?;
-        let model = self.table.record.model.as_str();
-        let kept = previous.as_deref().and_then(|id| self.shared.responses.find(id));
-        let kept = kept.filter(|kept| &*kept.model == model);
-        let text: Arc<str> = match (session, &kept, previous) {
-            (Some(session), _, _) => session.into(),
-            (None, Some(kept), _) => Arc::clone(&kept.chain),
-            (None, None, Some(_)) => return Err(Unread::UnknownResponse),
-            (None, None, None) => format!("{chance:016x}").into(),
+        let kept = previous.as_deref().and_then(|id| self.kept(id));
+        let text: Option<Arc<str>> = match (session, &kept, previous) {
+            (Some(session), _, _) => Some(session.into()),
+            (None, Some(kept), _) if kept.chain.is_some() || self.table.find(kept.version.as_str()).is_some() => {
+                kept.chain.clone()
+            }
+            (None, _, Some(_)) => return Err(Unread::UnknownResponse),
+            (None, _, None) => Some(format!("{chance:016x}").into()),
         };
-        Ok(Key { text: Some(text), keeper: kept.map(|kept| kept.version), is_chain: true })
+        Ok(Key { text, keeper: kept.map(|kept| kept.version), is_chain: true })
+    }
+
+    /// The version that keeps the previous response of a call. While there is a canary, an error if it is not known.
+    fn keeper(&self, seen: Seen<'_>) -> Result<Option<Version>, Unread> {
+        if !self.target.is_response() {
+            return Ok(None);
+        }
+        let keeper = seen.previous().and_then(|previous| {
+            let Some(previous) = previous else { return Ok(None) };
+            let keeper = self.kept(&previous).map(|kept| kept.version);
+            let keeper = keeper.filter(|version| self.table.find(version.as_str()).is_some());
+            keeper.map(Some).ok_or(Unread::UnknownResponse)
+        });
+        if self.table.canary.is_some() { keeper } else { Ok(keeper.unwrap_or_default()) }
+    }
+
+    /// A response of this model that the router remembers.
+    fn kept(&self, id: &str) -> Option<Kept> {
+        self.shared.responses.find(id).filter(|kept| *kept.model == *self.table.record.model.as_str())
     }
 
     fn chance(&self) -> u64 {

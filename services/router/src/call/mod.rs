@@ -63,7 +63,7 @@ pub(crate) async fn call(
     let mut body = Arriving::new(body, shared.held.clone());
     // Data that few calls need is boxed: a call is moved several times while it is built and should be small.
     let in_header = target.wire != Wire::Grpc && headers.contains_key(&MODEL);
-    let kept = if in_header { None } else { openai::response(uri.path()) }.and_then(|id| shared.responses.find(id));
+    let kept = if in_header { None } else { openai::response(uri.path()) }.and_then(|id| shared.responses.find(&id));
     let asks_body = target.wire == Wire::Grpc || method == Method::POST && !in_header && kept.is_none();
     let (body_model, named) = if target.model_in_body && asks_body {
         Box::pin(in_body(worker, &config, &headers, target.wire, &mut body)).await?
@@ -89,7 +89,7 @@ pub(crate) async fn call(
     let model = model.or_else(|| kept.as_ref().map(|kept| Cow::Borrowed(&*kept.model)));
     let model = model.ok_or_else(|| match method {
         Method::POST => Refusal::NoModel(target.wire),
-        _ if target.predicts_only() => Refusal::Method,
+        _ if target.predicts_only() || is_door(uri.path()) => Refusal::Method,
         _ => Refusal::NoModel(target.wire),
     })?;
     let table = shared.table(&model).ok_or_else(|| Refusal::UnknownModel(model.clone().into_owned()))?;
@@ -100,6 +100,7 @@ pub(crate) async fn call(
         may_pin(&config.pin, &headers)?;
     }
     // Only the version that keeps a response can return it, as long as the version exists.
+    let kept = kept.filter(|kept| *kept.model == *table.record.model.as_str());
     let keeper = kept.map(|kept| kept.version.0).filter(|version| table.find(version).is_some());
     let pin = pin.or(keeper);
     let id = prediction_id(shared, &headers)?;
@@ -132,6 +133,11 @@ pub(crate) async fn call(
     } else {
         Box::pin(call.pass(body)).await
     }
+}
+
+/// Whether a path accepts feedback or events, which are sent with `POST`.
+fn is_door(path: &str) -> bool {
+    matches!(path.trim_end_matches('/'), "/v1/feedback" | "/v1/events")
 }
 
 /// Refuses a request for a version that the caller may not ask for.
@@ -173,8 +179,7 @@ impl Call<'_> {
         let arrival = self.shared.arrive(arrived);
         let wanted = self.table.record.fallback || !self.table.shadows.is_empty();
         let mut body = body;
-        let read =
-            if self.table.asks.is_empty() { Ok(ReadBody::default()) } else { Box::pin(self.read(&mut body)).await? };
+        let read = if self.asks().is_empty() { Ok(ReadBody::default()) } else { Box::pin(self.read(&mut body)).await? };
         let taken = self.take(body, wanted).await?;
         // Only now, so that a caller that sends slowly does not take a slot from a caller that does not.
         let slot = Arc::new(arrival.enter().ok_or(Refusal::Overloaded)?);
@@ -192,12 +197,13 @@ impl Call<'_> {
             stated,
             segments,
             features: seen.features(&self.table.policy.features, arrived),
+            is_kept: self.target.is_response(),
             chain,
             wire: self.target.wire,
             promise: self.target.promise(),
             streams: self.target.both_stream,
             patience: grpc::timeout(&self.headers),
-            request: taken.kept.clone().filter(|_| self.target.may_chat()),
+            request: taken.kept.as_ref().filter(|_| self.target.may_chat()).and_then(|body| self.plain(body)),
             _slot: slot,
         });
         self.prepare();

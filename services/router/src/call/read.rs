@@ -1,5 +1,6 @@
 //! Reads the parts of a request's body that are needed before its version is chosen, and holds the body meanwhile.
 
+use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
 
@@ -8,7 +9,9 @@ use crate::{
     call::{request::Call, worker::Worker},
     config::{Config, span},
     protocol::{
-        Promise, Scan, Unread, Wire, asks_first, grpc,
+        Promise, Scan, Unread, Wire, asks_first,
+        decoder::Decoder,
+        grpc,
         headers::MODEL,
         openai,
         reader::{self, Reader},
@@ -119,10 +122,23 @@ pub(crate) struct ReadBody {
 }
 
 impl Call<'_> {
+    /// The values that are needed from the body.
+    pub(crate) fn asks(&self) -> &Asks {
+        if self.target.is_response() { &self.table.response_asks } else { &self.table.asks }
+    }
+
+    /// The decompressed body of a request, if it can be decompressed within the limit for kept bodies.
+    pub(crate) fn plain(&self, body: &Bytes) -> Option<Bytes> {
+        match Decoder::of(&self.headers, self.config.limits.keep_body as u64).ok()? {
+            Some(decoder) => decoder.whole(body).ok().map(Bytes::from),
+            None => Some(body.clone()),
+        }
+    }
+
     /// Reads the values that the rules need from the body, which is held meanwhile.
     pub(crate) async fn read(&self, body: &mut Arriving) -> Result<Result<ReadBody, Unread>, Refusal> {
         let hold = hold(&self.config, &self.headers);
-        let (asks, id) = (&self.table.asks, self.id.as_str());
+        let (asks, id) = (self.asks(), self.id.as_str());
         if self.target.wire != Wire::Grpc {
             if !body.hold(hold, u64::MAX).await? {
                 return Ok(Err(Unread::TooLarge));
@@ -149,7 +165,7 @@ impl Call<'_> {
 
     /// Reads a body over HTTP/1 or HTTP/2 that is not gRPC. If it has several rows, the drawn row is read a second time.
     async fn read_json(&self, body: &mut Arriving) -> Result<ReadBody, Unread> {
-        let reader = || Reader::new(&self.headers, &self.table.asks, self.config.limits.body);
+        let reader = || Reader::new(&self.headers, self.asks(), self.config.limits.body);
         let (promise, id) = (self.target.promise(), self.id.as_str());
         let lists = RowLists { instances: promise == Promise::Predictions, ..RowLists::default() };
         let (found, counted) = scan(self.worker, reader().with_rows(lists), body).await?;

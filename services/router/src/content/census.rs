@@ -2,9 +2,10 @@
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{
     Deserialize,
-    de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+    de::{Deserializer, Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::Value;
 
@@ -35,7 +36,7 @@ impl Census {
     /// Counts the values of an answer and checks it against its protocol.
     pub(crate) fn of(answer: &Value, promise: Promise) -> Self {
         if is_error(answer) {
-            return Self { error: true, ..Self::default() };
+            return Self::error();
         }
         match promise {
             Promise::Tensors => match answer.get("outputs") {
@@ -46,10 +47,23 @@ impl Census {
             Promise::Predictions => {
                 let found =
                     ["predictions", "outputs"].iter().find_map(|name| answer.get(*name).filter(|it| !it.is_null()));
-                found.map_or(Self::broken("missing"), |list| Self::of_list(Tally::of(list), is_empty(list)))
+                match found {
+                    None => Self::broken("missing"),
+                    Some(list) if list.is_array() && is_error(list) => Self::error(),
+                    Some(list) => {
+                        let tally = Tally::of(list);
+                        Self::of_list(tally, is_empty(list) || tally.values == 0)
+                    }
+                }
             }
             Promise::Choices => Self::of_whole(answer, "choices"),
-            Promise::Response => Self::of_whole(answer, "output"),
+            Promise::Response => {
+                let found = Self::of_whole(answer, "output");
+                // A response in the background has no output yet.
+                let status = answer.get("status").and_then(Value::as_str);
+                let is_pending = matches!(status, Some("queued" | "in_progress"));
+                Self { invalid: found.invalid.filter(|_| !is_pending), ..found }
+            }
             Promise::Embeddings => Self::of_embeddings(answer),
             Promise::Json | Promise::Nothing | Promise::Service => Self::of_list(Tally::of(answer), is_empty(answer)),
         }
@@ -66,8 +80,8 @@ impl Census {
             }
             Promise::Predictions => {
                 let Object(Predictions { predictions, error: () }) = serde_json::from_str(body).ok()?;
-                // A single text may be empty.
-                let tally = predictions.filter(|tally| tally.values > tally.texts.min(1))?;
+                // A single text may be empty, and objects may be errors.
+                let tally = predictions.filter(|tally| tally.values > tally.texts.min(1) && tally.objects == 0)?;
                 Some(Self::of_list(tally, false))
             }
             Promise::Json | Promise::Nothing | Promise::Service => {
@@ -103,6 +117,10 @@ impl Census {
         self.of_values |= other.of_values;
     }
 
+    fn error() -> Self {
+        Self { error: true, ..Self::default() }
+    }
+
     fn broken(promise: &'static str) -> Self {
         Self { invalid: Some(promise), ..Self::default() }
     }
@@ -122,11 +140,24 @@ impl Census {
 
     /// Counts embeddings. Only their numbers show whether they are usable.
     fn of_embeddings(answer: &Value) -> Self {
-        let whole = Self::of_whole(answer, "data");
+        let mut whole = Self::of_whole(answer, "data");
+        let data = answer.get("data").filter(|data| data.is_array());
+        if data.is_some_and(is_error) {
+            return Self::error();
+        }
         let mut numbers = Self::default();
-        for item in answer.get("data").and_then(Value::as_array).into_iter().flatten() {
-            let found =
-                item.get("embedding").map_or(Self::broken("missing"), |it| Self::of_list(Tally::of(it), is_empty(it)));
+        for item in data.and_then(Value::as_array).into_iter().flatten() {
+            let found = match item.get("embedding") {
+                None => Self::broken("missing"),
+                Some(Value::String(text)) => {
+                    let found = Self::of_base64(text);
+                    whole.values += found.values;
+                    whole.missing += found.missing;
+                    found
+                }
+                Some(list) if !is_numeric(list) => Self::broken("schema"),
+                Some(list) => Self::of_list(Tally::of(list), is_empty(list)),
+            };
             numbers.add(&found);
         }
         let invalid = match numbers.content() {
@@ -134,6 +165,17 @@ impl Census {
             _ => None,
         };
         Self { invalid: whole.invalid.or(invalid), ..whole }
+    }
+
+    /// Counts the numbers of an embedding in base64: floats of 32 bits in little-endian order. Packed embeddings of other types have no
+    /// missing values.
+    fn of_base64(text: &str) -> Self {
+        let Ok(bytes) = STANDARD.decode(text.trim_ascii()) else { return Self::broken("schema") };
+        let (floats, rest) = bytes.as_chunks::<4>();
+        let finite = floats.iter().filter(|bytes| f32::from_le_bytes(**bytes).is_finite()).count();
+        let missing = if rest.is_empty() { floats.len() - finite } else { 0 };
+        let tally = Tally { values: floats.len() as u64, missing: missing as u64, ..Tally::default() };
+        Self::of_list(tally, bytes.is_empty())
     }
 
     /// Counts the output tensors of the Open Inference Protocol.
@@ -144,7 +186,7 @@ impl Census {
             any = true;
             let data = tensor.data.unwrap_or_default();
             census.values += data.values;
-            census.missing += data.missing;
+            census.missing += if tensor.datatype == Some("BYTES") { data.missing - data.words } else { data.missing };
             census.nulls += data.nulls;
             census.invalid = census.invalid.or(tensor.broken_promise());
         }
@@ -177,6 +219,17 @@ pub(crate) fn is_error(answer: &Value) -> bool {
     }
 }
 
+/// Whether all scalars of an embedding are numbers, or missing.
+fn is_numeric(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().all(is_numeric),
+        Value::Object(fields) => fields.values().all(is_numeric),
+        Value::String(text) => is_missing(text),
+        Value::Bool(_) => false,
+        Value::Null | Value::Number(_) => true,
+    }
+}
+
 /// Whether a value is empty.
 fn is_empty(value: &Value) -> bool {
     match value {
@@ -200,6 +253,8 @@ struct Tally {
     /// Scalars that are null or not a number, including those within objects.
     missing: u64,
     nulls: u64,
+    /// The missing values that are written as texts. Where an answer is text, they are not missing.
+    words: u64,
     texts: u64,
     /// Strings that are whole numbers: Protocol Buffers write 64-bit integers this way in JSON.
     digits: u64,
@@ -211,7 +266,7 @@ struct Tally {
     /// Whole numbers from 2 on.
     naturals: u64,
     negatives: u64,
-    /// Numbers with a fraction.
+    /// Numbers with a fraction, or beyond all integers of 64 bits.
     reals: u64,
     objects: u64,
 }
@@ -245,6 +300,16 @@ impl Tally {
         others + self.objects == 0
     }
 
+    /// Adds the field of an object.
+    fn add_field(&mut self, name: &str, field: &Self) {
+        // Generated text may be any word.
+        let is_text = matches!(name, "text_output" | "generated_text" | "text");
+        self.values += field.values;
+        self.missing += if is_text { field.missing - field.words } else { field.missing };
+        self.words += if is_text { 0 } else { field.words };
+        self.nulls += field.nulls;
+    }
+
     fn any_texts(&self) -> u64 {
         self.texts + self.digits + self.negative_digits
     }
@@ -254,11 +319,12 @@ impl Tally {
     }
 
     fn add(&mut self, other: &Self) {
-        let Self { values, missing, nulls, texts, digits, negative_digits, booleans, bits, .. } = other;
-        let Self { naturals, negatives, reals, objects, .. } = other;
+        let Self { values, missing, nulls, words, texts, digits, negative_digits, booleans, .. } = other;
+        let Self { bits, naturals, negatives, reals, objects, .. } = other;
         self.values += values;
         self.missing += missing;
         self.nulls += nulls;
+        self.words += words;
         self.texts += texts;
         self.digits += digits;
         self.negative_digits += negative_digits;
@@ -271,8 +337,9 @@ impl Tally {
     }
 }
 
+/// Whether a text is the word for a number that is not finite.
 fn is_missing(text: &str) -> bool {
-    text.eq_ignore_ascii_case("nan") || text.ends_with("Infinity")
+    text.parse::<f64>().is_ok_and(|number| !number.is_finite()) || text == "-nan(ind)"
 }
 
 fn is_digits(text: &str) -> bool {
@@ -311,13 +378,22 @@ impl<'de> Visitor<'de> for Counting {
         Ok(Tally::one(|tally| &mut tally.negatives))
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Tally, E> {
-        Ok(Tally::one(|tally| &mut tally.reals))
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Tally, E> {
+        // `-0` and `1.0` are whole numbers.
+        let is_whole = number.fract() == 0.0 && number.abs() < u64::MAX as f64;
+        Ok(Tally::one(|tally| match number {
+            _ if !is_whole => &mut tally.reals,
+            _ if number < 0.0 => &mut tally.negatives,
+            _ if number < 2.0 => &mut tally.bits,
+            _ => &mut tally.naturals,
+        }))
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Tally, E> {
+        if is_missing(text) {
+            return Ok(Tally { words: 1, ..Tally::one(|tally| &mut tally.missing) });
+        }
         Ok(Tally::one(|tally| match text.strip_prefix('-') {
-            _ if is_missing(text) => &mut tally.missing,
             None if is_digits(text) => &mut tally.digits,
             Some(rest) if is_digits(rest) => &mut tally.negative_digits,
             _ => &mut tally.texts,
@@ -334,10 +410,8 @@ impl<'de> Visitor<'de> for Counting {
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Tally, A::Error> {
         let mut sum = Tally { objects: 1, ..Tally::default() };
-        while let Some((_, field)) = fields.next_entry::<IgnoredAny, Tally>()? {
-            sum.values += field.values;
-            sum.missing += field.missing;
-            sum.nulls += field.nulls;
+        while let Some((Key(name), field)) = fields.next_entry::<Key<'de>, Tally>()? {
+            sum.add_field(&name, &field);
         }
         Ok(sum)
     }
@@ -362,9 +436,7 @@ impl<'de> Deserialize<'de> for Top {
                     if name == "error" || name == "object" {
                         return Err(A::Error::custom("it may be an error"));
                     }
-                    sum.values += field.values;
-                    sum.missing += field.missing;
-                    sum.nulls += field.nulls;
+                    sum.add_field(&name, &field);
                 }
                 Ok(sum)
             }
@@ -406,12 +478,16 @@ impl<'a> Tensor<'a> {
         // Protocol Buffers write 64-bit integers as strings in JSON.
         let side = |side: &Value| side.as_u64().or_else(|| side.as_str()?.parse().ok());
         let has = |name| tensor.get("parameters").is_some_and(|parameters| parameters.get(name).is_some());
+        let data = tensor.get("data").map(Tally::of);
+        // Data after the JSON has been read, unless its datatype is unknown.
+        let is_after = has("binary_data_size") && data.is_none();
+        let is_shared = has("shared_memory_region") && data.is_none_or(|data| data.values == 0);
         Self {
             has_name: tensor.get("name").is_some_and(Value::is_string),
             size: shape.and_then(|shape| size(shape.iter().map(side))),
             datatype: tensor.get("datatype").and_then(Value::as_str),
-            data: tensor.get("data").map(Tally::of),
-            elsewhere: has("binary_data_size") || has("shared_memory_region"),
+            data,
+            elsewhere: is_after || is_shared,
         }
     }
 
@@ -419,7 +495,7 @@ impl<'a> Tensor<'a> {
         if !self.has_name {
             return Some("missing");
         }
-        if self.elsewhere && self.data.is_none_or(|data| data.values == 0) {
+        if self.elsewhere {
             return None;
         }
         let Some(data) = self.data else { return (self.size != Some(0)).then_some("missing") };
@@ -490,126 +566,4 @@ fn unusual<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    #[expect(clippy::needless_pass_by_value, reason = "`json!` is written in place")]
-    fn tensor(shape: Value, datatype: &str, data: Value) -> Census {
-        Census::of(
-            &json!({"outputs": [{"name": "p", "shape": shape, "datatype": datatype, "data": data}]}),
-            Promise::Tensors,
-        )
-    }
-
-    #[test]
-    fn missing_values_are_counted_as_a_share() {
-        let census = tensor(json!([2, 2]), "FP32", json!([[0.5, null], ["NaN", 1]]));
-        assert_eq!((census.values, census.missing, census.nulls, census.invalid), (4, 2, 1, None));
-        assert_eq!(census.missing_share(), Some(0.5));
-        assert_eq!(Census::of(&json!({"predictions": []}), Promise::Predictions).missing_share(), None);
-        assert_eq!(Census::of(&json!({"label": null, "score": 1}), Promise::Nothing).missing_share(), Some(0.5));
-    }
-
-    #[test]
-    fn protocol_violations_are_named() {
-        let invalid = |answer: Value, promise| Census::of(&answer, promise).invalid;
-        assert_eq!(invalid(json!({"predictions": [1]}), Promise::Tensors), Some("missing"));
-        assert_eq!(invalid(json!([1]), Promise::Predictions), Some("missing"));
-        assert_eq!(invalid(json!({"outputs": 7}), Promise::Tensors), Some("schema"));
-        assert_eq!(invalid(json!({"outputs": [{"data": [1]}]}), Promise::Tensors), Some("missing"));
-        assert_eq!(tensor(json!([3]), "FP64", json!([1, 2])).invalid, Some("schema"));
-        assert_eq!(tensor(json!([1]), "FP64", json!(["high"])).invalid, Some("schema"));
-        assert_eq!(tensor(json!([1]), "INT64", json!([1.5])).invalid, Some("schema"));
-        assert_eq!(tensor(json!([1]), "UINT8", json!([-1])).invalid, Some("schema"));
-        assert_eq!(tensor(json!([1]), "BYTES", json!([1])).invalid, Some("schema"));
-        for (datatype, data) in [
-            ("BOOL", json!([true])),
-            ("BYTES", json!(["x"])),
-            ("BYTES", json!(["7"])),
-            ("INT8", json!([-1])),
-            ("OWN", json!([{}])),
-        ] {
-            assert_eq!(tensor(json!([1]), datatype, data).invalid.filter(|_| datatype != "OWN"), None, "{datatype}");
-        }
-        for elsewhere in ["binary_data_size", "shared_memory_region"] {
-            let tensor = json!({"name": "p", "shape": [9], "datatype": "FP32", "parameters": {elsewhere: 36}});
-            assert_eq!(Census::of(&json!({"outputs": [tensor]}), Promise::Tensors).content(), Content::Good);
-        }
-    }
-
-    #[test]
-    fn typical_answers_are_counted_without_being_kept() {
-        let usual = r#"{"model_name":"m","outputs":[{"name":"p","shape":[2],"datatype":"FP64","data":[0.5,null]}]}"#;
-        let census = Census { values: 2, missing: 1, nulls: 1, of_values: true, ..Census::default() };
-        assert_eq!(Census::of_json(usual.as_bytes(), Promise::Tensors), Some(census));
-        assert_eq!(
-            Census::of_json(br#"{"predictions":[[1,"NaN"]]}"#, Promise::Predictions),
-            Some(Census { nulls: 0, ..census })
-        );
-        assert_eq!(Census::of_json(br#"{"label":null,"score":1}"#, Promise::Nothing), Some(census));
-        for (unusual, promise) in [
-            (&br#"{"outputs":[{"data":[1]}]}"#[..], Promise::Tensors),
-            (br#"{"outputs":[],"outputs":[]}"#, Promise::Tensors),
-            (br#"{"outputs":[["p",[1],"FP64",[1]]]}"#, Promise::Tensors),
-            (br#"{"outputs":[],"error":"x"}"#, Promise::Tensors),
-            (b"[1]", Promise::Predictions),
-            (br#"{"predictions":null}"#, Promise::Predictions),
-            (br#"{"predictions":[1],"error":"x"}"#, Promise::Predictions),
-            (br#"{"predictions":[1]} 2"#, Promise::Predictions),
-            (b"{\"predictions\":[],\"x\":\"\xff\"}", Promise::Predictions),
-            (br#"{"predictions":[NaN]}"#, Promise::Nothing),
-            (br#"{"score":1,"error":"x"}"#, Promise::Nothing),
-            (br#"[{"error":"x"}]"#, Promise::Nothing),
-        ] {
-            assert_eq!(Census::of_json(unusual, promise), None, "{}", unusual.escape_ascii());
-        }
-    }
-
-    /// Random JSON: nested lists, objects, strings, numbers.
-    fn any_json() -> impl Strategy<Value = Value> {
-        let scalar = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            (-3_i64..4).prop_map(Value::from),
-            any::<u64>().prop_map(Value::from),
-            (-1.0..1.0).prop_map(Value::from),
-            prop::sample::select(vec!["NaN", "-Infinity", "x", ""]).prop_map(Value::from),
-        ];
-        scalar.prop_recursive(3, 12, 4, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::btree_map("[a-c]", inner, 0..3)
-                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
-            ]
-        })
-    }
-
-    const DATATYPES: [&str; 7] = ["FP64", "INT8", "UINT8", "BOOL", "BYTES", "BF16", "OWN"];
-
-    proptest! {
-        /// The number of missing values never exceeds the number of values. Counting without keeping the answer gives the same result or
-        /// none.
-        #[test]
-        fn any_answer_can_be_counted(value in any_json(), text in r#"[\[\]{}",:0-9a-z]{0,60}"#) {
-            let other: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
-            for value in [json!({"outputs": &value}), json!({"predictions": &value}), value, other] {
-                for promise in [Promise::Nothing, Promise::Tensors, Promise::Predictions, Promise::Embeddings] {
-                    let census = Census::of(&value, promise);
-                    prop_assert!(census.nulls <= census.missing && census.missing <= census.values);
-                    let read = Census::of_json(value.to_string().as_bytes(), promise);
-                    prop_assert!(read.is_none_or(|read| read == census), "{value} {promise:?}: {read:?}, {census:?}");
-                }
-            }
-        }
-
-        /// The same for tensors that are almost valid.
-        #[test]
-        fn both_ways_of_counting_agree_on_tensors(data in any_json(), shape in prop::collection::vec(0_u64..4, 0..3), datatype in prop::sample::select(DATATYPES.to_vec())) {
-            let answer = json!({"outputs": [{"name": "p", "shape": shape, "datatype": datatype, "data": data}]});
-            let census = Census::of(&answer, Promise::Tensors);
-            prop_assert_eq!(Census::of_json(answer.to_string().as_bytes(), Promise::Tensors), Some(census));
-        }
-    }
-}
+mod tests;

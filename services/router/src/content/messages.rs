@@ -126,6 +126,9 @@ impl Messages {
             0 => self.answer(message),
             1 => match self.decompressed(message) {
                 Ok(message) => self.answer(&message),
+                Err(DecodeError::TooLarge) if self.wrapped && self.first_byte(message) == Some(ERROR) => {
+                    Content::Failed("error_message")
+                }
                 Err(error) => error.into(),
             },
             _ => Content::Unusable("unparsable"),
@@ -134,6 +137,16 @@ impl Messages {
 
     fn decompressed(&self, message: &[u8]) -> Result<Vec<u8>, DecodeError> {
         Decoder::named(&self.encoding, self.keep as u64)?.whole(message)
+    }
+
+    /// The first byte of a compressed message that is too large to read.
+    fn first_byte(&self, message: &[u8]) -> Option<u8> {
+        let mut first = None;
+        let mut decoder = Decoder::named(&self.encoding, u64::MAX).ok()?;
+        // The start of a message decompresses to a bounded size.
+        let start = &message[..message.len().min(512)];
+        decoder.push(start, |part| first = first.or(part.first().copied())).ok()?;
+        first
     }
 
     /// Reads one decompressed message.

@@ -19,7 +19,7 @@ use crate::{
         rows::{AllRows, Sample},
         values::{number, scalar_text},
     },
-    protocol::{Promise, decode::Encoding, written::Written},
+    protocol::{Promise, decode::Encoding, json, written::Written},
 };
 
 /// The result of reading an answer.
@@ -79,6 +79,14 @@ pub(crate) fn read(
         _ => may_be_json.then_some(Encoding::Json),
     };
     let Some(answer) = encoding.and_then(|encoding| encoding.read(body)) else {
+        // Some servers do not declare their streams.
+        if may_be_json
+            && promise.ends()
+            && let Some(reply) = Reply::of_stream(body, promise)
+        {
+            let content = reply.content();
+            return of_events(rules, headers, reply, content);
+        }
         let expected = looks_in || promise.is_some();
         return of_headers(rules, headers, unreadable(body, written, expected));
     };
@@ -102,6 +110,13 @@ pub(crate) fn of_headers(rules: &[OutputRule], headers: &HeaderMap, content: Con
     }
     outputs.content = outputs.content.or_worse(content);
     outputs
+}
+
+/// Applies output rules to a stream of events with this content. The values in its events are not read.
+pub(crate) fn of_events(rules: &[OutputRule], headers: &HeaderMap, reply: Reply, content: Content) -> Outputs {
+    let needs_body = rules.iter().any(|rule| rule.required && !in_header(rule));
+    let values = if needs_body { Content::Unread(Unread::ContentType) } else { Content::Good };
+    Outputs { reply: Some(reply), ..of_headers(rules, headers, content.or_worse(values)) }
 }
 
 /// Applies output rules to the answers in the messages of a gRPC answer. Their rows follow each other.
@@ -156,7 +171,7 @@ fn unreadable(body: &[u8], written: Written, expected: bool) -> Content {
 
 /// Whether a text starts like an HTML page.
 fn is_page(body: &[u8]) -> bool {
-    let text = body.trim_ascii_start();
+    let text = json::without_mark(body.trim_ascii_start()).trim_ascii_start();
     [&b"<!doctype html"[..], b"<html"]
         .iter()
         .any(|tag| text.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag)))

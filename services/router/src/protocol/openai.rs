@@ -1,6 +1,8 @@
 //! `OpenAI`-compatible paths, and the model in their bodies.
 
-use std::sync::LazyLock;
+use std::{borrow::Cow, sync::LazyLock};
+
+use percent_encoding::percent_decode_str;
 
 use crate::protocol::{Promise, scan::Asks};
 
@@ -61,8 +63,33 @@ pub(super) fn predicts(path: &str) -> bool {
         || rest.starts_with("images/")
 }
 
-/// The response that a path names: `/v1/responses/<id>` or a path below it.
-pub(crate) fn response(path: &str) -> Option<&str> {
-    let rest = path.strip_prefix("/openai").unwrap_or(path).strip_prefix("/v1/responses/")?;
-    rest.split('/').next().filter(|id| !id.is_empty())
+/// The response that a path names: `/v1/responses/<id>` or a path below it, also at a deployment of Azure.
+pub(crate) fn response(path: &str) -> Option<Cow<'_, str>> {
+    let rest = match deployment(path) {
+        Some(name) => path["/openai/deployments/".len() + name.len()..].strip_prefix("/responses/")?,
+        None => path.strip_prefix("/openai").unwrap_or(path).strip_prefix("/v1/responses/")?,
+    };
+    let id = rest.split('/').next().filter(|id| !id.is_empty())?;
+    percent_decode_str(id).decode_utf8().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_name_a_response() {
+        for path in [
+            "/v1/responses/resp_1",
+            "/v1/responses/resp%5F1",
+            "/v1/responses/resp_1/cancel",
+            "/openai/v1/responses/resp_1/",
+            "/openai/deployments/gpt/responses/resp%5f1/input_items",
+        ] {
+            assert_eq!(response(path).as_deref(), Some("resp_1"), "{path}");
+        }
+        for path in ["/v1/responses", "/v1/responses/", "/openai/deployments/gpt/responses", "/v1/models/m", "/x"] {
+            assert_eq!(response(path), None, "{path}");
+        }
+    }
 }

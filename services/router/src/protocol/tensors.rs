@@ -273,7 +273,13 @@ pub(crate) fn infer_message(message: &[u8]) -> Option<Value> {
     }
     let raw = if raw_of_request.is_empty() { raw_of_answer } else { raw_of_request };
     if raw.len() == tensors.len() {
-        tensors.iter_mut().zip(raw).for_each(|(tensor, raw)| put_raw(tensor, raw));
+        for (tensor, raw) in tensors.iter_mut().zip(raw) {
+            put_raw(tensor, raw);
+            if tensor.get("data").is_none() && !raw.is_empty() {
+                // As in JSON, the size shows that there are values of an unknown datatype.
+                tensor["parameters"]["binary_data_size"] = json!(raw.len());
+            }
+        }
     }
     if !parameters.is_empty() {
         value.insert("parameters".to_owned(), Value::Object(parameters));

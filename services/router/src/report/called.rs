@@ -25,7 +25,9 @@ pub(crate) struct Called {
     pub(crate) request: Option<Bytes>,
     /// Features read from the request.
     pub(crate) features: Features,
-    /// The key of the chain of responses to which the call belongs.
+    /// Whether the version keeps its answer, as it does at `/v1/responses`.
+    pub(crate) is_kept: bool,
+    /// The key of the chain of responses to which the call belongs, if it is split by that key.
     pub(crate) chain: Option<Arc<str>>,
     /// The protocol of the caller.
     pub(crate) wire: Wire,

@@ -192,10 +192,9 @@ impl Guard {
         self.status = Some(i32::from(status.as_u16()));
         self.replayed = if self.shared.clock.is_replay() { replayed(headers) } else { None };
         self.report_server(is_gateway_error(status).then(|| format!("status_{}", status.as_u16())));
-        if let Some(chain) = self.called.chain.as_ref().filter(|_| status.is_success() && self.route.arm != Arm::Shadow)
-        {
+        if self.called.is_kept && status.is_success() && self.route.arm != Arm::Shadow {
             let (model, version) = (self.table.record.model.as_str().into(), self.route.version.clone());
-            let kept = responses::Kept { model, version, chain: Arc::clone(chain) };
+            let kept = responses::Kept { model, version, chain: self.called.chain.clone() };
             self.chain = responses::Listener::new(&self.shared.responses, kept, headers).map(Box::new);
         }
         // A headers-only gRPC answer has its status here instead of in trailers.
@@ -303,8 +302,7 @@ impl Guard {
                     Some(fault) if !reply.is_whole() => reply.content().or_worse(fault.into()),
                     _ => reply.content(),
                 };
-                let found = outputs::of_headers(rules, headers, content);
-                (Outputs { reply: Some(*reply), ..found }, None)
+                (outputs::of_events(rules, headers, *reply, content), None)
             }
             Received::Messages(messages) => (outputs::of_messages(rules, headers, &messages, self.sample()), None),
             Received::Whole(body) => match self.plain(headers, body) {

@@ -10,18 +10,19 @@ use std::{
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use serde_json::Value;
 use serin_schemas::ids::Version;
+use serin_sketches::hash::hash64;
 
 use crate::protocol::{
     decoder::Decoder,
+    json,
     scan::{Asks, Scanner},
+    written::Written,
 };
 
-/// Longest id of a response that is remembered.
-const LONGEST_ID: usize = 256;
-/// Overhead of an entry: two references to the id, the entries of the map and the queue, and the allocator's overhead.
+/// Overhead of an entry: its id in the map and in the queue, and the allocator's overhead.
 const ENTRY: usize = 256;
 /// Maximum number of decoded bytes of an answer that are searched.
 const MOST: u64 = 64 << 20;
@@ -31,8 +32,8 @@ const MOST: u64 = 64 << 20;
 pub(crate) struct Kept {
     pub(crate) model: Arc<str>,
     pub(crate) version: Version,
-    /// The key by which its chain is split.
-    pub(crate) chain: Arc<str>,
+    /// The key by which its chain is split, if it is split by such a key.
+    pub(crate) chain: Option<Arc<str>>,
 }
 
 /// The responses that are remembered.
@@ -42,16 +43,25 @@ pub(crate) struct Responses {
     most: usize,
 }
 
+/// The hash of a response's id. Ids may have any length.
+type Id = u128;
+
+fn id_of(text: &str) -> Id {
+    let half = |seed: &[u8]| Id::from(hash64(seed, text.as_bytes()));
+    half(b"response") << 64 | half(b"id")
+}
+
 #[derive(Debug, Default)]
 struct Memory {
-    by_id: HashMap<Arc<str>, Kept>,
+    by_id: HashMap<Id, Kept>,
     /// Ids from the oldest to the newest.
-    order: VecDeque<Arc<str>>,
+    order: VecDeque<Id>,
     bytes: usize,
 }
 
-fn cost(id: &str, kept: &Kept) -> usize {
-    ENTRY + id.len() + kept.model.len() + kept.version.as_str().len() + kept.chain.len()
+fn cost(kept: &Kept) -> usize {
+    let chain = kept.chain.as_deref().map_or(0, str::len);
+    ENTRY + kept.model.len() + kept.version.as_str().len() + chain
 }
 
 impl Responses {
@@ -62,7 +72,7 @@ impl Responses {
 
     /// The version that keeps a response, if it is known.
     pub(crate) fn find(&self, id: &str) -> Option<Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).by_id.get(&id_of(id)).cloned()
     }
 
     /// Bytes that the remembered responses take.
@@ -72,25 +82,24 @@ impl Responses {
 
     /// Remembers a response.
     fn keep(&self, id: &str, kept: Kept) {
-        let cost_of_it = cost(id, &kept);
-        if id.len() > LONGEST_ID || cost_of_it > self.most {
+        let (id, cost_of_it) = (id_of(id), cost(&kept));
+        if cost_of_it > self.most {
             return;
         }
         let mut memory = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = &mut *memory;
-        if memory.by_id.contains_key(id) {
+        if memory.by_id.contains_key(&id) {
             // The first version that used the id keeps it.
             return;
         }
         while memory.bytes + cost_of_it > self.most {
             let Some(oldest) = memory.order.pop_front() else { break };
             if let Some(kept) = memory.by_id.remove(&oldest) {
-                memory.bytes -= cost(&oldest, &kept);
+                memory.bytes -= cost(&kept);
             }
         }
-        let id: Arc<str> = id.into();
         memory.bytes += cost_of_it;
-        memory.order.push_back(Arc::clone(&id));
+        memory.order.push_back(id);
         memory.by_id.insert(id, kept);
     }
 }
@@ -112,12 +121,19 @@ pub(crate) struct Listener {
 }
 
 /// Progress of reading an answer.
+#[derive(Default)]
 struct Reading {
     /// Whether the answer is a stream of server-sent events.
     events: bool,
+    /// Whether its first bytes were seen. Some servers do not declare a stream.
+    started: bool,
     /// The start of a line until its field name is known.
     line: Vec<u8>,
-    /// The JSON of the answer, or of the event on this line.
+    /// Whether the line has data of the event.
+    has_data: bool,
+    /// Whether the last line ended with a carriage return, so a line feed directly after it belongs to it.
+    after_return: bool,
+    /// The JSON of the answer, or of the event. The data of an event may have several lines.
     json: Option<Scanner<'static>>,
     id: Option<String>,
 }
@@ -126,10 +142,8 @@ impl Listener {
     /// A listener for an answer with these headers; `None` if its encoding is unknown.
     pub(crate) fn new(responses: &Arc<Responses>, kept: Kept, headers: &HeaderMap) -> Option<Self> {
         let decoder = Decoder::of(headers, MOST).ok()?;
-        let kind = headers.get(header::CONTENT_TYPE).map_or(b"".as_slice(), |kind| kind.as_bytes());
-        let events = kind.starts_with(b"text/event-stream");
-        let json = (!events).then(|| Scanner::new(&IDS));
-        let reading = Reading { events, line: Vec::new(), json, id: None };
+        let events = Written::of(headers) == Written::Events;
+        let reading = Reading { events, ..Reading::default() };
         Some(Self { responses: Arc::clone(responses), kept, decoder, reading, done: false })
     }
 
@@ -164,36 +178,55 @@ impl Listener {
 
 impl Reading {
     fn push(&mut self, bytes: &[u8]) {
+        if !self.started
+            && let Some(first) = bytes.trim_ascii_start().first()
+        {
+            self.started = true;
+            // The first letters of the fields of an event, and of a comment.
+            self.events |= matches!(first, b'd' | b'e' | b'i' | b'r' | b':');
+        }
         if !self.events {
-            if let Some(json) = &mut self.json {
-                json.push(bytes);
-            }
+            self.json.get_or_insert_with(|| Scanner::new(&IDS)).push(bytes);
             return;
         }
         for part in bytes.split_inclusive(|&byte| matches!(byte, b'\n' | b'\r')) {
-            let text = part.trim_ascii_end();
-            let ended = part.last().is_some_and(|last| matches!(last, b'\n' | b'\r'));
-            match &mut self.json {
-                Some(json) => drop(json.push(part)),
-                None if self.line.len() < 5 => {
-                    let (begin, rest) = text.split_at(text.len().min(5 - self.line.len()));
-                    self.line.extend_from_slice(begin);
-                    if self.line == b"data:" {
-                        let mut json = Scanner::new(&IDS);
-                        json.push(rest);
-                        self.json = Some(json);
-                    }
-                }
-                None => {}
+            if std::mem::take(&mut self.after_return) && part == b"\n" {
+                continue;
             }
-            if ended {
-                self.line.clear();
-                self.end_of_json();
-            }
+            self.part_of_line(part);
             if self.id.is_some() {
                 return;
             }
         }
+    }
+
+    /// Takes a part of one line of a stream, with the end of the line if it is the last part.
+    fn part_of_line(&mut self, part: &[u8]) {
+        const DATA: &[u8] = b"data:";
+        const MARK: usize = 3;
+        let text = part.strip_suffix(b"\n").or_else(|| part.strip_suffix(b"\r")).unwrap_or(part);
+        let name = DATA.len() + if self.line.first() == Some(&0xef) { MARK } else { 0 };
+        if self.has_data {
+            self.json.get_or_insert_with(|| Scanner::new(&IDS)).push(text);
+        } else if self.line.len() < name {
+            let (begin, rest) = text.split_at(text.len().min(name - self.line.len()));
+            self.line.extend_from_slice(begin);
+            if json::without_mark(&self.line) == DATA {
+                self.has_data = true;
+                let json = self.json.get_or_insert_with(|| Scanner::new(&IDS));
+                json.push(b"\n");
+                json.push(rest);
+            }
+        }
+        if text.len() == part.len() {
+            return;
+        }
+        self.after_return = part.ends_with(b"\r");
+        if self.line.is_empty() {
+            self.end_of_json();
+        }
+        self.line.clear();
+        self.has_data = false;
     }
 
     fn end_of_json(&mut self) {
@@ -209,7 +242,7 @@ mod tests {
     use std::io::Write as _;
 
     fn kept(version: &str) -> Kept {
-        Kept { model: "chat".into(), version: version.into(), chain: "c-1".into() }
+        Kept { model: "chat".into(), version: version.into(), chain: Some("c-1".into()) }
     }
 
     fn listen(headers: &[(&'static str, &str)], body: &[u8], step: usize) -> Arc<Responses> {
@@ -244,6 +277,31 @@ mod tests {
     }
 
     #[test]
+    fn the_id_of_a_stream_is_found_however_it_is_written() {
+        let types: [&[(&str, &str)]; 4] = [
+            &[("content-type", "Text/Event-Stream")],
+            &[("content-type", "application/octet-stream")],
+            &[("content-type", "application/json")],
+            &[],
+        ];
+        for (text, headers) in [
+            ("data: {\"response\":\ndata: {\"id\":\"resp_1\"}}\n\n", types[0]),
+            ("data:{\"response\":\r\ndata:{\"id\":\r\ndata: \"resp_1\"}}\r\n\r\n", types[0]),
+            ("data: {\"response\":\rdata: {\"id\":\"resp_1\"}}\r\r", types[0]),
+            ("data: {\"response\":{\"id\":\"resp_1\"}}", types[0]),
+            ("\u{feff}data: {\"response\":{\"id\":\"resp_1\"}}\n\n", types[0]),
+            (": hello\n\nevent: x\ndata: {\"response\":{\"id\":\"resp_1\"}}\n\n", types[1]),
+            ("event: x\ndata: {\"response\":{\"id\":\"resp_1\",\"temperature\":NaN}}\n\n", types[2]),
+            ("data: {\"response\":{\"id\":\"resp_1\"}}\n\n", types[3]),
+        ] {
+            for step in [1, 2, 5, 1000] {
+                let responses = listen(headers, text.as_bytes(), step);
+                assert_eq!(responses.find("resp_1"), Some(kept("v2")), "{text:?} {step}");
+            }
+        }
+    }
+
+    #[test]
     fn the_oldest_is_forgotten_first_and_the_memory_is_bounded() {
         let responses = Responses::new(3000);
         for number in 0..1000 {
@@ -255,7 +313,8 @@ mod tests {
         assert!(responses.find("resp_999").is_some() && responses.find("resp_0").is_none());
         responses.keep("resp_999", kept("v2"));
         assert_eq!(responses.find("resp_999"), Some(kept("v1")), "another version cannot take over a response");
-        responses.keep(&"x".repeat(LONGEST_ID + 1), kept("v1"));
-        assert_eq!(responses.find(&"x".repeat(LONGEST_ID + 1)), None);
+        let long = "x".repeat(5000);
+        responses.keep(&long, kept("v1"));
+        assert_eq!((responses.find(&long), responses.find(&long[1..])), (Some(kept("v1")), None));
     }
 }

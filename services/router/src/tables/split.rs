@@ -77,8 +77,8 @@ pub(crate) fn choose(table: &Table, wanted: &Wanted<'_>) -> Result<Choice, Unkno
         None => (wanted.chance, Assignment::Random, None),
     };
     let route = arm(table, bucket(hash));
-    // The ramp has grown since the first turn: only the version of that turn can continue, and it was not chosen with the new share.
-    if let Some(keeper) = wanted.keeper.filter(|keeper| *keeper != route.version.as_str())
+    // Only the version of the previous turn can continue. Without a key, or if the ramp has grown since, it was not chosen by the split.
+    if let Some(keeper) = wanted.keeper.filter(|keeper| wanted.key.is_none() || *keeper != route.version.as_str())
         && let Some(route) = table.find(keeper)
     {
         return Ok(plain(route, Assignment::Targeted));
@@ -188,6 +188,13 @@ mod tests {
         let next = Wanted { keeper: Some("v1"), ..first };
         assert_eq!(arm_of(&table(0, 10_000), &next), (Arm::Control, Assignment::Sticky), "the same version");
         assert_eq!(arm_of(&table(10_000, 0), &next), (Arm::Stable, Assignment::Targeted), "the ramp has grown");
+        let random = Wanted { key: None, ..next };
+        assert_eq!(
+            arm_of(&table(0, 10_000), &random),
+            (Arm::Control, Assignment::Targeted),
+            "chance did not choose it"
+        );
+        assert_eq!(arm_of(&table(10_000, 0), &random), (Arm::Stable, Assignment::Targeted));
         let gone = Wanted { keeper: Some("v0"), ..first };
         assert_eq!(arm_of(&table(10_000, 0), &gone), (Arm::Canary, Assignment::Sticky), "its version was removed");
     }

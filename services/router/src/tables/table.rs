@@ -97,6 +97,8 @@ pub(crate) struct Table {
     pub(crate) asks: Asks,
     /// Whether a segment or feature may have a value in each row of a request.
     pub(crate) reads_rows: bool,
+    /// The same for a call of `/v1/responses`, which may continue a response.
+    pub(crate) response_asks: Asks,
     /// Number of calls that could not be split as required, since its rollout started on this router.
     pub(crate) undecided: Arc<Tally>,
     /// Names in answers in which an output rule found nothing, since its rollout started on this router.
@@ -157,10 +159,12 @@ impl Table {
         let sticky = record.sticky.as_deref().map(|text| json("sticky", text)).transpose()?;
         let segments: Vec<SegmentSpec> = json("segments", or_empty_list(&record.segments))?;
         let outputs: Vec<OutputRule> = json("outputs", or_empty_list(&record.outputs))?;
+        let asks = request::asks(sticky.as_ref(), &policy.targets, &segments, &policy.features);
         Ok(Self {
             salt: Salt::new(record.salt.as_bytes()),
             reads_rows: request::reads_rows(&segments, &policy.features),
-            asks: request::asks(sticky.as_ref(), &policy.targets, &segments, &policy.features),
+            response_asks: request::with_previous(&asks),
+            asks,
             undecided: Arc::default(),
             names: Arc::default(),
             others: others(known, &mut fleet),

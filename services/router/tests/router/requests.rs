@@ -338,3 +338,39 @@ async fn a_chain_of_responses_stays_with_its_version() {
     let predictions = bench.predictions(163).await;
     assert_eq!(predictions.iter().filter(|found| found.assignment == Assignment::Targeted).count(), 1);
 }
+
+/// Without sticky sessions too, only the version that keeps a response gets the call that continues it.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_sessions_a_chain_stays_with_its_version_and_is_not_compared() {
+    let ((one, id_one), (two, id_two)) = tokio::join!(keeper("one"), keeper("two"));
+    let bench = Bench::start(config()).await;
+    let mut table = sticky(&(one, two), r#""session""#);
+    table.sticky = None;
+    bench.route(&table).await;
+    let call = async |path: &str, previous: Option<&str>| {
+        let body = json!({"model": "flights", "input": "hi", "previous_response_id": previous}).to_string();
+        bench.post(path, &[], body).await.header("x-model-version").to_owned()
+    };
+    let mut versions = BTreeSet::new();
+    for _ in 0..40 {
+        versions.insert(call("/v1/responses", None).await);
+    }
+    assert_eq!(versions.len(), 2, "first turns are split");
+    for _ in 0..5 {
+        for path in ["/v1/responses", "/openai/v1/responses", "/openai/deployments/flights/responses"] {
+            assert_eq!((call(path, Some(&id_one)).await, call(path, Some(&id_two)).await), ("v1".into(), "v2".into()));
+        }
+    }
+    assert_eq!(call("/v1/responses", Some("resp_of_another_router")).await, "v1");
+    let predictions = bench.predictions(71).await;
+    let count = |assignment| predictions.iter().filter(|found| found.assignment == assignment).count();
+    assert_eq!((count(Assignment::Random), count(Assignment::Targeted), count(Assignment::Unreadable)), (40, 30, 1));
+    for (path, version) in [
+        (format!("/v1/responses/{}", id_two.replace('_', "%5F")), "v2"),
+        (format!("/openai/deployments/flights/responses/{id_two}"), "v2"),
+        (format!("/v1/responses/{id_one}"), "v1"),
+    ] {
+        let got = bench.send(bench.router.data_addr(), Request::get(&path), "").await;
+        assert_eq!(got.header("x-model-version"), version, "{path}");
+    }
+}

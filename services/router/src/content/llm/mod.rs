@@ -21,13 +21,17 @@ use crate::{
         llm::{sse::Data, tools::Call},
         outcome::{Content, Unread},
     },
-    protocol::Promise,
+    protocol::{Promise, json},
 };
 
 /// Maximum number of tool calls that are read in one answer.
 const MOST_CALLS: usize = 32;
 /// Maximum length of the text that is kept to check requested JSON, and of the arguments of a tool call.
 const LONGEST_TEXT: usize = 64 << 10;
+/// Maximum number of choices whose ends are awaited.
+const MOST_CHOICES: usize = 128;
+/// Names of events that only keep a connection open.
+const KEEP_ALIVE: [&str; 4] = ["ping", "heartbeat", "keepalive", "keep-alive"];
 /// Maximum length of the finish reason.
 const LONGEST_REASON: usize = 32;
 
@@ -36,6 +40,8 @@ const LONGEST_REASON: usize = 32;
 pub(crate) struct Tap {
     events: sse::Events,
     reply: Reply,
+    /// When the last chunk arrived.
+    last: Duration,
 }
 
 /// The form of an answer.
@@ -44,6 +50,10 @@ enum Kind {
     /// A stream that does not report how it ended.
     #[default]
     Chunks,
+    /// The same, of events that are JSON.
+    JsonChunks,
+    /// A stream in place of an answer that its protocol defines as one JSON object.
+    Foreign,
     /// A stream of the OpenAI-compatible protocol.
     Stream,
     /// A complete answer of the OpenAI-compatible protocol.
@@ -75,24 +85,44 @@ pub(crate) struct Reply {
     has_output: bool,
     /// Whether an event was too long to read.
     skipped: bool,
+    /// Whether the data of an event should be JSON and is not.
+    unparsable: bool,
+    /// Whether the answer is not ready yet, and will be fetched later.
+    pending: bool,
+    /// The choices of a stream, and whether each of them has ended.
+    choices: BTreeMap<u64, bool>,
 }
 
 impl Tap {
     /// A tap for the stream of a call with this promise. `request` is the body of the request, if it was kept.
     pub(crate) fn new(promise: Promise, request: Option<&[u8]>) -> Self {
-        let kind = if promise.ends() { Kind::Stream } else { Kind::Chunks };
+        let kind = match promise {
+            Promise::Choices | Promise::Response => Kind::Stream,
+            Promise::Tensors | Promise::Predictions | Promise::Embeddings => Kind::Foreign,
+            Promise::Json => Kind::JsonChunks,
+            Promise::Nothing | Promise::Service => Kind::Chunks,
+        };
         let text = tools::may_ask_for_json(request).then(String::new);
-        Self { events: sse::Events::default(), reply: Reply { kind, text, ..Reply::default() } }
+        Self { reply: Reply { kind, text, ..Reply::default() }, ..Self::default() }
     }
 
     /// Takes a chunk of the stream that arrived at this time.
     pub(crate) fn feed(&mut self, piece: &[u8], at: Duration) {
         let reply = &mut self.reply;
+        self.last = at;
         self.events.feed(piece, |name, data| reply.event(name, data, at));
     }
 
     /// The data that was read.
-    pub(crate) fn into_reply(self) -> Reply {
+    pub(crate) fn into_reply(mut self) -> Reply {
+        let (reply, at) = (&mut self.reply, self.last);
+        // Clients also read an event that no blank line follows. An incomplete one is not an event.
+        self.events.finish(|name, data| match data {
+            Data::Whole(data) if is_done(data) || json::read(data).is_some() => {
+                reply.event(name, Data::Whole(data), at);
+            }
+            Data::Whole(_) | Data::Beginning(_) => {}
+        });
         self.reply
     }
 }
@@ -102,7 +132,8 @@ impl Reply {
     pub(crate) fn of_json(answer: &Value) -> Self {
         let mut reply = Self { kind: Kind::Whole, text: Some(String::new()), ..Self::default() };
         reply.usage(answer);
-        if answer.get("object").and_then(Value::as_str) == Some("response") {
+        let is_response = answer.get("object").and_then(Value::as_str) == Some("response");
+        if is_response || answer.get("choices").is_none() && answer.get("output").is_some_and(Value::is_array) {
             reply.response(answer);
         } else {
             for (index, choice) in list(answer, "choices").enumerate() {
@@ -112,12 +143,22 @@ impl Reply {
         reply
     }
 
+    /// Reads a stream that arrived as a whole body, without the times of its chunks; `None` if the body does not start like a stream.
+    pub(crate) fn of_stream(body: &[u8], promise: Promise) -> Option<Self> {
+        if !sse::is_stream(body) {
+            return None;
+        }
+        let mut tap = Tap::new(promise, None);
+        tap.feed(body.trim_ascii_start(), Duration::ZERO);
+        Some(Self { first: None, ..tap.into_reply() })
+    }
+
     fn event(&mut self, name: Option<&str>, data: Data<'_>, at: Duration) {
         let (data, whole) = match data {
             Data::Whole(data) => (data, true),
             Data::Beginning(data) => (data, false),
         };
-        if data.trim_ascii() == b"[DONE]" {
+        if is_done(data) {
             self.done = true;
             return;
         }
@@ -129,14 +170,18 @@ impl Reply {
             self.skip(name, data, at);
             return;
         }
-        if self.kind == Kind::Chunks {
-            self.error |= memmem::find(data, b"\"error\"").is_some()
-                && serde_json::from_slice(data).is_ok_and(|value| is_error(&value));
+        let value = json::read(data);
+        if self.kind != Kind::Stream {
+            self.error |= value.as_ref().is_some_and(is_error);
+            self.note_unparsable(name, data, value.is_none() && self.kind == Kind::JsonChunks);
             self.has_output = true;
             self.chunk(at);
             return;
         }
-        let Ok(value) = serde_json::from_slice::<Value>(data) else { return };
+        let Some(value) = value else {
+            self.note_unparsable(name, data, true);
+            return;
+        };
         if is_error(&value) {
             self.error = true;
             return;
@@ -155,13 +200,19 @@ impl Reply {
         }
     }
 
+    /// Notes that the data of an event should be JSON and is not. Events that only keep the connection open have none.
+    fn note_unparsable(&mut self, name: Option<&str>, data: &[u8], unparsable: bool) {
+        let keeps_alive = data.trim_ascii().is_empty() || name.is_some_and(|name| KEEP_ALIVE.contains(&name));
+        self.unparsable |= unparsable && !keeps_alive;
+    }
+
     /// Handles an event that is too long to read. Its name, or the start of its data, identifies it.
     fn skip(&mut self, name: Option<&str>, beginning: &[u8], at: Duration) {
         const LAST: [&str; 2] = ["response.completed", "response.incomplete"];
         let start = &beginning[..beginning.len().min(200)];
         let is_kind =
             |kind: &str| name == Some(kind) || memmem::find(start, format!("\"{kind}\"").as_bytes()).is_some();
-        let is_error = start.trim_ascii_start().starts_with(b"{\"error\":{") || is_kind("response.failed");
+        let is_error = starts_as_error(start) || is_kind("response.failed");
         self.skipped = true;
         self.has_output = true;
         self.error |= is_error;
@@ -186,9 +237,14 @@ impl Reply {
     fn choice(&mut self, place: u64, choice: &Value, part: &str) {
         let index = choice.get("index").and_then(Value::as_u64).unwrap_or(place);
         self.add_text(index, choice.get("text"));
+        self.error |= is_error(choice);
         if let Some(part) = choice.get(part) {
             self.has_output |= has_content(part);
+            self.error |= is_error(part);
             self.add_text(index, part.get("content"));
+            for item in list(part, "content") {
+                self.add_text(index, item.get("text"));
+            }
             // Reasoning is output that the caller waits for, but not part of the text.
             let text = |name: &str| part.get(name).and_then(Value::as_str).unwrap_or_default();
             for name in ["reasoning_content", "reasoning", "refusal"] {
@@ -203,8 +259,13 @@ impl Reply {
                 self.call((index, 0), call);
             }
         }
-        if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
+        let reason = choice.get("finish_reason").and_then(Value::as_str).filter(|reason| !reason.is_empty());
+        if let Some(reason) = reason {
+            self.error |= reason == "error";
             self.finished(reason);
+        }
+        if self.choices.len() < MOST_CHOICES || self.choices.contains_key(&index) {
+            *self.choices.entry(index).or_default() |= reason.is_some();
         }
     }
 
@@ -283,8 +344,10 @@ impl Reply {
                 _ => {}
             }
         }
-        let reason = response.pointer("/incomplete_details/reason").or(response.get("status")).and_then(Value::as_str);
-        self.error |= reason == Some("failed");
+        let status = response.get("status").and_then(Value::as_str);
+        self.error |= status == Some("failed");
+        self.pending = matches!(status, Some("queued" | "in_progress"));
+        let reason = response.pointer("/incomplete_details/reason").and_then(Value::as_str).or(status);
         match reason {
             Some("completed") => self.finished("stop"),
             Some("max_output_tokens") => self.finished("length"),
@@ -302,6 +365,15 @@ impl Reply {
             // The event that was too long may have been the last one.
             return if self.skipped { Content::Unread(Unread::TooLarge) } else { Content::Failed("truncated") };
         }
+        if self.kind == Kind::Foreign {
+            return Content::Unusable("schema");
+        }
+        if self.unparsable {
+            return Content::Unusable("unparsable");
+        }
+        if self.pending && self.kind == Kind::Whole && !self.has_output && self.calls.is_empty() {
+            return Content::Unread(Unread::NoContent);
+        }
         if self.has_output || self.refusal || !self.calls.is_empty() {
             Content::Good
         } else {
@@ -317,7 +389,8 @@ impl Reply {
 
     /// Whether a stream reported its end.
     pub(crate) fn is_whole(&self) -> bool {
-        self.kind == Kind::Stream && (self.done || self.finish.is_some())
+        let ended = !self.choices.is_empty() && self.choices.values().all(|ended| *ended);
+        self.kind == Kind::Stream && (self.done || ended)
     }
 
     /// Time of the first chunk, counted from the end of the request.
@@ -354,7 +427,7 @@ impl Reply {
         some("llm.time_per_chunk", self.time_per_chunk().map(millis));
         some("llm.chunks", (self.kind != Kind::Whole).then_some(self.chunks as f64));
         some("llm.output_tokens", self.output_tokens().map(|tokens| tokens as f64));
-        if self.kind == Kind::Chunks {
+        if !matches!(self.kind, Kind::Stream | Kind::Whole) {
             return;
         }
         some("llm.input_tokens", self.input_tokens.map(|tokens| tokens as f64));
@@ -380,19 +453,31 @@ impl Reply {
     }
 }
 
+/// Whether data is the mark at the end of a stream.
+fn is_done(data: &[u8]) -> bool {
+    data.trim_ascii() == b"[DONE]"
+}
+
+/// Whether the start of an event's data shows that the event is an error, as [`is_error`] defines it.
+fn starts_as_error(start: &[u8]) -> bool {
+    let start: Vec<u8> = json::without_mark(start).iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let error = [&b"{\"error\":{\""[..], b"{\"error\":[", b"{\"error\":true", b"{\"object\":\"error\""];
+    let text = start.strip_prefix(b"{\"error\":\"");
+    error.iter().any(|error| start.starts_with(error)) || text.is_some_and(|text| !text.starts_with(b"\""))
+}
+
 /// Whether a part of an answer contains more than its role, type and index.
 fn has_content(part: &Value) -> bool {
-    part.as_object().is_some_and(|fields| {
-        fields.iter().filter(|(name, _)| !matches!(name.as_str(), "role" | "type" | "index")).any(|(_, field)| {
-            match field {
-                Value::Null | Value::Bool(false) => false,
-                Value::String(text) => !text.is_empty(),
-                Value::Array(items) => !items.is_empty(),
-                Value::Object(fields) => !fields.is_empty(),
-                Value::Bool(true) | Value::Number(_) => true,
-            }
-        })
-    })
+    match part {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => items.iter().any(has_content),
+        Value::Object(fields) => {
+            let mut content = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "role" | "type" | "index"));
+            content.any(|(_, field)| has_content(field))
+        }
+        Value::Bool(true) | Value::Number(_) => true,
+    }
 }
 
 fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {

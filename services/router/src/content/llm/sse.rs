@@ -1,10 +1,18 @@
 //! A parser for server-sent events (the WHATWG HTML standard, section 9.2.6) that carry data. It takes the stream in arbitrary chunks.
 //! Pure, and bounded in memory.
 
+use crate::protocol::json;
+
 /// Maximum size of an event. Longer events are truncated.
 const LONGEST: usize = 256 << 10;
 /// Minimum number of bytes kept of a line: enough for a field's name and the name of an event.
 const LINE: usize = 256;
+
+/// Whether a body without a fitting content type starts like a stream of events.
+pub(super) fn is_stream(body: &[u8]) -> bool {
+    let text = json::without_mark(body).trim_ascii_start();
+    [&b"data:"[..], b"event:", b"id:", b"retry:", b":"].iter().any(|field| text.starts_with(field))
+}
 
 /// The data of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +34,8 @@ pub(super) struct Events {
     after_return: bool,
     /// Whether the event was truncated.
     cut: bool,
+    /// Whether the first line is complete. A byte order mark may precede it.
+    started: bool,
 }
 
 impl Events {
@@ -50,6 +60,11 @@ impl Events {
         }
     }
 
+    /// Emits the event after which the stream ended without a blank line, if there is one.
+    pub(super) fn finish(&mut self, mut emit: impl FnMut(Option<&str>, Data<'_>)) {
+        self.feed(b"\n\n", &mut emit);
+    }
+
     fn keep(&mut self, part: &[u8]) {
         let taken = self.line.len() + self.data.as_ref().map_or(0, Vec::len);
         let room = LONGEST.saturating_sub(taken).max(LINE.saturating_sub(self.line.len()));
@@ -58,6 +73,7 @@ impl Events {
     }
 
     fn complete(&mut self, line: &[u8], emit: &mut impl FnMut(Option<&str>, Data<'_>)) {
+        let line = if std::mem::replace(&mut self.started, true) { line } else { json::without_mark(line) };
         if line.is_empty() {
             let cut = std::mem::take(&mut self.cut);
             if let Some(data) = self.data.take() {
@@ -104,6 +120,24 @@ mod tests {
         let text = b": hello\ndata: a\ndata:b\r\n\r\nevent: error\rdata: {\"x\":1}\r\rid: 7\n\ndata\n\ndata: cut";
         let expected = vec![(None, "a\nb".to_owned()), (Some("error".to_owned()), "{\"x\":1}".to_owned())];
         assert_eq!(read(&[text]), expected);
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_the_first_line_is_skipped() {
+        let expected = vec![(None, "a".to_owned()), (None, "\u{feff}b".to_owned())];
+        let stream = "\u{feff}data: a\n\ndata: \u{feff}b\n\n".as_bytes();
+        assert_eq!(read(&[stream]), expected);
+        assert_eq!(read(&[&stream[..1], &stream[1..4], &stream[4..]]), expected);
+    }
+
+    #[test]
+    fn a_body_may_start_like_a_stream() {
+        for body in ["data: x", "event:x\n", ": hello\n\n", "\u{feff}\n data:x", "id: 7\n", "retry: 1\n"] {
+            assert!(is_stream(body.as_bytes()), "{body:?}");
+        }
+        for body in ["", "{\"data\":1}", "database", "[1]", "<html>", "\"data: x\""] {
+            assert!(!is_stream(body.as_bytes()), "{body:?}");
+        }
     }
 
     #[test]

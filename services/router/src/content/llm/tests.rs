@@ -186,3 +186,174 @@ fn memory_of_an_endless_answer_is_bounded() {
     plain.feed(event.as_bytes(), MS);
     assert_eq!(plain.into_reply().text, None, "the text is kept only if the request asked for JSON");
 }
+
+/// The content of a stream with this promise.
+fn content_of(promise: Promise, events: &str) -> Content {
+    let mut tap = Tap::new(promise, None);
+    events.as_bytes().chunks(7).for_each(|piece| tap.feed(piece, MS));
+    tap.into_reply().content()
+}
+
+const CHUNK: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
+const DONE: &str = "data: [DONE]\n\n";
+
+#[test]
+fn a_stream_in_place_of_one_object_is_unusable() {
+    for promise in [Promise::Tensors, Promise::Predictions, Promise::Embeddings] {
+        for events in ["data: hello\n\n", "data: {\"predictions\":[0.5]}\n\n", DONE, ""] {
+            assert_eq!(content_of(promise, events), Content::Unusable("schema"), "{promise:?} {events:?}");
+        }
+        let error = "data: {\"error\":\"boom\"}\n\n";
+        assert_eq!(content_of(promise, error), Content::Failed("error_frame"), "{promise:?}");
+    }
+    assert_eq!(content_of(Promise::Nothing, "data: hello\n\n"), Content::Good, "plain HTTP promises nothing");
+}
+
+#[test]
+fn events_that_should_be_json_are_parsed() {
+    for (promise, events, content) in [
+        (Promise::Json, "data: oops\n\n".to_owned(), Content::Unusable("unparsable")),
+        (Promise::Json, "data: {\"text_output\":\"a\"}\n\ndata: oops\n\n".to_owned(), Content::Unusable("unparsable")),
+        (Promise::Json, "data: {\"text_output\":\"a\",\"score\":NaN}\n\n".to_owned(), Content::Good),
+        (Promise::Json, "event: ping\ndata: 12:00\n\ndata: {\"text_output\":\"a\"}\n\n".to_owned(), Content::Good),
+        (Promise::Json, "data: {\"error\":{\"loss\":NaN}}\n\n".to_owned(), Content::Failed("error_frame")),
+        (Promise::Json, "data: {\"\\u0065rror\":\"x\"}\n\n".to_owned(), Content::Failed("error_frame")),
+        (
+            Promise::Choices,
+            format!("{CHUNK}data: Error: CUDA out of memory\n\n{DONE}"),
+            Content::Unusable("unparsable"),
+        ),
+        (Promise::Choices, format!("{CHUNK}data:\n\nevent: keepalive\ndata: x\n\n{DONE}"), Content::Good),
+        (Promise::Response, format!("data: oops\n\n{DONE}"), Content::Unusable("unparsable")),
+    ] {
+        assert_eq!(content_of(promise, &events), content, "{events}");
+    }
+}
+
+#[test]
+fn events_may_have_marks_and_numbers_that_are_not_finite() {
+    let error = "data: {\"error\":{\"message\":\"x\",\"loss\":NaN}}\n\n";
+    assert_eq!(content_of(Promise::Choices, &format!("{CHUNK}{error}{DONE}")), Content::Failed("error_frame"));
+    let marked = "\u{feff}data: {\"error\":{\"message\":\"x\"}}\n\n";
+    assert_eq!(content_of(Promise::Choices, &format!("{marked}{DONE}")), Content::Failed("error_frame"));
+    let inner = "data: \u{feff}{\"error\":{\"message\":\"x\"}}\n\n";
+    assert_eq!(content_of(Promise::Choices, &format!("{inner}{DONE}")), Content::Failed("error_frame"));
+    for number in ["NaN", "-Infinity", "1e999", "-inf"] {
+        let chunk = format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"content\":\"x\"}},\"logprob\":{number},\"finish_reason\":\"stop\"}}]}}\n\n"
+        );
+        assert_eq!(content_of(Promise::Choices, &chunk), Content::Good, "{number}");
+    }
+}
+
+#[test]
+fn errors_within_choices_fail_the_answer() {
+    let inner = r#"{"index":0,"delta":{"content":"par"},"finish_reason":"stop","error":{"code":502,"message":"x"}}"#;
+    let reason = r#"{"index":0,"delta":{"content":"par"},"finish_reason":"error"}"#;
+    let good = r#"{"index":1,"delta":{"content":"par"},"finish_reason":"stop"}"#;
+    for choices in [inner.to_owned(), reason.to_owned(), format!("{good},{inner}"), format!("{reason},{good}")] {
+        let chunk = format!(r#"{{"choices":[{choices}]}}"#);
+        assert_eq!(stream(&[&chunk, "[DONE]"]).content(), Content::Failed("error_frame"), "{chunk}");
+        let whole: Value = serde_json::from_str(&chunk.replace("delta", "message")).unwrap();
+        assert_eq!(Reply::of_json(&whole).content(), Content::Failed("error_object"), "{chunk}");
+    }
+    let harmless = r#"{"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop","error":null}]}"#;
+    assert_eq!(stream(&[harmless]).content(), Content::Good);
+}
+
+#[test]
+fn a_stream_ends_when_all_of_its_choices_have_ended() {
+    let part = |index: u64, end: Value| {
+        json!({"choices": [{"index": index, "delta": {"content": "x"}, "finish_reason": end}]}).to_string()
+    };
+    let (open, ended) = (|index| part(index, Value::Null), |index| part(index, json!("stop")));
+    let blank = part(0, json!(""));
+    let truncated = Content::Failed("truncated");
+    assert_eq!(stream(&[&open(0), &open(1), &ended(0)]).content(), truncated);
+    assert_eq!(stream(&[&open(0), &open(1), &ended(1), &ended(0)]).content(), Content::Good);
+    assert_eq!(stream(&[&open(0), &open(1), &ended(0), "[DONE]"]).content(), Content::Good);
+    assert_eq!(stream(&[&ended(0), &open(0)]).content(), Content::Good, "a later chunk with usage");
+    assert_eq!(stream(&[&blank]).content(), truncated, "some servers write an empty reason until the end");
+}
+
+#[test]
+fn the_last_event_needs_no_blank_line() {
+    for end in ["data: [DONE]", "data: [DONE]\n", "data: [DONE]\r"] {
+        assert_eq!(content_of(Promise::Choices, &format!("{CHUNK}{end}")), Content::Good, "{end:?}");
+    }
+    let half = "data: {\"choices\":[{\"del";
+    assert_eq!(content_of(Promise::Choices, &format!("{CHUNK}{half}")), Content::Failed("truncated"));
+    let error = "data: {\"error\":\"boom\"}";
+    assert_eq!(content_of(Promise::Choices, &format!("{CHUNK}{error}")), Content::Failed("error_frame"));
+}
+
+#[test]
+fn errors_that_are_too_long_to_read_are_recognized_by_their_start() {
+    let text = "x".repeat(300 << 10);
+    for (start, is_error) in [
+        ("{\"error\":{\"message\":\"", true),
+        ("{\"error\": {\"message\": \"", true),
+        ("\u{feff} { \"error\" : [ {\"message\": \"", true),
+        ("{\"error\": \"", true),
+        ("{\"object\": \"error\", \"message\": \"", true),
+        ("{\"error\": \"\", \"text\": \"", false),
+        ("{\"error\": null, \"text\": \"", false),
+        ("{\"error\": {}, \"text\": \"", false),
+        ("{\"errors\": \"", false),
+        ("{\"text\": \"{\\\"error\\\":", false),
+    ] {
+        let events = format!("data: {start}{text}\"}}\n\n{DONE}");
+        let content = if is_error { Content::Failed("error_frame") } else { Content::Good };
+        assert_eq!(content_of(Promise::Choices, &events), content, "{start}");
+    }
+}
+
+#[test]
+fn contents_of_parts_and_of_responses() {
+    let whole = |content: Value| {
+        Reply::of_json(&json!({"choices": [{"message": {"role": "assistant", "content": content}}]})).content()
+    };
+    assert_eq!(whole(json!([{"type": "text", "text": ""}])), Content::Unusable("empty"));
+    assert_eq!(whole(json!([{"type": "text", "text": "a"}])), Content::Good);
+    assert_eq!(whole(json!([{"type": "image_url", "image_url": {"url": "x"}}])), Content::Good);
+    let message = json!([{"type": "message", "content": [{"type": "output_text", "text": "a"}]}]);
+    let response = |body: Value| Reply::of_json(&body).content();
+    assert_eq!(response(json!({"output": message})), Content::Good, "without `object`");
+    let failed = json!({"object": "response", "status": "failed", "incomplete_details": {"reason": "max_output_tokens"},
+        "output": message});
+    assert_eq!(response(failed), Content::Failed("error_object"));
+    for status in ["queued", "in_progress"] {
+        let pending = json!({"object": "response", "status": status, "output": []});
+        assert_eq!(response(pending), Content::Unread(Unread::NoContent), "{status}");
+    }
+    assert_eq!(
+        response(json!({"object": "response", "status": "completed", "output": []})),
+        Content::Unusable("empty")
+    );
+}
+
+#[test]
+fn requests_are_read_as_leniently_as_answers() {
+    let answer = |name: &str| {
+        let call = json!({"function": {"name": name, "arguments": "{}"}});
+        Reply::of_json(&json!({"choices": [{"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}))
+    };
+    for request in [
+        r#"{"temperature":NaN,"tools":[{"type":"function","function":{"name":"weather"}}]}"#,
+        "\u{feff}{\"tools\":[{\"function\":{\"name\":\"weather\"}}]}",
+        r#"{"tools":[{"type":"web_search"},{"function":{"name":"weather","parameters":null}}]}"#,
+        r#"{"functions":[{"name":"weather","parameters":{"required":[]}}]}"#,
+        r#"{"tools":null,"functions":[{"name":"weather"}]}"#,
+    ] {
+        assert_eq!(outputs(&answer("weather"), request).0["llm.tool_calls_valid"], 1.0, "{request}");
+        assert_eq!(outputs(&answer("other"), request).0["llm.tool_calls_valid"], 0.0, "{request}");
+    }
+    let text = Reply::of_json(&json!({"choices": [{"message": {"content": "no"}, "finish_reason": "stop"}]}));
+    for request in [
+        r#"{"top_p":NaN,"response_format":{"type":"json_object"}}"#,
+        "\u{feff}{\"response_format\":{\"type\":\"json_schema\"}}",
+        r#"{"text":{"format":{"type":"json_schema"}}}"#,
+    ] {
+        assert_eq!(outputs(&text, request).0["llm.json_valid"], 0.0, "{request}");
+    }
+}

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use memchr::memmem;
 use serde_json::{Map, Value};
+
+use crate::protocol::json;
 
 /// The data of a tool call received so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,8 +26,15 @@ impl Call {
 
 /// Whether a request may ask for JSON text.
 pub(super) fn may_ask_for_json(request: Option<&[u8]>) -> bool {
-    let key = b"\"response_format\"";
-    request.is_some_and(|body| body.windows(key.len()).any(|part| part == key))
+    // `/v1/responses` has `text.format` instead of `response_format`.
+    let keys = [&b"\"response_format\""[..], b"\"format\""];
+    request.is_some_and(|body| keys.iter().any(|key| memmem::find(body, key).is_some()))
+}
+
+/// The required arguments of a function.
+fn required(function: &Value) -> Vec<String> {
+    let names = function.pointer("/parameters/required").and_then(Value::as_array).into_iter().flatten();
+    names.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// What a request expects of its answer.
@@ -37,43 +46,18 @@ pub(super) struct Expected {
     pub(super) json: bool,
 }
 
-#[derive(Deserialize)]
-struct Request {
-    /// Some clients send null instead of an empty list.
-    tools: Option<Vec<Tool>>,
-    response_format: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct Tool {
-    /// The format of chat completions; `/v1/responses` has the fields in the tool itself.
-    function: Option<Function>,
-    #[serde(flatten)]
-    itself: Option<Function>,
-}
-
-#[derive(Deserialize)]
-struct Function {
-    name: String,
-    #[serde(default)]
-    parameters: Map<String, Value>,
-}
-
 impl Expected {
-    /// Reads a request's body.
+    /// Reads a request's body, which is not compressed.
     pub(super) fn of(request: Option<&[u8]>) -> Self {
-        let Some(request) = request.and_then(|body| serde_json::from_slice::<Request>(body).ok()) else {
-            return Self::default();
-        };
-        let needs = |function: &Function| {
-            let required = function.parameters.get("required").and_then(Value::as_array).into_iter().flatten();
-            required.filter_map(Value::as_str).map(str::to_owned).collect()
-        };
-        let functions =
-            request.tools.iter().flatten().filter_map(|tool| tool.function.as_ref().or(tool.itself.as_ref()));
-        let tools = functions.map(|function| (function.name.clone(), needs(function))).collect();
-        let format = request.response_format.as_ref().and_then(|format| format.get("type")).and_then(Value::as_str);
-        Self { tools: Some(tools), json: matches!(format, Some("json_object" | "json_schema")) }
+        let Some(request) = request.and_then(json::read) else { return Self::default() };
+        // `/v1/responses` has the fields of a function in the tool itself. `functions` is the older form of `tools`.
+        let tools = super::list(&request, "tools");
+        let tools = tools.map(|tool| tool.get("function").filter(|function| function.is_object()).unwrap_or(tool));
+        let tools = tools.chain(super::list(&request, "functions"));
+        let named = tools.filter_map(|tool| Some((tool.get("name")?.as_str()?.to_owned(), required(tool))));
+        let formats = ["/response_format/type", "/text/format/type"];
+        let format = formats.iter().find_map(|pointer| request.pointer(pointer)?.as_str());
+        Self { tools: Some(named.collect()), json: matches!(format, Some("json_object" | "json_schema")) }
     }
 
     /// Whether a call names an existing tool, with arguments that are an object and include the required ones.
