@@ -363,6 +363,15 @@ impl CompiledSpec {
         }
     }
 
+    /// Whether each dimension has a metric of all answers, from which warm-up learns its values. Otherwise the answers are counted.
+    pub(crate) fn learns_from_metrics(&self) -> bool {
+        let is_of_all =
+            |metric: &Metric| metric.pairing.is_none() && metric.stream == 0 && metric.conditions.is_empty();
+        let learns =
+            |dimension| self.metrics.iter().any(|metric| is_of_all(metric) && metric.dimensions.contains(&dimension));
+        (0..self.dimensions.len()).all(learns)
+    }
+
     /// Whether a numeric output in a model server's own event is read.
     pub(crate) fn reads_output(&self, name: &str) -> bool {
         let of_metric = |metric: &Metric| matches!(&metric.measure, Measure::Output(output) if output == name);

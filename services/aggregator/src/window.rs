@@ -25,6 +25,8 @@ pub(crate) struct Layout {
     populations: Vec<(usize, usize)>,
     /// The position of the count of answers without a unit, if the external splitter should have named one.
     no_unit: Option<usize>,
+    /// Whether answers are counted by their segment values.
+    counts_segments: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -72,7 +74,8 @@ impl Layout {
             slots.scan(0, |first, len| Some((std::mem::replace(first, *first + len), len))).collect();
         let values = populations.last().map_or(0, |(first, len)| first + len);
         let no_unit = (compiled.guarded && compiled.external && compared).then_some(values);
-        Self { metrics, len: first, populations, no_unit }
+        let counts_segments = compared || !compiled.learns_from_metrics();
+        Self { metrics, len: first, populations, no_unit, counts_segments }
     }
 
     /// Number of populations.
@@ -260,6 +263,9 @@ impl ArmWindow {
 
     /// Counts a compared answer by its segment values, and counts whether it names its unit.
     pub(crate) fn count_population(&mut self, layout: &Layout, numbers: &[u16], names_unit: bool) {
+        if !layout.counts_segments {
+            return;
+        }
         if self.population.is_empty() {
             self.population.resize(layout.populations(), 0);
         }

@@ -235,6 +235,35 @@ pub(super) enum Signal {
         /// The declared cap.
         cap: f64,
     },
+    /// A share of the answers that meet a condition.
+    Filtered {
+        /// Share of the answers that meet it.
+        counted: f64,
+        /// The share among these.
+        share: f64,
+    },
+    /// Calls with rows that are correlated within a call: each call has its own share, from a beta distribution.
+    Batches {
+        /// Number of rows of a call.
+        rows: u64,
+        /// The mean share.
+        share: f64,
+        /// `a + b` of the beta distribution. The correlation of two rows of a call is 1 / (1 + concentration).
+        concentration: f64,
+        /// What a call counts as.
+        counted: Rows,
+    },
+}
+
+/// What a call with several rows counts as.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rows {
+    /// One answer: the mean of its rows.
+    Mean,
+    /// One answer: a drawn row.
+    Drawn,
+    /// As many answers as rows, which is wrong.
+    Each,
 }
 
 impl Signal {
@@ -268,6 +297,27 @@ impl Signal {
             Self::Revenue { cap, .. } => {
                 let amounts = self.amounts(dice, n);
                 Self::winsorized(dice, &amounts, *cap)
+            }
+            Self::Filtered { counted, share } => {
+                let counted = dice.binomial(n, *counted);
+                Summary::Rate(dice.rate(counted, *share))
+            }
+            Self::Batches { rows, share, concentration, counted } => {
+                let (mut means, mut drawn, mut each) = (LinHist::new(), 0, 0);
+                for _ in 0..n {
+                    let own = dice.beta(*share, *concentration);
+                    let yes = dice.binomial(*rows, own);
+                    let mean = yes as f64 / *rows as f64;
+                    means.insert(mean, dice.bits()).expect("a mean of shares is in range");
+                    drawn += u64::from(dice.unit() < mean);
+                    each += yes;
+                }
+                let rate = |n, k| Summary::Rate(Rate::new(n, k).expect("counts are at most n"));
+                match counted {
+                    Rows::Mean => Summary::Lin(means),
+                    Rows::Drawn => rate(n, drawn),
+                    Rows::Each => rate(n * rows, each),
+                }
             }
         }
     }

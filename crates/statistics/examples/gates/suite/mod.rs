@@ -6,6 +6,7 @@
 
 #![expect(clippy::expect_used, reason = "a panic is how a simulation fails")]
 
+mod batches;
 mod both;
 mod clusters;
 mod corrections;
@@ -33,7 +34,7 @@ use report::Row;
 pub(crate) type Part = (&'static str, fn(Lab) -> Vec<Row>);
 
 /// All parts, in the order of the report.
-pub(crate) const PARTS: [Part; 18] = [
+pub(crate) const PARTS: [Part; 19] = [
     ("False rollbacks of healthy canaries (G1), and what peeking does to them (G4)", family::gates),
     ("Time to FAIL and to PASS (G2, G5)", detection::tables),
     ("False PASS at the margin (G3)", detection::false_passes),
@@ -49,6 +50,7 @@ pub(crate) const PARTS: [Part; 18] = [
     ("Time to FAIL with sticky users", sticky::detection),
     ("Heavy tails (G6)", corrections::heavy_tails),
     ("Events per answer in bursts", counts::rows),
+    ("Correlated rows, and conditions", batches::rows),
     ("Margins that reach beyond the range", ends::rows),
     ("Margins with both parts", both::rows),
     ("Compared with Kayenta (bars 2 to 10)", kayenta_bars::bars),
