@@ -179,7 +179,8 @@ impl Call<'_> {
         let arrival = self.shared.arrive(arrived);
         let wanted = self.table.record.fallback || !self.table.shadows.is_empty();
         let mut body = body;
-        let read = if self.asks().is_empty() { Ok(ReadBody::default()) } else { Box::pin(self.read(&mut body)).await? };
+        let read =
+            if self.asks().is_empty() { Ok(ReadBody::default()) } else { Box::pin(self.read(&mut body)).await? };
         let taken = self.take(body, wanted).await?;
         // Only now, so that a caller that sends slowly does not take a slot from a caller that does not.
         let slot = Arc::new(arrival.enter().ok_or(Refusal::Overloaded)?);
