@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use serin_kinds::{Kind as _, Metric as _};
-use serin_rollout::{Outcome, RolloutState, planner::HoldCause};
+use serin_rollout::{
+    Outcome, RolloutState,
+    planner::{HoldCause, StepIndex},
+};
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{
@@ -153,8 +156,9 @@ impl<'a> Player<'a> {
             self.note(&verdict);
         }
         let Some(state) = self.pipeline.state() else { return Ok(None) };
-        if state.step != self.step.0 {
-            self.step = (state.step, end);
+        let step = StepIndex::number(state.step);
+        if step != self.step.0 {
+            self.step = (step, end);
         }
         let over = self.first.is_some_and(|first| end.since(first) >= self.experiment.limit);
         Ok(ending(state, over).map(|(end, sentence)| self.ended(end, sentence)))
@@ -282,7 +286,7 @@ impl<'a> Player<'a> {
         Run {
             end,
             seconds: self.first.map_or(0.0, |first| self.now.since(first).as_secs_f64()),
-            step: state.map_or(-1, |state| state.step),
+            step: StepIndex::number(state.and_then(|state| state.step)),
             tipped: reason.filter(|_| end == End::RolledBack).map(|tip| (tip.metric.clone(), tip.segment.clone())),
             sentence,
             canary_requests: self.canary_requests,
