@@ -116,6 +116,43 @@ fn an_equal_canary_passes_where_no_canary_can_fail() {
     }
 }
 
+/// With an absolute and a relative margin, harm must exceed both. A canary between them passes, whichever of the two is larger.
+#[test]
+fn the_larger_part_of_a_margin_decides() {
+    let (unit, both) = (Measure::Mean { min: 0.0, max: 1.0 }, |absolute, relative| Margin {
+        absolute: Some(absolute),
+        relative: Some(relative),
+    });
+    for (measure, direction, control, between, beyond, margin) in [
+        (Measure::Rate, LowerIsBetter, 0.1, 0.13, 0.25, both(0.08, 0.1)),
+        (Measure::Rate, LowerIsBetter, 0.1, 0.13, 0.25, both(0.01, 0.8)),
+        (Measure::Rate, HigherIsBetter, 0.5, 0.45, 0.2, both(0.15, 0.02)),
+        (Measure::Rate, HigherIsBetter, 0.5, 0.45, 0.2, both(0.01, 0.3)),
+        (unit, LowerIsBetter, 0.3, 0.33, 0.45, both(0.09, 0.02)),
+        (unit, LowerIsBetter, 0.3, 0.33, 0.45, both(0.01, 0.3)),
+        (Measure::Quantile { level: 0.5 }, LowerIsBetter, 0.2, 0.23, 0.4, both(9.0, 0.05)),
+        (Measure::Quantile { level: 0.5 }, LowerIsBetter, 0.2, 0.23, 0.4, both(1.0, 0.5)),
+    ] {
+        let case = format!("{measure:?} {direction:?} {margin:?}");
+        let spec = spec(measure, direction, margin);
+        let (passed, failed) = play(spec, control, between, 60, true);
+        assert!(passed.is_some() && !failed, "{case}: within the larger part: {passed:?} {failed}");
+        let (passed, failed) = play(spec, control, beyond, 60, true);
+        assert!(passed.is_none() && failed, "{case}: beyond both: {passed:?} {failed}");
+        // Each part alone says whether a canary between them is too bad.
+        for part in [Margin::absolute(margin.absolute.unwrap()), Margin::relative(margin.relative.unwrap())] {
+            let smaller = part.at(100.0 * control) < margin.at(100.0 * control);
+            let scaled = if matches!(measure, Measure::Quantile { .. }) {
+                smaller
+            } else {
+                part.at(control) < margin.at(control)
+            };
+            let (passed, _) = play(self::spec(measure, direction, part), control, between, 60, true);
+            assert!(!scaled || passed.is_none(), "{case}: beyond the smaller part {part:?}");
+        }
+    }
+}
+
 #[test]
 fn rules_without_ends_are_as_before() {
     let never = wide().into_iter().filter(|(.., margin)| margin.absolute.is_none() || margin.relative.is_none());

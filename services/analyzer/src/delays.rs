@@ -12,8 +12,10 @@ use crate::{arms::ALPHA, evidence::Evidence, rollout::Rollout, sentence::noun, s
 
 /// Level at which a delay is suspected: enough to doubt the labels, but not enough to hold a rollout.
 const SUSPICION: f64 = 0.05;
-/// Standardized distance of two distribution functions that equal ones exceed once in a thousand times.
-const KOLMOGOROV: f64 = 1.95;
+/// Chance that equal delays look as different as those that raise a doubt.
+const CHANCE: f64 = 0.0005;
+/// With fewer labels of the canary, nothing is known of their delay: even labels that all arrive late may do so by chance.
+const FEW_LABELS: u64 = 4;
 
 impl Rollout {
     /// The delay metrics that show, or suggest, that the canary's labels arrive later, by their hypothesis over all traffic.
@@ -67,7 +69,8 @@ impl Rollout {
         }
         let mut slower = self.slower_labels(SUSPICION);
         slower.extend(self.visibly_slower());
-        let labels: Vec<&str> = slower.iter().filter_map(|&index| self.label_of(index)).collect();
+        let unknown = self.unknown_delays();
+        let labels: Vec<&str> = slower.iter().chain(&unknown).filter_map(|&index| self.label_of(index)).collect();
         let label = *labels.first()?;
         let doubtful = |index: usize| self.label_of(index).is_some_and(|label| labels.contains(&label));
         let sure = |index: usize| self.evidence[index].failed_at.is_some() && self.plan.hypotheses[index].weight > 0.0;
@@ -82,9 +85,18 @@ impl Rollout {
             .collect();
         let decided = rejects(ln_weighted_average(&rest), self.plan.spec.decision.false_rollback);
         (!decided).then(|| {
+            let what = match unknown.first().filter(|_| slower.is_empty()) {
+                None => format!("the canary's label {label} arrives later than control's"),
+                Some(&index) => {
+                    let (canary, control) = (self.evidence[index].test.effect().canary.n, self.control_labels(index));
+                    format!(
+                        "the canary's label {label} arrived in time {canary} times (control's {control} times), too rarely to know \
+                         whether it is merely later"
+                    )
+                }
+            };
             let text = format!(
-                "the canary's label {label} arrives later than control's, and all evidence against the canary rests on that label: \
-                 find out why, or give it a longer maturity"
+                "{what}, and all evidence against the canary rests on that label: find out why, or give it a longer maturity"
             );
             Issue::new(NoDataReason::LabelDelay, policy, text).about(self.failures_with(label))
         })
@@ -103,8 +115,26 @@ impl Rollout {
         about.join(" ")
     }
 
-    /// Delay metrics whose estimates differ by more than half of their margin: for a distribution, beyond chance by the one-sided test of
-    /// Kolmogorov and Smirnov, otherwise by the interval of the effect. This is valid at one look only, and it only raises a doubt.
+    /// Delay metrics without enough labels of the canary to know its delay, although control's is known. If hardly any label arrives before
+    /// the maturity, all of them may be late.
+    fn unknown_delays(&self) -> Vec<usize> {
+        let metrics = self.plan.spec.metrics.iter().enumerate().filter(|(_, metric)| metric.source.is_delay());
+        let overall = metrics.filter_map(|(metric, _)| self.plan.overall(metric));
+        let unknown = |index: &usize| {
+            let Some(effect) = self.evidence.get(*index).map(|evidence| evidence.test.effect()) else { return false };
+            effect.canary.n < FEW_LABELS && self.control_labels(*index) >= FEW_LABELS
+        };
+        overall.filter(unknown).collect()
+    }
+
+    /// Control's labels in time. The estimates lack windows without any label of the canary, so the labels of the step count too.
+    fn control_labels(&self, index: usize) -> u64 {
+        let [_, in_step] = self.head.coverage.values(self.plan.hypotheses[index].metric);
+        self.evidence[index].test.effect().control.n.max(in_step)
+    }
+
+    /// Delay metrics whose estimates differ by more than half of their margin and beyond chance: by the one-sided test of Kolmogorov and
+    /// Smirnov or, for a quantile, by the interval of the effect. This is valid at one look only, and it only raises a doubt.
     fn visibly_slower(&self) -> Vec<usize> {
         let metrics = self.plan.spec.metrics.iter().enumerate().filter(|(_, metric)| metric.source.is_delay());
         let overall = metrics.filter_map(|(metric, _)| self.plan.overall(metric));
@@ -113,14 +143,44 @@ impl Rollout {
             let effect = test.effect();
             let kind = &self.plan.spec.metrics[self.plan.hypotheses[*index].metric].kind;
             let half = 0.5 * effect.margin.unwrap_or(0.0);
-            let (n_c, n_s) = (effect.canary.n as f64, effect.control.n as f64);
+            let (n_c, n_s) = (effect.canary.n, effect.control.n);
+            let is_no_chance = test.excess().is_some_and(|later| n_c >= FEW_LABELS && chance(later, n_c, n_s) < CHANCE);
             match (kind, test.excess()) {
-                (MetricKind::Distribution, Some(later)) => {
-                    later > half && later > KOLMOGOROV * libm::sqrt(1.0 / n_c + 1.0 / n_s)
+                (MetricKind::Distribution, Some(later)) => later > half && is_no_chance,
+                _ => {
+                    let bounded = effect.low.is_some_and(|low| low > 0.0);
+                    (bounded || is_no_chance) && effect.difference.is_some_and(|later| later > half)
                 }
-                _ => effect.low.is_some_and(|low| low > 0.0) && effect.difference.is_some_and(|later| later > half),
             }
         };
         overall.filter(slower).collect()
+    }
+}
+
+/// Chance that the distribution functions of two equal samples are this far apart in one direction. If so few values of the canary are
+/// on the other side that none is expected there, it is the chance that all are beyond the same quantile of control (the exact law of
+/// Smirnov for one sample); otherwise Massart's bound.
+fn chance(later: f64, canary: u64, control: u64) -> f64 {
+    let (n_c, n_s) = (canary as f64, control as f64);
+    let n = n_c * n_s / (n_c + n_s);
+    // Control's own quantile is known only to one of its values.
+    let beyond = (1.0 - later).max(0.0) + 1.0 / (n_s + 1.0);
+    if n * beyond < 1.0 { libm::pow(beyond, n) } else { libm::exp(-2.0 * n * later * later) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_labels_that_are_all_late_are_not_late_by_chance() {
+        // 4 labels beyond all but 3.5 % of control's.
+        assert!(chance(0.965, 4, 1000) < 1e-5);
+        // Of 7 values, the canary's two are the largest by chance once in 21 times.
+        assert!(chance(1.0, 2, 5) > 1.0 / 21.0);
+        assert!(chance(0.5, 4, 1000) > 0.1 && chance(0.0, 4, 1000) > 0.99);
+        // With many labels: 1.95 of Kolmogorov's units.
+        let units = |times: f64| times * libm::sqrt(1.0 / 1000.0 + 1.0 / 4000.0);
+        assert!(chance(units(2.0), 1000, 4000) < CHANCE && chance(units(1.9), 1000, 4000) > CHANCE);
     }
 }

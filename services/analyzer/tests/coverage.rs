@@ -131,6 +131,38 @@ fn shares_are_compared_from_scratch_in_each_step_and_after_a_resume() {
     assert_eq!(world.until(Decision::Hold, 10), None);
 }
 
+/// Each of the shares is compared from scratch in each step and after a resume.
+#[test]
+fn every_share_is_compared_from_scratch() {
+    let changes: [fn(&mut World, f64); 4] = [
+        |world, share| world.cancelled = [share, 0.0],
+        |world, share| (world.leave_midway, world.cancelled) = (true, [share, 0.0]),
+        |world, share| world.unread = [share, 0.0],
+        |world, share| world.scoreless = [share, 0.0],
+    ];
+    for (place, change) in changes.into_iter().enumerate() {
+        for resumed in [false, true] {
+            let mut world = World::new(27);
+            world.bake();
+            change(&mut world, 0.3);
+            (0..20).for_each(|_| world.window());
+            assert!(!world.last().health.is_empty(), "{place}: it is never found");
+            change(&mut world, 0.0);
+            world.window();
+            assert!(!world.last().health.is_empty(), "{place}: it stays for the step");
+            if resumed {
+                world.turn(Phase::Held, 0, 500, 5000);
+                world.turn(Phase::Baking, 0, 500, 5000);
+            } else {
+                world.turn(Phase::Baking, 1, 2500, 7500);
+            }
+            world.window();
+            world.window();
+            assert!(world.last().health.is_empty(), "{place} {resumed}: {:?}", world.last().health);
+        }
+    }
+}
+
 #[test]
 fn users_who_always_cancel_do_not_cause_a_finding() {
     let sticky = SPEC.replacen("\"window\"", r#""assignment": {"sticky": {"header": "x-user"}}, "window""#, 1);

@@ -6,7 +6,7 @@ mod support;
 use serin_schemas::records::{Decision, MetricResult, NoDataReason, Phase, Segment};
 use support::{
     HEALTHY, Version,
-    labels::{play, play_with, spec},
+    labels::{play, play_until, play_with, spec},
 };
 
 #[test]
@@ -66,6 +66,53 @@ fn a_canary_whose_labels_are_merely_slower_is_not_rolled_back() {
             "{sentence}"
         );
     }
+}
+
+/// Hardly any of the canary's labels arrives before the maturity. Those that do may be too few to show that they are later.
+#[test]
+fn a_canary_whose_labels_are_five_times_as_late_is_held() {
+    let files = [
+        spec("\"distribution\"", "{\"absolute\": 0.1}"),
+        spec("\"distribution\"", "{\"absolute\": 0.9}"),
+        spec("{\"quantile\": {\"level\": 0.5}}", "{\"relative\": 0.2}"),
+    ];
+    let narrow = |file: &String| file.replacen("{\"relative\": 0.5}", "{\"relative\": 0.2}", 1);
+    for file in files.iter().flat_map(|file| [file.clone(), narrow(file)]) {
+        for (seed, times) in (90..).zip([4.0, 5.0, 5.0, 10.0]) {
+            let world = play(seed, &file, times, 1.0);
+            let sentence = &world.last().sentence;
+            assert_eq!(world.last().decision, Decision::Hold, "{seed}, {times} times: {sentence}");
+            let issue = &world.last().health[0];
+            if issue.reason == NoDataReason::ValueMissing {
+                // Not a single label of the canary was in time.
+                assert!(issue.sentence.starts_with("click_delay has no data: "), "{sentence}");
+                continue;
+            }
+            assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::LabelDelay, "hold"));
+            let known = sentence.contains("arrives later") || sentence.contains("arrive later");
+            assert!(known || sentence.contains("too rarely to know whether it is merely later"), "{sentence}");
+        }
+        // The file may say that such a doubt does not count.
+        let off = file.replacen("\"window\"", "\"noData\": {\"labelDelay\": \"proceed\"}, \"window\"", 1);
+        let world = play(98, &off, 4.0, 1.0);
+        let held =
+            world.last().health.iter().any(|issue| issue.reason == NoDataReason::LabelDelay && issue.policy == "hold");
+        assert!(!held, "{}", world.last().sentence);
+    }
+}
+
+/// Once enough labels have arrived, their delay is known. If it is not longer, the missing ones count.
+#[test]
+fn a_canary_that_loses_nearly_all_labels_is_rolled_back_once_their_delay_is_known() {
+    let mut doubted = 0;
+    for seed in 100..106 {
+        let file = spec("\"distribution\"", "{\"absolute\": 0.2}");
+        let world = play_until(&[Decision::Rollback], seed, &file, 1.0, 0.05, HEALTHY);
+        assert_eq!(world.last().decision, Decision::Rollback, "{seed}: {}", world.last().sentence);
+        assert_eq!(world.last().reasons[0].metric, "clicked");
+        doubted += usize::from(world.verdicts.iter().any(|verdict| verdict.sentence.contains("too rarely to know")));
+    }
+    assert!(doubted > 0, "the loss was never seen before the delay was known");
 }
 
 /// A resume acknowledges a hold for slower labels. What rests on these labels is then neither a pass nor a finding.

@@ -172,6 +172,27 @@ fn a_check_needs_a_number_of_answers_of_each_arm() {
     assert!((4..=12).contains(&windows), "{windows}");
 }
 
+/// An arm with fewer answers than a check needs has not lost its values.
+#[test]
+fn an_arm_with_few_answers_is_not_blank() {
+    for (canary, control) in [(9000, 100), (100, 9000)] {
+        let mut world = World::with_spec(61, &spec("\"decision\": {\"minAnswers\": 200}, "));
+        world.bake();
+        world.traffic = 300;
+        world.turn(Phase::Baking, 0, canary, control);
+        world.scoreless = if canary > control { [0.0, 1.0] } else { [1.0, 0.0] };
+        let blank = |world: &World| world.last().health.iter().any(|issue| issue.reason == NoDataReason::ValueMissing);
+        for _ in 0..5 {
+            world.window();
+            assert!(!blank(&world), "{canary} {control}: {:?}", world.last().health);
+        }
+        // The same arm with enough answers.
+        world.traffic = 30_000;
+        world.window();
+        assert!(blank(&world), "{canary} {control}: {:?}", world.last().health);
+    }
+}
+
 #[test]
 fn labels_that_arrive_after_the_step_are_named_and_not_waited_for() {
     let mut world = World::new(57);

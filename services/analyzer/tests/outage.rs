@@ -99,6 +99,9 @@ fn a_canary_above_the_ceiling_takes_no_step_whatever_its_gates_allow() {
         assert_eq!(verdict.decision, Decision::Hold, "{}", verdict.sentence);
         let issue = verdict.health.iter().find(|issue| issue.reason == NoDataReason::Outage).unwrap();
         assert!(issue.sentence.starts_with("too many of the canary's calls fail: "), "{}", issue.sentence);
+        // Stable is fine, so the canary is still compared with it.
+        let metric = world.metric("latency_p99", &Segment::all());
+        assert_ne!(metric.no_data, Some(NoDataReason::Outage), "{}", metric.sentence);
     }
     world.canary = HEALTHY;
     assert!(world.until(Decision::Promote, 20).is_some(), "{}", world.last().sentence);

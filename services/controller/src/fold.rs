@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use serin_rollout::{
     Effects, Input, ModelState, Planner,
-    planner::{RouterSeen, Settings},
+    planner::{RouterSeen, Settings, WallMs},
 };
 use serin_schemas::{
     codec::{self, Record as _},
@@ -164,7 +164,7 @@ struct ControllerFold {
 
 impl ControllerFold {
     fn step(&mut self, input: Input, now_ms: i64, context: &mut Context<'_>) -> Result<(), FoldError> {
-        let effects = self.planner.apply(input, now_ms);
+        let effects = self.planner.apply(input, WallMs(now_ms));
         for model in &effects.changed {
             if let Some(state) = self.planner.model(model) {
                 context.rows.put(format!("{MODEL_ROW}{model}").as_bytes(), state.to_json().into());

@@ -14,7 +14,7 @@ use opentelemetry::{
 };
 use serin_rollout::{
     Effects, ModelState,
-    planner::{Ended, Outcome},
+    planner::{Ended, Outcome, StepIndex},
 };
 use serin_schemas::{
     ids::ModelName,
@@ -114,7 +114,8 @@ impl Shown {
         let label = || KeyValue::new("model", state.model.0.clone());
         let phase = state.active.as_ref().map(|rollout| rollout.phase).or_else(|| state.ended.back().map(phase_of));
         let phase = phase.map(|phase| PHASES.hold(vec![label(), KeyValue::new("phase", phase.as_str())], 1.0));
-        let step = state.active.as_ref().map(|rollout| STEPS.hold(vec![label()], f64::from(rollout.step)));
+        let step =
+            state.active.as_ref().map(|rollout| STEPS.hold(vec![label()], f64::from(StepIndex::number(rollout.step))));
         self.model(&state.model).rollout = phase.into_iter().chain(step).collect();
     }
 

@@ -14,7 +14,7 @@ use std::{
 
 use serin_rollout::{
     RolloutState,
-    planner::{ACTUATOR, Applied, RouterSeen, applied},
+    planner::{ACTUATOR, Applied, RouterSeen, WallMs, applied},
 };
 use serin_schemas::{
     codec::{self, Record as _},
@@ -200,7 +200,7 @@ impl View {
             .filter_map(|(name, reports)| {
                 let seen_ms = reports.values().map(|report| report.seen_ms).max()?;
                 let live = span.now_ms.saturating_sub(seen_ms) <= span.ttl_ms;
-                live.then(|| Some((name.as_str(), RouterSeen::of(&merged(reports)?, seen_ms)))).flatten()
+                live.then(|| Some((name.as_str(), RouterSeen::of(&merged(reports)?, WallMs(seen_ms))))).flatten()
             })
             .collect();
         applied(model, generation, live.iter().map(|(name, seen)| (*name, seen)))

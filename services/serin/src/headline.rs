@@ -1,6 +1,9 @@
 //! The state of a rollout in one sentence, and its ramp in one line.
 
-use serin_rollout::{Outcome, RolloutState, planner::Applied};
+use serin_rollout::{
+    Outcome, RolloutState,
+    planner::{Applied, StepIndex},
+};
 use serin_schemas::records::Phase;
 
 use crate::terminal::Tone;
@@ -20,20 +23,17 @@ pub(crate) fn headline(state: &RolloutState, applied: Option<&Applied>) -> (Tone
         Phase::Warming if state.acts() => (Tone::Plain, format!("warming up: {canary} gets no calls yet")),
         Phase::Warming => (Tone::Plain, format!("warming up, observed only: {canary} is not compared yet")),
         Phase::Baking if !state.acts() => (Tone::Plain, format!("observed only: {canary} is compared with {stable}")),
-        Phase::Baking => {
-            (Tone::Plain, format!("{canary} gets {} of the calls, {}", share(state.canary_share), step(state)))
+        Phase::Baking => (Tone::Plain, format!("{canary} gets {} of the calls, {}", state.canary_share, step(state))),
+        Phase::Shadowing => {
+            (Tone::Plain, format!("{canary} gets a copy of {} of the calls, {}", state.mirror_share, step(state)))
         }
-        Phase::Shadowing => (
-            Tone::Plain,
-            format!("{canary} gets a copy of {} of the calls, {}", share(state.mirror_share), step(state)),
-        ),
         Phase::Held => (Tone::Open, format!("HELD with {canary} at {}, {}", at(state), step(state))),
         Phase::Paused => {
             let by = state.pause.as_ref().map_or("unknown", |pause| pause.by.as_str());
             (Tone::Open, format!("PAUSED by {by} with {canary} at {}, {}", at(state), step(state)))
         }
         Phase::Promoted => {
-            (Tone::Good, format!("PROMOTED: {canary} serves {} and is still monitored", share(state.canary_share)))
+            (Tone::Good, format!("PROMOTED: {canary} serves {} and is still monitored", state.canary_share))
         }
         Phase::Completed if done => (Tone::Good, format!("PROMOTED: {canary} serves all calls")),
         Phase::Completed => {
@@ -57,7 +57,7 @@ pub(crate) fn headline(state: &RolloutState, applied: Option<&Applied>) -> (Tone
 pub(crate) fn ramp(state: &RolloutState) -> String {
     let ended_badly = state.phase.is_final() && !state.is_promoted();
     let steps = state.spec.steps.iter().enumerate().map(|(index, step)| {
-        let index = index as i32;
+        let index = Some(StepIndex(index));
         match index {
             // A manual promotion skips steps.
             _ if state.is_promoted() && index > state.step => format!("- {step}"),
@@ -99,19 +99,17 @@ pub(crate) fn phase(state: &RolloutState) -> String {
 
 /// `step 1 of 3`.
 fn step(state: &RolloutState) -> String {
-    if state.step < 0 {
-        "before the first step".to_owned()
-    } else {
-        format!("step {} of {}", state.step + 1, state.spec.steps.len())
+    match state.step {
+        None => "before the first step".to_owned(),
+        Some(StepIndex(step)) => format!("step {} of {}", step + 1, state.spec.steps.len()),
     }
 }
 
 /// The canary's share of the calls, or of the copies, while the rollout is held or paused.
 fn at(state: &RolloutState) -> String {
-    if state.mirror_share > 0 { format!("a copy of {}", share(state.mirror_share)) } else { share(state.canary_share) }
-}
-
-/// A share of the calls, given in 1/10000.
-pub(crate) fn share(ten_thousandths: i32) -> String {
-    format!("{}%", f64::from(ten_thousandths) / 100.0)
+    if state.mirror_share.is_none() {
+        state.canary_share.to_string()
+    } else {
+        format!("a copy of {}", state.mirror_share)
+    }
 }

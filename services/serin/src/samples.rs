@@ -1,7 +1,10 @@
 //! Sample rollouts in every state that the CLI shows, made by the real planner.
 
 use serde_json::Value;
-use serin_rollout::{Input, Planner, RolloutState, planner::Settings};
+use serin_rollout::{
+    Input, Planner, RolloutState,
+    planner::{Settings, StepIndex, WallMs},
+};
 use serin_schemas::{
     ids::EventTime,
     records::{
@@ -94,7 +97,7 @@ impl Sample {
     }
 
     fn take(&mut self, input: Input) {
-        let effects = self.planner.apply(input, (START + self.secs) * 1000);
+        let effects = self.planner.apply(input, WallMs((START + self.secs) * 1000));
         self.events.extend(effects.events);
     }
 
@@ -102,7 +105,8 @@ impl Sample {
     pub(crate) fn verdict(mut self, secs: i64, change: impl FnOnce(&mut Verdict)) -> Self {
         let state = self.state();
         let mut verdict: Verdict = serde_json::from_str(GOLDEN).unwrap();
-        (verdict.rollout, verdict.generation, verdict.step) = (state.id, state.generation, state.step);
+        (verdict.rollout, verdict.generation, verdict.step) =
+            (state.id, state.generation, StepIndex::number(state.step));
         verdict.as_of = EventTime::from_secs(START + secs);
         (verdict.decision, verdict.reasons, verdict.health) = (Decision::Continue, Vec::new(), Vec::new());
         (verdict.groups, verdict.seen, verdict.warmup_events) = (Vec::new(), Vec::new(), None);

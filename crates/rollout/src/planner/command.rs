@@ -6,7 +6,8 @@ use serin_schemas::{
 };
 
 use super::{
-    Clock, Effects, HeldFor, HoldCause, ModelState, Outcome, Pause, Planner, Queued, RolloutState, Turn,
+    Clock, Effects, HeldFor, HoldCause, ModelState, Outcome, Pause, Planner, Queued, RolloutState, StepIndex, Turn,
+    WallMs,
     serving::{stable_of, startable},
     turn::{event_id, push_bounded},
 };
@@ -22,7 +23,7 @@ const QUEUE_MAX: usize = 8;
 type Refusal = String;
 
 impl Planner {
-    pub(super) fn on_command(&mut self, command: &Command, now_ms: i64, effects: &mut Effects) {
+    pub(super) fn on_command(&mut self, command: &Command, now_ms: WallMs, effects: &mut Effects) {
         if command.action == Action::Apply {
             let model = &command.model;
             self.models.entry(model.clone()).or_insert_with(|| ModelState::new(model.clone()));
@@ -355,18 +356,18 @@ fn moves_weights(rollout: &RolloutState) -> Result<(), Refusal> {
     ))
 }
 
-fn refused_without_state(command: &Command, now_ms: i64) -> RolloutEvent {
+fn refused_without_state(command: &Command, now_ms: WallMs) -> RolloutEvent {
     RolloutEvent {
         id: event_id(&format!("{} {}", command.model, command.id)),
         model: command.model.clone(),
         rollout: command.rollout.clone(),
         kind: EventKind::Refused,
         phase: Phase::Pending,
-        step: -1,
+        step: StepIndex::number(None),
         canary_share: 0,
         generation: serin_schemas::ids::Generation(0),
         at: command.at,
-        recorded_at: EventTime(now_ms.saturating_mul(1000)),
+        recorded_at: now_ms.as_event_time(),
         actor: command.actor.clone(),
         sentence: format!("{} refused: model {} has never had a rollout", verb(command.action), command.model),
         cause: Some(command.id.clone()),

@@ -12,6 +12,7 @@
 mod command;
 mod held;
 mod near;
+mod quantities;
 mod routers;
 mod serving;
 mod state;
@@ -34,6 +35,7 @@ use serin_schemas::{
 use serin_spec::TrafficSource;
 
 pub use held::AfterHold;
+pub use quantities::{StepIndex, WallMs};
 pub use routers::{ACTUATOR, Applied, RouterSeen, applied};
 pub use state::{
     Clock, Ended, Ending, HeldFor, Hold, HoldCause, LastVerdict, Lease, ModelState, Outcome, Pause, Queued,
@@ -148,7 +150,7 @@ impl Planner {
     }
 
     /// Applies one input. `now_ms` is the wall clock.
-    pub fn apply(&mut self, input: Input, now_ms: i64) -> Effects {
+    pub fn apply(&mut self, input: Input, now_ms: WallMs) -> Effects {
         let mut effects = Effects::default();
         match input {
             Input::Verdict(verdict) => self.on_verdict(&verdict, now_ms, &mut effects),
@@ -174,7 +176,7 @@ impl Planner {
         &self.routers
     }
 
-    fn on_status(&mut self, status: &RouterStatus, now_ms: i64, effects: &mut Effects) {
+    fn on_status(&mut self, status: &RouterStatus, now_ms: WallMs, effects: &mut Effects) {
         effects.routers_changed = true;
         if status.leaving {
             self.forget(&status.router, effects);
@@ -207,7 +209,7 @@ impl Planner {
         router: &str,
         before: &RouterSeen,
         now: &RouterSeen,
-        now_ms: i64,
+        now_ms: WallMs,
         effects: &mut Effects,
     ) {
         let started =
@@ -252,7 +254,7 @@ impl Planner {
         }
     }
 
-    fn on_verdict(&mut self, verdict: &Verdict, now_ms: i64, effects: &mut Effects) {
+    fn on_verdict(&mut self, verdict: &Verdict, now_ms: WallMs, effects: &mut Effects) {
         let Some(state) = self.models.get_mut(&verdict.model) else { return };
         let mut turn = Turn {
             now_ms,
@@ -266,10 +268,10 @@ impl Planner {
         state.on_verdict(verdict, &mut turn);
     }
 
-    fn on_tick(&mut self, now_ms: i64, effects: &mut Effects) {
+    fn on_tick(&mut self, now_ms: WallMs, effects: &mut Effects) {
         // A router that has been gone for long is forgotten, so that the map stays bounded.
         let keep = self.settings.router_ms.saturating_mul(10);
-        let gone = self.routers.iter().filter(|(_, router)| now_ms.saturating_sub(router.seen_ms) > keep);
+        let gone = self.routers.iter().filter(|(_, router)| now_ms.since(router.seen_ms) > keep);
         let gone: Vec<String> = gone.map(|(name, _)| name.clone()).collect();
         effects.routers_changed = !gone.is_empty();
         for name in &gone {
@@ -292,7 +294,7 @@ impl Planner {
 
 /// What the handling of one input needs in addition to the state.
 struct Turn<'a> {
-    now_ms: i64,
+    now_ms: WallMs,
     settings: Settings,
     routers: &'a BTreeMap<String, RouterSeen>,
     effects: &'a mut Effects,
@@ -305,7 +307,7 @@ struct Turn<'a> {
 impl Turn<'_> {
     /// Routers that have reported recently.
     fn live(&self) -> impl Iterator<Item = (&String, &RouterSeen)> {
-        self.routers.iter().filter(|(_, router)| self.now_ms.saturating_sub(router.seen_ms) <= self.settings.router_ms)
+        self.routers.iter().filter(|(_, router)| self.now_ms.since(router.seen_ms) <= self.settings.router_ms)
     }
 
     /// What the configurations of live routers contain about a model's versions.

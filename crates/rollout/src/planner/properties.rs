@@ -97,7 +97,7 @@ impl Driver {
                     model: "flights".into(),
                     rollout: active.map_or_else(|| "none".into(), |active| active.id.clone()),
                     generation: Generation(active.map_or(0, |active| active.generation.0 - generation_back)),
-                    step: active.map_or(-1, |active| active.step),
+                    step: StepIndex::number(active.and_then(|active| active.step)),
                     as_of: EventTime::from_secs(self.event_secs),
                     decision,
                     reasons: with_reason.then(reason).into_iter().collect(),
@@ -209,8 +209,8 @@ proptest! {
             let input = driver.input(happening, &planner);
             // A restart has no effect.
             let mut restored = restarted(&planner);
-            let effects = planner.apply(input.clone(), driver.wall_ms);
-            prop_assert_eq!(&restored.apply(input, driver.wall_ms), &effects);
+            let effects = planner.apply(input.clone(), WallMs(driver.wall_ms));
+            prop_assert_eq!(&restored.apply(input, WallMs(driver.wall_ms)), &effects);
             prop_assert_eq!(&restored, &planner);
 
             for control in &effects.controls {
@@ -258,7 +258,7 @@ proptest! {
         let mut driver = Driver { event_secs: 0, wall_ms: 0, commands: 0 };
         for happening in &happenings {
             let input = driver.input(happening, &planner);
-            planner.apply(input, driver.wall_ms);
+            planner.apply(input, WallMs(driver.wall_ms));
             let Some(active) = planner.model(&"flights".into()).and_then(|state| state.active.clone()) else { continue };
             let mut copy = planner.clone();
             let mut driver = driver.clone();
@@ -268,7 +268,7 @@ proptest! {
                 after_secs: 1, decision: Decision::Rollback, frozen: false, generation_back: 0, answers: active.answers, with_reason: true,
             };
             let input = driver.input(&rollback, &copy);
-            let effects = copy.apply(input, driver.wall_ms);
+            let effects = copy.apply(input, WallMs(driver.wall_ms));
             let state = copy.model(&"flights".into()).unwrap();
             if active.acts() {
                 prop_assert_eq!(canary_share(&effects.tables[0]), 0);

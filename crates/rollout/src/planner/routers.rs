@@ -8,6 +8,8 @@ use serin_schemas::{
     records::{Configured, RouterStatus, Shed, TableRefused},
 };
 
+use super::WallMs;
+
 /// A router as of its last status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -15,7 +17,7 @@ pub struct RouterSeen {
     /// The router's clock at that time.
     pub at: EventTime,
     /// When the status arrived, wall clock.
-    pub seen_ms: i64,
+    pub seen_ms: WallMs,
     /// The generation that it uses, per model.
     pub applied: BTreeMap<ModelName, Generation>,
     /// Versions that it has stopped calling for a while, because they failed.
@@ -56,7 +58,7 @@ const REASON: usize = 500;
 
 impl RouterSeen {
     /// What a status contains, within bounds. `seen_ms` is when it arrived, wall clock.
-    pub fn of(status: &RouterStatus, seen_ms: i64) -> Self {
+    pub fn of(status: &RouterStatus, seen_ms: WallMs) -> Self {
         let shed = |shed: &Shed| Shed { cause: cut(&shed.cause), ..shed.clone() };
         let refused = |table: &TableRefused| TableRefused { reason: cut(&table.reason), ..table.clone() };
         Self {
@@ -226,7 +228,7 @@ mod tests {
             seen_outputs: Vec::new(),
             seen_labels: Vec::new(),
         };
-        let kept = |configured| RouterSeen::of(&status(configured), 0);
+        let kept = |configured| RouterSeen::of(&status(configured), WallMs(0));
         assert_eq!(kept(vec![known("u"); VERSIONS]).configured.map(|known| known.len()), Some(VERSIONS));
         // A part of it would be mistaken for all of it.
         assert_eq!(kept(vec![known("u"); VERSIONS + 1]).configured, None);

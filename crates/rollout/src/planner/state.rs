@@ -8,7 +8,8 @@ use serin_schemas::{
     records::{Arm, Decision, NoDataReason, Phase, Reason, RoutingTable, Verdict},
 };
 
-use serin_spec::{Frozen, Mode, RolloutSpec, Rules, Step, VersionSpec};
+use super::quantities::{StepIndex, WallMs, share_number, step_number};
+use serin_spec::{Frozen, Mode, RolloutSpec, Rules, Share, Step, VersionSpec};
 
 /// Version of [`ModelState`] and [`RolloutState`] as JSON.
 pub const STATE_VERSION: u32 = 1;
@@ -75,7 +76,7 @@ pub struct Lease {
     /// Number of the renewal within the generation.
     pub seq: i64,
     /// When the lease was last renewed, wall clock.
-    pub renewed_ms: i64,
+    pub renewed_ms: WallMs,
     /// How long the lease is valid, in milliseconds; 0 means forever.
     pub length_ms: i64,
 }
@@ -96,17 +97,20 @@ pub struct RolloutState {
     pub spec: RolloutSpec,
     /// The rollout's phase.
     pub phase: Phase,
-    /// Index of the step, from 0; -1 before the first step.
-    pub step: i32,
+    /// The step of the ramp; `None` before the first step.
+    #[serde(with = "step_number")]
+    pub step: Option<StepIndex>,
     /// The generation of its newest control record.
     pub generation: Generation,
-    /// Share of calls that go to the canary, in 1/10000.
-    pub canary_share: i32,
-    /// Share of calls that are copied to the canary, in 1/10000.
-    #[serde(default)]
-    pub mirror_share: i32,
-    /// Share of calls that go to the control arm, in 1/10000.
-    pub control_share: i32,
+    /// Share of calls that go to the canary.
+    #[serde(with = "share_number")]
+    pub canary_share: Share,
+    /// Share of calls that are copied to the canary.
+    #[serde(default, with = "share_number")]
+    pub mirror_share: Share,
+    /// Share of calls that go to the control arm.
+    #[serde(with = "share_number")]
+    pub control_share: Share,
     /// When the rollout was accepted (or left the queue), in event time.
     pub started_at: EventTime,
     /// Time spent in the step or in monitoring.
@@ -126,7 +130,7 @@ pub struct RolloutState {
     /// The newest verdict.
     pub verdict: Option<LastVerdict>,
     /// When the newest verdict arrived (before the first one: when the rollout started), wall clock.
-    pub verdict_ms: i64,
+    pub verdict_ms: WallMs,
     /// Whether missing verdicts were reported.
     #[serde(rename = "staleTold")]
     pub stale_reported: bool,
@@ -154,7 +158,7 @@ pub struct RolloutState {
     pub rules: Rules,
     /// When its newest control record was written, wall clock.
     #[serde(default)]
-    pub control_ms: i64,
+    pub control_ms: WallMs,
     /// The newest verdict that an operator had seen when resuming. The issues that it held for hold no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<EventTime>,
@@ -353,17 +357,17 @@ pub enum StateError {
 }
 
 impl RolloutState {
-    pub(super) fn new(queued: Queued, now: EventTime, now_ms: i64) -> Self {
+    pub(super) fn new(queued: Queued, now: EventTime, now_ms: WallMs) -> Self {
         Self {
             version: STATE_VERSION,
             id: queued.id,
             spec: queued.spec,
             phase: Phase::Warming,
-            step: -1,
+            step: None,
             generation: Generation(0),
-            canary_share: 0,
-            mirror_share: 0,
-            control_share: 0,
+            canary_share: Share::default(),
+            mirror_share: Share::default(),
+            control_share: Share::default(),
             started_at: now,
             clock: Clock::default(),
             answers_before: 0,
@@ -390,7 +394,7 @@ impl RolloutState {
 
     /// The step of the ramp that the rollout is in.
     pub fn current_step(&self) -> Option<&Step> {
-        usize::try_from(self.step).ok().and_then(|step| self.spec.steps.get(step))
+        self.step.and_then(|step| self.spec.steps.get(step.0))
     }
 
     /// Whether the canary serves everything except a holdback: it is promoted, or has ended as promoted.
@@ -405,14 +409,14 @@ impl RolloutState {
 
     /// Whether its routing table sends calls or copies of calls to the canary, and so has a lease.
     pub fn is_leased(&self) -> bool {
-        self.acts() && (self.canary_share > 0 || self.mirror_share > 0) && !self.phase.is_final()
+        self.acts() && !(self.canary_share.is_none() && self.mirror_share.is_none()) && !self.phase.is_final()
     }
 
     /// The phase of the current step while it bakes.
     pub(super) fn step_phase(&self) -> Phase {
         if self.promoted {
             Phase::Promoted
-        } else if self.mirror_share > 0 {
+        } else if !self.mirror_share.is_none() {
             Phase::Shadowing
         } else {
             Phase::Baking
@@ -421,7 +425,7 @@ impl RolloutState {
 
     /// Keeps the newest verdict. Answers are counted since the evidence started, so a verdict on an older generation, which may rest on
     /// earlier evidence, does not change their number.
-    pub(super) fn keep(&mut self, verdict: &Verdict, now_ms: i64) {
+    pub(super) fn keep(&mut self, verdict: &Verdict, now_ms: WallMs) {
         self.verdict = Some(LastVerdict {
             id: verdict.id.clone(),
             as_of: verdict.as_of,

@@ -59,7 +59,7 @@ impl World {
             reason: "because".to_owned(),
             at: self.asked_at,
         };
-        self.planner.apply(Input::Command(Box::new(command)), self.wall_ms)
+        self.planner.apply(Input::Command(Box::new(command)), WallMs(self.wall_ms))
     }
 
     fn verdict(&self, secs: i64, decision: Decision) -> Verdict {
@@ -69,7 +69,7 @@ impl World {
             model: "flights".into(),
             rollout: active.id,
             generation: active.generation,
-            step: active.step,
+            step: StepIndex::number(active.step),
             as_of: EventTime::from_secs(secs),
             decision,
             reasons: Vec::new(),
@@ -91,7 +91,7 @@ impl World {
     }
 
     fn send(&mut self, verdict: Verdict) -> Effects {
-        self.planner.apply(Input::Verdict(Box::new(verdict)), self.wall_ms)
+        self.planner.apply(Input::Verdict(Box::new(verdict)), WallMs(self.wall_ms))
     }
 
     fn say(&mut self, secs: i64, decision: Decision) -> Effects {
@@ -121,12 +121,12 @@ impl World {
             seen_labels: Vec::new(),
         };
         change(&mut status);
-        self.planner.apply(Input::RouterStatus(Box::new(status)), self.wall_ms)
+        self.planner.apply(Input::RouterStatus(Box::new(status)), WallMs(self.wall_ms))
     }
 
     fn tick(&mut self, after_ms: i64) -> Effects {
         self.wall_ms += after_ms;
-        self.planner.apply(Input::Tick, self.wall_ms)
+        self.planner.apply(Input::Tick, WallMs(self.wall_ms))
     }
 
     fn state(&self) -> &ModelState {

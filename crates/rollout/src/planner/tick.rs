@@ -24,14 +24,14 @@ impl ModelState {
             self.start_over(&mut rollout, own, &why, now, turn);
         }
         let limit = turn.settings.stale_ms.max(stale_after_windows_ms(&rollout));
-        let silent_ms = turn.now_ms.saturating_sub(rollout.verdict_ms);
+        let silent_ms = turn.now_ms.since(rollout.verdict_ms);
         let stale = silent_ms > limit;
         if stale {
             self.on_stale(&mut rollout, silent_ms, turn);
             self.repeat_control(&mut rollout, limit, turn);
         }
         let renewable = !stale || matches!(rollout.spec.no_data.stale, Policy::Warn | Policy::Proceed);
-        let due = turn.now_ms.saturating_sub(self.lease.renewed_ms) >= turn.settings.renew_ms;
+        let due = turn.now_ms.since(self.lease.renewed_ms) >= turn.settings.renew_ms;
         if rollout.is_leased() && renewable && due {
             self.renew(&rollout, turn);
         }
@@ -49,7 +49,7 @@ impl ModelState {
     /// Writes the Control record again while no verdict arrives, because an aggregator or analyzer that could not read the record, or
     /// lost its state, does not know the rollout. Services that know the rollout recognize the repetition.
     fn repeat_control(&self, rollout: &mut RolloutState, every_ms: i64, turn: &mut Turn<'_>) {
-        if !rollout.phase.is_final() && turn.now_ms.saturating_sub(rollout.control_ms) > every_ms {
+        if !rollout.phase.is_final() && turn.now_ms.since(rollout.control_ms) > every_ms {
             let now = self.now(turn, None);
             self.write_control(rollout, now, turn);
         }

@@ -8,7 +8,7 @@ use serin_sketches::hash::hash64;
 use uuid::Builder;
 
 use super::{
-    Clock, Ended, Ending, Hold, HoldCause, ModelState, Outcome, Queued, RolloutState, Turn,
+    Clock, Ended, Ending, Hold, HoldCause, ModelState, Outcome, Queued, RolloutState, StepIndex, Turn,
     serving::{stable_of, startable},
     state::Lease,
 };
@@ -24,7 +24,7 @@ const REASONS_KEPT: usize = 20;
 impl ModelState {
     /// The event time for what no verdict caused: the last verdict's; without one, the routers' clock; without that, `asked_at`.
     pub(super) fn now(&self, turn: &Turn<'_>, asked_at: Option<EventTime>) -> EventTime {
-        self.as_of.or_else(|| turn.router_clock()).or(asked_at).unwrap_or(EventTime(turn.now_ms.saturating_mul(1000)))
+        self.as_of.or_else(|| turn.router_clock()).or(asked_at).unwrap_or(turn.now_ms.as_event_time())
     }
 
     /// Starts the warm-up of a rollout.
@@ -60,10 +60,10 @@ impl ModelState {
         } else {
             format!("observed only, Serin moves no weights: {canary} is compared with {stable}{why}")
         };
-        (rollout.canary_share, rollout.mirror_share) = (planned.weight.0, planned.mirror.map_or(0, |share| share.0));
+        (rollout.canary_share, rollout.mirror_share) = (planned.weight, planned.mirror.unwrap_or_default());
         rollout.control_share = control_share(planned, rollout.spec.control_ratio);
         rollout.phase = rollout.step_phase();
-        rollout.step = step as i32;
+        rollout.step = Some(StepIndex(step));
         rollout.hold = None;
         rollout.pause = None;
         rollout.clock = Clock::started(now);
@@ -73,7 +73,7 @@ impl ModelState {
 
     /// Goes to the next step, or promotes after the last.
     pub(super) fn advance(&mut self, rollout: &mut RolloutState, why: &str, now: EventTime, turn: &mut Turn<'_>) {
-        let next = (rollout.step + 1) as usize;
+        let next = rollout.step.map_or(0, |step| step.0 + 1);
         if next < rollout.spec.steps.len() {
             self.bake(rollout, next, why, now, turn);
         } else {
@@ -83,9 +83,9 @@ impl ModelState {
 
     /// Gives the canary all calls, except the holdback if it is monitored.
     pub(super) fn promote(&mut self, rollout: &mut RolloutState, why: &str, now: EventTime, turn: &mut Turn<'_>) {
-        let holdback = rollout.spec.promotion.holdback.map_or(0, |share| share.0);
+        let holdback = rollout.spec.promotion.holdback.unwrap_or_default();
         // Nothing can be compared without what warm-up froze.
-        if rollout.spec.promotion.monitor.is_zero() || holdback == 0 || rollout.frozen.is_none() {
+        if rollout.spec.promotion.monitor.is_zero() || holdback.is_none() || rollout.frozen.is_none() {
             self.complete(rollout, why, now, turn);
             return;
         }
@@ -94,13 +94,13 @@ impl ModelState {
         rollout.hold = None;
         rollout.pause = None;
         rollout.clock = Clock::started(now);
-        rollout.canary_share = Share::ALL.0 - holdback;
-        rollout.mirror_share = 0;
+        rollout.canary_share = Share(Share::ALL.0 - holdback.0);
+        rollout.mirror_share = Share::default();
         rollout.control_share = holdback;
         let sentence = format!(
             "{} serves {}{why}; monitored for {}",
             rollout.spec.canary.version.in_words(),
-            Share(rollout.canary_share),
+            rollout.canary_share,
             rollout.spec.promotion.monitor
         );
         self.transition(rollout, EventKind::Promoted, sentence, now, turn);
@@ -135,8 +135,8 @@ impl ModelState {
         rollout.hold = None;
         rollout.pause = None;
         rollout.clock.stop(now);
-        rollout.canary_share = if phase == Phase::Completed { Share::ALL.0 } else { 0 };
-        (rollout.mirror_share, rollout.control_share) = (0, 0);
+        rollout.canary_share = if phase == Phase::Completed { Share::ALL } else { Share::default() };
+        (rollout.mirror_share, rollout.control_share) = (Share::default(), Share::default());
         let actor = turn.actor.clone();
         rollout.ending = Some(Ending { outcome, reasons, sentence: sentence.clone(), at: now, actor });
         self.transition(rollout, kind, sentence, now, turn);
@@ -252,7 +252,7 @@ impl ModelState {
             (false, _) => 0,
             (true, false) => turn.settings.lease_ms,
             (true, true) => {
-                let used = turn.now_ms.saturating_sub(self.lease.renewed_ms);
+                let used = turn.now_ms.since(self.lease.renewed_ms);
                 self.lease.length_ms.saturating_sub(used).clamp(1, turn.settings.lease_ms.max(1))
             }
         };
@@ -285,11 +285,11 @@ impl ModelState {
             rollout: rollout.map(|rollout| rollout.id.clone()),
             kind,
             phase: rollout.map_or(Phase::Pending, |rollout| rollout.phase),
-            step: rollout.map_or(-1, |rollout| rollout.step),
-            canary_share: rollout.filter(|rollout| rollout.acts()).map_or(0, |rollout| rollout.canary_share),
+            step: StepIndex::number(rollout.and_then(|rollout| rollout.step)),
+            canary_share: rollout.filter(|rollout| rollout.acts()).map_or(0, |rollout| rollout.canary_share.0),
             generation: self.generation,
             at,
-            recorded_at: EventTime(turn.now_ms.saturating_mul(1000)),
+            recorded_at: turn.now_ms.as_event_time(),
             actor: turn.actor.clone(),
             sentence,
             cause: turn.cause.clone(),
@@ -302,7 +302,7 @@ impl ModelState {
     fn stamp(&mut self, now: EventTime, turn: &Turn<'_>) -> EventTime {
         let at = match (turn.asked_at, turn.router_clock()) {
             (Some(asked), Some(clock)) if asked.since(clock).0.abs() > REPLAYED.0 => now.max(clock),
-            (Some(asked), _) => asked.min(EventTime(turn.now_ms.saturating_mul(1000))),
+            (Some(asked), _) => asked.min(turn.now_ms.as_event_time()),
             (None, _) => now,
         };
         let at = self.newest_event_at.map_or(at, |before| before.max(at));
@@ -314,16 +314,16 @@ impl ModelState {
     pub(super) fn table(&self, rollout: &RolloutState, now: EventTime) -> RoutingTable {
         let spec = &rollout.spec;
         let over = rollout.phase.is_final();
-        let canary = if over { 0 } else { rollout.canary_share };
+        let canary = if over { Share::default() } else { rollout.canary_share };
         let base = if rollout.phase == Phase::Completed { &spec.canary } else { &spec.stable };
-        let mut routes = vec![route(base, Arm::Stable, Share::ALL.0 - canary - rollout.control_share)];
-        if !over && rollout.control_share > 0 {
+        let mut routes = vec![route(base, Arm::Stable, Share(Share::ALL.0 - canary.0 - rollout.control_share.0))];
+        if !over && !rollout.control_share.is_none() {
             routes.push(route(&spec.stable, Arm::Control, rollout.control_share));
         }
-        if canary > 0 {
+        if !canary.is_none() {
             routes.push(route(&spec.canary, Arm::Canary, canary));
         }
-        if !over && rollout.mirror_share > 0 {
+        if !over && !rollout.mirror_share.is_none() {
             routes.push(route(&spec.canary, Arm::Shadow, rollout.mirror_share));
         }
         // Additional shadows have the lease of the canary: a table without a lease would mirror forever.
@@ -386,11 +386,11 @@ impl ModelState {
             rollout: rollout.id.clone(),
             generation: self.generation,
             phase: rollout.phase,
-            step: rollout.step,
+            step: StepIndex::number(rollout.step),
             stable: rollout.spec.stable.version.clone(),
             canary: rollout.spec.canary.version.clone(),
-            canary_share: rollout.canary_share,
-            control_share: rollout.control_share,
+            canary_share: rollout.canary_share.0,
+            control_share: rollout.control_share.0,
             decided_at: now,
             spec: to_json(&rollout.spec),
             frozen: rollout.frozen.as_ref().map(to_json),
@@ -401,16 +401,16 @@ impl ModelState {
 }
 
 /// The control arm's share: `ratio` times the canary's, or all that is left. Every live answer is compared with mirrored calls.
-fn control_share(step: &Step, ratio: f64) -> i32 {
+fn control_share(step: &Step, ratio: f64) -> Share {
     if step.mirror.is_some() {
-        return Share::ALL.0;
+        return Share::ALL;
     }
     let wanted = (f64::from(step.weight.0) * ratio).round();
-    wanted.clamp(0.0, f64::from(Share::ALL.0 - step.weight.0)) as i32
+    Share(wanted.clamp(0.0, f64::from(Share::ALL.0 - step.weight.0)) as i32)
 }
 
-fn route(version: &VersionSpec, arm: Arm, share: i32) -> Route {
-    Route { version: version.version.clone(), arm, share, url: version.url.clone() }
+fn route(version: &VersionSpec, arm: Arm, share: Share) -> Route {
+    Route { version: version.version.clone(), arm, share: share.0, url: version.url.clone() }
 }
 
 pub(super) fn to_json<T: serde::Serialize>(value: &T) -> String {

@@ -28,6 +28,11 @@ pub(crate) fn play(seed: u64, spec: &str, times: f64, often: f64) -> World {
 
 /// The same with this behavior of the canary.
 pub(crate) fn play_with(seed: u64, spec: &str, times: f64, often: f64, canary: Version) -> World {
+    play_until(&[Decision::Rollback, Decision::Hold], seed, spec, times, often, canary)
+}
+
+/// The same until the first of these decisions.
+pub(crate) fn play_until(ends: &[Decision], seed: u64, spec: &str, times: f64, often: f64, canary: Version) -> World {
     let mut world = World::with_spec(seed, spec);
     world.canary = canary;
     world.turn(Phase::Warming, -1, 0, 0);
@@ -67,7 +72,7 @@ pub(crate) fn play_with(seed: u64, spec: &str, times: f64, often: f64, canary: V
             world.control.frozen = Some(frozen);
             world.turn(Phase::Baking, 0, 500, 5000);
         }
-        if matches!(world.last().decision, Decision::Rollback | Decision::Hold) {
+        if ends.contains(&world.last().decision) {
             break;
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     call::{request::Call, worker::Worker},
     config::{Config, span},
     protocol::{
-        Promise, Scan, Unread, Wire, asks_first,
+        Asks, Promise, Scan, Unread, Wire, asks_first,
         decoder::Decoder,
         grpc,
         headers::MODEL,

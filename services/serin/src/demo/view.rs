@@ -6,7 +6,7 @@ use std::{
 };
 
 use console::measure_text_width;
-use serin_rollout::RolloutState;
+use serin_rollout::{RolloutState, planner::StepIndex};
 use serin_schemas::{
     ids::EventTime,
     records::{Phase, Verdict},
@@ -45,7 +45,7 @@ pub(crate) struct View {
     started: Instant,
     drawn: Option<Instant>,
     block: Block,
-    shown: Option<(Phase, i32)>,
+    shown: Option<(Phase, Option<StepIndex>)>,
     events: Vec<String>,
 }
 

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use serin_kinds::{Kind as _, Metric as _};
-use serin_rollout::{Outcome, RolloutState, planner::HoldCause};
+use serin_rollout::{
+    Outcome, RolloutState,
+    planner::{HoldCause, StepIndex},
+};
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{
@@ -158,8 +161,9 @@ impl<'a> Player<'a> {
             self.note(&verdict);
         }
         let Some(state) = self.pipeline.state() else { return Ok(None) };
-        if state.step != self.step.0 {
-            self.step = (state.step, end);
+        let step = StepIndex::number(state.step);
+        if step != self.step.0 {
+            self.step = (step, end);
         }
         // A warm-up that has seen many times the answers that it needs is held, and stays so.
         let needed = self.experiment.spec.warmup.min_events.max(1).saturating_mul(WARM_UPS);
@@ -295,7 +299,7 @@ impl<'a> Player<'a> {
         Run {
             end,
             seconds: self.first.map_or(0.0, |first| self.now.since(first).as_secs_f64()),
-            step: state.map_or(-1, |state| state.step),
+            step: StepIndex::number(state.and_then(|state| state.step)),
             tipped: reason.filter(|_| end == End::RolledBack).map(|tip| (tip.metric.clone(), tip.segment.clone())),
             sentence,
             canary_requests: self.canary_requests,

@@ -8,8 +8,7 @@ use serin_rollout::RolloutState;
 use crate::{
     cli::{Output, Remote},
     client::Api,
-    headline::{self, share},
-    output,
+    headline, output,
     terminal::{Cell, Column, Table, Terminal},
 };
 
@@ -50,8 +49,8 @@ fn lines(states: &[RolloutState], terminal: Terminal) -> Vec<String> {
     let ids = short_ids(states);
     for (state, id) in states.iter().zip(ids) {
         let step =
-            if state.step < 0 { "-".to_owned() } else { format!("{}/{}", state.step + 1, state.spec.steps.len()) };
-        let weight = if state.acts() { share(state.canary_share) } else { "observed".to_owned() };
+            state.step.map_or_else(|| "-".to_owned(), |step| format!("{}/{}", step.0 + 1, state.spec.steps.len()));
+        let weight = if state.acts() { state.canary_share.to_string() } else { "observed".to_owned() };
         table.row(vec![
             state.spec.model.to_string().into(),
             id.into(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serin_rollout::{
     RolloutState,
-    planner::{AfterHold, HoldCause, without_order},
+    planner::{AfterHold, HoldCause, StepIndex, without_order},
 };
 use serin_schemas::{
     ids::{EventTime, Span},
@@ -122,7 +122,7 @@ fn baked(state: &RolloutState, spent: Span) -> Option<String> {
 fn baking(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
     let missing = Missing::of(state, verdict);
     let mut lines: Vec<String> = baked(state, spent(state, verdict)).into_iter().collect();
-    let next = match state.spec.steps.get((state.step + 1) as usize) {
+    let next = match state.spec.steps.get(state.step.map_or(0, |step| step.0 + 1)) {
         Some(step) => format!("{step} to {}", state.spec.canary.version.in_words()),
         None => "the promotion".to_owned(),
     };
@@ -168,7 +168,7 @@ impl Missing {
             missing.parts.push(format!("{} of bake.min", left(step.bake.min, spent)));
             missing.waits(Some(remains(step.bake.min, spent)));
         }
-        let Some(verdict) = verdict.filter(|verdict| verdict.step == state.step) else {
+        let Some(verdict) = verdict.filter(|verdict| StepIndex::of_number(verdict.step) == state.step) else {
             missing.parts.push("the first verdict of this step".to_owned());
             return missing;
         };
@@ -302,7 +302,10 @@ fn measured(spec: &RolloutSpec, verdict: &Verdict) -> BTreeMap<String, f64> {
 
 #[cfg(test)]
 mod tests {
-    use serin_rollout::{Input, Planner, planner::Settings};
+    use serin_rollout::{
+        Input, Planner,
+        planner::{Settings, WallMs},
+    };
     use serin_schemas::records::{Action, Command, HealthIssue, NoDataReason};
     use serin_spec::RolloutSpec;
 
@@ -316,7 +319,7 @@ mod tests {
         let text = include_str!("../../../../schemas/tests/golden/verdict.v4.json");
         let mut verdict: Verdict = serde_json::from_str(text).unwrap();
         (verdict.model, verdict.rollout) = (state.spec.model.clone(), state.id.clone());
-        (verdict.generation, verdict.step) = (state.generation, state.step);
+        (verdict.generation, verdict.step) = (state.generation, StepIndex::number(state.step));
         (verdict.as_of, verdict.decision, verdict.rules) = (EventTime::from_secs(secs), decision, 2);
         (verdict.reasons, verdict.metrics, verdict.health, verdict.arms) = (vec![], vec![], vec![], vec![]);
         (verdict.frozen, verdict.warmup_events) = (None, None);
@@ -343,18 +346,18 @@ mod tests {
             reason: String::new(),
             at: EventTime(0),
         };
-        planner.apply(Input::Command(Box::new(command)), 0);
+        planner.apply(Input::Command(Box::new(command)), WallMs(0));
         let state = |planner: &Planner| planner.model(&spec.model).unwrap().active.clone().unwrap();
         let mut warm = verdict(&state(&planner), 0, Decision::Promote);
         warm.frozen = Some("{\"segments\":{},\"warmupEvents\":1000}".to_owned());
-        planner.apply(Input::Verdict(Box::new(warm)), 0);
+        planner.apply(Input::Verdict(Box::new(warm)), WallMs(0));
         let mut last = None;
         for &(secs, decision) in verdicts {
             last = Some(verdict(&state(&planner), secs, decision));
-            planner.apply(Input::Verdict(Box::new(last.clone().unwrap())), 0);
+            planner.apply(Input::Verdict(Box::new(last.clone().unwrap())), WallMs(0));
         }
         if silent {
-            planner.apply(Input::Tick, 3_600_000);
+            planner.apply(Input::Tick, WallMs(3_600_000));
         }
         let state = state(&planner);
         assert_eq!(state.phase, Phase::Held);

@@ -59,7 +59,7 @@ fn under_unknown_rules_the_evidence_starts_over_at_the_same_weight() {
     assert_eq!(effects.events[0].kind, EventKind::Warned);
     let control = &effects.controls[0];
     assert_eq!(control.rules, Rules::CURRENT.number());
-    assert_eq!((control.phase, control.canary_share), (before.phase, before.canary_share));
+    assert_eq!((control.phase, control.canary_share), (before.phase, before.canary_share.0));
     assert!(control.generation > before.generation && control.frozen.is_some());
     let after = active(&world);
     assert_eq!((after.answers, after.answers_before, after.rules), (0, 0, Rules::CURRENT));
@@ -123,7 +123,7 @@ fn an_analyzer_that_lost_its_evidence_is_noticed() {
     send(&mut world, 10, 400);
     let effects = send(&mut world, 600, 30);
     assert!(effects.events[0].sentence.contains("has 30 answers of the canary, and had 400 before"), "{effects:?}");
-    assert_eq!(active(&world).step, 0);
+    assert_eq!(active(&world).step, Some(StepIndex(0)));
     assert!(send(&mut world, 610, 60).is_silent());
 }
 

@@ -6,7 +6,7 @@ use console::measure_text_width;
 use serde_json::Value;
 use serin_rollout::{
     RolloutState,
-    planner::{HoldCause, without_order},
+    planner::{HoldCause, StepIndex, without_order},
 };
 use serin_schemas::{
     ids::EventTime,
@@ -157,7 +157,7 @@ fn deciding(state: &RolloutState, verdict: Option<&Verdict>) -> String {
         };
         Some(format!("{}{more}", causes.first()?))
     };
-    let now = verdict.filter(|verdict| verdict.step == state.step);
+    let now = verdict.filter(|verdict| StepIndex::of_number(verdict.step) == state.step);
     let sentence = match state.phase {
         Phase::Baking | Phase::Shadowing | Phase::Promoted => now.map(|verdict| verdict.sentence.clone()),
         Phase::Held if state.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::Health) => now.and_then(holds),
