@@ -9,7 +9,7 @@ use crate::{
     call::{request::Call, worker::Worker},
     config::{Config, span},
     protocol::{
-        Asks, Promise, Scan, Unread, Wire, asks_first,
+        Promise, Scan, Unread, Wire, asks_first,
         decoder::Decoder,
         grpc,
         headers::MODEL,
@@ -17,6 +17,7 @@ use crate::{
         reader::{self, Reader},
         refusal::Refusal,
         rows::{self, RowList, RowLists},
+        scan::Asks,
     },
 };
 
