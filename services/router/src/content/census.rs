@@ -25,7 +25,7 @@ pub(crate) struct Census {
     /// Whether the answer reports an error.
     error: bool,
     /// How the answer violates its protocol: `missing` (a required field), `empty` (an empty list or object), `schema` (a value of the
-    /// wrong type, or a number of values that does not match the shape).
+    /// wrong type, a shape that is missing or that the data do not have, or two tensors with the same name).
     pub(crate) invalid: Option<&'static str>,
     /// Whether the answer may be judged by its values alone.
     of_values: bool,
@@ -139,16 +139,21 @@ impl Census {
     /// Counts the output tensors of the Open Inference Protocol.
     fn of_tensors<'a>(tensors: impl Iterator<Item = Tensor<'a>>) -> Self {
         let mut census = Self { of_values: true, ..Self::default() };
-        let mut any = false;
+        let mut names = Vec::new();
         for tensor in tensors {
-            any = true;
+            names.push(tensor.name);
             let data = tensor.data.unwrap_or_default();
             census.values += data.values;
             census.missing += data.missing;
             census.nulls += data.nulls;
             census.invalid = census.invalid.or(tensor.broken_promise());
         }
-        if any { census } else { Self::broken("empty") }
+        names.sort_unstable();
+        // A rule would read only the first of two tensors with the same name.
+        if names.windows(2).any(|pair| pair[0].is_some() && pair[0] == pair[1]) {
+            census.invalid = census.invalid.or(Some("schema"));
+        }
+        if names.is_empty() { Self::broken("empty") } else { census }
     }
 }
 
@@ -187,9 +192,35 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Number of values in a shape; `None` if it overflows.
-fn size(mut shape: impl Iterator<Item = Option<u64>>) -> Option<u64> {
-    shape.try_fold(1_u64, |size, side| size.checked_mul(side?))
+/// The shape of a tensor.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    /// Number of values.
+    size: u64,
+    /// The first dimension: the number of rows.
+    rows: Option<u64>,
+}
+
+impl Shape {
+    /// `None` if a side is not a length, or if the number of values overflows.
+    fn of(sides: impl Iterator<Item = Option<u64>>) -> Option<Self> {
+        let (mut size, mut rows, mut overflows) = (1_u64, None, false);
+        for side in sides {
+            let side = side?;
+            rows = rows.or(Some(side));
+            // A later side of 0 makes any number of values 0.
+            let product = size.checked_mul(side);
+            overflows = side != 0 && (overflows || product.is_none());
+            size = product.unwrap_or(1);
+        }
+        (!overflows).then_some(Self { size, rows })
+    }
+
+    /// Whether the data have the number of values. A list is either flat, or nested with one list per row.
+    fn fits(self, data: &Tally) -> bool {
+        let is_flat = data.items.is_none_or(|items| items == self.size);
+        self.size == data.values && !data.ragged && (is_flat || data.items == self.rows)
+    }
 }
 
 /// Scalars by type, in arbitrarily nested lists.
@@ -214,6 +245,10 @@ struct Tally {
     /// Numbers with a fraction.
     reals: u64,
     objects: u64,
+    /// Number of direct items, if it is a list.
+    items: Option<u64>,
+    /// Whether the items of a list within it differ in length or depth.
+    ragged: bool,
 }
 
 impl Tally {
@@ -326,9 +361,14 @@ impl<'de> Visitor<'de> for Counting {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tally, A::Error> {
         let mut sum = Tally::default();
+        let (mut count, mut first) = (0, None);
         while let Some(item) = items.next_element::<Tally>()? {
+            count += 1;
+            let form = (item.items, item.items.map(|_| item.values));
+            sum.ragged |= item.ragged || *first.get_or_insert(form) != form;
             sum.add(&item);
         }
+        sum.items = Some(count);
         Ok(sum)
     }
 
@@ -391,9 +431,9 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The fields of an output tensor of the Open Inference Protocol that are checked.
 struct Tensor<'a> {
-    has_name: bool,
-    /// Number of values in its shape, if the shape is valid.
-    size: Option<u64>,
+    name: Option<&'a str>,
+    /// Its shape; `None` if it is missing, not a list of lengths, or has more values than can be counted.
+    shape: Option<Shape>,
     datatype: Option<&'a str>,
     data: Option<Tally>,
     /// Whether the data is stored elsewhere: after the JSON, or in shared memory.
@@ -402,13 +442,12 @@ struct Tensor<'a> {
 
 impl<'a> Tensor<'a> {
     fn of(tensor: &'a Value) -> Self {
-        let shape = tensor.get("shape").and_then(Value::as_array);
         // Protocol Buffers write 64-bit integers as strings in JSON.
         let side = |side: &Value| side.as_u64().or_else(|| side.as_str()?.parse().ok());
         let has = |name| tensor.get("parameters").is_some_and(|parameters| parameters.get(name).is_some());
         Self {
-            has_name: tensor.get("name").is_some_and(Value::is_string),
-            size: shape.and_then(|shape| size(shape.iter().map(side))),
+            name: tensor.get("name").and_then(Value::as_str),
+            shape: tensor.get("shape").and_then(Value::as_array).and_then(|shape| Shape::of(shape.iter().map(side))),
             datatype: tensor.get("datatype").and_then(Value::as_str),
             data: tensor.get("data").map(Tally::of),
             elsewhere: has("binary_data_size") || has("shared_memory_region"),
@@ -416,14 +455,15 @@ impl<'a> Tensor<'a> {
     }
 
     fn broken_promise(&self) -> Option<&'static str> {
-        if !self.has_name {
+        if self.name.is_none() {
             return Some("missing");
         }
+        let Some(shape) = self.shape else { return Some("schema") };
         if self.elsewhere && self.data.is_none_or(|data| data.values == 0) {
             return None;
         }
-        let Some(data) = self.data else { return (self.size != Some(0)).then_some("missing") };
-        let fits = self.size.is_none_or(|size| size == data.values) && self.datatype.is_none_or(|it| data.fits(it));
+        let Some(data) = self.data else { return (shape.size != 0).then_some("missing") };
+        let fits = shape.fits(&data) && self.datatype.is_none_or(|it| data.fits(it));
         (!fits).then_some("schema")
     }
 }
@@ -461,8 +501,8 @@ struct Outputs<'a> {
 /// A typical tensor.
 #[derive(Deserialize)]
 struct Named<'a> {
-    #[serde(borrow, rename = "name")]
-    _name: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
     shape: Vec<u64>,
     #[serde(borrow)]
     datatype: Cow<'a, str>,
@@ -471,8 +511,9 @@ struct Named<'a> {
 
 impl Named<'_> {
     fn tensor(&self) -> Tensor<'_> {
-        let size = size(self.shape.iter().copied().map(Some));
-        Tensor { has_name: true, size, datatype: Some(&self.datatype), data: Some(self.data), elsewhere: false }
+        let shape = Shape::of(self.shape.iter().copied().map(Some));
+        let (name, datatype) = (Some(&*self.name), Some(&*self.datatype));
+        Tensor { name, shape, datatype, data: Some(self.data), elsewhere: false }
     }
 }
 
@@ -533,6 +574,44 @@ mod tests {
         ] {
             assert_eq!(tensor(json!([1]), datatype, data).invalid.filter(|_| datatype != "OWN"), None, "{datatype}");
         }
+        for (shape, data) in [
+            (json!([4_294_967_296_u64, 4_294_967_296_u64]), json!([0.5])),
+            (json!([1e30]), json!([0.5])),
+            (json!([-1]), json!([0.5])),
+            (json!([1.0]), json!([0.5])),
+            (json!(["one"]), json!([0.5])),
+            (json!("1"), json!([0.5])),
+            (Value::Null, json!([0.5])),
+            (json!([2, 2]), json!([[0.5], [0.5, 0.5, 0.5]])),
+            (json!([2, 2]), json!([[0.5, 0.5], 0.5, 0.5])),
+            (json!([2, 2]), json!([[0.5, 0.5, 0.5, 0.5]])),
+            (json!([2, 1]), json!([[[0.5]], [0.5]])),
+        ] {
+            assert_eq!(tensor(shape.clone(), "FP64", data.clone()).invalid, Some("schema"), "{shape} {data}");
+            let tensor = json!({"name": "p", "shape": shape, "datatype": "FP64", "data": data});
+            let quick = Census::of_json(json!({"outputs": [tensor]}).to_string().as_bytes(), Promise::Tensors);
+            assert!(quick.is_none_or(|census| census.invalid == Some("schema")), "{tensor}");
+        }
+        for (shape, data) in [
+            (json!([2, 2]), json!([[0.5, 0.5], [0.5, 0.5]])),
+            (json!([2, 2]), json!([0.5, 0.5, 0.5, 0.5])),
+            (json!([2, 1, 2]), json!([[[0.5, 0.5]], [[0.5, 0.5]]])),
+            (json!(["2"]), json!([0.5, 0.5])),
+            (json!([]), json!([0.5])),
+            (json!([1]), json!(0.5)),
+            (json!([0]), json!([])),
+            (json!([2, 0]), json!([[], []])),
+            (json!([4_294_967_296_u64, 4_294_967_296_u64, 0]), json!([])),
+        ] {
+            assert_eq!(tensor(shape.clone(), "FP64", data.clone()).invalid, None, "{shape} {data}");
+        }
+        let named = |name: &str, value: f64| json!({"name": name, "shape": [1], "datatype": "FP64", "data": [value]});
+        let twice = json!({"outputs": [named("score", 0.5), named("x", 0.5), named("score", 9.0)]});
+        assert_eq!(invalid(twice.clone(), Promise::Tensors), Some("schema"), "two tensors have the same name");
+        let quick = Census::of_json(twice.to_string().as_bytes(), Promise::Tensors);
+        assert_eq!(quick.and_then(|census| census.invalid), Some("schema"));
+        let no_shape = json!({"outputs": [{"name": "p", "datatype": "FP64", "data": [0.5]}]});
+        assert_eq!(invalid(no_shape, Promise::Tensors), Some("schema"));
         for elsewhere in ["binary_data_size", "shared_memory_region"] {
             let tensor = json!({"name": "p", "shape": [9], "datatype": "FP32", "parameters": {elsewhere: 36}});
             assert_eq!(Census::of(&json!({"outputs": [tensor]}), Promise::Tensors).content(), Content::Good);
