@@ -247,6 +247,8 @@ struct Tally {
     objects: u64,
     /// Number of direct items, if it is a list.
     items: Option<u64>,
+    /// Number of levels of lists.
+    depth: u64,
     /// Whether the items of a list within it differ in length or depth.
     ragged: bool,
 }
@@ -364,7 +366,8 @@ impl<'de> Visitor<'de> for Counting {
         let (mut count, mut first) = (0, None);
         while let Some(item) = items.next_element::<Tally>()? {
             count += 1;
-            let form = (item.items, item.items.map(|_| item.values));
+            let form = (item.depth, item.items, item.items.map(|_| item.values));
+            sum.depth = sum.depth.max(item.depth + 1);
             sum.ragged |= item.ragged || *first.get_or_insert(form) != form;
             sum.add(&item);
         }
