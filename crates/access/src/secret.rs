@@ -13,7 +13,8 @@ pub const TOKEN_MIN: usize = 16;
 
 /// The problem with a token that is too short. `setting` names the token's setting.
 pub fn short_token(setting: &str, token: &str) -> Option<String> {
-    (token.len() < TOKEN_MIN).then(|| {
+    // A header's value is sent without the spaces around it.
+    (token.trim().len() < TOKEN_MIN).then(|| {
         format!("{setting}: shorter than {TOKEN_MIN} characters; `openssl rand -hex 24` generates a suitable one")
     })
 }
@@ -121,6 +122,14 @@ impl fmt::Debug for Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_has_at_least_16_characters_without_the_spaces_around_it() {
+        for short in ["", "0123456789abcde", "                    ", "  0123456789abcde  ", "\t\n0123456789\n"] {
+            assert!(short_token("admin_token", short).is_some(), "{short:?}");
+        }
+        assert_eq!(short_token("admin_token", "0123456789abcdef"), None);
+    }
 
     #[test]
     fn a_secret_is_compared_and_never_shown() {

@@ -2,13 +2,17 @@
 //!
 //! Invariants:
 //! - A client cannot occupy a connection without progress: a TLS handshake, the head of a request and an idle connection may
-//!   each take [`HEAD`], a handler may take [`REQUEST`], and a listener serves at most [`CONNECTIONS`] connections. Further
-//!   connections wait in the backlog.
+//!   each take [`HEAD`], a handler may take [`REQUEST`], a write may wait [`SEND`] for the client to read, and a listener serves
+//!   at most [`CONNECTIONS`] connections. Further connections wait in the backlog.
+//! - A client without access does not keep its connection: the responses 401 and 403 close it.
+//! - A request names exactly one host ([`check_host`]).
 //! - A response that is sent before the request's body was read does not break the connection ([`unread`]).
 //! - Shutdown is graceful: no new connections are accepted, requests in flight are answered, and a client that has just connected
 //!   has a second to send its first request.
 
+mod host;
 mod refusals;
+mod sending;
 pub mod sockets;
 pub mod tls;
 pub mod unread;
@@ -45,6 +49,10 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+use refusals::problem;
+use sending::Sending;
+
+pub use host::{HostError, check_host};
 pub use refusals::in_json;
 pub use sockets::{Offer, Sockets, TakenOver};
 pub use tls::{Certificate, CertificateError, Reload, TlsFiles};
@@ -54,6 +62,8 @@ pub const HEAD: Duration = Duration::from_secs(10);
 /// Timeout for a handler to return its response, including the time in which it reads the request's body. The API's longest long
 /// poll is a minute.
 pub const REQUEST: Duration = Duration::from_mins(2);
+/// Timeout for a client to read a part of its responses.
+pub const SEND: Duration = Duration::from_secs(10);
 /// Maximum number of connections of one listener, unless [`set_places`] has lowered it.
 pub const CONNECTIONS: usize = 512;
 /// Maximum number of unread body bytes that are drained when a handler responds early.
@@ -147,9 +157,9 @@ async fn connection(
     stopped: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return speak(stream, peer, routes, stopped).await };
+    let Some(tls) = tls else { return speak(Sending::new(stream, SEND), peer, routes, stopped).await };
     match tokio::time::timeout(HEAD, TlsAcceptor::from(tls.load_full()).accept(stream)).await {
-        Ok(Ok(stream)) => speak(stream, peer, routes, stopped).await,
+        Ok(Ok(stream)) => speak(Sending::new(stream, SEND), peer, routes, stopped).await,
         Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "a TLS handshake timed out"),
     }
@@ -204,18 +214,86 @@ async fn speak(
 
 async fn answer(mut routes: Router, request: hyper::Request<Incoming>) -> Result<Response, Infallible> {
     use tower_service::Service as _;
+    if let Err(error) = check_host(request.version(), request.headers()) {
+        return Ok(closing(problem(StatusCode::BAD_REQUEST, &error.to_string())));
+    }
     let (head, body) = request.into_parts();
     let (body, loan) = unread::lend(body, &head.headers);
     let request = Request::from_parts(head, Body::new(body));
     let Ok(answered) = tokio::time::timeout(REQUEST, routes.call(request)).await else {
-        let mut response = Response::new(Body::from("the request took too long\n"));
-        *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        return Ok(response);
+        return Ok(closing(problem(StatusCode::REQUEST_TIMEOUT, "the request took too long")));
     };
-    let Ok(mut response) = answered;
-    if !loan.finish(MAX_DRAIN_BYTES).await {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let Ok(response) = answered;
+    let has_access = !matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    let may_go_on = loan.finish(MAX_DRAIN_BYTES).await && has_access;
+    Ok(if may_go_on { response } else { closing(response) })
+}
+
+/// A response after which the connection is closed.
+fn closing(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    fn routes() -> Router {
+        let large = || async { "x".repeat(100_000) };
+        Router::new()
+            .route("/large", get(large))
+            .route("/ok", get(|| async { "ok" }))
+            .route("/401", get(|| async { StatusCode::UNAUTHORIZED }))
+            .route("/403", get(|| async { StatusCode::FORBIDDEN }))
     }
-    Ok(response)
+
+    const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
+    /// What a client gets that sends these bytes, reads to the end and does not close the connection.
+    async fn exchange(requests: &str) -> String {
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let (_stop, stopped) = watch::channel(false);
+        client.write_all(requests.as_bytes()).await.unwrap();
+        let mut read = String::new();
+        let (_, ()) = tokio::join!(client.read_to_string(&mut read), speak(server, PEER, routes(), stopped));
+        read
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_its_responses_loses_the_connection() {
+        for requests in
+            ["GET /large HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), "GET /ok HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000)]
+        {
+            let (mut client, server) = tokio::io::duplex(1000);
+            let (_stop, stopped) = watch::channel(false);
+            let server = tokio::spawn(speak(Sending::new(server, Duration::from_millis(1)), PEER, routes(), stopped));
+            // The server closes the connection before it has read all of many requests.
+            let _ = client.write_all(requests.as_bytes()).await;
+            server.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_without_access_does_not_keep_its_connection() {
+        for path in ["/401", "/403"] {
+            let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+            let read = exchange(&request.repeat(5)).await;
+            assert_eq!((read.matches("HTTP/1.1 ").count(), read.contains("connection: close")), (1, true), "{read}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_without_exactly_one_host_is_refused() {
+        for (hosts, cause) in
+            [("", "has 0"), ("host: a\r\nhost: a\r\n", "has 2"), ("host: a b\r\n", "not a valid host")]
+        {
+            let read = exchange(&format!("GET /ok HTTP/1.1\r\n{hosts}\r\n")).await;
+            assert!(read.starts_with("HTTP/1.1 400 ") && read.contains("{\"error\":\""), "{read}");
+            assert!(read.contains(cause) && read.contains("connection: close"), "{read}");
+        }
+    }
 }

@@ -664,6 +664,12 @@ mod tests {
             of(json!(NOW.0 + MINUTES.0 + 1))
                 .starts_with("far_future completed_at: 2025-11-30T05:30:00.000001Z is more")
         );
+        for far in ["9999-12-31T23:59:59Z", "6000-01-01T00:00:00Z", "3000-01-01T00:00:00Z"] {
+            assert_eq!(
+                of(json!(far)),
+                format!("far_future completed_at: {far} is more than 10 minutes ahead of the clock here")
+            );
+        }
         // A backfill from years ago is accepted.
         assert_eq!(of(json!("2013-01-01T00:00:00Z")), "");
     }
@@ -720,7 +726,9 @@ mod tests {
         };
         assert_eq!((of(64, 0), of(32, 32)), (String::new(), String::new()));
         for (values, classes) in [(65, 0), (64, 1), (64, 64), (1, 64)] {
-            assert!(of(values, classes).starts_with("too_many_values values: "), "{values} {classes}");
+            let problems = of(values, classes);
+            assert!(problems.starts_with("too_many_values values: "), "{values} {classes}");
+            assert_eq!(problems.matches("too_many_values").count(), 1, "{problems}");
         }
     }
 

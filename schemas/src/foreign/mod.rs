@@ -31,6 +31,8 @@ const MOST_SHOWN: usize = 40;
 const FIRST_TIME: i64 = 100_000_000_000_000;
 /// End of the accepted times, in microseconds: the year 5138. Later values are current times in nanoseconds.
 const END_OF_TIME: i64 = 100_000_000_000_000_000;
+/// Times from this number on are nanoseconds, of 2001 or later.
+const FIRST_NANOSECONDS: i64 = 1_000_000_000_000_000_000;
 /// Maximum revision if the door has no clock.
 const LARGEST_REVISION: i64 = 1 << 53;
 
@@ -145,9 +147,10 @@ impl Bounds {
         if count > MOST_VALUES {
             let message = format!("values: {count} values and classes; one feedback may have at most {MOST_VALUES}");
             problems.push(Refusal::new(Code::TooManyValues, message));
+        } else {
+            check_names("values", feedback.values.keys(), &mut problems);
+            check_texts("classes", &feedback.classes, &mut problems);
         }
-        check_names("values", feedback.values.keys(), &mut problems);
-        check_texts("classes", &feedback.classes, &mut problems);
         self.check_time("observed_at", feedback.observed_at, &mut problems);
         if !(0..=self.largest_revision).contains(&feedback.revision) {
             let message = format!(
@@ -164,7 +167,9 @@ impl Bounds {
     /// unit is accepted.
     fn check_time(&self, member: &str, time: EventTime, problems: &mut Vec<Refusal>) {
         let clock_is_real = self.now.is_some_and(|now| (FIRST_TIME..END_OF_TIME).contains(&now.0));
-        if clock_is_real && !(FIRST_TIME..END_OF_TIME).contains(&time.0) {
+        let is_other_unit = !(FIRST_TIME..END_OF_TIME).contains(&time.0)
+            && !(time.0 >= END_OF_TIME && looks_like(time.0).is_none() && time.to_rfc3339().is_some());
+        if clock_is_real && is_other_unit {
             let read = time.to_rfc3339().unwrap_or_else(|| "outside of the years 0 to 9999".to_owned());
             let looks = looks_like(time.0).map_or_else(String::new, |unit| format!(", so it looks like {unit}"));
             let message = format!(
@@ -186,7 +191,7 @@ fn looks_like(time: i64) -> Option<&'static str> {
     match time {
         100_000_000..100_000_000_000 => Some("seconds"),
         100_000_000_000..FIRST_TIME => Some("milliseconds"),
-        END_OF_TIME.. => Some("nanoseconds"),
+        FIRST_NANOSECONDS.. => Some("nanoseconds"),
         _ => None,
     }
 }

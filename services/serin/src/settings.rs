@@ -21,7 +21,7 @@ use serin_access::{Secret, WriterList, short_token};
 use serin_doors::DoorRules;
 use serin_intake::{IntakeTopic, check_topics};
 use serin_rollout::Configuration;
-use serin_spec::Problem;
+use serin_spec::{Problem, address::without_credentials};
 use serin_topology::{FEEDBACK, PREDICTIONS, TopicSpec, Topology};
 
 pub(crate) use environment::names;
@@ -257,11 +257,13 @@ pub(crate) fn read(serve: &Serve) -> Read {
     }
     let mut builder =
         others.clone().add_source(config::Environment::with_prefix("SERIN").prefix_separator("__").separator("__"));
-    for setting in &serve.settings {
+    for (position, setting) in serve.settings.iter().enumerate() {
         let Some((key, value)) = setting.split_once('=') else {
-            // The text after the key may be a secret.
-            let key: String = setting.chars().take_while(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
-            found.problems.push(format!("--set {key}: write KEY=VALUE, such as router.listen=0.0.0.0:8000"));
+            // Without the equals sign, any part of the text may be a secret.
+            let position = position + 1;
+            found.problems.push(format!(
+                "--set, option {position} of this name, has no `=`: write KEY=VALUE, such as router.listen=0.0.0.0:8000"
+            ));
             continue;
         };
         let key = key.trim();
@@ -296,7 +298,10 @@ pub(crate) fn read(serve: &Serve) -> Read {
     let sections: BTreeMap<String, config::Value> = match builder.build().and_then(config::Config::try_deserialize) {
         Ok(sections) => sections,
         Err(error) => {
-            found.problems.push(format!("{place}: {error}"));
+            // The check against the schema has reported it already. The error may quote a secret.
+            if !found.broken.contains("") {
+                found.problems.push(format!("{place}: {error}"));
+            }
             return Read { settings: Settings::default(), problems: found.problems };
         }
     };
@@ -427,6 +432,9 @@ impl Sections {
         found.extend(short_token("telemetry.token", token).filter(|_| !token.is_empty()));
         found.extend(settings.writers.problems());
         found.extend(settings.doors.problems());
+        // The dump of the settings replaces secrets.
+        let shown = serde_json::to_value(&settings).unwrap_or_default();
+        credentials("", &shown, &mut found);
         problems.extend(found.into_iter().map(|problem| format!("{place}: {problem}")));
         Read { settings, problems }
     }
@@ -440,6 +448,27 @@ fn in_plain_words<T: DeserializeOwned>(value: &config::Value, error: &config::Co
     }
     let json: Option<serde_json::Value> = value.clone().try_deserialize().ok();
     json.and_then(|json| serde_json::from_value::<T>(json).err()).map_or(text, |error| error.to_string())
+}
+
+/// Adds a problem for each address with a user or a password. These have no effect anywhere, and would be shown and logged.
+fn credentials(path: &str, value: &serde_json::Value, problems: &mut Vec<String>) {
+    use serde_json::Value;
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| credentials(&below(name), value, problems)),
+        Value::Array(items) => {
+            let items = items.iter().enumerate();
+            items.for_each(|(index, item)| credentials(&format!("{path}[{index}]"), item, problems));
+        }
+        Value::String(text) => {
+            let is_brokers = path == "log.kafka.brokers" || path == "log.kafka.properties.bootstrap.servers";
+            if without_credentials(text) != *text || is_brokers && text.contains('@') {
+                let fix = if is_brokers { "set log.kafka.security" } else { "remove the part before the `@`" };
+                problems.push(format!("{path}: an address with a user or a password cannot be used here; {fix}"));
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// A text that does not quote a value.
@@ -542,7 +571,7 @@ mod tests {
         let error = with(&["log.kind=pulsar", "telemetry.lisen=1", "nonsense.x=1", "what"]).unwrap_err();
         let text = error.to_string();
         for expected in [
-            "--set what: write KEY=VALUE",
+            "--set, option 4 of this name, has no `=`: write KEY=VALUE",
             "--set log.kind: \"pulsar\" is not valid here; use one of: embedded, kafka",
             "--set telemetry.lisen: the key \"lisen\" is unknown; did you mean \"listen\"?",
             "--set nonsense.x: the key \"nonsense\" is unknown",
@@ -574,11 +603,49 @@ mod tests {
             "router.admin_token hunter2",
             "router.admin_token:hunter2",
             "telemetry.otlp.token=hunter2",
+            "log.kafka.properties=sasl.password=hunter2",
+            "log.kafka=hunter2",
+            "log=hunter2",
+            "telemetry=hunter2",
+            "router=hunter2",
+            "router.models=hunter2",
+            "controller.policies=hunter2",
+            "hunter2",
+            "=hunter2",
         ] {
             let Err(error) = with(&[setting]) else { continue };
             let text = error.to_string();
             assert!(!text.contains("hunter2"), "{setting}: {text}");
         }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("serin.yaml");
+        for text in [
+            "router:\n  admin_token hunter2\n",
+            "telemetry:\n  token hunter2\n",
+            "log:\n  kafka:\n    properties:\n      sasl.password hunter2\n",
+            "log: {kafka: {properties: [sasl.password=hunter2]}}\n",
+            "admin_token hunter2\n",
+            "- hunter2\n",
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let error = load(&Serve { config: Some(file.clone()), ..Serve::default() }).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_address_with_a_password_is_refused_and_not_shown() {
+        for (setting, path) in [
+            ("telemetry.otlp=http://u:hunter2@h:4318", "telemetry.otlp"),
+            ("telemetry.otlp=http://hunter2@h:4318/v1", "telemetry.otlp"),
+            ("log.kafka.brokers=user:hunter2@h:9092", "log.kafka.brokers"),
+            ("log.kafka.brokers=a:9092,SASL_SSL://user:hunter2@h:9092", "log.kafka.brokers"),
+        ] {
+            let text = with(&[setting]).unwrap_err().to_string();
+            assert!(text.contains(&format!("{path}: an address with a user or a password")), "{text}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        assert!(with(&["telemetry.otlp=http://h:4318/v1/a@b", "log.kafka.brokers=a:9092,b:9092"]).is_ok());
     }
 
     #[test]

@@ -185,6 +185,7 @@ pub(crate) async fn serve(
         .route("/readyz", get(readyz))
         .layer(middleware::from_fn_with_state(Arc::clone(&health), guard));
     let app = Router::new().route("/healthz", get(|| async { "ok\n" })).merge(guarded).with_state(health);
+    let app = app.layer(middleware::map_response(serin_listener::in_json));
     let certificate =
         settings.tls.clone().map(|files| Certificate::load("telemetry.tls", files, PROTOCOLS)).transpose()?;
     let socket = sockets

@@ -35,6 +35,31 @@ pub(crate) fn named(option: &str, text: &str, now: Timestamp) -> anyhow::Result<
     Ok(EventTime(now.as_microsecond()).minus(ago.0))
 }
 
+/// The range of time that a user names with `--from` (included) and `--to` (excluded).
+///
+/// # Errors
+/// Returns an error if a text is not a time, or if the range is empty.
+pub(crate) fn range(
+    from: Option<&str>,
+    to: Option<&str>,
+    now: Timestamp,
+) -> anyhow::Result<(Option<EventTime>, Option<EventTime>)> {
+    let start = from.map(|text| named("--from", text, now)).transpose()?;
+    let end = to.map(|text| named("--to", text, now)).transpose()?;
+    let shown = |time: EventTime| format!("{} UTC", to_the_second(time));
+    if let Some(end) = end
+        && let start = start.unwrap_or(EventTime(0))
+        && start >= end
+    {
+        anyhow::bail!(
+            "--to is {}, which is not after {}; there is nothing in this range of time",
+            shown(end),
+            if from.is_some() { format!("--from ({})", shown(start)) } else { "1970".to_owned() }
+        );
+    }
+    Ok((start, end))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +79,24 @@ mod tests {
         assert_eq!(named("2h").unwrap(), EventTime::from_secs(1_000_000 - 7200));
         let error = named("yesterday").unwrap_err().to_string();
         assert!(error.starts_with("--from yesterday: write a time such as"), "{error}");
+    }
+
+    #[test]
+    fn a_range_is_not_empty() {
+        let now = Timestamp::from_second(1_000_000_000).unwrap();
+        for (from, to) in [(None, None), (Some("2h"), None), (None, Some("2h")), (Some("2h"), Some("1h"))] {
+            assert!(range(from, to, now).is_ok(), "{from:?} {to:?}");
+        }
+        for (from, to) in [
+            (Some("1h"), "2h"),
+            (Some("1h"), "1h"),
+            (Some("2026-12-01T00:00:00Z"), "2026-11-01T00:00:00Z"),
+            (None, "99999999d"),
+            (Some("99999999d"), "99999999d"),
+        ] {
+            let error = range(from, Some(to), now).unwrap_err().to_string();
+            assert!(error.starts_with("--to is ") && error.contains("not after"), "{error}");
+        }
     }
 
     #[test]

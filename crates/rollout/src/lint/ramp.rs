@@ -1,5 +1,7 @@
 //! Rules on time, assignment and the ramp.
 
+use std::iter;
+
 use serin_kinds::Metric as _;
 use serin_schemas::{ids::Span, records::Role};
 
@@ -18,6 +20,9 @@ const LARGE_START: Share = Share(1_000);
 const WINDOW_MAX: Duration = Duration(Span(7 * 86_400_000_000));
 /// The longest grace. Open windows stay in the aggregator's memory for that long.
 const GRACE_MAX: Duration = Duration(Span(86_400_000_000));
+
+/// The largest number of answers that a step or warm-up may need. A million answers a second take 11 days.
+const EVENTS_MAX: u64 = 1_000_000_000_000;
 
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     if spec.window < Duration::from_secs(1) {
@@ -52,6 +57,13 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
             "use at least a few hundred answers",
             &["segments"],
         );
+    }
+    let bakes = spec.steps.iter().enumerate();
+    let bakes = bakes.map(|(index, step)| (format!("steps[{index}].bake.minEvents"), step.bake.min_events));
+    for (path, events) in iter::once(("warmup.minEvents".to_owned(), spec.warmup.min_events)).chain(bakes) {
+        if events > EVENTS_MAX {
+            found.error(path, format!("{events} answers never arrive"), format!("use at most {EVENTS_MAX}"));
+        }
     }
     monitor(spec, found);
     sticky(spec, found);

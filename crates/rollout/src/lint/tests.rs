@@ -97,6 +97,15 @@ fn a_check_that_can_never_pass_is_refused() {
 }
 
 #[test]
+fn a_number_of_answers_can_arrive() {
+    for events in [1_000_000_000_001, i64::MAX as u64, u64::MAX] {
+        refused("warmup.minEvents", "never arrive", |spec| spec.warmup.min_events = events);
+        refused("steps[0].bake.minEvents", "never arrive", |spec| spec.steps[0].bake.min_events = events);
+    }
+    assert_eq!(problems(|spec| spec.warmup.min_events = 1_000_000), [""; 0]);
+}
+
+#[test]
 fn the_ramp_goes_up_and_ends() {
     refused("steps[1].weight", "goes down, from 5% to 1%", |spec| spec.steps[1].weight = Share(100));
     refused("steps[0].bake", "longer than bake.max", |spec| spec.steps[0].bake.min = Duration::from_secs(90_000));

@@ -124,6 +124,20 @@ mod tests {
 
     #[test]
     fn problems_never_quote_a_secret() {
+        for path in [&["models"][..], &["models", "m"], &["free"]] {
+            let problems = with(|form| form.problems_of_setting(path, "token=hunter2"));
+            let shown = format!("{problems:?}");
+            assert!(shown.contains("this is a text") && !shown.contains("hunter2"), "{path:?}: {shown}");
+        }
+        for text in [
+            "token hunter2\n",
+            "models:\n  token hunter2\n",
+            "models: {m: token hunter2}\n",
+            "models: {m: {writers: {token: hunter2}}}",
+        ] {
+            let problems = with(|form| form.problems_of_file(text));
+            assert!(!problems.is_empty() && !format!("{problems:?}").contains("hunter2"), "{text}: {problems:?}");
+        }
         for path in [&["token", "x"][..], &["tokens"], &["models", "token"], &["models", "m", "token"]] {
             let problems = with(|form| form.problems_of_setting(path, "hunter2"));
             assert!(!problems.is_empty() && !format!("{problems:?}").contains("hunter2"), "{path:?}: {problems:?}");

@@ -164,8 +164,12 @@ impl<'a> Walker<'a> {
                     .collect(),
             ),
             ("object" | "array", value) => {
-                let message =
-                    format!("{} is expected here, this is {}", expected(kind(resolved)), self.found(value, path));
+                let found = match value {
+                    // Any key below may be a secret, for example after a forgotten colon.
+                    Value::Scalar { .. } if self.form.is_part => "a text".to_owned(),
+                    value => self.found(value, path),
+                };
+                let message = format!("{} is expected here, this is {found}", expected(kind(resolved)));
                 self.broken(path, node.at, schema, message, fix_of(resolved))
             }
             (_, Value::Scalar { text, plain }) => match self.scalar(text, *plain, resolved, name, path) {

@@ -26,7 +26,7 @@ pub(crate) struct Census {
     /// Whether the answer reports an error.
     error: bool,
     /// How the answer violates its protocol: `missing` (a required field), `empty` (an empty list or object), `schema` (a value of the
-    /// wrong type, or a number of values that does not match the shape).
+    /// wrong type, a shape that is missing or that the data do not have, or two tensors with the same name).
     pub(crate) invalid: Option<&'static str>,
     /// Whether the answer may be judged by its values alone.
     of_values: bool,
@@ -181,16 +181,21 @@ impl Census {
     /// Counts the output tensors of the Open Inference Protocol.
     fn of_tensors<'a>(tensors: impl Iterator<Item = Tensor<'a>>) -> Self {
         let mut census = Self { of_values: true, ..Self::default() };
-        let mut any = false;
+        let mut names = Vec::new();
         for tensor in tensors {
-            any = true;
+            names.push(tensor.name);
             let data = tensor.data.unwrap_or_default();
             census.values += data.values;
             census.missing += if tensor.datatype == Some("BYTES") { data.missing - data.words } else { data.missing };
             census.nulls += data.nulls;
             census.invalid = census.invalid.or(tensor.broken_promise());
         }
-        if any { census } else { Self::broken("empty") }
+        names.sort_unstable();
+        // A rule would read only the first of two tensors with the same name.
+        if names.windows(2).any(|pair| pair[0].is_some() && pair[0] == pair[1]) {
+            census.invalid = census.invalid.or(Some("schema"));
+        }
+        if names.is_empty() { Self::broken("empty") } else { census }
     }
 }
 
@@ -240,9 +245,35 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Number of values in a shape; `None` if it overflows.
-fn size(mut shape: impl Iterator<Item = Option<u64>>) -> Option<u64> {
-    shape.try_fold(1_u64, |size, side| size.checked_mul(side?))
+/// The shape of a tensor.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    /// Number of values.
+    size: u64,
+    /// The first dimension: the number of rows.
+    rows: Option<u64>,
+}
+
+impl Shape {
+    /// `None` if a side is not a length, or if the number of values overflows.
+    fn of(sides: impl Iterator<Item = Option<u64>>) -> Option<Self> {
+        let (mut size, mut rows, mut overflows) = (1_u64, None, false);
+        for side in sides {
+            let side = side?;
+            rows = rows.or(Some(side));
+            // A later side of 0 makes any number of values 0.
+            let product = size.checked_mul(side);
+            overflows = side != 0 && (overflows || product.is_none());
+            size = product.unwrap_or(1);
+        }
+        (!overflows).then_some(Self { size, rows })
+    }
+
+    /// Whether the data have the number of values. A list is either flat, or nested with one list per row.
+    fn fits(self, data: &Tally) -> bool {
+        let is_flat = data.items.is_none_or(|items| items == self.size);
+        self.size == data.values && !data.ragged && (is_flat || data.items == self.rows)
+    }
 }
 
 /// Scalars by type, in arbitrarily nested lists.
@@ -269,6 +300,12 @@ struct Tally {
     /// Numbers with a fraction, or beyond all integers of 64 bits.
     reals: u64,
     objects: u64,
+    /// Number of direct items, if it is a list.
+    items: Option<u64>,
+    /// Number of levels of lists.
+    depth: u64,
+    /// Whether the items of a list within it differ in length or depth.
+    ragged: bool,
 }
 
 impl Tally {
@@ -402,9 +439,15 @@ impl<'de> Visitor<'de> for Counting {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tally, A::Error> {
         let mut sum = Tally::default();
+        let (mut count, mut first) = (0, None);
         while let Some(item) = items.next_element::<Tally>()? {
+            count += 1;
+            let form = (item.depth, item.items, item.items.map(|_| item.values));
+            sum.depth = sum.depth.max(item.depth + 1);
+            sum.ragged |= item.ragged || *first.get_or_insert(form) != form;
             sum.add(&item);
         }
+        sum.items = Some(count);
         Ok(sum)
     }
 
@@ -463,9 +506,9 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The fields of an output tensor of the Open Inference Protocol that are checked.
 struct Tensor<'a> {
-    has_name: bool,
-    /// Number of values in its shape, if the shape is valid.
-    size: Option<u64>,
+    name: Option<&'a str>,
+    /// Its shape; `None` if it is missing, not a list of lengths, or has more values than can be counted.
+    shape: Option<Shape>,
     datatype: Option<&'a str>,
     data: Option<Tally>,
     /// Whether the data is stored elsewhere: after the JSON, or in shared memory.
@@ -474,7 +517,6 @@ struct Tensor<'a> {
 
 impl<'a> Tensor<'a> {
     fn of(tensor: &'a Value) -> Self {
-        let shape = tensor.get("shape").and_then(Value::as_array);
         // Protocol Buffers write 64-bit integers as strings in JSON.
         let side = |side: &Value| side.as_u64().or_else(|| side.as_str()?.parse().ok());
         let has = |name| tensor.get("parameters").is_some_and(|parameters| parameters.get(name).is_some());
@@ -483,8 +525,8 @@ impl<'a> Tensor<'a> {
         let is_after = has("binary_data_size") && data.is_none();
         let is_shared = has("shared_memory_region") && data.is_none_or(|data| data.values == 0);
         Self {
-            has_name: tensor.get("name").is_some_and(Value::is_string),
-            size: shape.and_then(|shape| size(shape.iter().map(side))),
+            name: tensor.get("name").and_then(Value::as_str),
+            shape: tensor.get("shape").and_then(Value::as_array).and_then(|shape| Shape::of(shape.iter().map(side))),
             datatype: tensor.get("datatype").and_then(Value::as_str),
             data,
             elsewhere: is_after || is_shared,
@@ -492,14 +534,15 @@ impl<'a> Tensor<'a> {
     }
 
     fn broken_promise(&self) -> Option<&'static str> {
-        if !self.has_name {
+        if self.name.is_none() {
             return Some("missing");
         }
+        let Some(shape) = self.shape else { return Some("schema") };
         if self.elsewhere {
             return None;
         }
-        let Some(data) = self.data else { return (self.size != Some(0)).then_some("missing") };
-        let fits = self.size.is_none_or(|size| size == data.values) && self.datatype.is_none_or(|it| data.fits(it));
+        let Some(data) = self.data else { return (shape.size != 0).then_some("missing") };
+        let fits = shape.fits(&data) && self.datatype.is_none_or(|it| data.fits(it));
         (!fits).then_some("schema")
     }
 }
@@ -537,8 +580,8 @@ struct Outputs<'a> {
 /// A typical tensor.
 #[derive(Deserialize)]
 struct Named<'a> {
-    #[serde(borrow, rename = "name")]
-    _name: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
     shape: Vec<u64>,
     #[serde(borrow)]
     datatype: Cow<'a, str>,
@@ -547,8 +590,9 @@ struct Named<'a> {
 
 impl Named<'_> {
     fn tensor(&self) -> Tensor<'_> {
-        let size = size(self.shape.iter().copied().map(Some));
-        Tensor { has_name: true, size, datatype: Some(&self.datatype), data: Some(self.data), elsewhere: false }
+        let shape = Shape::of(self.shape.iter().copied().map(Some));
+        let (name, datatype) = (Some(&*self.name), Some(&*self.datatype));
+        Tensor { name, shape, datatype, data: Some(self.data), elsewhere: false }
     }
 }
 

@@ -9,8 +9,23 @@ use serin_schemas::{Code, foreign::Refusal};
 use crate::{call::answer, report::passing::AnswerBody};
 
 /// Headers that proxies add to a forwarded request.
-const PROXIES: [&str; 6] =
-    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
+const PROXIES: [&str; 15] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-original-forwarded-for",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "cf-connecting-ip",
+    "true-client-ip",
+    "fastly-client-ip",
+    "via",
+];
 
 /// Permission to send.
 pub(super) struct Granted {
@@ -113,7 +128,7 @@ mod tests {
             assert_eq!(open(at, &[]), 401, "{at}");
             assert_eq!(open(at, &[("authorization", "Bearer anything-at-all-here")]), 401, "{at}");
         }
-        for header in ["x-forwarded-for", "forwarded", "X-Real-IP", "via", "x-forwarded-host"] {
+        for header in PROXIES.into_iter().chain(["X-Real-IP", "CF-Connecting-IP", "True-Client-IP"]) {
             assert_eq!(open(LOOPBACK, &[(header, "10.0.0.7")]), 401, "{header}");
         }
         assert_eq!(open(LOOPBACK, &[("host", "serin.example")]), 403);

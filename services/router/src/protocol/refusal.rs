@@ -1,6 +1,7 @@
 //! Reasons why the router refuses a request, as texts for callers and labels for metrics.
 
 use http::StatusCode;
+use serin_listener::HostError;
 
 use crate::protocol::{Unread, Wire, headers::LONGEST_ID};
 
@@ -30,8 +31,8 @@ pub(crate) enum Refusal {
     NoClock,
     #[error("this path accepts only POST")]
     Method,
-    #[error("an HTTP/1.1 request must have exactly one Host header, but this one has {0}")]
-    Host(usize),
+    #[error(transparent)]
+    Host(#[from] HostError),
     #[error(
         "a line of the request's head ends with a bare line feed; end each line with a carriage return and a line feed"
     )]

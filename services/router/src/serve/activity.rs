@@ -4,15 +4,16 @@
 //!
 //! A caller that closes its sending side after the request either waits for the answer or has left. TCP distinguishes the two only once
 //! something is sent: if the caller has left, the connection is reset. The router therefore sends an interim answer (102), which every
-//! HTTP/1.1 caller must accept, and checks whether the connection is reset.
+//! HTTP/1.1 caller must accept, and checks whether the connection is reset. An HTTP/1.0 caller does not know interim answers, so it counts
+//! as one that has left.
 //!
-//! An HTTP/1 caller may send its next head before it has received its answer. Only hyper knows whether that head is complete, so a
-//! connection with bytes **ahead** of its answers may be idle only for the timeout of a head.
+//! An HTTP/1 caller may send its next head before it has received its answer. A connection with bytes **ahead** of its answers may be
+//! idle only for the timeout of a head. [`receipt`](super::receipt) tracks which message the bytes belong to.
 
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -24,7 +25,7 @@ use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::report::passing::AnswerBody;
+use crate::{report::passing::AnswerBody, serve::receipt::Receipt};
 
 /// Timeouts of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +57,8 @@ pub(super) struct Activity {
     interim: AtomicBool,
     /// Whether the current answer has started.
     answering: AtomicBool,
-    /// Searches for the blank line after a head.
-    head: Mutex<HeadEnd>,
+    /// The requests that the bytes received so far belong to.
+    receipt: Mutex<Receipt>,
     /// Whether the caller has sent, or may have sent, bytes of a request that has not started.
     ahead: AtomicBool,
     /// For each answer in flight, when its caller was expected to read the next chunk.
@@ -86,7 +87,7 @@ impl Activity {
             has_request: AtomicBool::new(false),
             interim: AtomicBool::new(false),
             answering: AtomicBool::new(false),
-            head: Mutex::default(),
+            receipt: Mutex::default(),
             ahead: AtomicBool::new(false),
             unread: Mutex::default(),
         }
@@ -104,13 +105,7 @@ impl Activity {
     pub(super) fn begin(self: &Arc<Self>, version: Version, body: Option<u64>) -> Busy {
         let mut bare = false;
         if version < Version::HTTP_2 {
-            let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
-            head.body = body;
-            bare = head.bare;
-            // The head of a pipelined request was not seen on its own.
-            if !head.ended {
-                self.ahead.store(true, Ordering::Relaxed);
-            }
+            bare = self.receipt().begin(body);
         }
         self.http2.store(version >= Version::HTTP_2, Ordering::Relaxed);
         self.has_request.store(true, Ordering::Relaxed);
@@ -124,11 +119,11 @@ impl Activity {
     /// Whether a caller that has closed its sending side may still wait for an answer: it has sent a complete request and has received no
     /// answer yet.
     fn may_wait(&self) -> bool {
-        self.is_waiting() && {
-            let head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
-            // Part of another request may follow on an `ahead` connection.
-            head.ended && head.body == Some(head.after) && !self.ahead.load(Ordering::Relaxed)
-        }
+        self.is_waiting() && self.receipt().is_complete()
+    }
+
+    fn receipt(&self) -> MutexGuard<'_, Receipt> {
+        self.receipt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a request has not received any part of its answer.
@@ -155,7 +150,7 @@ impl Activity {
         if self.http2.load(Ordering::Relaxed) {
             return;
         }
-        self.head.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
+        self.receipt().take(bytes);
         if self.in_flight.load(Ordering::Relaxed) > 0 || self.head_since.load(Ordering::Relaxed) > 0 {
             return;
         }
@@ -199,57 +194,6 @@ impl Activity {
     }
 }
 
-/// Progress of receiving an HTTP/1 message.
-#[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about a head")]
-struct HeadEnd {
-    /// Whether a line of the head has arrived. Empty lines before it are ignored.
-    has_line: bool,
-    /// Whether the current line contains any text.
-    text: bool,
-    /// Whether the blank line after the head has arrived.
-    ended: bool,
-    /// Number of bytes received after the blank line.
-    after: u64,
-    /// The last byte received of the head.
-    last: u8,
-    /// Whether one of its lines ends with a bare line feed.
-    bare: bool,
-    /// Length of the body, once the request has started; `None` if it is unknown.
-    body: Option<u64>,
-}
-
-impl HeadEnd {
-    fn take(&mut self, bytes: &[u8]) {
-        if self.ended {
-            self.after += bytes.len() as u64;
-            return;
-        }
-        let has_text = |line: &[u8]| line.iter().any(|&byte| byte != b'\r');
-        let mut from = 0;
-        for end in memchr::memchr_iter(b'\n', bytes) {
-            let text = std::mem::take(&mut self.text) || has_text(&bytes[from..end]);
-            let before = end.checked_sub(1).map_or(self.last, |before| bytes[before]);
-            self.bare |= before != b'\r';
-            from = end + 1;
-            if !text && self.has_line {
-                self.ended = true;
-                self.after = (bytes.len() - from) as u64;
-                return;
-            }
-            self.has_line |= text;
-        }
-        self.text |= has_text(&bytes[from..]);
-        self.last = bytes.last().copied().unwrap_or(self.last);
-    }
-
-    /// Ends the request. Returns whether bytes were received that may belong to the next request.
-    fn finish(&mut self) -> bool {
-        let ended = std::mem::take(self);
-        ended.body.is_none_or(|body| ended.after > body)
-    }
-}
-
 /// A request that is being answered.
 #[derive(Debug)]
 pub(super) struct Busy {
@@ -288,10 +232,9 @@ impl Drop for Busy {
             let mut all = activity.unread.lock().unwrap_or_else(PoisonError::into_inner);
             all.retain(|other| !Arc::ptr_eq(other, unread));
         }
-        if !activity.http2.load(Ordering::Relaxed)
-            && activity.head.lock().unwrap_or_else(PoisonError::into_inner).finish()
-        {
-            activity.ahead.store(true, Ordering::Relaxed);
+        if !activity.http2.load(Ordering::Relaxed) {
+            let is_ahead = activity.receipt().finish();
+            activity.ahead.store(is_ahead, Ordering::Relaxed);
         }
         activity.idle_since.store(activity.now(), Ordering::Relaxed);
         activity.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -329,6 +272,8 @@ impl Body for Tracked {
 
 /// The interim answer: the request is being processed.
 const INTERIM: &[u8] = b"HTTP/1.1 102 Processing\r\n\r\n";
+/// The interim answer that hyper sends: the caller may send the body.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Delay of the first check after an interim answer, and the interval of further checks.
 const FIRST_CHECK: Duration = Duration::from_millis(1);
@@ -421,7 +366,9 @@ impl<S: AsyncRead + AsyncWrite + HalfOpen + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        self.activity.answering.store(true, Ordering::Relaxed);
+        if bytes != CONTINUE {
+            self.activity.answering.store(true, Ordering::Relaxed);
+        }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -438,7 +385,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bytes: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        self.activity.answering.store(true, Ordering::Relaxed);
+        let mut parts = bytes.iter().filter(|part| !part.is_empty());
+        if parts.next().is_none_or(|part| **part != *CONTINUE) || parts.next().is_some() {
+            self.activity.answering.store(true, Ordering::Relaxed);
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
 
@@ -529,7 +479,51 @@ mod tests {
         assert!(!idle([head, b"{}"], Some(2)), "its body in a separate chunk");
         assert!(idle([&with(b"{}POST / HT"), b""], Some(2)), "an incomplete head in the same chunk");
         assert!(idle([&with(b"{}"), b"POST / HT"], Some(2)), "an incomplete head in the next chunk");
-        assert!(idle([head, b"2\r\n{}\r\n0\r\n\r\nPO"], None), "a body of unknown length");
+        assert!(idle([head, b"2\r\n{}\r\n0\r\n\r\nPO"], None), "an incomplete head after a chunked body");
+        assert!(idle([head, b"2\r\n{}\r\n0\r\n"], None), "an incomplete chunked body");
+        assert!(!idle([head, b"2\r\n{}\r\n0\r\n\r\n"], None), "a chunked body");
+    }
+
+    #[test]
+    fn a_caller_that_has_sent_complete_requests_may_wait_for_its_answer() {
+        let waits = |version, requests: &[(&[u8], Option<u64>)]| {
+            let activity = Arc::new(Activity::new(Instant::now()));
+            let all: Vec<u8> = requests.iter().flat_map(|(bytes, _)| bytes.iter().copied()).collect();
+            activity.received(&all);
+            let mut waits = false;
+            for (_, body) in requests {
+                let _busy = activity.begin(version, *body);
+                waits = activity.may_wait();
+            }
+            waits
+        };
+        let waits =
+            |requests: &[(&[u8], Option<u64>)]| waits(Version::HTTP_11, requests) && !waits(Version::HTTP_10, requests);
+        let get: (&[u8], _) = (b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", Some(0));
+        let post: (&[u8], _) = (b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}", Some(2));
+        let chunked: (&[u8], _) = (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", None);
+        for last in [get, post, chunked] {
+            assert!(waits(&[last]));
+            for first in [get, post, chunked] {
+                assert!(waits(&[first, last]) && waits(&[get, first, last]));
+            }
+            let half: (&[u8], _) = (&last.0[..last.0.len() - 1], last.1);
+            assert!(last.1 == Some(0) || !waits(&[half]) && !waits(&[get, half]), "the body is incomplete");
+        }
+        assert!(!waits(&[get, (b"GET / HT", Some(0))]), "a head is incomplete");
+    }
+
+    #[tokio::test]
+    async fn an_interim_answer_is_not_an_answer() {
+        use tokio::io::AsyncWriteExt as _;
+        let activity = Arc::new(Activity::new(Instant::now()));
+        activity.received(b"GET / HTTP/1.1\r\n\r\n");
+        let _busy = activity.begin(Version::HTTP_11, Some(0));
+        let mut stream = Watched::new(tokio::io::sink(), Arc::clone(&activity));
+        stream.write_all(CONTINUE).await.unwrap();
+        assert!(activity.may_wait());
+        stream.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+        assert!(!activity.may_wait());
     }
 
     #[test]

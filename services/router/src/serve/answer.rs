@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
-use serin_listener::unread::lend;
+use serin_listener::{check_host, unread::lend};
 
 use crate::{
     call::{
@@ -26,12 +26,7 @@ fn check(request: &Request<Incoming>, bare_line: bool) -> Result<(), Refusal> {
     if bare_line {
         return Err(Refusal::BareLine);
     }
-    let hosts = request.headers().get_all(header::HOST).iter().count();
-    match request.version() {
-        Version::HTTP_11 if hosts != 1 => Err(Refusal::Host(hosts)),
-        version if version < Version::HTTP_11 && hosts > 1 => Err(Refusal::Host(hosts)),
-        _ => Ok(()),
-    }
+    Ok(check_host(request.version(), request.headers())?)
 }
 
 /// Answers one request.

@@ -4,6 +4,7 @@ mod activity;
 mod answer;
 mod connection;
 mod own;
+mod receipt;
 pub(crate) mod workers;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

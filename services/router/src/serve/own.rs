@@ -10,7 +10,7 @@ use crate::{
     body::request::CallerBody,
     call::{answer, cors::Cors},
     intake,
-    protocol::{Wire, grpc},
+    protocol::{Wire, grpc, refusal::Refusal},
     report::passing::AnswerBody,
     state::Shared,
 };
@@ -19,6 +19,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Preflight,
+    /// A path that accepts only POST, with another method.
+    OnlyPost,
     Feedback,
     SeldonFeedback,
     Events,
@@ -60,6 +62,8 @@ pub(super) fn find(method: &Method, path: &str, wire: Wire) -> Option<Endpoint> 
         (&Method::POST, "/v1/doors/seldon" | "/v1/doors/seldon/") => Some(Endpoint::Payloads(Logger::Seldon)),
         // An exporter appends `/v1/traces` to its base address.
         (&Method::POST, "/v1/doors/otlp/v1/traces" | "/v1/doors/otlp") => Some(Endpoint::Spans),
+        (_, "/v1/feedback" | "/v1/feedback/" | "/v1/events" | "/v1/events/") => Some(Endpoint::OnlyPost),
+        (_, path) if is_seldon_feedback(path) => Some(Endpoint::OnlyPost),
         (&Method::GET, "/v2/health/live") => Some(Endpoint::Live),
         (&Method::GET, "/v2/health/ready") => Some(Endpoint::Ready),
         (&Method::GET, "/v2" | "/v2/") => Some(Endpoint::Metadata),
@@ -86,6 +90,11 @@ pub(super) async fn answer(
 ) -> Response<AnswerBody> {
     match endpoint {
         Endpoint::Preflight => Cors::preflight(&shared.config().cors, &head.headers),
+        Endpoint::OnlyPost => {
+            let refusal = Refusal::Method;
+            shared.metrics.refused(refusal.reason());
+            answer::refusal(&refusal, Wire::Plain)
+        }
         Endpoint::Feedback => intake::feedback(shared, head, at, body).await,
         Endpoint::SeldonFeedback => intake::seldon_feedback(shared, head, at, body).await,
         Endpoint::Events => intake::events(shared, head, at, body).await,
@@ -146,6 +155,11 @@ mod tests {
             assert_eq!(find(&method, "/v2/health/ready", Wire::V2), Some(Endpoint::Ready));
         }
         assert_eq!(find(&Method::OPTIONS, "/v1/feedback", Wire::OpenAi), Some(Endpoint::Preflight));
+        for path in ["/v1/feedback", "/v1/feedback/", "/v1/events", "/api/v1.0/feedback"] {
+            for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::PATCH] {
+                assert_eq!(find(&method, path, Wire::Plain), Some(Endpoint::OnlyPost), "{method} {path}");
+            }
+        }
         let grpc = |path| find(&Method::POST, path, Wire::Grpc);
         assert_eq!(grpc("/inference.GRPCInferenceService/ServerLive"), Some(Endpoint::GrpcLive));
         assert_eq!(grpc("/inference.GRPCInferenceService/ModelInfer"), None);

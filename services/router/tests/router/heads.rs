@@ -145,6 +145,10 @@ async fn browsers_other_methods_and_heads() {
         let got = send(method, "/v1/chat/completions", false).await;
         assert_eq!((got.status, got.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "POST, OPTIONS"));
     }
+    for (method, path) in [(Method::GET, "/v1/feedback"), (Method::HEAD, "/v1/feedback"), (Method::PUT, "/v1/events")] {
+        let got = send(method, path, false).await;
+        assert_eq!((got.status, got.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "POST, OPTIONS"));
+    }
     for path in ["/v2/health/live", "/v2/health/ready", "/v2", "/v1/models"] {
         assert_eq!(send(Method::HEAD, path, false).await.status, StatusCode::OK, "{path}");
     }
@@ -162,6 +166,9 @@ async fn malformed_heads_are_refused() {
     for (bytes, sentence) in [
         (request("", "\r\n"), "exactly one Host header, but this one has 0"),
         (request("host: a\r\nhost: b\r\n", "\r\n"), "this one has 2"),
+        (request("host: a b\r\n", "\r\n"), "not a valid host"),
+        (request("host: a,b\r\n", "\r\n"), "not a valid host"),
+        (request("host: \r\n", "\r\n"), "not a valid host"),
         (request("host: a\n", "\n"), "bare line feed"),
         (request("host: a\n", "\r\n"), "bare line feed"),
     ] {
@@ -171,6 +178,34 @@ async fn malformed_heads_are_refused() {
     let old = "POST /v2/models/chat/infer HTTP/1.0\r\ncontent-length: 2\r\n\r\n{}";
     assert!(raw(&bench, old.as_bytes()).await.starts_with("HTTP/1.0 200"), "HTTP/1.0 has no host");
     assert_eq!(server.calls(), 2);
+}
+
+/// The same for every form of a complete request. HTTP/1.0 has no interim answers, so its callers count as gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_may_close_its_sending_side_after_any_complete_request() {
+    let mut reply = Reply::ok("{}");
+    reply.delay = std::time::Duration::from_millis(100);
+    let server = Server::start(reply).await;
+    let bench = Bench::start(chat(&server)).await;
+    let post = |path: &str, rest: &str| format!("POST {path} HTTP/1.1\r\nhost: a\r\n{rest}");
+    let (infer, length) = ("/v2/models/chat/infer", "content-length: 2\r\n\r\n{}");
+    let chunked = "transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+    let ready = "GET /v2/health/ready HTTP/1.1\r\nhost: a\r\n\r\n";
+    for (request, answers) in [
+        (post(infer, chunked), 1),
+        (post(infer, &format!("expect: 100-continue\r\n{length}")), 1),
+        (format!("{ready}{}", post(infer, length)), 2),
+        (post(infer, chunked) + &post(infer, chunked) + &post(infer, length), 3),
+        (post(infer, length) + ready, 2),
+        (post("/v1/feedback", chunked), 1),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(bench.router.data_addr()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.matches("HTTP/1.1 ").count() - answer.matches("HTTP/1.1 10").count(), answers, "{answer}");
+    }
 }
 
 /// A caller that closes its sending side after the request still gets its answer; a caller that closes the connection has left.

@@ -71,7 +71,7 @@ async fn a_shed_canary_is_probed_and_called_again() {
             tokio::spawn(async move {
                 let mut request = [0; 4096];
                 while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
-                    let body = r#"{"outputs":[{"name":"p","data":[0.9]}]}"#;
+                    let body = r#"{"outputs":[{"name":"p","shape":[1],"datatype":"FP64","data":[0.9]}]}"#;
                     let answer = format!(
                         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
                         body.len()

@@ -12,7 +12,7 @@ use crate::{
     output,
     replay::each,
     serve, settings,
-    time::named,
+    time::range,
 };
 
 /// `serin export`.
@@ -30,27 +30,31 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    fn has(&self, prediction: &Prediction) -> bool {
+    /// Whether a prediction is of the model and the rollout.
+    fn is_of(&self, prediction: &Prediction) -> bool {
         let of_rollout = |text: &str| prediction.rollout.as_ref().is_some_and(|id| id.as_str().starts_with(text));
         self.args.model.as_deref().is_none_or(|model| prediction.model.as_str() == model)
             && self.args.rollout.as_deref().is_none_or(of_rollout)
-            && self.from.is_none_or(|from| prediction.completed_at >= from)
+    }
+
+    /// Whether a prediction is within the range of time.
+    fn is_within(&self, prediction: &Prediction) -> bool {
+        self.from.is_none_or(|from| prediction.completed_at >= from)
             && self.to.is_none_or(|to| prediction.completed_at < to)
     }
 }
 
 /// `serin export exposures`.
 fn exposures(args: &Exposures) -> anyhow::Result<ExitCode> {
-    let now = Timestamp::now();
-    let time = |name: &str, text: &Option<String>| text.as_deref().map(|text| named(name, text, now)).transpose();
-    let wanted = Wanted { args, from: time("--from", &args.from)?, to: time("--to", &args.to)? };
+    let (from, to) = range(args.from.as_deref(), args.to.as_deref(), Timestamp::now())?;
+    let wanted = Wanted { args, from, to };
     let settings = settings::load(&args.serve)?;
     let look = serve::open_log_read_only(&settings)?;
     let log = look.log.as_ref();
     if args.output == Output::Text {
         output::line(COLUMNS.join(","));
     }
-    let (mut found, mut rows, mut not_read) = (Found::default(), 0_u64, 0_u64);
+    let (mut found, mut rows, mut not_read, mut known) = (Found::default(), 0_u64, 0_u64, false);
     for partition in 0..log.partitions(EVENTS)? {
         each(log, EVENTS, partition, |record| {
             let Some(body) = record.value.as_deref() else { return Ok(()) };
@@ -63,7 +67,11 @@ fn exposures(args: &Exposures) -> anyhow::Result<ExitCode> {
                     return Ok(());
                 }
             };
-            if output::is_closed() || !wanted.has(&prediction) {
+            if output::is_closed() || !wanted.is_of(&prediction) {
+                return Ok(());
+            }
+            known = true;
+            if !wanted.is_within(&prediction) {
                 return Ok(());
             }
             if let Some(exposure) = found.of(&prediction) {
@@ -85,6 +93,12 @@ fn exposures(args: &Exposures) -> anyhow::Result<ExitCode> {
     ));
     if not_read > 0 {
         output::aside(format!("{not_read} records of {EVENTS} cannot be read"));
+    }
+    if !known && !output::is_closed() {
+        let names = [("model", &args.model), ("rollout", &args.rollout)];
+        let names: Vec<String> =
+            names.iter().filter_map(|(kind, name)| name.as_ref().map(|name| format!("{kind} {name:?}"))).collect();
+        anyhow::ensure!(names.is_empty(), "the log has no prediction of {}; check the name", names.join(" and "));
     }
     if found.full {
         output::aside(format!(

@@ -12,7 +12,7 @@ use crate::{
     client::{Api, read},
     output,
     terminal::{Cell, Column, Table, Terminal},
-    time::{named, to_the_second},
+    time::{range, to_the_second},
 };
 
 static COLUMNS: [Column; 8] = [
@@ -28,12 +28,12 @@ static COLUMNS: [Column; 8] = [
 
 /// `serin profile`.
 pub(crate) async fn profile(args: &Args) -> anyhow::Result<ExitCode> {
-    let now = Timestamp::now();
+    let (from, to) = range(args.from.as_deref(), args.to.as_deref(), Timestamp::now())?;
     let mut query = format!("segments={}&per={}", args.segments, if args.per_window { "window" } else { "range" });
-    for (name, time) in [("from", &args.from), ("to", &args.to)] {
-        if let Some(text) = time {
+    for (name, time) in [("from", from), ("to", to)] {
+        if let Some(time) = time {
             // Writing to a `String` cannot fail.
-            let _ = write!(query, "&{name}={}", named(&format!("--{name}"), text, now)?.0);
+            let _ = write!(query, "&{name}={}", time.0);
         }
     }
     let document = Api::new(&args.remote)?.profile(&args.rollout, &query).await?;

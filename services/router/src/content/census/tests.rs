@@ -40,6 +40,44 @@ fn protocol_violations_are_named() {
     ] {
         assert_eq!(tensor(json!([1]), datatype, data).invalid.filter(|_| datatype != "OWN"), None, "{datatype}");
     }
+    for (shape, data) in [
+        (json!([4_294_967_296_u64, 4_294_967_296_u64]), json!([0.5])),
+        (json!([1e30]), json!([0.5])),
+        (json!([-1]), json!([0.5])),
+        (json!([1.0]), json!([0.5])),
+        (json!(["one"]), json!([0.5])),
+        (json!("1"), json!([0.5])),
+        (Value::Null, json!([0.5])),
+        (json!([2, 2]), json!([[0.5], [0.5, 0.5, 0.5]])),
+        (json!([2, 2]), json!([[0.5, 0.5], 0.5, 0.5])),
+        (json!([2, 2]), json!([[0.5, 0.5, 0.5, 0.5]])),
+        (json!([2, 1]), json!([[[0.5]], [0.5]])),
+    ] {
+        assert_eq!(tensor(shape.clone(), "FP64", data.clone()).invalid, Some("schema"), "{shape} {data}");
+        let tensor = json!({"name": "p", "shape": shape, "datatype": "FP64", "data": data});
+        let quick = Census::of_json(json!({"outputs": [tensor]}).to_string().as_bytes(), Promise::Tensors);
+        assert!(quick.is_none_or(|census| census.invalid == Some("schema")), "{tensor}");
+    }
+    for (shape, data) in [
+        (json!([2, 2]), json!([[0.5, 0.5], [0.5, 0.5]])),
+        (json!([2, 2]), json!([0.5, 0.5, 0.5, 0.5])),
+        (json!([2, 1, 2]), json!([[[0.5, 0.5]], [[0.5, 0.5]]])),
+        (json!(["2"]), json!([0.5, 0.5])),
+        (json!([]), json!([0.5])),
+        (json!([1]), json!(0.5)),
+        (json!([0]), json!([])),
+        (json!([2, 0]), json!([[], []])),
+        (json!([4_294_967_296_u64, 4_294_967_296_u64, 0]), json!([])),
+    ] {
+        assert_eq!(tensor(shape.clone(), "FP64", data.clone()).invalid, None, "{shape} {data}");
+    }
+    let named = |name: &str, value: f64| json!({"name": name, "shape": [1], "datatype": "FP64", "data": [value]});
+    let twice = json!({"outputs": [named("score", 0.5), named("x", 0.5), named("score", 9.0)]});
+    assert_eq!(invalid(twice.clone(), Promise::Tensors), Some("schema"), "two tensors have the same name");
+    let quick = Census::of_json(twice.to_string().as_bytes(), Promise::Tensors);
+    assert_eq!(quick.and_then(|census| census.invalid), Some("schema"));
+    let no_shape = json!({"outputs": [{"name": "p", "datatype": "FP64", "data": [0.5]}]});
+    assert_eq!(invalid(no_shape, Promise::Tensors), Some("schema"));
     for elsewhere in ["binary_data_size", "shared_memory_region"] {
         let tensor = json!({"name": "p", "shape": [9], "datatype": "FP32", "parameters": {elsewhere: 36}});
         assert_eq!(Census::of(&json!({"outputs": [tensor]}), Promise::Tensors).content(), Content::Good);
