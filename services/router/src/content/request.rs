@@ -411,7 +411,8 @@ mod tests {
     fn a_whole_number_is_the_same_key_in_every_spelling() {
         let key = |body: &str| {
             let body: Value = serde_json::from_str(body).unwrap();
-            let seen = one(&HeaderMap::new(), Ok(Some(&body)));
+            let headers = HeaderMap::new();
+            let seen = one(&headers, Ok(Some(&body)));
             let when = RequestSource::Json("/user".into());
             let targets =
                 [TargetSpec { name: "t".into(), when, is: vec!["7".into(), "-7".into()], arm: TargetArm::Stable }];
