@@ -37,7 +37,7 @@ metrics:
 fn a_gate_that_cannot_fail_is_promoted_with_a_note() {
     // A mean fraud score of 1 % cannot fall by two points.
     let world = ["--traffic", "200/s", "--base", "m=0.01"];
-    let note = "the margin of m reaches beyond its range: while stable is at 1 %, no canary can fail it";
+    let note = "the margin of m reaches beyond its range: while stable is at 0.01, no canary can fail it";
     let simulate = [&["simulate"][..], &world, &["--runs", "20", "--until", "2h", "--output", "json"]].concat();
     let (status, text) = serin(&simulate, ROLLOUT);
     let report: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -12,7 +12,7 @@ const OTHERS: [(&str, &str); 20] = [
     ("delete", "serin abort ROLLOUT"),
     ("deploy", "serin apply -f FILE"),
     ("describe", "serin get ROLLOUT, or serin explain ROLLOUT for the evidence"),
-    ("health", "serin list, or the port of each service with /readyz"),
+    ("health", "serin doctor"),
     ("logs", "serin events ROLLOUT, or serin tail TOPIC"),
     ("ls", "serin list"),
     ("rollback", "serin abort ROLLOUT"),

@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_ramp_that_detects_less_is_not_the_cheapest() {
-        let own = cheapest(&request("steps: [{weight: 50%, bake: {min: 12h, max: 2d}, require: pass}]", 2.0)).unwrap();
+        let own = cheapest(&request("steps: [{weight: 50%, bake: {min: 1d, max: 3d}, require: pass}]", 0.1)).unwrap();
         assert_eq!(own[0].name, "as in the file", "{own:?}");
         assert!(names(&own)[1..].iter().all(|(_, as_good)| !as_good), "{own:?}");
     }
