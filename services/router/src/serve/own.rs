@@ -62,7 +62,19 @@ pub(super) fn find(method: &Method, path: &str, wire: Wire) -> Option<Endpoint> 
         (&Method::POST, "/v1/doors/seldon" | "/v1/doors/seldon/") => Some(Endpoint::Payloads(Logger::Seldon)),
         // An exporter appends `/v1/traces` to its base address.
         (&Method::POST, "/v1/doors/otlp/v1/traces" | "/v1/doors/otlp") => Some(Endpoint::Spans),
-        (_, "/v1/feedback" | "/v1/feedback/" | "/v1/events" | "/v1/events/") => Some(Endpoint::OnlyPost),
+        (
+            _,
+            "/v1/feedback"
+            | "/v1/feedback/"
+            | "/v1/events"
+            | "/v1/events/"
+            | "/v1/doors/kserve"
+            | "/v1/doors/kserve/"
+            | "/v1/doors/seldon"
+            | "/v1/doors/seldon/"
+            | "/v1/doors/otlp/v1/traces"
+            | "/v1/doors/otlp",
+        ) => Some(Endpoint::OnlyPost),
         (_, path) if is_seldon_feedback(path) => Some(Endpoint::OnlyPost),
         (&Method::GET, "/v2/health/live") => Some(Endpoint::Live),
         (&Method::GET, "/v2/health/ready") => Some(Endpoint::Ready),
@@ -155,7 +167,17 @@ mod tests {
             assert_eq!(find(&method, "/v2/health/ready", Wire::V2), Some(Endpoint::Ready));
         }
         assert_eq!(find(&Method::OPTIONS, "/v1/feedback", Wire::OpenAi), Some(Endpoint::Preflight));
-        for path in ["/v1/feedback", "/v1/feedback/", "/v1/events", "/api/v1.0/feedback"] {
+        for path in [
+            "/v1/feedback",
+            "/v1/feedback/",
+            "/v1/events",
+            "/api/v1.0/feedback",
+            "/seldon/ns/iris/api/v1.0/feedback",
+            "/v1/doors/kserve",
+            "/v1/doors/seldon/",
+            "/v1/doors/otlp",
+            "/v1/doors/otlp/v1/traces",
+        ] {
             for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::PATCH] {
                 assert_eq!(find(&method, path, Wire::Plain), Some(Endpoint::OnlyPost), "{method} {path}");
             }
@@ -169,7 +191,6 @@ mod tests {
         assert_eq!(post("/v1/doors/seldon/"), Some(Endpoint::Payloads(Logger::Seldon)));
         for path in ["/v1/doors/otlp", "/v1/doors/otlp/v1/traces"] {
             assert_eq!(post(path), Some(Endpoint::Spans), "{path}");
-            assert_eq!(find(&Method::GET, path, Wire::Plain), None, "{path}");
         }
         assert_eq!(post("/v1/doors/other"), None);
     }
