@@ -22,7 +22,7 @@ use serin_doors::DoorRules;
 use serin_intake::{IntakeTopic, check_topics};
 use serin_rollout::{
     Configuration,
-    yaml::{HIDDEN, with_whole_escapes},
+    yaml::{HIDDEN, looks_like_secret, with_whole_escapes},
 };
 use serin_spec::{Problem, address::without_credentials};
 use serin_topology::{FEEDBACK, PREDICTIONS, TopicSpec, Topology};
@@ -503,6 +503,8 @@ fn is_secret(path: &str) -> bool {
 fn hide_secrets(text: &str, name: &str, value: &config::Value) -> String {
     match &value.kind {
         config::ValueKind::Table(table) => table.iter().fold(text.to_owned(), |text, (inner, value)| {
+            let is_name = is_secret(name) && looks_like_secret(inner);
+            let text = if is_name { text.replace(inner.as_str(), HIDDEN) } else { text };
             hide_secrets(&text, if is_secret(name) { name } else { inner }, value)
         }),
         config::ValueKind::Array(list) => {

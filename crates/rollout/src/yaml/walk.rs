@@ -71,6 +71,12 @@ pub const HIDDEN: &str = "(hidden)";
 /// No token is shorter.
 const SHORTEST_SECRET: usize = 16;
 
+/// Whether a name is long and looks random, as tokens do.
+pub fn looks_like_secret(name: &str) -> bool {
+    let is_random = name.bytes().any(|byte| byte.is_ascii_digit()) && !name.contains(['-', '_', '.']);
+    is_random && name.len() >= SHORTEST_SECRET
+}
+
 struct Walker<'a> {
     root: &'a Json,
     form: Form,
@@ -190,12 +196,10 @@ impl<'a> Walker<'a> {
 
     /// Whether a name in a map of secrets may be a secret itself, as in `tokens: {<token>: ann}`.
     fn may_be_secret(&self, key: &Key, value: &Node, path: &str) -> bool {
-        let is_random = key.text.bytes().any(|byte| byte.is_ascii_digit()) && !key.text.contains(['-', '_', '.']);
         let is_swapped = matches!(value.value, Value::Scalar { .. });
         self.form.is_part
             && (self.form.is_secret)(path)
-            && key.text.len() >= SHORTEST_SECRET
-            && (is_random || is_swapped)
+            && (looks_like_secret(&key.text) || is_swapped && key.text.len() >= SHORTEST_SECRET)
     }
 
     fn object(&mut self, node: &Node, entries: &[(Key, Node)], schema: &'a Json, path: &str) -> Json {
