@@ -1,17 +1,46 @@
 //! `capped_mean`: the mean of a non-negative quantity without a known upper end (test `m2w`). Values before capping are
-//! assumed to be log-normal.
+//! assumed to be log-normal. The metric's value is the mean after capping, so it is below the cap.
 
 use serin_sketches::{CappedHist, Rate, Summary};
-use serin_spec::MetricSource;
+use serin_spec::{Direction, Margin, MetricSource};
 #[cfg(feature = "statistics")]
 use serin_statistics::{Measure, planning::Expected};
 
-use crate::{Kind, Range, Refusal, SourceType, usual};
+use crate::{Kind, Range, Refusal, SourceType, significant, usual};
 #[cfg(feature = "statistics")]
 use crate::{Law, Tested, law};
 
 pub(crate) struct CappedMean {
     pub(crate) cap: f64,
+}
+
+impl CappedMean {
+    /// The value as which larger ones count: the edge of a bin that is nearest to the cap.
+    fn effective(&self) -> f64 {
+        CappedHist::new(self.cap).map_or(self.cap, |hist| hist.cap())
+    }
+
+    /// Mean and standard deviation after capping of values whose logarithm has this mean.
+    fn after_capping(&self, mu: f64) -> (f64, f64) {
+        let (cap, variance) = (self.effective(), usual::SIGMA * usual::SIGMA);
+        let below = |shift: f64| {
+            0.5 * libm::erfc((mu + shift * variance - libm::log(cap)) / (usual::SIGMA * std::f64::consts::SQRT_2))
+        };
+        let above = 1.0 - below(0.0);
+        let mean = libm::exp(mu + 0.5 * variance) * below(1.0) + cap * above;
+        let square = libm::exp(2.0 * (mu + variance)) * below(2.0) + cap * cap * above;
+        (mean, libm::sqrt((square - mean * mean).max(0.0)))
+    }
+
+    /// The mean of the logarithm of values whose mean after capping is `value`.
+    fn mu(&self, value: f64) -> f64 {
+        let (mut low, mut high) = (libm::log(value) - 1.0, libm::log(self.effective()) + 40.0 * usual::SIGMA);
+        for _ in 0..100 {
+            let middle = f64::midpoint(low, high);
+            if self.after_capping(middle).0 < value { low = middle } else { high = middle }
+        }
+        f64::midpoint(low, high)
+    }
 }
 
 /// A summary of values up to a cap. For an invalid cap, which lint refuses, it is an empty `Rate`: values do not match its type, so
@@ -45,9 +74,17 @@ impl Kind for CappedMean {
         true
     }
 
-    /// The effective cap is the edge of a bin.
+    /// A file that counts on values beyond its own cap is a mistake, so the range ends there even if values count a little further.
     fn range(&self) -> Range {
-        Range { min: 0.0, max: CappedHist::new(self.cap).map_or(self.cap, |hist| hist.cap().min(self.cap)) }
+        Range { min: 0.0, max: self.effective().min(self.cap) }
+    }
+
+    fn can_fail_at(&self, direction: Direction, margin: Margin, control: f64) -> bool {
+        self.planned_range().can_fail_at(direction, margin, control)
+    }
+
+    fn planned_range(&self) -> Range {
+        Range { min: 0.0, max: self.effective() }
     }
 
     fn is_of_values(&self) -> bool {
@@ -78,11 +115,20 @@ impl Kind for CappedMean {
     }
 
     fn default_spread(&self, value: f64) -> Option<f64> {
-        Some(value * libm::sqrt(libm::expm1(usual::SIGMA * usual::SIGMA)))
+        Some(self.after_capping(self.mu(value)).1)
     }
 
     fn impossible(&self, value: f64) -> Option<String> {
-        usual::not_positive(value)
+        let fits = value > 0.0 && value < self.effective();
+        let cap = significant(self.effective(), 4);
+        (!fits).then(|| {
+            format!("{value} is not a mean of values that count as at most {cap}: it must be above 0 and below {cap}")
+        })
+    }
+
+    /// A mean at the cap is not possible; a mean close to it is close enough.
+    fn plannable(&self, value: f64) -> Option<f64> {
+        Some(value.min((1.0 - usual::RAREST) * self.effective()))
     }
 
     fn noun(&self) -> String {
@@ -101,6 +147,6 @@ impl Tested for CappedMean {
     }
 
     fn law(&self, _base: f64, value: f64, _tail: Option<f64>) -> Law {
-        law::log_normal(0.5, value * (-0.5 * usual::SIGMA * usual::SIGMA).exp(), None)
+        law::log_normal(0.5, libm::exp(self.mu(value)), None)
     }
 }

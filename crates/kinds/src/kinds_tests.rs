@@ -230,7 +230,8 @@ fn impossible_values_are_refused() {
         (MEAN, 5.0, false),
         (MEAN, -5.0, false),
         (CAPPED, 0.0, false),
-        (CAPPED, 100.0, true),
+        (CAPPED, 39.0, true),
+        (CAPPED, 40.0, false),
         (QUANTILE, 0.0, false),
         (MetricKind::Distribution, -1.0, false),
         (MetricKind::Count, 0.0, true),
@@ -286,4 +287,43 @@ fn each_kind_takes_the_sources_that_have_its_values() {
     );
     let label = MetricSource::Feedback("x".to_owned());
     assert!(MetricKind::Disagreement.unsuitable_source(&label, SourceType::of(&label)).is_some());
+}
+
+/// Values count up to the edge of the bin that is nearest to the cap, which may be above the cap. Until then a canary can be worse.
+#[test]
+fn a_capped_mean_can_fail_up_to_the_value_that_counts() {
+    let kind = MetricKind::CappedMean { cap: 500.0 };
+    let counts = serin_sketches::CappedHist::new(500.0).map_or(f64::NAN, |hist| hist.cap());
+    assert!((500.5..506.0).contains(&counts), "{counts}");
+    assert!(kind.can_fail_at(LowerIsBetter, absolute(1.0), counts - 1.01));
+    assert!(!kind.can_fail_at(LowerIsBetter, absolute(1.0), counts - 0.99));
+    // A file that relies on values above its own cap is a mistake nevertheless.
+    assert!(!kind.can_fail(kind.range(), LowerIsBetter, absolute(500.0)));
+    // The value is a mean after capping, so it is below the cap.
+    for (value, fits) in [(0.0, false), (0.01, true), (499.0, true), (502.0, true), (503.0, false), (f64::NAN, false)] {
+        assert_eq!(kind.impossible(value).is_none(), fits, "{value}");
+    }
+    let planned = kind.plannable(510.0).unwrap_or(f64::NAN);
+    assert!(planned < counts && kind.impossible(planned).is_none(), "{planned}");
+}
+
+/// A simulated value is the one that was asked for, also close to the cap, and it varies less there.
+#[cfg(feature = "statistics")]
+#[test]
+fn a_capped_mean_is_the_requested_one_after_capping() {
+    use crate::{Law, Tested as _};
+
+    let kind = MetricKind::CappedMean { cap: 500.0 };
+    let counts = serin_sketches::CappedHist::new(500.0).map_or(f64::NAN, |hist| hist.cap());
+    for value in [5.0, 50.0, 250.0, 400.0, 480.0, 499.0] {
+        let Law::Values { values, weights } = kind.law(value, value, None) else { panic!("values") };
+        let all: f64 = weights.iter().sum();
+        let moment = |power: i32| -> f64 {
+            values.iter().zip(&weights).map(|(x, weight)| x.min(counts).powi(power) * weight / all).sum()
+        };
+        let (mean, sd) = (moment(1), (moment(2) - moment(1).powi(2)).sqrt());
+        assert!((mean / value - 1.0).abs() < 0.003, "{value}: {mean}");
+        let spread = kind.default_spread(value).unwrap_or(f64::NAN);
+        assert!((sd - spread).abs() < 0.03 * spread + 0.2, "{value}: {sd} {spread}");
+    }
 }

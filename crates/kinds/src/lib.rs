@@ -16,6 +16,8 @@
 
 #[cfg(feature = "statistics")]
 pub mod budget;
+#[cfg(all(test, feature = "statistics"))]
+mod can_fail_tests;
 mod capped_mean;
 mod classes;
 mod count;

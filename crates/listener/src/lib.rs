@@ -5,12 +5,14 @@
 //!   each take [`HEAD`], a handler may take [`REQUEST`], a write may wait [`SEND`] for the client to read, and a listener serves
 //!   at most [`CONNECTIONS`] connections. Further connections wait in the backlog.
 //! - A client without access does not keep its connection: the responses 401 and 403 close it.
-//! - A request names exactly one host ([`check_host`]).
+//! - A request names exactly one host ([`check_host`]), and no line of its head ends with a bare line feed ([`receipt`]).
+//! - A request that cannot be parsed gets a response with the reason.
 //! - A response that is sent before the request's body was read does not break the connection ([`unread`]).
 //! - Shutdown is graceful: no new connections are accepted, requests in flight are answered, and a client that has just connected
 //!   has a second to send its first request.
 
 mod host;
+pub mod receipt;
 mod refusals;
 mod sending;
 pub mod sockets;
@@ -24,7 +26,7 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd as _, BorrowedFd},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -33,7 +35,7 @@ use std::{
 use arc_swap::ArcSwap;
 use axum::{
     Router,
-    body::Body,
+    body::{Body, HttpBody as _},
     extract::Request,
     http::{HeaderValue, StatusCode, header},
     response::Response,
@@ -49,6 +51,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+use receipt::Receipt;
 use refusals::problem;
 use sending::Sending;
 
@@ -68,6 +71,9 @@ pub const SEND: Duration = Duration::from_secs(10);
 pub const CONNECTIONS: usize = 512;
 /// Maximum number of unread body bytes that are drained when a handler responds early.
 const MAX_DRAIN_BYTES: u64 = 16 << 20;
+/// The reason for refusing a request of which another parser may see another head.
+const BARE_LINE: &str =
+    "a line of the request's head ends with a bare line feed; end each line with a carriage return and a line feed";
 /// After the listener stops, how long a client that has just connected may take to send its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Minimum interval between two warnings that connections cannot be accepted.
@@ -157,9 +163,9 @@ async fn connection(
     stopped: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return speak(Sending::new(stream, SEND), peer, routes, stopped).await };
+    let Some(tls) = tls else { return speak(stream, peer, routes, stopped).await };
     match tokio::time::timeout(HEAD, TlsAcceptor::from(tls.load_full()).accept(stream)).await {
-        Ok(Ok(stream)) => speak(Sending::new(stream, SEND), peer, routes, stopped).await,
+        Ok(Ok(stream)) => speak(stream, peer, routes, stopped).await,
         Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "a TLS handshake timed out"),
     }
@@ -169,16 +175,31 @@ async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     routes: Router,
+    stopped: watch::Receiver<bool>,
+) {
+    speak_within(SEND, stream, peer, routes, stopped).await;
+}
+
+async fn speak_within(
+    send: Duration,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    routes: Router,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let received: Arc<Mutex<Receipt>> = Arc::default();
+    let stream = Sending::new(stream, send, Arc::clone(&received));
     let began = Arc::new(Notify::new());
     let service = service_fn({
         let (began, stopped) = (Arc::clone(&began), stopped.clone());
         move |request: hyper::Request<Incoming>| {
             began.notify_one();
-            let (answer, stopped) = (answer(routes.clone(), request), stopped.clone());
+            let bare_line = lock(&received).begin(request.body().size_hint().exact());
+            let (answer, stopped) = (answer(routes.clone(), request, bare_line), stopped.clone());
+            let received = Arc::clone(&received);
             async move {
                 let mut answer = answer.await;
+                lock(&received).finish();
                 // The connection is closed after this response, so the client must not send another request on it.
                 if let (Ok(response), true) = (&mut answer, *stopped.borrow()) {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -212,8 +233,19 @@ async fn speak(
     }
 }
 
-async fn answer(mut routes: Router, request: hyper::Request<Incoming>) -> Result<Response, Infallible> {
+fn lock(received: &Mutex<Receipt>) -> MutexGuard<'_, Receipt> {
+    received.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn answer(
+    mut routes: Router,
+    request: hyper::Request<Incoming>,
+    bare_line: bool,
+) -> Result<Response, Infallible> {
     use tower_service::Service as _;
+    if bare_line {
+        return Ok(closing(problem(StatusCode::BAD_REQUEST, BARE_LINE)));
+    }
     if let Err(error) = check_host(request.version(), request.headers()) {
         return Ok(closing(problem(StatusCode::BAD_REQUEST, &error.to_string())));
     }
@@ -270,7 +302,7 @@ mod tests {
         {
             let (mut client, server) = tokio::io::duplex(1000);
             let (_stop, stopped) = watch::channel(false);
-            let server = tokio::spawn(speak(Sending::new(server, Duration::from_millis(1)), PEER, routes(), stopped));
+            let server = tokio::spawn(speak_within(Duration::from_millis(1), server, PEER, routes(), stopped));
             // The server closes the connection before it has read all of many requests.
             let _ = client.write_all(requests.as_bytes()).await;
             server.await.unwrap();
@@ -283,6 +315,38 @@ mod tests {
             let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
             let read = exchange(&request.repeat(5)).await;
             assert_eq!((read.matches("HTTP/1.1 ").count(), read.contains("connection: close")), (1, true), "{read}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bare_line_feed_is_refused_in_every_request_of_a_connection() {
+        let (good, bare) = ("GET /ok HTTP/1.1\r\nhost: a\r\n\r\n", "GET /ok HTTP/1.1\r\nhost: a\nx: y\r\n\r\n");
+        let body = "POST /ok HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\na\nb";
+        for (before, answers) in [(String::new(), 1), (good.to_owned(), 2), (good.repeat(3), 4), (body.to_owned(), 2)] {
+            let read = exchange(&format!("{before}{bare}{good}")).await;
+            assert_eq!(read.matches("HTTP/1.1 ").count(), answers, "{read}");
+            assert!(read.ends_with(&format!("{{\"error\":\"{BARE_LINE}\"}}")) && read.contains(" 400 "), "{read}");
+        }
+        let read = exchange(&format!("{good}{}", good.replace("host: a", "host: a\r\nconnection: close"))).await;
+        assert_eq!(read.matches("HTTP/1.1 200 OK").count(), 2, "{read}");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_cannot_be_parsed_gets_the_reason() {
+        let many: String = (0..200).map(|n| format!("h{n}: x\r\n")).collect();
+        for (request, status) in [
+            ("GET / HTTP/1.1\r\nhost a\r\n\r\n".to_owned(), 400),
+            ("G\u{0}T / HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), 400),
+            ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n".to_owned(), 400),
+            (format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n"), 431),
+            (format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(70_000)), 414),
+        ] {
+            let read = exchange(&request).await;
+            assert!(read.starts_with(&format!("HTTP/1.1 {status} ")), "{read}");
+            assert!(read.contains("content-type: application/json\r\n") && read.ends_with("\"}"), "{read}");
+            let (head, body) = read.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{read}");
+            assert!(head.contains("connection: close") && body.starts_with("{\"error\":\"the request "), "{read}");
         }
     }
 

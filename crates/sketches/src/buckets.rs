@@ -13,6 +13,11 @@ use crate::{DecodeError, InsertError, MAX_COUNT, MergeError, UNITS_PER_ONE};
 /// Number of buckets.
 pub const UNIT_BUCKETS: usize = 256;
 
+/// The bucket of a unit, from the unit's hash: the upper 8 bits.
+pub fn bucket_of(unit: u64) -> u8 {
+    (unit >> 56) as u8
+}
+
 /// One bucket: `x` in millionths, `n` observations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Cell {
@@ -53,7 +58,7 @@ impl Buckets {
         if n == 0 || x.abs() > MAX_COUNT as f64 {
             return Err(InsertError::OutOfRange);
         }
-        let index = (unit >> 56) as usize;
+        let index = usize::from(bucket_of(unit));
         let old = self.cells.get(index).copied().unwrap_or_default();
         let sum = add(old, Cell { n, x: x as i64 }).ok_or(InsertError::Full)?;
         self.n = self.n.checked_add(n).filter(|&n| n <= MAX_COUNT).ok_or(InsertError::Full)?;

@@ -31,7 +31,7 @@ mod scatter;
 mod summary;
 mod varint;
 
-pub use buckets::{Buckets, UNIT_BUCKETS};
+pub use buckets::{Buckets, UNIT_BUCKETS, bucket_of};
 pub use by_unit::{ByUnit, UNIT_GROUPS, group_hash, unit_group};
 pub use capped_hist::CappedHist;
 pub use class_counts::{ClassCounts, MAX_CLASS_BYTES, MAX_CLASSES};

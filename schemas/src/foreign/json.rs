@@ -11,15 +11,18 @@ use crate::{
     records::{Arm, Assignment, Batch, Feedback, Origin, Prediction, Writer},
 };
 
+/// Members of which a number that is not finite is not the same as a missing one: a time that is missing is that of the arrival.
+const NOT_NULL: [&str; 4] = ["completed_at", "observed_at", "time", "revision"];
 /// Maximum number of reported problems per body.
 const MOST_PROBLEMS: usize = 20;
 
-/// Parses a body. What is not JSON but has a clear meaning is accepted ([`lenient`]). Numbers that are not finite are read as null.
+/// Parses a body. What is not JSON but has a clear meaning is accepted ([`lenient`]). Numbers that are not finite are read as null, except
+/// times and revisions, which are then refused.
 ///
 /// # Errors
 /// Returns what is wrong with the JSON, and where. An object with the same key twice is refused.
 pub fn parse(body: &[u8]) -> Result<Value, Refusal> {
-    lenient::read_with_nulls(body).map(|Strict(value)| value).map_err(|error| {
+    lenient::read_with_nulls(body, &NOT_NULL).map(|Strict(value)| value).map_err(|error| {
         let mut message = if error.is_data() { error.to_string() } else { format!("the body is not JSON: {error}") };
         if let Some(confluent) = confluent(body) {
             message = confluent;
@@ -656,6 +659,31 @@ mod tests {
             assert!(of(time.clone()).starts_with("bad_time "), "{time}");
         }
         assert_eq!(of(json!(NOW.0 as f64)), "", "a whole number");
+        for word in ["NaN", "-nan", "Infinity", "1e400"] {
+            for (member, written) in [("completed_at", " :  "), ("observed_at", ":")] {
+                let body =
+                    format!(r#"{{"prediction_id":"a","model":"m","version":"1","label":1,"{member}"{written}{word}}}"#);
+                let body = parse(body.as_bytes()).unwrap();
+                let found = if member == "observed_at" { reasons(label(&body)) } else { reasons(predict(&body)) };
+                assert_eq!(
+                    found,
+                    [format!(
+                        "bad_value {member}: expected microseconds since 1970 as a whole number, or an RFC 3339 time"
+                    )],
+                    "{word}"
+                );
+            }
+            let body = format!(r#"{{"prediction_id":"a","label":1,"revision":{word}}}"#);
+            assert_eq!(
+                reasons(label(&parse(body.as_bytes()).unwrap())),
+                ["bad_value revision: expected a whole number"]
+            );
+        }
+        assert_eq!(
+            of(json!("0001-01-01T00:00:00Z")),
+            "bad_time completed_at: 0001-01-01T00:00:00Z is before 1973-03-03T09:46:40Z, so it is not the time of a call or a label; send \
+             microseconds since 1970, or an RFC 3339 time"
+        );
         for time in [json!(1_764_480_000.5), json!("1764480000"), json!(true), json!(u64::MAX)] {
             assert!(of(time.clone()).starts_with("bad_value completed_at: expected"), "{time}");
         }

@@ -38,16 +38,29 @@ pub fn read(body: &[u8]) -> Option<Value> {
     }
 }
 
-/// Parses a JSON text in which numbers that are not finite are null.
+/// Parses a JSON text in which numbers that are not finite are null. As values of the keys in `kept` they become texts, such as `"NaN"`.
 ///
 /// # Errors
 /// Returns what is wrong with the text.
-pub fn read_with_nulls<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
+pub fn read_with_nulls<T: DeserializeOwned>(body: &[u8], kept: &[&str]) -> Result<T, serde_json::Error> {
     let body = without_mark(body);
-    serde_json::from_slice(body).or_else(|error| match repaired(body, |_, out| out.extend_from_slice(b"null")) {
+    let put = |word: &[u8], out: &mut Vec<u8>| {
+        if kept.iter().any(|key| ends_with_key(out, key)) {
+            out.extend_from_slice(&[b"\"", word, b"\""].concat());
+        } else {
+            out.extend_from_slice(b"null");
+        }
+    };
+    serde_json::from_slice(body).or_else(|error| match repaired(body, put) {
         Some(repaired) => serde_json::from_slice(&repaired),
         None => Err(error),
     })
+}
+
+/// Whether a part of a JSON text ends with this key and its colon.
+fn ends_with_key(text: &[u8], key: &str) -> bool {
+    let named = text.trim_ascii_end().strip_suffix(b":").and_then(|text| text.trim_ascii_end().strip_suffix(b"\""));
+    named.and_then(|text| text.strip_suffix(key.as_bytes())).is_some_and(|text| text.ends_with(b"\""))
 }
 
 /// The text without a leading byte order mark.
@@ -204,7 +217,11 @@ mod tests {
         ] {
             let body = format!(r#"{{"x":[{written},NaN]}}"#);
             assert_eq!(read(body.as_bytes()), Some(json!({"x": [read_as, "NaN"]})), "{written}");
-            assert_eq!(read_with_nulls::<Value>(body.as_bytes()).unwrap(), json!({"x": [read_as, null]}), "{written}");
+            assert_eq!(
+                read_with_nulls::<Value>(body.as_bytes(), &[]).unwrap(),
+                json!({"x": [read_as, null]}),
+                "{written}"
+            );
         }
         assert_eq!(read(br#"["\ud8"]"#), None);
     }
@@ -224,8 +241,8 @@ mod tests {
     proptest! {
         #[test]
         fn reading_any_text_does_not_panic(text in r#"[\[\]{}",:a-zNI\\ 0-9.e-]{0,80}"#, bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = (read(text.as_bytes()), read_with_nulls::<Value>(text.as_bytes()));
-            let _ = (read(&bytes), read_with_nulls::<Value>(&bytes));
+            let _ = (read(text.as_bytes()), read_with_nulls::<Value>(text.as_bytes(), &["a"]));
+            let _ = (read(&bytes), read_with_nulls::<Value>(&bytes, &["a"]));
         }
     }
 }

@@ -172,12 +172,19 @@ impl Bounds {
         let is_far = time.0 >= END_OF_TIME && looks_like(time.0).is_none() && time.to_rfc3339().is_some();
         let is_other_unit = !is_far && !(FIRST_TIME..END_OF_TIME).contains(&time.0);
         if clock_is_real && is_other_unit {
-            let read = time.to_rfc3339().unwrap_or_else(|| "outside of the years 0 to 9999".to_owned());
-            let looks = looks_like(time.0).map_or_else(String::new, |unit| format!(", so it looks like {unit}"));
-            let message = format!(
-                "{member}: {} is {read} in microseconds{looks}; send microseconds since 1970, or an RFC 3339 time",
-                time.0
-            );
+            let read = time.to_rfc3339();
+            let what = match (looks_like(time.0), &read) {
+                (None, Some(read)) if time.0 < FIRST_TIME => {
+                    let first = EventTime(FIRST_TIME).to_rfc3339().unwrap_or_default();
+                    format!("{read} is before {first}, so it is not the time of a call or a label")
+                }
+                (unit, _) => {
+                    let read = read.as_deref().unwrap_or("outside of the years 0 to 9999");
+                    let looks = unit.map_or_else(String::new, |unit| format!(", so it looks like {unit}"));
+                    format!("{} is {read} in microseconds{looks}", time.0)
+                }
+            };
+            let message = format!("{member}: {what}; send microseconds since 1970, or an RFC 3339 time");
             problems.push(Refusal::new(Code::BadTime, message));
         } else if self.now.is_some_and(|now| time > now.plus(self.ahead)) {
             let read = time.to_rfc3339().unwrap_or_else(|| time.to_string());

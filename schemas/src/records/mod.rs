@@ -23,7 +23,7 @@ pub use verdict::{
     ArmSummary, Correction, Decision, Estimate, GroupVerdict, Harm, HealthIssue, MetricResult, MetricVerdict,
     NoDataReason, Reason, Role, Seen, Verdict,
 };
-pub use window::{ArmCounts, Cell, ClockOffset, ClosedThrough, Population, WindowClosed};
+pub use window::{ArmCounts, Cell, ClockOffset, ClosedThrough, Population, UnitCounts, WindowClosed};
 
 use std::sync::LazyLock;
 
@@ -72,7 +72,7 @@ records! {
     Heartbeat = "heartbeat" { 1, 2 }
     Control = "control" { 1, 2 }
     #[cfg(not(feature = "next-schema"))]
-    WindowClosed = "window_closed" { 1, 2, 3, 4 }
+    WindowClosed = "window_closed" { 1, 2, 3, 4, 5 }
     ClosedThrough = "closed_through" { 1, 2 }
     Verdict = "verdict" { 1, 2, 3, 4, 5 }
     RoutingTable = "routing_table" { 1, 2 }

@@ -93,6 +93,15 @@ pub struct Population {
     pub predictions: i64,
 }
 
+/// Counts of the calls of one bucket of units (users, sessions) in one arm. They show whether a finding about calls rests on a few units.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitCounts {
+    /// The bucket, from 0 to 255: the upper 8 bits of the hash of the unit, as in `serin_sketches::Buckets`.
+    pub bucket: i32,
+    /// Counts by outcome. Only compared calls are counted, and neither late nor lost events.
+    pub counts: ArmCounts,
+}
+
 /// One partition's part of one window of one rollout and generation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WindowClosed {
@@ -122,7 +131,10 @@ pub struct WindowClosed {
     /// Version of the rules under which the window was counted, see [`RULES`](super::RULES).
     #[serde(default = "super::control::first_rules")]
     pub rules: i32,
-    /// What closed the window: the additional field of the test's version 5.
+    /// One entry per arm and bucket of units with calls. Only where a key assigns the arm, in windows of maturity 0 that are compared.
+    #[serde(default)]
+    pub units: Vec<UnitCounts>,
+    /// What closed the window: the additional field of the test's version 6.
     #[cfg(feature = "next-schema")]
     #[serde(default)]
     pub closed_by: Option<String>,

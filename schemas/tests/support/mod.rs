@@ -217,10 +217,11 @@ draw_structs! {
     TableApplied { model, generation, lease_seq, apply_us }
     TableRefused { model, generation, reason }
     Undecided { model, needed, reason, calls, of }
+    UnitCounts { bucket, counts }
     Verdict {
         id, model, rollout, generation, step, as_of, decision, reasons, score_low, score_high, ln_e_rollback, metrics, groups,
         stable_is_out_of_date, arms, health, warmup_events, frozen, sentence, build, seen, rules,
     }
-    WindowClosed { model, rollout, generation, partition, end, length, maturity, cells, arms, population, rules }
+    WindowClosed { model, rollout, generation, partition, end, length, maturity, cells, arms, population, rules, units }
     Writer { name, incarnation, seq }
 }

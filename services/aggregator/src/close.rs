@@ -5,7 +5,7 @@ use serin_schemas::{
     codec::{self, EncodeError, Record},
     envelope::{self, Envelope},
     ids::{EventTime, Generation},
-    records::{ClosedThrough, WindowClosed},
+    records::{ClosedThrough, UnitCounts, WindowClosed},
 };
 use serin_stream::{
     fold::{FoldError, Rows},
@@ -56,13 +56,16 @@ impl ActiveRollout {
             work.joins.close(Group { rollout: self.number, end: key.end, generation: key.generation });
         }
         let view = self.views.of(key.generation);
-        let (mut cells, mut arms, mut population) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut cells, mut arms, mut population, mut units) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (arm, counted) in ARMS.into_iter().zip(&window.arms) {
             if counted.counts != Counts::default() {
                 arms.push(counted.counts.of(arm));
             }
             counted.cells(arm, view, &self.compiled, key.stream, &mut cells);
             counted.populations(arm, view, &self.compiled, &mut population);
+            let of_arm =
+                |(&bucket, counts): (&u8, &Counts)| UnitCounts { bucket: bucket.into(), counts: counts.of(arm) };
+            units.extend(counted.units.iter().map(of_arm));
         }
         self.forget(key, &window);
         (!arms.is_empty()).then(|| WindowClosed {
@@ -77,6 +80,7 @@ impl ActiveRollout {
             arms,
             population,
             rules: self.compiled.rules.number(),
+            units,
             #[cfg(feature = "next-schema")]
             closed_by: Some("aggregator".to_owned()),
         })
@@ -86,6 +90,9 @@ impl ActiveRollout {
     fn forget(&mut self, key: &WindowKey, window: &Window) {
         for (place, arm) in window.arms.iter().enumerate().filter(|(_, arm)| arm.stored) {
             self.removed.push(rows::counts(self.number, key, place));
+            if !arm.units.is_empty() {
+                self.removed.push(rows::units(self.number, key, place));
+            }
             let layout = &self.views.of(key.generation).layout;
             let metrics = 0..self.compiled.metrics.len();
             let stored = metrics.filter(|&metric| arm.has_cells(layout, metric));
@@ -113,6 +120,9 @@ impl ActiveRollout {
                 arm.dirty = false;
                 arm.stored = true;
                 to.put(&rows::counts(number, key, place), rows::encode(&(arm.counts, &arm.population))?);
+                if !arm.units.is_empty() {
+                    to.put(&rows::units(number, key, place), rows::encode(&arm.units)?);
+                }
                 for metric in 0..metrics {
                     if !arm.has_cells(layout, metric) {
                         continue;

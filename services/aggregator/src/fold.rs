@@ -559,7 +559,7 @@ impl AggregatorFold {
             context.out.push(window_closed(window)?);
             context.commit_now = true;
         }
-        for table in [Table::Control, Table::Values, Table::Counts, Table::Cells] {
+        for table in [Table::Control, Table::Values, Table::Counts, Table::Units, Table::Cells] {
             rows::delete_all(context.rows, rows::of_rollout(table, number))?;
         }
         self.joins.early.retain_read(&Rollouts(&self.rollouts), &mut self.tally);

@@ -12,7 +12,7 @@ use serin_schemas::{
     records::{Arm, Assignment, Control, Outcome, Phase},
     view::PredictionView,
 };
-use serin_sketches::hash::hash64;
+use serin_sketches::{bucket_of, hash::hash64};
 use serin_spec::{Frozen, RolloutSpec, Rules};
 
 use crate::{
@@ -92,6 +92,8 @@ pub(crate) struct Place {
     sketched: bool,
     /// Whether the call may be part of a pair.
     paired: bool,
+    /// Whether the call is counted for its unit.
+    by_unit: bool,
 }
 
 impl Place {
@@ -203,7 +205,8 @@ impl ActiveRollout {
         let compared = prediction.assignment.is_compared() && !self.is_foreign(prediction, arm);
         let sketched = compared && mode.sketches(arm);
         let paired = compared && !self.compiled.paired.is_empty() && mode.pairs(arm);
-        (mode != Mode::Off).then_some(Place { generation, arm, compared, sketched, paired })
+        let by_unit = compared && self.compiled.guarded && mode == Mode::Compare;
+        (mode != Mode::Off).then_some(Place { generation, arm, compared, sketched, paired, by_unit })
     }
 
     /// The arm of an answer whose traffic was split by another system: the named arm, otherwise derived from the
@@ -378,6 +381,10 @@ impl ActiveRollout {
         let unit = self.unit_of(prediction);
         let window = &mut self.windows.entry(key).or_default().arms[place_of(place.arm)];
         window.counts.add(prediction, place.compared, self.compiled.rules.count_outcomes());
+        if let Some(unit) = unit.filter(|_| place.by_unit) {
+            let counts = window.units.entry(bucket_of(unit)).or_default();
+            counts.add(prediction, true, self.compiled.rules.count_outcomes());
+        }
         window.dirty = true;
         if !sketched {
             return 0;

@@ -16,11 +16,11 @@ use crate::{
 };
 
 /// First byte of every value that this build writes.
-pub(crate) const FORMAT: u8 = 5;
+pub(crate) const FORMAT: u8 = 6;
 /// Oldest format that this build reads. Format 2 has [`Table::Join`] instead of [`Table::Waiting`]. Up to format 3,
 /// Control records end before [`Control::rules`], [`Counts`] ends before [`Counts::refused`], and writers and the
-/// state row have no log time. Up to format 4, [`Counts`] ends before [`Counts::contradicting`]. Everything else is the
-/// same.
+/// state row have no log time. Up to format 4, [`Counts`] ends before [`Counts::contradicting`]. Up to format 5 there is no
+/// [`Table::Units`]. Everything else is the same.
 const OLDEST: u8 = 2;
 /// The first format whose Control records contain their rules version and whose counts contain every outcome.
 const KNOWS_OUTCOMES: u8 = 4;
@@ -52,6 +52,8 @@ pub(crate) enum Table {
     Pending = 9,
     /// Rollout, end of window, generation, chunk → requests and the state that their label metrics wait for.
     Waiting = 10,
+    /// Rollout, window, arm → counts by bucket of units, where a key assigns the arm.
+    Units = 11,
 }
 
 /// A key under construction.
@@ -110,6 +112,10 @@ fn window(table: Table, rollout: u32, window: &WindowKey, arm: usize) -> Key {
 
 pub(crate) fn counts(rollout: u32, key: &WindowKey, arm: usize) -> Vec<u8> {
     window(Table::Counts, rollout, key, arm).done()
+}
+
+pub(crate) fn units(rollout: u32, key: &WindowKey, arm: usize) -> Vec<u8> {
+    window(Table::Units, rollout, key, arm).done()
 }
 
 pub(crate) fn cells(rollout: u32, key: &WindowKey, arm: usize, metric: usize) -> Vec<u8> {
@@ -336,16 +342,17 @@ mod tests {
             [7, 0, 0, 0, 3, 1, 128, 0, 0, 0, 0, 152, 150, 128, 128, 0, 0, 0, 0, 0, 0, 2, 2, 0, 0, 0, 4]
         );
         let counts = (Counts { predictions: 5, errors: 1, ..Counts::default() }, vec![3]);
-        let bytes = [5, 10, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3];
+        let bytes = [6, 10, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3];
         assert_eq!(encode(&counts).unwrap()[..], bytes);
         assert_eq!(decode_counts(&bytes).unwrap(), counts);
+        assert_eq!(decode_counts(&[&[5], &bytes[1..]].concat()).unwrap(), counts);
         assert_eq!(decode_counts(&[4, 10, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3]).unwrap(), counts);
         let text = decode_counts(&[1, 0]).unwrap_err().to_string();
-        assert!(text.contains("has format 1, this build reads 2 to 5"), "{text}");
+        assert!(text.contains("has format 1, this build reads 2 to 6"), "{text}");
         for format in [2, 3] {
             assert_eq!(decode_counts(&[format, 10, 0, 2, 0, 0, 0, 0, 1, 3]).unwrap(), counts);
         }
-        for format in 2..=5 {
+        for format in 2..=6 {
             assert!(decode_counts(&[format, 0]).is_err());
         }
     }

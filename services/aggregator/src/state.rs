@@ -114,6 +114,16 @@ impl AggregatorFold {
             restored.restore_population(view, population).map_err(|error| unreadable("counts row", error))?;
             restored.stored = true;
         }
+        for (key, value) in rows::scan(rows, Key::new(Table::Units))? {
+            let mut parts = Parts::of(&key);
+            let (number, (window, arm)) = (parts.u32()?, parts.window()?);
+            let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
+            match rollout.windows.get_mut(&window) {
+                Some(window) => window.arms[arm].units = rows::decode(&value)?,
+                // An older build has closed the window. It does not know this table.
+                None => rollout.removed.push(key.to_vec()),
+            }
+        }
         for (key, value) in rows::scan(rows, Key::new(Table::Cells))? {
             let mut parts = Parts::of(&key);
             let (number, (window, arm), metric) = (parts.u32()?, parts.window()?, parts.u32()?);
@@ -205,7 +215,7 @@ fn start_over(rows: &mut dyn Rows) -> Result<(), FoldError> {
             rules = %now,
             "the rules of the rollout changed; folding it again from the start"
         );
-        for table in [Table::Control, Table::Values, Table::Counts, Table::Cells, Table::Waiting] {
+        for table in [Table::Control, Table::Values, Table::Counts, Table::Units, Table::Cells, Table::Waiting] {
             rows::delete_all(rows, rows::of_rollout(table, number))?;
         }
         rows.put(&key, rows::encode(&(control, now))?);

@@ -94,6 +94,8 @@ pub(crate) struct ArmWindow {
     /// Answers whose label arrived, by the index of each metric that counts a missing label as 0. Counted when the window matures, so
     /// it is not stored.
     pub(crate) labelled: BTreeMap<usize, i64>,
+    /// Compared calls by the bucket of their unit, if a key assigns the arm. At most [`UNIT_BUCKETS`](serin_sketches::UNIT_BUCKETS) entries.
+    pub(crate) units: BTreeMap<u8, Counts>,
     /// Cells by [`Layout`]. Empty until the first value.
     cells: Vec<Option<Summary>>,
     /// Whether the window has changed since it was last stored.
@@ -174,7 +176,8 @@ impl Window {
     pub(crate) fn bytes(&self) -> usize {
         let of = |arm: &ArmWindow| {
             let summaries: usize = arm.cells.iter().flatten().map(Summary::heap_bytes).sum();
-            size_of_val(arm.population.as_slice()) + size_of_val(arm.cells.as_slice()) + summaries
+            let units = arm.units.len() * size_of::<(u8, Counts)>() * 3 / 2;
+            size_of_val(arm.population.as_slice()) + size_of_val(arm.cells.as_slice()) + summaries + units
         };
         size_of::<(WindowKey, Self)>() * 3 / 2 + self.arms.iter().map(of).sum::<usize>()
     }

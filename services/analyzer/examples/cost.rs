@@ -139,6 +139,7 @@ fn closed(names: &[String], end: EventTime) -> WindowClosed {
         arms: [(Arm::Control, 90_000), (Arm::Canary, 10_000)].map(arm).into(),
         population: Vec::new(),
         rules: serin_schemas::records::RULES,
+        units: Vec::new(),
     }
 }
 

@@ -12,12 +12,13 @@ use serin_schemas::{
     ids::{EventTime, Span},
     records::{Arm, ArmCounts, NoDataReason, Role, Segment},
 };
+use serin_sketches::{Buckets, Summary};
 use serin_spec::{MetricKind, MetricSource, MetricSpec, Policy};
 
 use crate::{
     arms::{ALPHA, Compared, ENOUGH, SHARE_MARGIN, percent},
     plan::Plan,
-    share::{Counted, ShareTest},
+    share::{Counted, Difference, ShareTest, ShareUnits},
     standing::Issue,
 };
 
@@ -77,21 +78,24 @@ impl Coverage {
         }
         // The first windows of a step do not show yet how many answers a unit brings.
         let testable = per_unit.is_some() || !plan.is_sticky();
-        let test = |share: &mut Option<ShareTest>, alpha: f64, count: &dyn Fn(&Compared<'_>, Arm) -> Counted| {
+        let test = |share: &mut Option<ShareTest>, alpha: f64, counting: &dyn Counting| {
             if !testable {
                 return;
             }
-            let pair = |stratum: &&Compared<'_>| (count(stratum, stratum.trial), count(stratum, Arm::Control));
             let share = share.get_or_insert_with(|| ShareTest::new(SHARE_MARGIN, plan.horizon()));
             share.temper(per_unit);
-            share.observe(end, alpha, &settled.iter().map(pair).collect::<Vec<_>>());
+            let arms = settled.iter().map(|stratum| (*stratum, [stratum.trial, Arm::Control]));
+            let strata = arms.clone().map(|(stratum, [canary, control])| {
+                (counting.count(stratum, canary), counting.count(stratum, control))
+            });
+            let units = arms.filter(|(stratum, _)| !stratum.window.by_unit.is_empty());
+            let units = units.map(|(stratum, arms)| arms.map(|arm| Summary::Buckets(counting.by_unit(stratum, arm))));
+            share.observe(end, alpha, &strata.collect::<Vec<_>>(), &units.collect::<Vec<_>>());
         };
         if stream.0 == 0 {
-            test(&mut self.unread, ALPHA, &|stratum, arm| count(stratum, arm, answered, |counts| counts.unread));
-            test(&mut self.hung, ALPHA, &|stratum, arm| {
-                count(stratum, arm, all, |counts| counts.cancelled.saturating_sub(counts.left))
-            });
-            test(&mut self.left, ALPHA, &|stratum, arm| count(stratum, arm, all, |counts| counts.left));
+            test(&mut self.unread, ALPHA, &Calls { all: answered, events: |counts| counts.unread });
+            test(&mut self.hung, ALPHA, &Calls { all, events: hung });
+            test(&mut self.left, ALPHA, &Calls { all, events: |counts| counts.left });
         }
         // All of them together have the level of one test.
         let carried = plan.spec.metrics.iter().filter(|metric| is_carried(metric)).count();
@@ -101,20 +105,16 @@ impl Coverage {
                 continue;
             }
             let seen = self.metrics.entry(index).or_default();
-            let values = |stratum: &Compared<'_>, arm| {
-                stratum.window.cells.get(&(arm, index, Segment::all())).map_or(0, serin_sketches::Summary::n)
-            };
+            let values = Values { metric: index };
             for stratum in &settled {
                 for (place, arm) in [stratum.trial, Arm::Control].into_iter().enumerate() {
                     let answers = stratum.window.predictions(arm);
                     seen.answers[place] = seen.answers[place].saturating_add(answers);
-                    seen.values[place] = seen.values[place].saturating_add(values(stratum, arm).min(answers));
+                    seen.values[place] = seen.values[place].saturating_add(values.of(stratum, arm).min(answers));
                 }
             }
             if is_carried(metric) {
-                test(&mut seen.share, alpha, &|stratum, arm| {
-                    (count(stratum, arm, not_bad, |_| 0).0, values(stratum, arm))
-                });
+                test(&mut seen.share, alpha, &values);
             }
         }
     }
@@ -189,21 +189,39 @@ impl Coverage {
         plan.spec.metrics[metric].source == MetricSource::Unusable && shares.iter().all(hardly)
     }
 
+    /// What units have added to each test, for their row.
+    pub(crate) fn units(&mut self) -> BTreeMap<usize, ShareUnits> {
+        self.tests().map(|(place, test)| (place, test.units.clone())).collect()
+    }
+
+    /// Takes back the contents of that row.
+    pub(crate) fn restore_units(&mut self, mut units: BTreeMap<usize, ShareUnits>) {
+        self.tests().for_each(|(place, test)| test.units = units.remove(&place).unwrap_or_default());
+    }
+
+    /// Every test with its place in the row.
+    fn tests(&mut self) -> impl Iterator<Item = (usize, &mut ShareTest)> {
+        let calls = [&mut self.unread, &mut self.hung, &mut self.left];
+        let of_calls = calls.into_iter().enumerate().filter_map(|(place, test)| Some((place, test.as_mut()?)));
+        let of_metrics = self.metrics.iter_mut().filter_map(|(metric, seen)| Some((3 + metric, seen.share.as_mut()?)));
+        of_calls.chain(of_metrics)
+    }
+
     /// The issues about shares that differ, in a fixed order.
     pub(crate) fn issues(&self, plan: &Plan) -> Vec<Issue> {
         let policies = &plan.spec.no_data;
         let mut issues = Vec::new();
-        if let Some((canary, control)) = self.unread.as_ref().and_then(ShareTest::differ) {
+        let difference = |test: &Option<ShareTest>| test.as_ref().and_then(ShareTest::difference);
+        if let Some(Difference { canary, control, rests_on }) = difference(&self.unread) {
             let text = format!(
                 "the router did not read {} of the canary's answers and {} of control's, so their contents are unknown",
                 percent(canary),
                 percent(control)
             );
-            issues.push(
-                Issue::new(NoDataReason::UnreadShareDiffers, policies.unread_share, text).sized(canary - control),
-            );
+            let issue = Issue::new(NoDataReason::UnreadShareDiffers, policies.unread_share, text);
+            issues.push(issue.sized(canary - control).resting_on(rests_on));
         }
-        if let Some((canary, control)) = self.hung.as_ref().and_then(ShareTest::differ) {
+        if let Some(Difference { canary, control, rests_on }) = difference(&self.hung) {
             let text = format!(
                 "callers cancelled {} of the canary's calls before the answer started and {} of control's: check whether \
                  they wait longer for it",
@@ -211,10 +229,10 @@ impl Coverage {
                 percent(control)
             );
             let issue = Issue::new(NoDataReason::CancelledShareDiffers, policies.cancelled_share, text);
-            issues.push(issue.sized(canary - control));
+            issues.push(issue.sized(canary - control).resting_on(rests_on));
         }
         // A caller that has seen the version can cancel on purpose, so this decides nothing.
-        if let Some((canary, control)) = self.left.as_ref().and_then(ShareTest::differ) {
+        if let Some(Difference { canary, control, .. }) = difference(&self.left) {
             let text = format!(
                 "callers cancelled {} of the canary's calls in the middle of the answer and {} of control's: check whether it stalls",
                 percent(canary),
@@ -223,7 +241,7 @@ impl Coverage {
             issues.push(Issue::new(NoDataReason::CancelledShareDiffers, Policy::Warn, text).about("left"));
         }
         for (&index, seen) in &self.metrics {
-            let Some((canary, control)) = seen.share.as_ref().and_then(ShareTest::differ) else { continue };
+            let Some(Difference { canary, control, rests_on }) = difference(&seen.share) else { continue };
             let metric = &plan.spec.metrics[index];
             let text = format!(
                 "{} of the canary's answers carry the value of {}, {} of control's",
@@ -233,7 +251,7 @@ impl Coverage {
             );
             let policy = if metric.role == Role::Watch { Policy::Warn } else { policies.value_share };
             let issue = Issue::new(NoDataReason::ValueShareDiffers, policy, text);
-            issues.push(issue.of(index).sized(canary - control));
+            issues.push(issue.of(index).sized(canary - control).resting_on(rests_on));
         }
         issues
     }
@@ -265,6 +283,75 @@ fn not_bad(counts: &ArmCounts) -> i64 {
     answered(counts) - counts.invalid
 }
 
-fn count(stratum: &Compared<'_>, arm: Arm, of: fn(&ArmCounts) -> i64, events: fn(&ArmCounts) -> i64) -> Counted {
-    stratum.window.arms.get(&arm).map_or((0, 0), |counts| (of(counts).max(0) as u64, events(counts) as u64))
+/// Calls that were cancelled before the head of the answer.
+fn hung(counts: &ArmCounts) -> i64 {
+    counts.cancelled.saturating_sub(counts.left)
+}
+
+/// How the events of a share are counted in an arm of a window.
+trait Counting {
+    /// Trials and events.
+    fn count(&self, stratum: &Compared<'_>, arm: Arm) -> Counted;
+
+    /// The same per bucket of units, where they are known.
+    fn by_unit(&self, stratum: &Compared<'_>, arm: Arm) -> Buckets;
+}
+
+/// The calls with one outcome among others.
+struct Calls {
+    all: fn(&ArmCounts) -> i64,
+    events: fn(&ArmCounts) -> i64,
+}
+
+impl Calls {
+    fn of(&self, counts: &ArmCounts) -> Counted {
+        ((self.all)(counts).max(0) as u64, (self.events)(counts).max(0) as u64)
+    }
+}
+
+impl Counting for Calls {
+    fn count(&self, stratum: &Compared<'_>, arm: Arm) -> Counted {
+        stratum.window.arms.get(&arm).map_or((0, 0), |counts| self.of(counts))
+    }
+
+    fn by_unit(&self, stratum: &Compared<'_>, arm: Arm) -> Buckets {
+        sums(stratum.window.units_of(arm).map(|(bucket, counts)| (bucket, self.of(counts))))
+    }
+}
+
+/// The answers that carry the value of a metric.
+struct Values {
+    metric: usize,
+}
+
+impl Values {
+    fn of(&self, stratum: &Compared<'_>, arm: Arm) -> u64 {
+        stratum.window.cells.get(&(arm, self.metric, Segment::all())).map_or(0, Summary::n)
+    }
+}
+
+impl Counting for Values {
+    fn count(&self, stratum: &Compared<'_>, arm: Arm) -> Counted {
+        let answers = stratum.window.arms.get(&arm).map_or(0, |counts| not_bad(counts).max(0) as u64);
+        (answers, self.of(stratum, arm))
+    }
+
+    fn by_unit(&self, stratum: &Compared<'_>, arm: Arm) -> Buckets {
+        let values = stratum.window.buckets.get(&(arm, self.metric));
+        let values: Vec<u64> = values.into_iter().flat_map(Buckets::iter).map(|(_, n)| n).collect();
+        sums(stratum.window.units_of(arm).map(|(bucket, counts)| {
+            let seen = values.get(usize::from(bucket)).copied().unwrap_or(0);
+            (bucket, (not_bad(counts).max(0) as u64, seen))
+        }))
+    }
+}
+
+/// Trials and events per bucket of units as sums.
+fn sums(counted: impl Iterator<Item = (u8, Counted)>) -> Buckets {
+    let mut sums = Buckets::new();
+    for (bucket, (n, k)) in counted.filter(|(_, (n, _))| *n > 0) {
+        // Counts are at most 2^53, so at worst a sum is left out.
+        let _ = sums.insert(u64::from(bucket) << 56, k.min(n) as f64, n);
+    }
+    sums
 }

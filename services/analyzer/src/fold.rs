@@ -158,11 +158,17 @@ impl AnalyzerFold {
         let rollout = self.rollouts.get_mut(&id).ok_or_else(orphan)?;
         match kind {
             // Keys end in the index and rows come in key order, so hypotheses arrive in order.
+            // The row of the guards has a smaller key, so it was read before what units have added to them.
             Kind::Guards => {
                 rollout.guards = rows::decode("guards", value)?;
                 if rows::counts_zeros_as_values(value) {
                     rollout.guards.baseline.forget_zeros(&rollout.plan);
                 }
+            }
+            Kind::CallUnits => {
+                let (outage, shares) = rows::decode("units of calls", value)?;
+                rollout.guards.outage.units = outage;
+                rollout.head.coverage.restore_units(shares);
             }
             Kind::Latest => {
                 let (index, row): (u32, latest::Row) = rows::decode("latest windows", value)?;
@@ -353,6 +359,10 @@ fn write(id: &RolloutId, rollout: &mut Rollout, rows: &mut dyn Rows) -> Result<(
         rows.put(&rows::head(id), rows::encode(&rollout.head)?);
         if rollout.plan.rules.need_data() {
             rows.put(&rows::guards(id), rows::encode(&rollout.guards)?);
+        }
+        if rollout.plan.guarded {
+            let row = (&rollout.guards.outage.units, rollout.head.coverage.units());
+            rows.put(&rows::call_units(id), rows::encode(&row)?);
         }
     }
     for index in std::mem::take(&mut rollout.dirty) {

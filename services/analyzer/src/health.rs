@@ -179,7 +179,7 @@ impl Health {
         };
         if !settled.is_empty() {
             let test = self.late.get_or_insert_with(|| ShareTest::new(SHARE_MARGIN, plan.horizon()));
-            test.observe(end, ALPHA, &both(&settled, late));
+            test.observe(end, ALPHA, &both(&settled, late), &[]);
         }
     }
 
@@ -227,7 +227,7 @@ impl Health {
             if plan.guarded {
                 test.temper(per_unit);
             }
-            test.observe(end, ALPHA, &both(&settled, count));
+            test.observe(end, ALPHA, &both(&settled, count), &[]);
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! The key of a rollout's row is `r`, the rollout's id, a zero byte, and then one of: `a` the head, `c` one metric's clusters,
 //! `g` what warm-up saw and how many calls fail now, `h` one hypothesis, `n` one of its latest windows (`g` and `n` since rules version 2),
-//! `l` the planned looks of one hypothesis and `s` control's past in its strata (only where the spec asks for them), `u` what units
-//! have added to one (where a key assigns the arm), `w` one warm-up summary, `z` one pending partial window. So all rows of a rollout
+//! `l` the planned looks of one hypothesis and `s` control's past in its strata (only where the spec asks for them), `k` what units
+//! have added to the checks of calls and `u` to one hypothesis (where a key assigns the arm), `w` one warm-up summary, `z` one pending partial window. So all rows of a rollout
 //! share a prefix and are deleted together. Values are a format byte and a `postcard` body, so that floats keep their bits.
 
 use bytes::Bytes;
@@ -17,10 +17,10 @@ use crate::{
 };
 
 /// First byte of every row that is written. Format 1 had hypotheses without limits, memories and new classes.
-pub(crate) const FORMAT: u8 = 5;
+pub(crate) const FORMAT: u8 = 6;
 /// Oldest format that is read. Heads of format 2 end before [`crate::head::Head::began`]. Heads up to format 3 count four
 /// outcomes fewer, see [`OldCounts`], and do not contain their rules. Heads of format 4 do not count labels that contradict each other,
-/// see [`OutcomeCounts`]. Everything else is the same.
+/// see [`OutcomeCounts`]. Up to format 5 there is no [`Kind::CallUnits`]. Everything else is the same.
 const OLDEST: u8 = 2;
 /// The first format whose heads count every outcome.
 const COUNTS_OUTCOMES: u8 = 4;
@@ -41,6 +41,7 @@ pub(crate) enum Kind {
     Cluster,
     Guards,
     Hypothesis,
+    CallUnits,
     Latest,
     Looks,
     Strata,
@@ -56,6 +57,7 @@ impl Kind {
             Self::Cluster => b'c',
             Self::Guards => b'g',
             Self::Hypothesis => b'h',
+            Self::CallUnits => b'k',
             Self::Latest => b'n',
             Self::Looks => b'l',
             Self::Strata => b's',
@@ -66,8 +68,8 @@ impl Kind {
     }
 
     fn of(byte: u8) -> Option<Self> {
-        use Kind::{Cluster, Guards, Head, Hypothesis, Latest, Looks, Partial, Strata, Units, WarmUp};
-        let all = [Head, Cluster, Guards, Hypothesis, Latest, Looks, Strata, Units, WarmUp, Partial];
+        use Kind::{CallUnits, Cluster, Guards, Head, Hypothesis, Latest, Looks, Partial, Strata, Units, WarmUp};
+        let all = [Head, Cluster, Guards, Hypothesis, CallUnits, Latest, Looks, Strata, Units, WarmUp, Partial];
         all.into_iter().find(|kind| kind.byte() == byte)
     }
 }
@@ -115,6 +117,11 @@ pub(crate) fn hypothesis(id: &RolloutId, index: usize) -> Vec<u8> {
 /// Key of what keeps a rollout from taking a step.
 pub(crate) fn guards(id: &RolloutId) -> Vec<u8> {
     of_kind(id, Kind::Guards)
+}
+
+/// Key of what units have added to the checks of calls.
+pub(crate) fn call_units(id: &RolloutId) -> Vec<u8> {
+    of_kind(id, Kind::CallUnits)
 }
 
 /// Key of one of the latest windows of one hypothesis, or of the windows of its failure.

@@ -53,6 +53,18 @@ impl Issue {
         Self { size: size.abs(), ..self }
     }
 
+    /// Where a key assigns the arm, a finding that rests on a few users is reported and stops nothing.
+    pub(crate) fn resting_on(self, users: Option<usize>) -> Self {
+        let (Some(users), true) = (users, self.stops()) else { return self };
+        let users = match users {
+            0 => "few users".to_owned(),
+            1 => "1 user".to_owned(),
+            _ => format!("{users} users"),
+        };
+        let sentence = format!("{}; this rests on {users}, so it does not hold the rollout", self.sentence);
+        Self { policy: Policy::Warn, sentence, ..self }
+    }
+
     /// Whether the finding holds or ends the rollout.
     pub(crate) fn stops(&self) -> bool {
         matches!(self.policy, Policy::Hold | Policy::Rollback)

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serin_schemas::{
     ids::{EventTime, Generation, Span},
-    records::{Arm, ArmCounts, Segment, WindowClosed},
+    records::{Arm, ArmCounts, Segment, UnitCounts, WindowClosed},
 };
 use serin_sketches::{Buckets, MAX_COUNT, Summary};
 use serin_stream::fold::Poison;
@@ -46,6 +46,7 @@ pub(crate) struct Part {
     units: Vec<(CellKey, Summary)>,
     arms: Vec<ArmCounts>,
     population: Vec<((Arm, Segment), u64)>,
+    by_unit: Vec<((Arm, u8), ArmCounts)>,
 }
 
 fn poison(code: Code, message: String) -> Poison {
@@ -113,7 +114,20 @@ impl Part {
         }
         let population = window.population.into_iter();
         let population = population.map(|own| ((own.arm, own.segment), own.predictions as u64)).collect();
-        Ok(Self { key, partition: window.partition, cells, buckets, units, arms: window.arms, population })
+        let mut by_unit = Vec::new();
+        for UnitCounts { bucket, counts: own } in window.units {
+            let bucket = u8::try_from(bucket).ok().filter(|_| counts(&own).all(in_range));
+            let Some(bucket) = bucket else {
+                return Err(poison(
+                    Code::BadCount,
+                    format!("{place}: a count per unit of arm {} is out of range", own.arm.as_str()),
+                ));
+            };
+            if plan.guarded {
+                by_unit.push(((own.arm, bucket), own));
+            }
+        }
+        Ok(Self { key, partition: window.partition, cells, buckets, units, arms: window.arms, population, by_unit })
     }
 }
 
@@ -165,6 +179,8 @@ pub(crate) struct Merged {
     pub(crate) population: BTreeMap<(Arm, Segment), u64>,
     /// The counts of the arms.
     pub(crate) arms: BTreeMap<Arm, ArmCounts>,
+    /// The same per bucket of units, where a key assigns the arm. Empty in windows of older builds.
+    pub(crate) by_unit: BTreeMap<(Arm, u8), ArmCounts>,
 }
 
 impl Merged {
@@ -207,8 +223,16 @@ impl Merged {
         for arm in &part.arms {
             add_counts(self.arms.entry(arm.arm).or_insert_with(|| ArmCounts::none(arm.arm)), arm);
         }
+        for ((arm, bucket), more) in &part.by_unit {
+            add_counts(self.by_unit.entry((*arm, *bucket)).or_insert_with(|| ArmCounts::none(*arm)), more);
+        }
         self.parts.insert(part.partition);
         Ok(())
+    }
+
+    /// The counts of an arm per bucket of units.
+    pub(crate) fn units_of(&self, arm: Arm) -> impl Iterator<Item = (u8, &ArmCounts)> {
+        self.by_unit.range((arm, 0)..=(arm, u8::MAX)).map(|((_, bucket), counts)| (*bucket, counts))
     }
 
     /// Calls of an arm that were assigned at random: those that enter the comparison, and those that their callers cancelled.

@@ -11,7 +11,7 @@ use serin_schemas::{
     codec::encode,
     envelope::{self, Envelope},
     ids::{EventTime, Generation, Span},
-    records::{Arm, Cell, ClosedThrough, Decision, Phase, Population, Segment, WindowClosed},
+    records::{Arm, ArmCounts, Cell, ClosedThrough, Decision, Phase, Population, Segment, UnitCounts, WindowClosed},
 };
 use serin_stream::{driver::FoldDriver, fold::FoldFactory, record::Record};
 use support::{PARTITIONS, SPEC, WINDOW, World, harness};
@@ -213,6 +213,11 @@ fn unreadable_or_senseless_windows_are_poison_and_change_nothing() {
     assert_eq!(code_of(&mut world, &with(vec![cell(sums, "error_rate")])), "bad_summary");
     let people = Population { arm: Arm::Canary, segment: Segment::of("origin", "LGA"), predictions: -1 };
     assert_eq!(code_of(&mut world, &WindowClosed { population: vec![people], ..part.clone() }), "bad_count");
+    for (bucket, predictions) in [(-1, 1), (256, 1), (0, -1)] {
+        let counts = ArmCounts { predictions, ..ArmCounts::none(Arm::Canary) };
+        let units = vec![UnitCounts { bucket, counts }];
+        assert_eq!(code_of(&mut world, &WindowClosed { units, ..part.clone() }), "bad_count");
+    }
     let mut negative = part.clone();
     negative.arms[0].predictions = -1;
     assert_eq!(code_of(&mut world, &negative), "bad_count");

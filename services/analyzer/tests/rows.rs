@@ -27,13 +27,13 @@ fn continues_from(rows: Vec<(Bytes, Bytes)>) -> Vec<Verdict> {
     world.verdicts
 }
 
-/// Rows as written by the build that introduced format 5: evidence and pending windows. A change of the layout of a row needs
+/// Rows as written by the build that introduced format 6: evidence and pending windows. A change of the layout of a row needs
 /// a new format and code that reads old rows. `SERIN_BLESS=1` writes the file again.
 #[test]
-fn rows_of_format_5_are_read() {
+fn rows_of_format_6_are_read() {
     let settles = SPEC.replacen("\"window\"", "\"settle\": 1, \"window\"", 1);
     let rows = some_rows(&settles, 2, RULES);
-    let path = golden("rows-v5.bin");
+    let path = golden("rows-v6.bin");
     if std::env::var_os("SERIN_BLESS").is_some() {
         std::fs::write(&path, frame(&rows)).unwrap();
     }
@@ -56,7 +56,7 @@ fn rows_of_looks_and_strata_are_read() {
     world.window();
     world.commit();
     let rows: Vec<_> = world.harness.rows().into_iter().collect();
-    let path = golden("rows-v5-looks-strata.bin");
+    let path = golden("rows-v6-looks-strata.bin");
     if std::env::var_os("SERIN_BLESS").is_some() {
         std::fs::write(&path, frame(&rows)).unwrap();
     }
@@ -75,6 +75,14 @@ fn rows_of_looks_and_strata_are_read() {
     assert_eq!(again.last(), &continued);
 }
 
+/// Format 5 did not keep what units add to the checks of calls. Windows that wait had no counts per unit.
+#[test]
+fn rows_of_format_5_are_read() {
+    let settles = SPEC.replacen("\"window\"", "\"settle\": 1, \"window\"", 1);
+    let old = continues_from(unframe(&std::fs::read(golden("rows-v5.bin")).unwrap()));
+    assert_eq!(old, continues_from(some_rows(&settles, 2, RULES)));
+}
+
 /// Format 4 did not count labels that contradict each other.
 #[test]
 fn rows_of_format_4_are_read() {
@@ -84,7 +92,7 @@ fn rows_of_format_4_are_read() {
 }
 
 /// Format 3 counted four outcomes fewer, and rules had no numbers. Its rollouts continue under the first rules, and are written as
-/// format 5.
+/// format 6.
 #[test]
 fn rows_of_format_3_are_read() {
     let settles = SPEC.replacen("\"window\"", "\"settle\": 1, \"window\"", 1);
@@ -92,7 +100,7 @@ fn rows_of_format_3_are_read() {
     assert_eq!(old, continues_from(some_rows(&settles, 2, 1)));
 }
 
-/// Format 2 had no windows that are left out. Its rollouts continue, and are written as format 5.
+/// Format 2 had no windows that are left out. Its rollouts continue, and are written as format 6.
 #[test]
 fn rows_of_format_2_are_read() {
     let old = continues_from(unframe(&std::fs::read(golden("rows-v2.bin")).unwrap()));
@@ -102,7 +110,7 @@ fn rows_of_format_2_are_read() {
 /// The same for what warm-up learns: summaries per segment value, and sums per bucket of users.
 #[test]
 fn rows_of_warm_up_are_read() {
-    let path = golden("rows-v5-warmup.bin");
+    let path = golden("rows-v6-warmup.bin");
     if std::env::var_os("SERIN_BLESS").is_some() {
         std::fs::write(&path, frame(&rows_of_warm_up())).unwrap();
     }
@@ -111,6 +119,7 @@ fn rows_of_warm_up_are_read() {
     warms_up_from("rows-v3-warmup.bin", 1);
     warms_up_from("rows-v4-warmup.bin", RULES);
     warms_up_from("rows-v5-warmup.bin", RULES);
+    warms_up_from("rows-v6-warmup.bin", RULES);
 }
 
 fn warms_up_from(file: &str, rules: i32) {

@@ -20,7 +20,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serin_access::{Secret, WriterList, short_token};
 use serin_doors::DoorRules;
 use serin_intake::{IntakeTopic, check_topics};
-use serin_rollout::Configuration;
+use serin_rollout::{
+    Configuration,
+    yaml::{HIDDEN, looks_like_secret, with_whole_escapes},
+};
 use serin_spec::{Problem, address::without_credentials};
 use serin_topology::{FEEDBACK, PREDICTIONS, TopicSpec, Topology};
 
@@ -238,9 +241,20 @@ pub(crate) fn read(serve: &Serve) -> Read {
     let mut found = Found::default();
     let mut others = config::Config::builder();
     if let Some(file) = &serve.config {
-        others = others.add_source(config::File::from(file.as_path()).format(config::FileFormat::Yaml));
         // A file that cannot be read is reported when all sources are merged.
         let text = std::fs::read_to_string(file).unwrap_or_default();
+        match with_whole_escapes(&text) {
+            Ok(Cow::Owned(whole)) => {
+                others = others.add_source(config::File::from_str(&whole, config::FileFormat::Yaml))
+            }
+            Ok(Cow::Borrowed(_)) => {
+                others = others.add_source(config::File::from(file.as_path()).format(config::FileFormat::Yaml));
+            }
+            Err(Problem { line, message, fix, .. }) => {
+                let line = line.map_or_else(String::new, |line| format!(" line {line}:"));
+                found.add("", format!("{}:{line} {message}; {fix}", file.display()));
+            }
+        }
         for Problem { path, line, message, fix, .. } in form.problems_of_file(&text) {
             let line = line.map_or_else(String::new, |line| format!(" line {line}:"));
             found.add(&path, format!("{}:{line} {path}: {message}; {fix}", file.display()));
@@ -252,7 +266,8 @@ pub(crate) fn read(serve: &Serve) -> Read {
         let path: Vec<&str> = key.split("__").collect();
         let text = std::env::var(&variable).unwrap_or_default();
         for Problem { path, message, fix, .. } in form.problems_of_setting(&path, &text) {
-            found.add(&path, format!("{variable}: {message}; {fix}"));
+            let place = if path.contains(HIDDEN) { &path } else { &variable };
+            found.add(&path, format!("{place}: {message}; {fix}"));
         }
     }
     let mut builder =
@@ -282,7 +297,8 @@ pub(crate) fn read(serve: &Serve) -> Read {
         for Problem { path, message, fix, .. } in
             form.problems_of_setting(&path, value).into_iter().filter(|_| !key.contains('['))
         {
-            found.add(&path, format!("--set {key}: {message}; {fix}"));
+            let place = if path.contains(HIDDEN) { &path } else { key };
+            found.add(&path, format!("--set {place}: {message}; {fix}"));
         }
     }
     // Their problems are reported when all sources are merged.
@@ -490,6 +506,8 @@ fn is_secret(path: &str) -> bool {
 fn hide_secrets(text: &str, name: &str, value: &config::Value) -> String {
     match &value.kind {
         config::ValueKind::Table(table) => table.iter().fold(text.to_owned(), |text, (inner, value)| {
+            let is_name = is_secret(name) && looks_like_secret(inner);
+            let text = if is_name { text.replace(inner.as_str(), HIDDEN) } else { text };
             hide_secrets(&text, if is_secret(name) { name } else { inner }, value)
         }),
         config::ValueKind::Array(list) => {
@@ -615,6 +633,8 @@ mod tests {
             "controller.policies=hunter2",
             "hunter2",
             "=hunter2",
+            "controller.tokens.hunter2hunter2hunter2=ann",
+            "writers.hunter2hunter2hunter2=ann",
         ] {
             let Err(error) = with(&[setting]) else { continue };
             let text = error.to_string();
@@ -629,6 +649,9 @@ mod tests {
             "log: {kafka: {properties: [sasl.password=hunter2]}}\n",
             "admin_token hunter2\n",
             "- hunter2\n",
+            "controller: {tokens: {hunter2hunter2hunter2: ann}}\n",
+            "controller: {tokens: {hunter2hunter2hunter2: {role: operator}}}\n",
+            "writers: {hunter2hunter2hunter2: apps}\n",
         ] {
             std::fs::write(&file, text).unwrap();
             let error = load(&Serve { config: Some(file.clone()), ..Serve::default() }).unwrap_err().to_string();

@@ -138,6 +138,21 @@ mod tests {
             let problems = with(|form| form.problems_of_file(text));
             assert!(!problems.is_empty() && !format!("{problems:?}").contains("hunter2"), "{text}: {problems:?}");
         }
+        // A secret in the place of a name.
+        let secret = "hunter2hunter2hunter2";
+        for text in ["writers: {hunter2hunter2hunter2: ann}\n", "writers: {hunter2hunter2hunter2: {may: x}}\n"] {
+            let form = Configuration {
+                schema: &json!({"type": "object", "properties": {"writers": {"type": "object", "additionalProperties": {
+                    "type": "object", "additionalProperties": false, "properties": {"may": {"type": "integer"}}
+                }}}}),
+                page: "docs/settings.md",
+                is_secret: |path| path.contains("writers"),
+            };
+            for problems in [form.problems_of_file(text), form.problems_of_setting(&["writers", secret], "ann")] {
+                let shown = format!("{problems:?}");
+                assert!(shown.contains("writers.(hidden)") && !shown.contains("hunter2"), "{text}: {shown}");
+            }
+        }
         for path in [&["token", "x"][..], &["tokens"], &["models", "token"], &["models", "m", "token"]] {
             let problems = with(|form| form.problems_of_setting(path, "hunter2"));
             assert!(!problems.is_empty() && !format!("{problems:?}").contains("hunter2"), "{path:?}: {problems:?}");

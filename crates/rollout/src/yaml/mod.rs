@@ -16,6 +16,8 @@ use serin_spec::{Problem, RolloutSpec, Severity};
 use walk::{Form, Walked};
 
 pub use configuration::Configuration;
+pub use tree::with_whole_escapes;
+pub use walk::{HIDDEN, looks_like_secret};
 
 /// The result of checking a spec's text.
 #[derive(Clone, Debug, PartialEq)]

@@ -227,3 +227,26 @@ fn a_well_known_quantity_that_is_no_source_names_what_to_write() {
         assert!(found.contains(words), "{source}: {found}");
     }
 }
+
+/// JSON writes a character beyond the first plane as two escapes, which YAML does not know.
+#[test]
+fn json_may_escape_any_character() {
+    let read = |name: &str| {
+        let text = format!(
+            r#"{{"apiVersion": "serin.dev/v1", "kind": "Rollout", "model": "{name}", "stable": {{"version": "1"}}, "canary": {{"version": "2"}}, "metrics": []}}"#
+        );
+        crate::parse_yaml(&text).map(|spec| spec.model.as_str().to_owned()).map_err(|problems| problems[0].to_string())
+    };
+    assert_eq!(read(r"\ud83d\udc24-a\u00e9\\n"), Ok("\u{1f424}-a\u{e9}\\n".to_owned()));
+    assert_eq!(read(r"\uD83D\uDC24\ud83d\udc24"), Ok("\u{1f424}\u{1f424}".to_owned()));
+    assert_eq!(read(r"\\ud83d"), Ok(r"\ud83d".to_owned()), "an escaped backslash");
+    for half in [r"\ud83d", r"a\udc24", r"\ud83d\u0041", r"\ud83dé"] {
+        let problem = read(half).unwrap_err();
+        assert!(problem.contains(" is only half of a character; write both halves"), "{half}: {problem}");
+    }
+    // Other texts are left alone.
+    for text in ["a: b", "# {\\ud83d\na: 1", "{\"a\": 1}", ""] {
+        assert_eq!(super::with_whole_escapes(text).unwrap(), text);
+    }
+    assert!(read(r"\u").is_err() && read(r"\u12").is_err() && read("\\").is_err());
+}

@@ -1,6 +1,8 @@
 //! Parses YAML text into a tree with positions. Size and depth are limited. Aliases are refused, because they can expand a small text
 //! without limit.
 
+use std::{borrow::Cow, fmt::Write as _};
+
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::problem;
@@ -41,6 +43,54 @@ pub(super) struct Key {
     pub(super) text: String,
 }
 
+/// A text in which each pair of escapes for one character, such as `\\ud83d\\udc24`, is one escape. JSON has such pairs, but YAML does not, so
+/// a text that is not JSON is unchanged.
+///
+/// # Errors
+/// Half of a pair.
+pub fn with_whole_escapes(text: &str) -> Result<Cow<'_, str>, Problem> {
+    if !text.trim_start().starts_with('{') || !text.contains("\\u") {
+        return Ok(Cow::Borrowed(text));
+    }
+    let unit = |rest: &str| {
+        let digits = rest.strip_prefix("\\u").and_then(|rest| rest.get(..4))?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    let (mut whole, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        whole.push_str(before);
+        let second = escape.get(6..).and_then(unit);
+        let length = match (unit(escape), second) {
+            (Some(high @ 0xd800..0xdc00), Some(low @ 0xdc00..0xe000)) => {
+                let _ = write!(whole, "\\U{:08X}", 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00));
+                rest = &escape[12..];
+                continue;
+            }
+            (Some(0xd800..0xe000), _) => {
+                let read = &text[..text.len() - escape.len()];
+                let place = (
+                    1 + read.matches('\n').count(),
+                    1 + read.rsplit('\n').next().map_or(0, |line| line.chars().count()),
+                );
+                let message = format!("{} is only half of a character", &escape[..6]);
+                return Err(problem(
+                    "",
+                    place,
+                    message,
+                    "write both halves, as in \\ud83d\\udc24, or the character itself",
+                ));
+            }
+            // The escaped character may be a backslash.
+            _ => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
+        };
+        whole.push_str(&escape[..length]);
+        rest = &escape[length..];
+    }
+    whole.push_str(rest);
+    Ok(Cow::Owned(whole))
+}
+
 /// Parses one document.
 pub(super) fn parse(text: &str) -> Result<Node, Problem> {
     if text.len() > TEXT_MAX {
@@ -51,7 +101,8 @@ pub(super) fn parse(text: &str) -> Result<Node, Problem> {
             "a rollout spec has a few hundred lines at most",
         ));
     }
-    let mut reader = Reader { parser: Parser::new_from_str(text) };
+    let text = with_whole_escapes(text)?;
+    let mut reader = Reader { parser: Parser::new_from_str(&text) };
     loop {
         match reader.next()? {
             (Event::StreamEnd, _) => {

@@ -66,6 +66,17 @@ pub(super) fn walk(root: &Node, schema: &Json, form: Form) -> Walked {
     Walked { value, problems: walker.problems, broken: walker.broken, places: walker.places }
 }
 
+/// Shown in place of a name that may be a secret, also in the path of a problem.
+pub const HIDDEN: &str = "(hidden)";
+/// No token is shorter.
+const SHORTEST_SECRET: usize = 16;
+
+/// Whether a name is long and looks random, as tokens do.
+pub fn looks_like_secret(name: &str) -> bool {
+    let is_random = name.bytes().any(|byte| byte.is_ascii_digit()) && !name.contains(['-', '_', '.']);
+    is_random && name.len() >= SHORTEST_SECRET
+}
+
 struct Walker<'a> {
     root: &'a Json,
     form: Form,
@@ -183,6 +194,14 @@ impl<'a> Walker<'a> {
         }
     }
 
+    /// Whether a name in a map of secrets may be a secret itself, as in `tokens: {<token>: ann}`.
+    fn may_be_secret(&self, key: &Key, value: &Node, path: &str) -> bool {
+        let is_swapped = matches!(value.value, Value::Scalar { .. });
+        self.form.is_part
+            && (self.form.is_secret)(path)
+            && (looks_like_secret(&key.text) || is_swapped && key.text.len() >= SHORTEST_SECRET)
+    }
+
     fn object(&mut self, node: &Node, entries: &[(Key, Node)], schema: &'a Json, path: &str) -> Json {
         let known = || schema["properties"].as_object().into_iter().flat_map(Map::keys).map(String::as_str);
         let mut object = Map::new();
@@ -203,6 +222,7 @@ impl<'a> Walker<'a> {
                 self.problems.push(problem(&here, key.at, message, "keep one of them"));
                 continue;
             }
+            let here = if self.may_be_secret(key, value, path) { join(path, HIDDEN) } else { here };
             let value = self.node(value, property, &here);
             // Report problems at the key, because the value may start on a later line.
             self.places.insert(here, key.at);

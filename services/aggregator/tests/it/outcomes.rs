@@ -100,6 +100,64 @@ fn every_call_has_one_outcome_and_counts_once() {
     assert_eq!((counts.predictions, counts.labelled, of(labels, "click")), (6, 6, (6, 6)));
 }
 
+/// Where a key assigns the arm, calls are also counted per bucket of their unit, so that the analyzer sees whether a few keys make them.
+#[test]
+fn calls_are_counted_per_unit() {
+    let sticky = spec_with(&[], |spec| spec["assignment"] = json!({"sticky": {"header": "x-user"}}));
+    let play = |spec: &RolloutSpec, step: i32, crash: bool| {
+        let mut bench = Bench::new();
+        bench.feed([Control(control(2, if step < 0 { Phase::Warming } else { Phase::Baking }, step, spec))]);
+        for (user, call) in one_of_each().into_iter().enumerate() {
+            // The first six calls are of one user.
+            let unit = i64::try_from(user / 6).ok();
+            bench.feed([P(Prediction { unit, ..call })]);
+        }
+        let other = Prediction { unit: Some(7), ..prediction(8, Arm::Stable, 1.0) };
+        let nameless = Prediction { unit: None, ..prediction(9, Arm::Control, 1.0) };
+        let pinned = Prediction { assignment: Assignment::Pinned, unit: Some(9), ..prediction(10, Arm::Canary, 1.0) };
+        bench.feed([P(other), P(nameless), P(pinned)]);
+        if crash {
+            bench.harness.commit().unwrap();
+            assert_eq!(bench.harness.rows().keys().filter(|key| key[0] == 11).count(), 3);
+            bench.harness.crash().unwrap();
+        }
+        bench.feed([beat(20, 31.0)]);
+        let windows = bench.windows();
+        assert!(bench.harness.rows().keys().all(|key| key[0] != 11), "the rows are removed with the window");
+        windows
+    };
+    let windows = play(&sticky, 0, false);
+    let of = |arm| windows[0].units.iter().filter(move |unit| unit.counts.arm == arm);
+    let canary: Vec<_> = of(Arm::Canary).collect();
+    let first = ArmCounts {
+        predictions: 6,
+        errors: 1,
+        invalid: 1,
+        refused: 1,
+        redirected: 1,
+        unread: 1,
+        ..ArmCounts::none(Arm::Canary)
+    };
+    let second = ArmCounts { cancelled: 1, left: 1, ..ArmCounts::none(Arm::Canary) };
+    assert!(canary.len() == 2 && canary[0].bucket < canary[1].bucket, "{canary:?}");
+    for wanted in [first, second] {
+        assert!(canary.iter().any(|unit| unit.counts == wanted), "{canary:?}");
+    }
+    assert!(canary.iter().all(|unit| (0..256).contains(&unit.bucket)));
+    assert_eq!(of(Arm::Stable).map(|unit| unit.counts.predictions).collect::<Vec<_>>(), [1]);
+    assert_eq!(of(Arm::Control).count(), 1, "a call without a key is its own unit");
+    assert_eq!(play(&sticky, 0, true), windows);
+    // In warm-up nothing is compared, and without a key every call is assigned on its own.
+    for windows in [play(&sticky, -1, false), play(&spec(), 0, false)] {
+        assert!(windows.iter().all(|window| window.units.is_empty()));
+    }
+    // Rollouts that started under older rules are counted by these.
+    let mut bench = Bench::new();
+    let old = serin_schemas::records::Control { rules: 1, ..control(2, Phase::Baking, 0, &sticky) };
+    bench.feed([Control(old), P(Prediction { unit: Some(1), ..prediction(1, Arm::Canary, 1.0) }), beat(20, 31.0)]);
+    assert!(bench.windows().iter().all(|window| window.units.is_empty()));
+}
+
 #[test]
 fn outcomes_that_a_router_does_not_state_are_derived() {
     let stated: Vec<Prediction> =

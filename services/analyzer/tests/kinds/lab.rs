@@ -143,6 +143,7 @@ impl Lab {
                 arms: arms.iter().map(counts).collect(),
                 population: if settles.0 == 0 && !warming { people.collect() } else { Vec::new() },
                 rules: serin_schemas::records::RULES,
+                units: Vec::new(),
             });
         }
         let (due, later): (Vec<_>, Vec<_>) =

@@ -94,6 +94,7 @@ fn a_capped_mean_reports_how_much_it_does_not_see() {
         arms: Vec::new(),
         population: Vec::new(),
         rules: serin_schemas::records::RULES,
+        units: Vec::new(),
     };
     assert_eq!(lab.world.send(&window).poison.unwrap().code.as_str(), "bad_summary");
 }

@@ -52,6 +52,23 @@ impl Dice {
     }
 }
 
+/// What happens to the calls of an attacker.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fate {
+    /// They fail, after a long time.
+    Fails,
+    /// They are refused.
+    Refused,
+    /// The caller cancels them before the answer starts.
+    Leaves,
+    /// The caller cancels them in the middle of the answer.
+    LeavesMidway,
+    /// Their answers are not read.
+    Unread,
+    /// Their answers have no score.
+    Scoreless,
+}
+
 /// How one version behaves.
 #[derive(Clone, Copy)]
 pub(crate) struct Version {
@@ -138,8 +155,16 @@ pub(crate) struct World {
     pub(crate) users: Option<u64>,
     /// Share of all canary answers that come from `LGA` instead of `JFK`.
     pub(crate) skew: f64,
-    /// Number of users of the canary who make calls that fail slowly on both versions, and their calls per window.
+    /// Number of users of one arm who make calls of which all have the same fate on both versions, and their calls per window.
     pub(crate) attack: (u64, u64),
+    /// The fate of these calls.
+    pub(crate) fate: Fate,
+    /// Whether the users are those of stable instead of the canary.
+    pub(crate) attacks_stable: bool,
+    /// With users: whether all calls of a user have the same fate.
+    pub(crate) alike: bool,
+    /// With users: whether windows contain the counts per bucket of units.
+    pub(crate) by_unit: bool,
     /// With external traffic: answers of users whose number is below this name no unit.
     pub(crate) nameless: u64,
     /// Share of the canary's answers that name no unit.
@@ -194,6 +219,10 @@ impl World {
             users: None,
             skew: 0.0,
             attack: (0, 0),
+            fate: Fate::Fails,
+            attacks_stable: false,
+            alike: true,
+            by_unit: true,
             nameless: 0,
             nameless_canary: 0.0,
         }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serin_schemas::{
     ids::{EventTime, Span},
-    records::{Arm, ArmCounts, Cell, Population, Segment, WindowClosed},
+    records::{Arm, ArmCounts, Cell, Control, Population, Segment, UnitCounts, WindowClosed},
 };
-use serin_sketches::{Buckets, ByUnit, LinHist, LogHist, Rate, Summary, group_hash, hash::hash64};
+use serin_sketches::{Buckets, ByUnit, LinHist, LogHist, Rate, Summary, bucket_of, group_hash, hash::hash64};
 use serin_spec::Frozen;
 
-use super::{Dice, MATURITY, PARTITIONS, WINDOW, World};
+use super::{Dice, Fate, MATURITY, PARTITIONS, WINDOW, World};
 
 type CellKey = (Arm, Segment, &'static str);
 
@@ -21,6 +21,8 @@ struct Part {
     population: BTreeMap<(Arm, Segment), i64>,
     /// What users add: sums, and for ranks their summaries.
     units: BTreeMap<CellKey, Summary>,
+    /// Counts of calls per bucket of users.
+    by_unit: BTreeMap<(Arm, u8), ArmCounts>,
 }
 
 impl Part {
@@ -77,7 +79,11 @@ impl World {
         }
         let (attackers, calls) = self.attack;
         let hash = |number: u64| hash64(b"user", &number.to_le_bytes());
-        let own = (1 << 40..).filter(|&number| hash(number) % 10_000 < self.control.canary_share.max(0) as u64);
+        let own = (1 << 40..).filter(|&number| {
+            let bucket = (hash(number) % 10_000) as i32;
+            let Control { canary_share, control_share, .. } = self.control;
+            if self.attacks_stable { bucket >= canary_share + control_share } else { bucket < canary_share }
+        });
         let own: Vec<u64> = if calls > 0 { own.take(attackers as usize).collect() } else { Vec::new() };
         for number in own.into_iter().flat_map(|number| (0..calls).map(move |_| number)) {
             self.answer(&mut fast, &mut slow, Some(number));
@@ -120,10 +126,15 @@ impl World {
             arms: part.arms.into_values().collect(),
             population: part.population.into_iter().map(population).collect(),
             rules: self.control.rules,
+            units: part
+                .by_unit
+                .into_iter()
+                .map(|((_, bucket), counts)| UnitCounts { bucket: bucket.into(), counts })
+                .collect(),
         }
     }
 
-    /// One answer. An attacker's answer fails.
+    /// One answer. The calls of an attacker all have the same fate.
     fn answer(&mut self, fast: &mut [Part], slow: &mut [Part], attacker: Option<u64>) {
         let dice = &mut self.dice;
         let number = attacker.or_else(|| self.users.map(|users| dice.bits() % users));
@@ -152,9 +163,10 @@ impl World {
             _ => "BOS",
         };
         let rate = version.error_lga.filter(|_| origin == "LGA").unwrap_or(version.error);
-        let error = dice.chance(rate) || attacker.is_some();
+        let fate = attacker.map(|_| self.fate);
+        let error = dice.chance(rate) || fate == Some(Fate::Fails);
         let slowed = if dice.chance(version.slow) { 3.0 } else { 1.0 };
-        let patience = if attacker.is_some() { 50.0 } else { 1.0 };
+        let patience = if fate == Some(Fate::Fails) { 50.0 } else { 1.0 };
         let latency = version.latency_ms * (0.25 * dice.normal()).exp() * slowed * patience;
         let score = version.score + 0.1 * dice.normal();
         let (hash, other_hash) = (dice.bits(), dice.bits());
@@ -168,13 +180,30 @@ impl World {
         // With users, all calls of a user have the same fate.
         let mut falls = |shares: [f64; 2], salt: u64| {
             let share = shares[usize::from(arm != Arm::Canary)];
+            let user = user.filter(|_| self.alike);
             share > 0.0 && user.map_or_else(|| dice.unit(), |user| unit_of(user ^ salt)) < share
         };
-        let refused = falls(self.refused, 4);
+        let refused = falls(self.refused, 4) || fate == Some(Fate::Refused);
         let (left, unread, scoreless) = (falls(self.cancelled, 1), falls(self.unread, 2), falls(self.scoreless, 3));
+        let left = left || matches!(fate, Some(Fate::Leaves | Fate::LeavesMidway));
+        let midway = self.leave_midway || fate == Some(Fate::LeavesMidway);
+        let (unread, scoreless) = (unread || fate == Some(Fate::Unread), scoreless || fate == Some(Fate::Scoreless));
+        if let Some(user) = user.filter(|_| self.by_unit && self.control.rules > 1 && self.control.frozen.is_some()) {
+            let none = || ArmCounts::none(arm);
+            let counts = fast[partition].by_unit.entry((arm, bucket_of(user))).or_insert_with(none);
+            if left {
+                counts.cancelled += 1;
+                counts.left += i64::from(midway);
+            } else {
+                counts.predictions += 1;
+                counts.errors += i64::from(error);
+                counts.refused += i64::from(refused && !error);
+                counts.unread += i64::from(unread);
+            }
+        }
         if left {
             fast[partition].counts(arm).cancelled += 1;
-            fast[partition].counts(arm).left += i64::from(self.leave_midway);
+            fast[partition].counts(arm).left += i64::from(midway);
             if self.control.frozen.is_some() && arm != Arm::Stable {
                 // The population does not depend on which callers waited for the answer.
                 *fast[partition].population.entry((arm, self.segment(origin))).or_default() += 1;
@@ -220,7 +249,9 @@ impl World {
                 }
             }
             fast.of_unit((arm, Segment::all(), "latency_p99"), unit, latency);
-            fast.sum((arm, Segment::all(), "score"), unit, score.clamp(0.0, 1.0));
+            if !(unread || scoreless) {
+                fast.sum((arm, Segment::all(), "score"), unit, score.clamp(0.0, 1.0));
+            }
             fast.sum((arm, Segment::all(), "slow_watch"), unit, (latency / 1000.0).clamp(0.0, 1.0));
         }
         fast.log((arm, Segment::all(), "latency_p99"), latency);

@@ -481,6 +481,15 @@ impl ModelConfig {
     }
 
     fn check(&self, model: &str, problems: &mut Vec<String>) {
+        // A rollout file can name no other model or version.
+        let is_name = |name: &str| !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control());
+        if !is_name(model) {
+            problems.push(format!("models: {model:?} is not a valid name of a model; use one word without spaces"));
+        }
+        for version in self.versions.keys().filter(|version| !is_name(version)) {
+            problems
+                .push(format!("models.{model}.versions: {version:?} is not a valid name; use one word without spaces"));
+        }
         if !self.versions.contains_key(self.stable.as_str()) {
             let stable = self.stable.as_str();
             let other = self.versions.keys().find(|known| known.to_lowercase() == stable.to_lowercase());
@@ -530,6 +539,25 @@ mod tests {
           - timeouts.connect: must be longer than 0
           - event_queue: must be at least 1
         "#);
+    }
+
+    /// A rollout file cannot name them, and callers cannot either.
+    #[test]
+    fn names_with_spaces_are_refused() {
+        for (model, version, problem) in [
+            ("a b", "v1", r#"models: "a b" is not a valid name of a model; use one word without spaces"#),
+            ("", "v1", r#"models: "" is not a valid name of a model; use one word without spaces"#),
+            ("a\n", "v1", r#"models: "a\n" is not a valid name of a model; use one word without spaces"#),
+            ("a", "v 1", r#"models.a.versions: "v 1" is not a valid name; use one word without spaces"#),
+            ("a", "", r#"models.a.versions: "" is not a valid name; use one word without spaces"#),
+        ] {
+            let config: Config = serde_json::from_value(serde_json::json!({
+                "models": {model: {"stable": version, "versions": {version: "http://a:1"}}}
+            }))
+            .unwrap();
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
     }
 
     #[test]

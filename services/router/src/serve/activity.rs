@@ -8,7 +8,7 @@
 //! as one that has left.
 //!
 //! An HTTP/1 caller may send its next head before it has received its answer. A connection with bytes **ahead** of its answers may be
-//! idle only for the timeout of a head. [`receipt`](super::receipt) tracks which message the bytes belong to.
+//! idle only for the timeout of a head. [`Receipt`] tracks which message the bytes belong to.
 
 use std::{
     pin::Pin,
@@ -25,7 +25,9 @@ use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{report::passing::AnswerBody, serve::receipt::Receipt};
+use serin_listener::receipt::Receipt;
+
+use crate::report::passing::AnswerBody;
 
 /// Timeouts of a connection.
 #[derive(Clone, Copy, Debug)]

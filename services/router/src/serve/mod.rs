@@ -4,7 +4,6 @@ mod activity;
 mod answer;
 mod connection;
 mod own;
-mod receipt;
 pub(crate) mod workers;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

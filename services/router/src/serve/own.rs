@@ -164,7 +164,17 @@ mod tests {
             assert_eq!(find(&method, "/v2/health/ready", Wire::V2), Some(Endpoint::Ready));
         }
         assert_eq!(find(&Method::OPTIONS, "/v1/feedback", Wire::OpenAi), Some(Endpoint::Preflight));
-        for path in ["/v1/feedback", "/v1/feedback/", "/v1/events", "/api/v1.0/feedback"] {
+        for path in [
+            "/v1/feedback",
+            "/v1/feedback/",
+            "/v1/events",
+            "/api/v1.0/feedback",
+            "/seldon/ns/iris/api/v1.0/feedback",
+            "/v1/doors/kserve",
+            "/v1/doors/seldon/",
+            "/v1/doors/otlp",
+            "/v1/doors/otlp/v1/traces",
+        ] {
             for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::PATCH] {
                 assert_eq!(find(&method, path, Wire::Plain), Some(Endpoint::OnlyPost), "{method} {path}");
             }

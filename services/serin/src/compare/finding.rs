@@ -31,6 +31,10 @@ pub(crate) struct Line {
     pub(super) difference: Option<f64>,
     pub(super) low: Option<f64>,
     pub(super) high: Option<f64>,
+    /// One-sided bounds of the difference at level `1 - alpha`. A line passes if the upper one is below the margin; for the mean
+    /// prediction, if both are within it.
+    pub(super) low_one_sided: Option<f64>,
+    pub(super) high_one_sided: Option<f64>,
     pub(super) margin: Option<f64>,
     /// One-sided p-value of "beyond the margin".
     pub(super) p_beyond: Option<f64>,
@@ -75,6 +79,9 @@ pub(super) struct Figures {
     pub(super) a: Option<f64>,
     pub(super) b: Option<f64>,
     pub(super) difference: Option<f64>,
+    /// Two-sided interval of the difference.
     pub(super) interval: Option<(f64, f64)>,
+    /// The lower and the upper bound of the difference, each at the level of the interval.
+    pub(super) one_sided: Option<(f64, f64)>,
     pub(super) margin: Option<f64>,
 }

@@ -148,6 +148,7 @@ fn error_rate(pairs: &[&PairedRows], margin: f64, alpha: f64) -> Option<Tested> 
         b: rate(counts.only_canary),
         difference: Some(difference),
         interval: counts.interval(alpha),
+        one_sided: counts.interval(2.0 * alpha),
         margin: Some(margin),
     };
     let test = match (margin == 0.0, counts.is_exact(margin)) {
@@ -200,6 +201,7 @@ fn means(about: About, values: &[(f64, f64)], margin: Option<f64>, alpha: f64) -
         b: Some(mean(|pair| pair.1)),
         difference: Some(differences.iter().map(|difference| difference / n as f64).sum()),
         interval: normal.filter(|_| !betting).and_then(|found| found.interval(alpha)),
+        one_sided: normal.filter(|_| !betting).and_then(|found| found.interval(2.0 * alpha)),
         margin,
     };
     let needed = if rare { least.max(RARE_PAIRS) } else { least };
@@ -242,6 +244,7 @@ fn differs(pairs: &[&PairedRows], limit: Option<f64>, args: &Compare) -> Tested 
         b: None,
         difference: counts.share(),
         interval: counts.interval(args.alpha),
+        one_sided: counts.interval(2.0 * args.alpha),
         margin: limit,
     };
     let test = if counts.is_exact() { "binomial, exact" } else { "score test (Wilson)" };
@@ -270,7 +273,7 @@ fn segments<'a>(joined: &'a Joined, args: &Compare) -> Vec<(String, Vec<&'a Pair
 }
 
 fn line(segment: String, scope: Scope, tested: &Tested, args: &Compare) -> Line {
-    let Figures { metric, pairs, a, b, difference, interval, margin } = tested.figures;
+    let Figures { metric, pairs, a, b, difference, interval, one_sided, margin } = tested.figures;
     let within = tested.p.is_some_and(|(_, p)| p <= args.alpha);
     let finding = match margin {
         None => Finding::Shown,
@@ -286,6 +289,8 @@ fn line(segment: String, scope: Scope, tested: &Tested, args: &Compare) -> Line 
         difference,
         low: interval.map(|ends| ends.0),
         high: interval.map(|ends| ends.1),
+        low_one_sided: one_sided.map(|ends| ends.0),
+        high_one_sided: one_sided.map(|ends| ends.1),
         margin,
         p_beyond: tested.p.map(|p| p.0),
         p_beyond_holm: None,

@@ -6,7 +6,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, Visitor},
 };
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::Problem;
 use crate::cli::Compare;
@@ -189,7 +189,7 @@ fn csv_error(error: &csv::Error) -> String {
 }
 
 /// An object with unique keys. A duplicate key is an error.
-struct Object(HashMap<String, Value>);
+struct Object(HashMap<String, Box<RawValue>>);
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -203,7 +203,7 @@ impl<'de> Deserialize<'de> for Object {
 
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Object, M::Error> {
                 let mut fields = HashMap::new();
-                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
                     if fields.contains_key(&name) {
                         return Err(M::Error::custom(format_args!("`{name}` appears twice")));
                     }
@@ -219,7 +219,7 @@ impl<'de> Deserialize<'de> for Object {
 fn json_lines(rows: &mut Rows, content: &[u8], args: &Compare) {
     for (line, text) in (1..).zip(content.split(|&byte| byte == b'\n')) {
         if !text.trim_ascii().is_empty() {
-            json_row(rows, line, serde_json::from_slice(text), args);
+            json_row(rows, line, serde_json::from_slice(text), text, args);
         }
     }
 }
@@ -230,17 +230,18 @@ fn json_array(rows: &mut Rows, content: &[u8], args: &Compare) {
         Ok(elements) => {
             rows.note = Some(format!("{}: a JSON array; line numbers count its elements", rows.file));
             for (number, element) in (1..).zip(elements) {
-                json_row(rows, number, Ok(element), args);
+                json_row(rows, number, Ok(element), &[], args);
             }
         }
         Err(error) => {
-            let message = format!("the file starts like a JSON array of rows, but is not one: {error}");
+            let message =
+                format!("the file starts like a JSON array of rows, but is not one: {error}{}", no_nan(content));
             rows.problem(error.line() as u64, message);
         }
     }
 }
 
-fn json_row(rows: &mut Rows, line: u64, object: serde_json::Result<Object>, args: &Compare) {
+fn json_row(rows: &mut Rows, line: u64, object: serde_json::Result<Object>, text: &[u8], args: &Compare) {
     let Object(object) = match object {
         Ok(object) => object,
         Err(error) if error.is_data() => {
@@ -248,21 +249,34 @@ fn json_row(rows: &mut Rows, line: u64, object: serde_json::Result<Object>, args
             let message = message.split(" at line ").next().unwrap_or_default();
             return rows.problem(line, format!("this is not a row: {message}"));
         }
-        Err(error) => return rows.problem(line, format!("the line is not JSON: {error}")),
+        Err(error) => return rows.problem(line, format!("the line is not JSON: {error}{}", no_nan(text))),
     };
     let wanted = [Some(&args.id), Some(&args.prediction), args.label.as_ref()];
     let mut wanted = wanted.into_iter().flatten().chain(&args.segment);
-    match wanted.find(|name| object.get(*name).is_some_and(|v| v.is_object() || v.is_array())) {
+    match wanted.find(|name| object.get(*name).is_some_and(|value| value.get().starts_with(['{', '[']))) {
         Some(name) => rows.problem(line, format!("`{name}` is not a single value")),
-        None => rows.push(line, args, |name| object.get(name).map(as_text)),
+        None => {
+            let broken = object.iter().filter(|(_, value)| as_text(value).is_none()).map(|(name, _)| name).min();
+            match broken {
+                Some(name) => rows.problem(line, format!("`{name}` is not a valid text: half of a character")),
+                None => rows.push(line, args, |name| as_text(object.get(name)?)),
+            }
+        }
     }
 }
 
-fn as_text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.trim().to_owned(),
-        other => other.to_string(),
+/// What an error about JSON adds where a writer has used words that JSON does not have.
+fn no_nan(text: &[u8]) -> &'static str {
+    let has = |word: &[u8]| text.windows(word.len()).any(|part| part == word);
+    if has(b"NaN") || has(b"Infinity") { " (JSON has no NaN or Infinity; write null for a missing value)" } else { "" }
+}
+
+/// A number is as the file has it, so that it keeps all its digits. `None`: a text with half of a character.
+fn as_text(value: &RawValue) -> Option<String> {
+    match value.get() {
+        "null" => Some(String::new()),
+        text if text.starts_with('"') => serde_json::from_str::<String>(text).ok().map(|text| text.trim().to_owned()),
+        text => Some(text.to_owned()),
     }
 }
 
@@ -280,6 +294,8 @@ pub(super) fn number(text: &str) -> Option<f64> {
 /// The canonical form of a class: 1, 1.0, 1e0 and True are equal. Whole numbers keep all their digits.
 pub(super) fn canonical(text: &str) -> String {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_zeros = |part: &str| part.bytes().all(|byte| byte == b'0');
+    let digits = digits.split_once('.').filter(|(_, part)| is_zeros(part)).map_or(digits, |(whole, _)| whole);
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         let sign = if text.starts_with('-') { "-" } else { "" };
         return match digits.trim_start_matches('0') {

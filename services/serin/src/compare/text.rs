@@ -175,7 +175,18 @@ pub(super) fn sentence(line: &Line, args: &Compare) -> String {
             format!("B's {metric} is {} on average, A's {}", short(b), short(a))
         }
     };
-    format!("{text}; {}", known(line, args.alpha))
+    format!("{text}; {}{}", known(line, args.alpha), bound(line).unwrap_or_default())
+}
+
+/// The one-sided bound that lets a line pass. The interval of the table is two-sided, so it may reach beyond the margin.
+fn bound(line: &Line) -> Option<String> {
+    let (low, high) = line.low_one_sided.zip(line.high_one_sided).filter(|_| line.finding == Finding::Pass)?;
+    let numbers = Numbers::of(line.metric);
+    match line.metric {
+        "share that differs" if line.margin == Some(0.0) => None,
+        "mean prediction" => Some(format!(" (one-sided bounds: {})", numbers.interval(low, high))),
+        _ => Some(format!(" (one-sided bound: at most {})", numbers.difference(high))),
+    }
 }
 
 /// The finding about a line's limit.

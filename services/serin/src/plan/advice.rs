@@ -22,6 +22,7 @@ pub(super) fn advice(request: &Request, forecast: &Forecast) -> Vec<String> {
     held(request, forecast, &mut all);
     often_held(request, forecast, &mut all);
     beyond(request, forecast, &mut all);
+    share_of_zero(request, forecast, &mut all);
     blind(request, forecast, &mut all);
     for step in &forecast.steps {
         too_light(request, step, &mut all);
@@ -160,6 +161,21 @@ fn beyond(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
     let metrics = forecast.steps.first().into_iter().flat_map(|step| &step.metrics);
     let decides = request.spec.metrics.iter().zip(metrics).filter(|(spec, _)| spec.role != Role::Watch);
     all.extend(decides.filter_map(|(spec, metric)| spec.cannot_fail_at(metric.stable)));
+}
+
+/// Relative margins of metrics whose value of stable is 0: any share of 0 is 0.
+fn share_of_zero(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
+    let metrics = forecast.steps.first().into_iter().flat_map(|step| &step.metrics);
+    for (spec, metric) in request.spec.metrics.iter().zip(metrics).filter(|(spec, _)| spec.role != Role::Watch) {
+        let margin = spec.margin_or_default();
+        if metric.stable == 0.0 && spec.limit.is_none() && margin.absolute.is_none() && margin.relative.is_some() {
+            all.push(format!(
+                "{}: stable is at 0 and the margin is only relative, so it accepts no difference and cannot pass; give it an absolute \
+                 part (for events per answer, use the kind `mean` or `rate`)",
+                spec.name
+            ));
+        }
+    }
 }
 
 /// Gates that do not detect the regression in any step.

@@ -89,3 +89,57 @@ fn a_warm_up_that_cannot_end_is_a_hold() {
         assert_eq!((run.end.name(), run.canary_requests), ("held", 0), "{metric} {bad}: {}", run.sentence);
     }
 }
+
+/// Values at an end of their range are planned consistently: nothing is said to fail where no canary can.
+#[test]
+fn values_at_the_ends_of_the_range_are_planned_or_refused() {
+    let plan = |metric: &str, stable: f64| {
+        let spec = serin_rollout::parse_yaml(&text(metric)).unwrap().normalized();
+        let request = Request {
+            spec,
+            per_second: 200.0,
+            base: BTreeMap::from([("m".to_owned(), stable)]),
+            counted: BTreeMap::new(),
+            regressions: vec![],
+            react_seconds: 0.0,
+        };
+        forecast(&request).map(|planned| {
+            let of_metric = planned.regressions.iter().find(|regressed| regressed.metric == "m");
+            let regressed = of_metric.map(|regressed| regressed.canary);
+            (regressed, lines(&request.spec, &planned, of_width(None)).join("\n"))
+        })
+    };
+    let capped = "kind: {capped_mean: {cap: 500}}, source: {output: score}, margin: {absolute: 1}";
+    for stable in [0.0, 503.0, 600.0] {
+        let error = plan(capped, stable).unwrap_err().to_string();
+        assert!(error.contains("count as at most 502.8: it must be above 0 and below 502.8"), "{stable}: {error}");
+    }
+    for stable in [50.0, 450.0, 498.0, 500.5] {
+        let (regressed, text) = plan(capped, stable).unwrap();
+        assert!(regressed.unwrap() > stable + 1.0 && regressed.unwrap() < 505.0, "{stable}: {regressed:?}");
+        assert!(!text.contains("no canary can fail it"), "{text}");
+    }
+    let clicks = "kind: rate, source: cancelled, direction: higher_is_better, margin: {absolute: 0.02}";
+    for (metric, stable, can_fail) in [
+        (clicks, 0.0, false),
+        (clicks, 0.01, false),
+        (clicks, 1.0, true),
+        ("kind: rate, source: cancelled, margin: {absolute: 0.02}", 1.0, false),
+        ("kind: rate, source: cancelled, margin: {absolute: 0.02}", 0.0, true),
+        (
+            "kind: {quantile: {level: 0.5}}, source: latency, direction: higher_is_better, margin: {absolute: 150}",
+            100.0,
+            false,
+        ),
+    ] {
+        let (regressed, text) = plan(metric, stable).unwrap();
+        assert_eq!(
+            (regressed.is_some(), !text.contains("no canary can fail it")),
+            (can_fail, can_fail),
+            "{metric} {stable}: {text}"
+        );
+        assert!(!text.contains("no value of it can be detected"), "{text}");
+    }
+    let (_, text) = plan("kind: count, source: {output: score}, margin: {relative: 0.1}", 0.0).unwrap();
+    assert!(text.contains("m: stable is at 0 and the margin is only relative, so it accepts no difference"), "{text}");
+}

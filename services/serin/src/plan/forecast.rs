@@ -47,7 +47,9 @@ pub(crate) fn forecast(request: &Request) -> anyhow::Result<Forecast> {
     let is_given =
         |metric: &&Metric<'_>| request.regressions.iter().any(|regression| regression.metric == metric.spec.name);
     let chosen: Vec<&Metric<'_>> = if request.regressions.is_empty() {
-        ramp.metrics.iter().filter(|metric| metric.spec.role != Role::Watch).collect()
+        // Where no canary can fail, there is no regression to assume.
+        let can_fail = |metric: &&Metric<'_>| metric.spec.cannot_fail_at(metric.stable).is_none();
+        ramp.metrics.iter().filter(|metric| metric.spec.role != Role::Watch).filter(can_fail).collect()
     } else {
         ramp.metrics.iter().filter(is_given).collect()
     };

@@ -67,11 +67,14 @@ impl<'a> Metric<'a> {
         let harm = border.map_or(0.0, |border| border - self.stable);
         let twice = if harm == 0.0 { self.stable * worse } else { self.stable + 2.0 * harm };
         let fits = simulate::impossible(self.spec, twice).is_none();
-        Ok(if fits { twice } else { f64::midpoint(border.unwrap_or(self.stable), self.extreme()) })
+        let border = border.unwrap_or(self.stable);
+        let halfway = f64::midpoint(border, self.extreme());
+        let possible = if fits { twice } else { halfway };
+        Ok(if simulate::impossible(self.spec, possible).is_none() { possible } else { border })
     }
 
     fn extreme(&self) -> f64 {
-        let Range { min, max } = self.spec.kind.clamps_to().unwrap_or(Range::SHARES);
+        let Range { min, max } = self.spec.kind.planned_range();
         if self.spec.direction == Direction::LowerIsBetter { max } else { min }
     }
 

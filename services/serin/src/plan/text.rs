@@ -111,7 +111,7 @@ fn row(metric: &MetricStep, unit: Unit) -> Vec<String> {
         unit.precise(metric.stable),
         value(metric.border),
         value(metric.seen_by_max),
-        unit.precise(metric.regressed),
+        value(metric.border.map(|_| metric.regressed)),
         after(metric.fail),
         after(metric.fail_most),
         metric.requests_at_risk.map_or_else(|| "-".to_owned(), count),

@@ -9,8 +9,8 @@ const HEAD: &str = "# Settings\n\n\
     are\nread from the file of `--config`, then from environment variables, then from `--set`; later sources take precedence:\n\n\
     | in the file | in the environment | on the command line |\n|---|---|---|\n\
     | `router: {listen: \"0.0.0.0:8000\"}` | `SERIN__ROUTER__LISTEN=0.0.0.0:8000` | `--set router.listen=0.0.0.0:8000` |\n\n\
-    Spans of time are written `500ms`, `10s`, `5m` or `6h`; sizes are bytes. `<name>` is a name that you choose. All problems of a \
-    configuration\nare listed before anything starts, with exit status 64. `serin up --dump-config` prints the effective settings, \
+    The file is YAML or JSON. Spans of time are written `500ms`, `10s`, `5m` or `6h`; sizes are bytes. `<name>` is a name that you \
+    choose. All problems of a configuration\nare listed before anything starts, with exit status 64. `serin up --dump-config` prints the effective settings, \
     `serin schema --config` the\nJSON Schema of the file, for editors.\n";
 
 /// Returns the page `docs/settings.md`.

@@ -250,6 +250,7 @@ impl<'a> Player<'a> {
                 arms: counts.collect(),
                 population: if maturity == Span(0) { population.clone() } else { Vec::new() },
                 rules: serin_schemas::records::RULES,
+                units: Vec::new(),
                 #[cfg(feature = "next-schema")]
                 closed_by: None,
             });

@@ -8,6 +8,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
+mod numbers;
+
 struct Run {
     status: i32,
     out: String,
@@ -165,7 +167,7 @@ fn invalid_files_and_arguments_are_reported() {
         (&["a.csv", "words.csv"], "the predictions of a.csv and the predictions of words.csv have no value in common"),
         (
             &["names.csv", "names.csv", "--label", "late", "--margin", "5"],
-            "an error rate is between 0 and 1, so every B",
+            "an error rate is between 0 and 1 and A's is 0.0000, so every B",
         ),
         (&["words.csv", "words.csv", "--margin", "0.1"], "--margin: these are classes, and without labels"),
         (&["amounts.csv", "amounts.csv", "--label", "true"], "whole numbers (40 different ones): pass `--kind class`"),

@@ -8,7 +8,7 @@ const MOST_KEPT: usize = 64 << 10;
 
 /// Progress of receiving the current request.
 #[derive(Debug, Default)]
-pub(super) struct Receipt {
+pub struct Receipt {
     head: Head,
     /// Its body, once the length is known.
     body: Option<Length>,
@@ -24,7 +24,7 @@ pub(super) struct Receipt {
 
 impl Receipt {
     /// Records received bytes.
-    pub(super) fn take(&mut self, bytes: &[u8]) {
+    pub fn take(&mut self, bytes: &[u8]) {
         if self.lost {
             return;
         }
@@ -46,7 +46,7 @@ impl Receipt {
 
     /// Starts the request that hyper has parsed, with the length of its body; `None` if it is chunked. Returns whether a line of its head
     /// ends with a bare line feed.
-    pub(super) fn begin(&mut self, length: Option<u64>) -> bool {
+    pub fn begin(&mut self, length: Option<u64>) -> bool {
         if self.lost || !self.head.ended {
             self.lost = true;
             return false;
@@ -68,13 +68,13 @@ impl Receipt {
     }
 
     /// Whether all received bytes belong to the current request and those before it, and it is complete.
-    pub(super) fn is_complete(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         let body_ended = self.body.as_ref().is_some_and(Length::is_complete);
         body_ended && self.kept.is_empty() && self.dropped == 0 && !self.lost
     }
 
     /// Ends the request. Returns whether bytes were received that may belong to the next one.
-    pub(super) fn finish(&mut self) -> bool {
+    pub fn finish(&mut self) -> bool {
         self.answered = true;
         if self.lost || self.dropped > 0 {
             *self = Self { lost: true, ..Self::default() };
