@@ -45,7 +45,7 @@ demo-seeds: build test-deps ## run the demo with five seeds on the embedded log 
 	scripts/demo-seeds.sh
 
 .PHONY: test
-test: test-deps ## run all tests (test-core, test-system and test-peers), with a summary of each part and of all
+test: test-deps ## run all tests (test-core, test-system, test-peers and test-console), with a summary of each part and of all
 	scripts/test.sh
 
 .PHONY: test-core

@@ -53,12 +53,11 @@ export function sessionOver(): void {
 export type Message =
     | { event: "snapshot"; data: { now: number; rollouts: Summary[] } }
     | { event: "rollout"; data: Summary }
-    | { event: "removed"; data: { rollout: string } }
     | { event: "time"; data: { now: number; read: boolean } }
     | { event: "state"; data: RolloutState }
     | { event: "verdict"; data: Point };
 
-const EVENTS: Message["event"][] = ["snapshot", "rollout", "removed", "time", "state", "verdict"];
+const EVENTS: Message["event"][] = ["snapshot", "rollout", "time", "state", "verdict"];
 
 /** The rollouts after a message. New ones come first. */
 export function fold(known: ReadonlyMap<string, Summary>, message: Message): ReadonlyMap<string, Summary> {
@@ -68,11 +67,6 @@ export function fold(known: ReadonlyMap<string, Summary>, message: Message): Rea
             const { id } = message.data;
             if (known.has(id)) return new Map(known).set(id, message.data);
             return new Map([[id, message.data], ...known]);
-        }
-        case "removed": {
-            const left = new Map(known);
-            left.delete(message.data.rollout);
-            return left;
         }
         default: return known;
     }

@@ -84,14 +84,14 @@ export interface Summary {
     mirror_share: number;
     promoted: boolean;
     started_at: number;
-    recorded_at: number;
-    started_by: string;
+    recorded_at: number | null;
+    started_by: string | null;
     paused_by: string | null;
     headline: Headline;
     sentence: string;
     outcome: string | null;
     events: number;
-    verdict: { id: string; as_of: number; recorded_at: number; decision: Decision; failed: string[]; issues: number } | null;
+    verdict: { id: string; as_of: number; decision: Decision; failed: string[]; issues: number } | null;
     needs: "decision" | "evidence" | "resume" | null;
 }
 

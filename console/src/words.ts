@@ -124,10 +124,14 @@ export function harm(state: RolloutState, verdict: Verdict | null): string | nul
 /** Whether more of the metric is worse. */
 export const lowerIsBetter = (metric: Metric) => metric.direction !== "higher_is_better";
 
-/** How near a difference is to the margin: 1 is at the margin, negative is better than control; null without data. */
-export function nearness(metric: Metric, found: MetricVerdict): number | null {
-    if (found.effect === null) return null;
-    const worse = lowerIsBetter(metric) ? found.effect : -found.effect;
-    if (found.limit_fail !== null && found.limit_fail !== undefined) return worse;
-    return found.margin ? worse / found.margin : null;
+/** The difference between the arms as it is shown. With few answers it can be outside of its interval: then it is the difference of the
+ * two values, or the end of the interval. */
+export function shownEffect(one: Pick<MetricVerdict, "effect" | "effect_low" | "effect_high" | "canary" | "control" | "limit_fail">): number | null {
+    const { effect, effect_low, effect_high } = one;
+    if (effect === null) return null;
+    const [low, high] = [effect_low ?? -Infinity, effect_high ?? Infinity];
+    if (effect >= low && effect <= high) return effect;
+    const other = one.limit_fail ?? one.control.value;
+    const plain = one.canary.value !== null && other !== null ? one.canary.value - other : NaN;
+    return plain >= low && plain <= high ? plain : Math.min(high, Math.max(low, effect));
 }

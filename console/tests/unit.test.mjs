@@ -72,7 +72,7 @@ test("messages of the stream are folded by id", () => {
     assert.equal(changed.get("a").phase, "held");
     const added = store.fold(changed, { event: "rollout", data: { id: "b", phase: "warming" } });
     assert.deepEqual([...added.keys()], ["b", "a"], "a new rollout comes first");
-    assert.deepEqual([...store.fold(added, { event: "removed", data: { rollout: "a" } }).keys()], ["b"]);
+    assert.deepEqual([...store.fold(added, { event: "snapshot", data: { rollouts: [one] } }).keys()], ["a"], "a snapshot replaces everything");
     assert.equal(store.fold(added, { event: "time", data: {} }), added);
 });
 
@@ -93,6 +93,15 @@ test("the finding decides which action comes first, and an ended rollout has non
     assert.equal(first("held", [{ ...failed, role: "watch" }]), "Resume");
     assert.equal(first("promoted"), "Roll back");
     for (const phase of ["completed", "rolled_back", "aborted", "superseded"]) assert.equal(first(phase), undefined);
+});
+
+test("a difference outside of its interval is not shown", () => {
+    const one = (effect, low, high) => words.shownEffect({ effect, effect_low: low, effect_high: high, canary: { n: 9, value: 0.3 }, control: { n: 9, value: 0.1 } });
+    assert.equal(one(0.1, 0, 0.5), 0.1);
+    assert.equal(one(0.6, 0, 0.5).toFixed(2), "0.20", "the difference of the two values, if it is inside");
+    assert.equal(one(0.6, 0.3, 0.5), 0.5, "else the end of the interval");
+    assert.equal(one(0.6, null, null), 0.6);
+    assert.equal(one(null, 0, 1), null);
 });
 
 test("every action has a consequence that names the version", () => {

@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import * as format from "../format";
 import type { Metric, Point, PointMetric } from "../types";
-import { lowerIsBetter } from "../words";
+import { lowerIsBetter, shownEffect } from "../words";
 import { stepMarks } from "./ramp";
 
 const HEIGHT = 132;
@@ -126,7 +126,7 @@ export function MetricCharts({ points, metric }: { points: Point[]; metric: Metr
     const effectData = (): uPlot.AlignedData => {
         const { x, found } = curves(shown.current, metric.name);
         return [x, found.map((one) => scale(one?.effect_low, effects)), found.map((one) => scale(one?.effect_high, effects)),
-            found.map((one) => scale(one?.effect, effects))];
+            found.map((one) => scale(one && shownEffect(one), effects))];
     };
     const last = () => curves(shown.current, metric.name).found.findLast((one) => one !== undefined);
     const limit = () => last()?.limit_fail ?? null;
@@ -207,7 +207,8 @@ export function MetricCharts({ points, metric }: { points: Point[]; metric: Metr
         plots.current?.effect.setData(effectData());
     }, [points]);
 
-    const summary = last()?.effect;
+    const found = last();
+    const summary = found && shownEffect(found);
     return (
         <div class="charts">
             <figure>

@@ -3,6 +3,7 @@
 import * as api from "../api";
 import * as format from "../format";
 import type { RolloutState, Verdict } from "../types";
+import * as words from "../words";
 import { Copyable, ResultChip, Scroll, Section } from "./ui";
 
 export function Evidence({ state, verdict }: { state: RolloutState; verdict: Verdict | null }) {
@@ -26,7 +27,7 @@ export function Evidence({ state, verdict }: { state: RolloutState; verdict: Ver
                                     <tr key={one.metric + format.segment(one.segment)}>
                                         <th scope="row">{one.metric}</th><td>{format.segment(one.segment)}</td><td><ResultChip result={one.result} /></td>
                                         <td class="num">{format.value(one.canary.value, unit)}</td><td class="num">{format.value(one.control.value, unit)}</td>
-                                        <td class="num">{format.difference(one.effect, effect)}</td>
+                                        <td class="num">{format.difference(words.shownEffect(one), effect)}</td>
                                         <td class="num">{one.effect_low === null && one.effect_high === null ? "no data" : `${format.difference(one.effect_low, effect)} to ${format.difference(one.effect_high, effect)}`}</td>
                                         <td class="num">{format.difference(one.margin, effect).replace("+", "")}</td>
                                         <td class="num">{one.p_fail === undefined ? "" : one.p_fail < 0.001 ? one.p_fail.toExponential(1) : format.significant(one.p_fail)}</td>

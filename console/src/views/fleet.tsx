@@ -15,7 +15,7 @@ const ROWS = 30;
 
 /** Whether a rollout matches what was typed: each word is in its model, versions, phase or headline. A word after `-` must not be. */
 export function matches(summary: Summary, text: string): boolean {
-    const all = `${summary.model} ${summary.stable} ${summary.canary} ${words.phase(summary.phase)} ${summary.headline.text} ${summary.started_by} ${summary.id}`.toLowerCase();
+    const all = `${summary.model} ${summary.stable} ${summary.canary} ${words.phase(summary.phase)} ${summary.headline.text} ${summary.started_by ?? ""} ${summary.id}`.toLowerCase();
     return text.toLowerCase().split(/\s+/).filter(Boolean).every((word) =>
         word.startsWith("-") && word.length > 1 ? !all.includes(word.slice(1)) : all.includes(word));
 }
@@ -39,7 +39,7 @@ function Row({ summary }: { summary: Summary }) {
             <div class="row-state"><PhaseChip phase={summary.phase} />{summary.needs && summary.needs !== "resume" && <span class="chip open">{words.needs(summary)}</span>}</div>
             <div class="row-text"><strong>{words.headline(summary.headline.text, model)}</strong><span class="dim clamp">{summary.sentence}</span></div>
             <div class="row-ramp">{words.isFinal(summary.phase) ? <a href={toModel(model)} class="small">history of {model}</a> : <RampBar summary={summary} />}</div>
-            <div class="row-time small dim"><time>{format.time(summary.recorded_at)} UTC</time></div>
+            <div class="row-time small dim">{summary.recorded_at !== null && <time>{format.time(summary.recorded_at)} UTC</time>}</div>
         </li>
     );
 }

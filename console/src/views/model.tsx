@@ -51,7 +51,7 @@ export function ModelView({ model }: { model: string }) {
                             const reached = state?.spec.steps[state.step];
                             return (
                                 <tr key={one.id}>
-                                    <td>{format.time(one.recorded_at)}</td>
+                                    <td>{one.recorded_at !== null && format.time(one.recorded_at)}</td>
                                     <th scope="row"><a href={toRollout(one.id)}>{one.stable} → {one.canary}</a></th>
                                     <td><PhaseChip phase={one.phase} /></td>
                                     <td>{one.promoted || one.phase === "completed" ? "100%" : reached ? format.step(reached) : "warm-up"}</td>

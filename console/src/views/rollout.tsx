@@ -199,7 +199,7 @@ function Tile({ metric, overall, failed, points }: {
                 <dl class="figures">
                     <div><dt>canary</dt><dd>{format.value(found.canary.value, unit)}<span class="dim small"> n {format.count(found.canary.n)}</span></dd></div>
                     <div><dt>control</dt><dd>{format.value(found.control.value, unit)}<span class="dim small"> n {format.count(found.control.n)}</span></dd></div>
-                    <div><dt>difference</dt><dd>{format.difference(found.effect, effect)}</dd></div>
+                    <div><dt>difference</dt><dd>{format.difference(words.shownEffect(found), effect)}</dd></div>
                     <div><dt>{found.limit_fail === null || found.limit_fail === undefined ? "margin" : "limit"}</dt>
                         <dd>{found.limit_fail === null || found.limit_fail === undefined ? format.difference(found.margin, effect).replace("+", "") : format.value(found.limit_fail, unit)}</dd></div>
                 </dl>
