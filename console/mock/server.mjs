@@ -15,6 +15,12 @@ import { gzipSync } from "node:zlib";
 const here = dirname(fileURLToPath(import.meta.url));
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/** A captured pair, as in the golden example of its schema. */
+const example = {
+    request_id: "0198f3c4-0000-7000-8000-000000000001", at: 1357056001000000, reason: "disagreement", differences: ["late: 0.18 against 0.93"], request: '{"inputs":[{"name":"origin","data":["LGA"]}]}', request_bytes: 44,
+    live: { version: "v2", arm: "control", status: 200, error: null, latency_us: 4100, body: '{"outputs":[{"name":"probability","data":[0.18]}]}', bytes: 50 },
+    shadow: { version: "v3", arm: "shadow", status: null, error: "timeout", latency_us: null, body: null, bytes: 0 },
+};
 const TOKENS = { "operator-token-of-the-mock": ["ada", "operator"], "viewer-token-of-the-mock": ["vic", "viewer"] };
 const json = async (name) => JSON.parse(await readFile(join(here, name), "utf8"));
 const micros = () => Date.now() * 1000;
@@ -141,6 +147,7 @@ export async function start({ port = 0, tokens = false, rollouts = 0, dist = joi
             segments: () => matrix(one.verdicts.at(-1)),
             events: () => ({ events: one.events.slice(after), next: one.events.length }),
             profile: () => one.profile,
+            examples: () => (one.state.phase === "held" ? [example] : []),
         }[parts[3]]?.();
         return found ? answer(200, found) : problem(404, "no_verdict", "there is no verdict yet");
     });
@@ -170,8 +177,10 @@ function fleet(recorded, copies) {
     const lastOf = (base, count) => base.verdicts[count - 1].as_of;
     derive(latency, "churn", "01a22fb1-0000-7000-8000-000000000001", 17, { phase: "held", canaryShare: 2500, ...clock(latency, 172800),
         hold: { cause: "marginal", since: lastOf(latency, 15) }, sentence: "marginal after 20d: the canary's rate of wrong answers is 9.2 % against 8.6 %, not yet known to be within or beyond 5 points" });
-    const hurt = derive(segment, "fraud", "01a22fb1-0000-7000-8000-000000000002", 17, { phase: "held", canaryShare: 5000, ...clock(segment, 172800), hold: { cause: "health", since: lastOf(segment, 16) },
-        sentence: "the canary has 9.31 % of the compared answers (931 against 9069), not the configured 10 %; certain since 2013-05-09T12:00:00Z" });
+    const hurt = derive(segment, "fraud", "01a22fb1-0000-7000-8000-000000000002", 18, { phase: "held", canaryShare: 5000, ...clock(segment, 172800), hold: { cause: "health", since: lastOf(segment, 16) },
+        sentence: "the canary has 31.4 % of the compared answers (98 against 214), not the configured 50 %; certain since 2013-05-09T12:00:00Z" });
+    Object.assign(hurt.verdicts.at(-1), { decision: "hold", reasons: [], metrics: hurt.verdicts.at(-1).metrics.map((one) => (one.result === "fail" ? { ...one, result: "undecided", failed_at: null,
+        sentence: one.sentence.replace(/at least 5 points worse.*/, "not yet known to be within or beyond 5 points") } : one)) });
     hurt.verdicts.at(-1).health = [{ reason: "sample_ratio", policy: "hold", sentence: hurt.state.sentence }, { reason: "events_lost", policy: "warn", sentence: "120 events of the canary were lost by their writers since the last verdict" }];
     derive(promoted, "pricing", "01a22fb1-0000-7000-8000-000000000003", 20, { phase: "paused", canaryShare: 2500, pause: { by: "ada", since: lastOf(promoted, 20) }, ...clock(promoted, 86400), sentence: "paused by ada: waits for the release notes" });
     const live = derive(latency, "search", "01a22fb1-0000-7000-8000-000000000004", 16, { phase: "baking", canaryShare: 2500, ...clock(latency, 43200), sentence: "step 2 of 3: 25% to v4: nothing has failed in 9 checks; this step requires no more" });
@@ -203,7 +212,7 @@ function progress(state) {
     return {
         warming: [{ name: "Warm-up", text: "1320 of 2000 good answers of v1 in 1d 6h" }, { name: "Next", text: "the first step, 10%, starts in 18h at the earliest, at 2013-01-03 18:00:00 UTC" }],
         baking: [baked, { name: "Next", text: "50% to v4, in 12h at the earliest, at 2013-05-09 18:00:00 UTC" }, { name: "Missing", text: "12h of bake.min; 1 check" }, { name: "", text: "latency_p99: not yet known to be within or beyond 27 ms" }],
-        held: [{ name: "Held", text: "for 12h; it continues by itself when there is enough evidence; in 12h it is rolled back as inconclusive (decision.holdMax)" }, baked],
+        held: [{ name: "Held", text: `for 12h; it continues by itself when ${state.hold?.cause === "health" ? "the evidence is sound again" : "there is enough evidence"}; in 12h it is rolled back as inconclusive (decision.holdMax)` }, baked],
         paused: [{ name: "Paused", text: "the step's clock is stopped; evidence against the canary still rolls it back" }, baked],
     }[state.phase] ?? [];
 }

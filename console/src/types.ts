@@ -40,6 +40,8 @@ export interface Spec {
     decision?: { holdMax?: string; onInconclusive?: string; falseRollback?: number };
 }
 
+export type Cause = "health" | "marginal" | "stale" | "approval";
+
 export interface Applied { generation: number; done: boolean; routers: string[]; waits_for: string; soon: boolean; refused: boolean }
 
 export interface RolloutState {
@@ -55,7 +57,11 @@ export interface RolloutState {
     clock: { spent: number; since: number | null };
     answers: number;
     answersBefore: number;
-    hold: { cause: "health" | "marginal" | "stale"; since: number } | null;
+    hold: { cause: Cause; since: number } | null;
+    /** No step is taken until the freeze ends. */
+    freeze?: { models: string; by: string; reason: string; until: number | null };
+    /** Until when a promotion may be undone, in milliseconds. */
+    undoUntil?: number;
     pause: { by: string; since: number } | null;
     promoted: boolean;
     verdict: { id: string; asOf: number; decision: Decision; holds?: { sentence: string; canBeAcknowledged: boolean }[] } | null;
@@ -86,6 +92,7 @@ export interface Summary {
     started_at: number;
     recorded_at: number | null;
     started_by: string | null;
+    hold: { cause: Cause } | null;
     paused_by: string | null;
     headline: Headline;
     sentence: string;
@@ -197,5 +204,11 @@ export interface Profile {
     metrics: { metric: string; unit: string | null; segment: Segment | null; count: number; distribution: Distribution }[];
 }
 export interface Profiles { profiles: Profile[]; not_profiled: { name: string; add: string }[] }
+
+export interface CapturedAnswer { version: string; status: number | null; error: string | null; latency_us: number | null; body: string | null; bytes: number }
+/** Two answers to one call, redacted. */
+export interface Capture {
+    request_id: string; at: number; reason: string; differences: string[]; request: string | null; request_bytes: number; live: CapturedAnswer; shadow: CapturedAnswer;
+}
 
 export interface Problem { severity: string; path: string; line?: number; column?: number; message: string; wayOut?: string }

@@ -1,4 +1,4 @@
-// What an operator can do about a rollout, and the words for phases, results and harm. Pure.
+// What an operator can do about a rollout, and the words for phases, results and harm.
 
 import * as format from "./format";
 import type { Metric, MetricVerdict, Phase, Result, RolloutState, Segment, Summary, Tone, Verdict } from "./types";
@@ -16,7 +16,7 @@ export function group(summary: Summary): "person" | "running" | "ended" {
 
 /** What a person has to do. */
 export const needs = (summary: Summary) =>
-    ({ decision: "needs a decision", evidence: "check the data", resume: "paused" })[summary.needs ?? "decision"];
+    summary.hold?.cause === "approval" ? "needs approval" : ({ decision: "needs a decision", evidence: "check the data", resume: "paused" })[summary.needs ?? "decision"];
 
 /** The headline without the name of the model in front. */
 export function headline(text: string, model: string): string {
@@ -81,9 +81,17 @@ export function actions(state: RolloutState, verdict: Verdict | null): Act[] {
         case "pending": return [{ ...back, label: "Remove from the queue", consequence: "The rollout does not start." }];
         case "warming": return [pause, back];
         case "baking": case "shadowing": return finding ? [back, pause, promote] : [pause, promote, back];
-        case "held": return finding ? [back, resume, promote] : [resume, promote, back];
+        case "held":
+            if (state.hold?.cause === "approval") {
+                return [
+                    { verb: "approve", label: "Approve", danger: false, consequence: `${after ? `${format.step(after)} of the calls go` : "All calls go"} to ${fresh} as soon as the evidence still allows it.` },
+                    { ...back, verb: "reject", label: "Reject", consequence: `The rollout ends. All calls go to ${old}.` },
+                ];
+            }
+            return finding ? [back, resume, promote] : [resume, promote, back];
         case "paused": return finding ? [back, resume, promote] : [resume, promote, back];
         case "promoted": return [{ ...back, label: "Roll back" }];
+        case "completed": return (state.undoUntil ?? 0) > Date.now() ? [{ verb: "undo", label: "Undo the promotion", danger: true, consequence: `All calls go back to ${old} at once.` }] : [];
         default: return [];
     }
 }

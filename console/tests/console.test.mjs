@@ -11,7 +11,7 @@ let chromium;
 before(async () => { chromium = await browser(); });
 after(() => chromium.close());
 
-const VIEWS = ["/", "/?q=flights&phase=rolled_back", "/rollouts/search", "/rollouts/fraud", "/rollouts/flights", "/rollouts/flights/distributions", "/rollouts/flights/evidence", "/models/flights", "/plan", "/nothing"];
+const VIEWS = ["/", "/?q=flights&phase=rolled_back", "/rollouts/search", "/rollouts/fraud", "/rollouts/flights", "/rollouts/flights/distributions", "/rollouts/fraud/examples", "/rollouts/flights/evidence", "/models/flights", "/plan", "/nothing"];
 const post = (server, path) => fetch(`${server.url}/mock/${path}`, { method: "POST" });
 
 describe("every view", () => {

@@ -92,6 +92,8 @@ test("the finding decides which action comes first, and an ended rollout has non
     assert.equal(first("paused", [failed]), "Roll back now");
     assert.equal(first("held", [{ ...failed, role: "watch" }]), "Resume");
     assert.equal(first("promoted"), "Roll back");
+    assert.deepEqual(words.actions(state({ phase: "held", hold: { cause: "approval" } }), null).map((one) => one.verb), ["approve", "reject"]);
+    assert.equal(words.actions(state({ phase: "completed", undoUntil: Date.now() + 60_000 }), null)[0].verb, "undo");
     for (const phase of ["completed", "rolled_back", "aborted", "superseded"]) assert.equal(first(phase), undefined);
 });
 

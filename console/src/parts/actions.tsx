@@ -20,7 +20,7 @@ export function Actions({ state, verdict }: { state: RolloutState; verdict: Verd
     if (actions.length === 0) return null;
     if (!mayAct.value) return <ReadOnly />;
     // Nothing is recommended while a rollout runs well.
-    const recommended = state.phase === "held" || state.phase === "paused" || actions[0]!.danger;
+    const recommended = state.phase === "held" || state.phase === "paused" || (actions[0]!.danger && state.phase !== "completed");
     return (
         <div class="buttons" role="group" aria-label="Actions">
             {actions.map((action, index) => (

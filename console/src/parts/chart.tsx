@@ -52,12 +52,13 @@ export function flat(low: number | null, high: number | null): [number, number] 
 type Draw = (plot: uPlot, context: CanvasRenderingContext2D) => void;
 
 function options(host: HTMLElement, unit: string, series: uPlot.Series[], bands: uPlot.Band[], range: uPlot.Range.Function,
-    before: Draw): uPlot.Options {
+    before: Draw, marks: Draw): uPlot.Options {
     const [dim, grid] = [css(host, "--dim"), css(host, "--line")];
     const font = `11px ${css(host, "--font")}`;
     const axis: uPlot.Axis = { stroke: dim, font, grid: { stroke: grid, width: 1 }, ticks: { show: false } };
     return {
-        width: Math.max(200, host.clientWidth), height: HEIGHT, legend: { show: false },
+        // Labels of marks are above the plot.
+        width: Math.max(200, host.clientWidth), height: HEIGHT, padding: [16, null, null, null], legend: { show: false },
         cursor: { sync: { key: "metrics" }, points: { show: false }, drag: { x: false, y: false } },
         tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
         scales: { y: { range } },
@@ -75,6 +76,7 @@ function options(host: HTMLElement, unit: string, series: uPlot.Series[], bands:
             context.clip();
             before(plot, context);
             context.restore();
+            marks(plot, context);
         }] },
     };
 }
@@ -93,7 +95,7 @@ function vertical(plot: uPlot, context: CanvasRenderingContext2D, at: number, co
     const near = x > plot.bbox.left + plot.bbox.width * 0.85;
     context.textAlign = near ? "right" : "left";
     context.textBaseline = "top";
-    context.fillText(label, x + (near ? -3 : 3) * devicePixelRatio, plot.bbox.top + 2 * devicePixelRatio);
+    context.fillText(label, x + (near ? -3 : 3) * devicePixelRatio, plot.bbox.top - 13 * devicePixelRatio);
 }
 
 function horizontal(plot: uPlot, context: CanvasRenderingContext2D, at: number, color: string, dash: number[]): number {
@@ -158,8 +160,7 @@ export function MetricCharts({ points, metric }: { points: Point[]; metric: Metr
             ], [], (_, low, high) => flat(low, high), (plot, context) => {
                 const most = scale(limit(), values);
                 if (most !== null) horizontal(plot, context, most, css(top, "--bad"), [4, 3]);
-                marks(plot, context);
-            }), armsData(), top);
+            }, marks), armsData(), top);
             const lines = () => { const line = border(); return line === null ? [] : [line]; };
             const lower = new uPlot(options(bottom, effects === "percent" ? " pts" : suffix(effects), [
                 { stroke: css(top, "--interval-edge"), width: 1, points: { show: false } },
@@ -178,8 +179,7 @@ export function MetricCharts({ points, metric }: { points: Point[]; metric: Metr
                     horizontal(plot, context, line, css(top, "--bad"), [4, 3]);
                 }
                 horizontal(plot, context, 0, css(top, "--dim"), []);
-                marks(plot, context);
-            }), effectData(), bottom);
+            }, marks), effectData(), bottom);
             plots.current = { arms: upper, effect: lower };
         };
         build();

@@ -43,9 +43,9 @@ export function Ramp({ state, served }: { state: RolloutState; served: Served | 
                 ))}
             </ol>
             <p class="dim">
-                Set now: {words.canary(state)} gets {set}.{" "}
+                Now {words.canary(state)} gets {set}.{" "}
                 {/* One text, so that nothing moves when a number gets longer. */}
-                {served && `Served between the last two verdicts: ${format.significant((100 * served.canary) / served.all)} % (${format.count(served.canary)} of ${format.count(served.all)} compared calls).`}
+                {served && `${words.isFinal(state.phase) ? "Served before the end" : "Served between the last two verdicts"}: ${format.significant((100 * served.canary) / served.all)} % (${format.count(served.canary)} of ${format.count(served.all)} compared calls).`}
             </p>
         </div>
     );

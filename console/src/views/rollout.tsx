@@ -8,6 +8,7 @@ import { MetricCharts } from "../parts/chart";
 import { DataHealth } from "../parts/health";
 import { DistributionCard } from "../parts/distribution";
 import { Evidence } from "../parts/evidence";
+import { Examples } from "../parts/examples";
 import { SegmentMatrix } from "../parts/matrix";
 import { Ramp, served } from "../parts/ramp";
 import { Story } from "../parts/story";
@@ -89,7 +90,7 @@ export function RolloutView({ id, tab }: { id: string; tab: string }) {
     return <Page key={state.id} state={state} link={id} tab={tab} />;
 }
 
-const TABS: [string, string][] = [["metrics", "Overview"], ["distributions", "Distributions"], ["evidence", "Evidence"]];
+const TABS: [string, string][] = [["metrics", "Overview"], ["distributions", "Distributions"], ["examples", "Examples"], ["evidence", "Evidence"]];
 
 function Page({ state, link, tab }: { state: RolloutState; link: string; tab: string }) {
     const summary = rollouts.value.get(state.id);
@@ -111,6 +112,7 @@ function Page({ state, link, tab }: { state: RolloutState; link: string; tab: st
                 <p class="headline"><span aria-hidden="true">{words.sign(state.phase)} </span>{text}</p>
                 {cause && <p class="cause">{cause.charAt(0).toUpperCase() + cause.slice(1)}</p>}
                 {harm && <p class="harm">{harm}</p>}
+                {state.freeze && <p><strong>Frozen by {state.freeze.by}:</strong> {state.freeze.reason}. No step is taken; a rollback still happens.</p>}
                 <Progress state={state} />
                 <Actions state={state} verdict={verdict} />
             </div>
@@ -121,7 +123,7 @@ function Page({ state, link, tab }: { state: RolloutState; link: string; tab: st
                 {TABS.map(([key, label]) => <a key={key} href={toRollout(link, key)} aria-current={tab === key ? "page" : undefined}>{label}</a>)}
             </nav>
             <Failure error={verdictError ?? seriesError} />
-            {tab === "distributions" ? <Distributions state={state} /> : tab === "evidence" ? <Evidence state={state} verdict={verdict} /> : (
+            {tab === "distributions" ? <Distributions state={state} /> : tab === "examples" ? <Examples id={state.id} /> : tab === "evidence" ? <Evidence state={state} verdict={verdict} /> : (
                 <>
                     <Metrics state={state} verdict={verdict} series={series} />
                     {matrix && matrix.rows.length > 1 && <Section title="Segments" id="segments"><SegmentMatrix matrix={matrix} spec={state.spec} /></Section>}
