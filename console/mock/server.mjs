@@ -187,6 +187,7 @@ function fleet(recorded, copies) {
     Object.assign(live, { source: latency.verdicts.slice(14), at: 0 });
     derive(promoted, "ranking", "01a22fb1-0000-7000-8000-000000000005", 6, { phase: "warming", canaryShare: 0, step: -1, sentence: "v1 -> v2: learning from at least 2000 answers of v1 before the first canary request" });
     all.push(...[latency, segment, promoted].map((one) => structuredClone(one)));
+    all.push(large(segment));
     const bases = [promoted, segment, latency];
     for (let index = 0; index < copies; index++) {
         const base = bases[index % 3];
@@ -194,6 +195,31 @@ function fleet(recorded, copies) {
         all.push({ ...base, state: index % 5 === 0 ? { ...state, phase: "baking", ending: null, canaryShare: 2500 } : state });
     }
     return new Map(all.map((one) => [one.state.id, one]));
+}
+
+/** A rollout with everything large: its name, 60 metrics of all kinds, 500 segments. */
+function large(base) {
+    const one = structuredClone(base);
+    const last = one.verdicts.at(-1);
+    const { state } = one;
+    Object.assign(state, { id: "01a22fb1-0000-7000-8000-000000000009", phase: "rolled_back" });
+    Object.assign(state.spec, { model: "an-organization/a-model-with-a-very-long-name-that-nobody-would-choose-but-somebody-has", canary: { version: "2026-12-01T03-26-14Z-candidate-with-a-long-tag" } });
+    const kinds = ["rate", "distribution", "classes", "count", "disagreement", { mean: { min: 0, max: 1 } }, { capped_mean: { cap: 10 } }, { quantile: { level: 0.999 } }];
+    const [gate, ...others] = state.spec.metrics;
+    const many = Array.from({ length: 52 }, (_, index) => ({ ...gate, name: `a_metric_with_a_long_name_number_${index}`, kind: kinds[index % 8], direction: index % 2 ? "higher_is_better" : "lower_is_better" }));
+    state.spec.metrics = [gate, ...others, ...many];
+    const found = last.metrics.filter((metric) => metric.segment.dimension === "");
+    last.metrics.push(...many.map((metric, index) => ({ ...found[index % found.length], metric: metric.name, ...(index % 5 === 0 ? { limit_pass: 0.1, limit_fail: 0.2 } : {}) })));
+    const judged = last.metrics.find((metric) => metric.segment.value === "JFK");
+    for (let value = 0; value < 500; value++) {
+        for (const metric of ["wrong_rate", ...many.slice(0, 3).map(({ name }) => name)]) {
+            last.metrics.push({ ...judged, metric, segment: { dimension: "postal_code", value: String(10_000 + value) }, effect: ((value * 7919) % 500) / 5000, result: value === 77 ? "fail" : "undecided" });
+        }
+    }
+    const values = { rate: { type: "share", events: 3, share: 0.1 }, classes: { type: "classes", classes: { cat: 50, dog: 30, "a class with a long name": 5 }, other: 3 }, disagreement: { type: "pairs", differ: 4, share: 0.02 },
+        count: { type: "events", events: 12, per_answer: 0.4 } };
+    one.profile.profiles.forEach((arm) => arm.metrics.push(...many.slice(0, 8).map((metric) => ({ metric: metric.name, unit: null, segment: null, count: 88, distribution: values[metric.kind] ?? { type: "moments", mean: 1, variance: 2 } }))));
+    return one;
 }
 
 const percent = (share) => `${share / 100}%`;

@@ -57,7 +57,12 @@ function shortcut(event: KeyboardEvent, help: () => void): void {
         if (state && action) askFor(state, action);
     };
     const keys: Record<string, () => void> = {
-        "/": () => { routes.go("/"); requestAnimationFrame(() => document.getElementById("search")?.focus()); },
+        "/": () => {
+            const search = () => document.getElementById("search");
+            if (search()) return search()!.focus();
+            routes.go("/");
+            requestAnimationFrame(() => search()?.focus());
+        },
         f: () => routes.go("/"), n: () => routes.go("/plan"), p: () => act("pause"), r: () => act("resume"), a: () => act("abort"), "?": help,
     };
     const found = keys[event.key];

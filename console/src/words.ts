@@ -129,8 +129,8 @@ export function harm(state: RolloutState, verdict: Verdict | null): string | nul
     return `${answered} ${metric.name}${where}: ${format.value(found.canary.value, unit)} instead of ${format.value(found.control.value, unit)}.`;
 }
 
-/** Whether more of the metric is worse. */
-export const lowerIsBetter = (metric: Metric) => metric.direction !== "higher_is_better";
+/** Whether more of the metric is worse. A whole distribution or mix only differs more or less. */
+export const lowerIsBetter = (metric: Metric) => metric.direction !== "higher_is_better" || metric.kind === "distribution" || metric.kind === "classes";
 
 /** The difference between the arms as it is shown. With few answers it can be outside of its interval: then it is the difference of the
  * two values, or the end of the interval. */

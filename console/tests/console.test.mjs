@@ -11,7 +11,8 @@ let chromium;
 before(async () => { chromium = await browser(); });
 after(() => chromium.close());
 
-const VIEWS = ["/", "/?q=flights&phase=rolled_back", "/rollouts/search", "/rollouts/fraud", "/rollouts/flights", "/rollouts/flights/distributions", "/rollouts/fraud/examples", "/rollouts/flights/evidence", "/models/flights", "/plan", "/nothing"];
+const LARGE = "/rollouts/01a22fb1-0000-7000-8000-000000000009";
+const VIEWS = ["/", "/?q=flights&phase=rolled_back", "/rollouts/search", "/rollouts/fraud", "/rollouts/flights", "/rollouts/flights/distributions", "/rollouts/fraud/examples", "/rollouts/flights/evidence", "/models/flights", LARGE, `${LARGE}/distributions`, `${LARGE}/evidence`, "/plan", "/nothing"];
 const post = (server, path) => fetch(`${server.url}/mock/${path}`, { method: "POST" });
 
 describe("every view", () => {
@@ -214,6 +215,18 @@ test("1,000 rollouts are searched in full and drawn in part", async () => {
     assert.ok((await page.locator(".row").count()) <= 90);
     await page.getByLabel("Search").fill("model-77");
     await page.waitForFunction(() => document.querySelectorAll(".row").length === 5);
+    await page.close();
+    await server.stop();
+});
+
+test("500 segments are sorted by a metric, worst first", async () => {
+    const server = await start();
+    const page = await open(chromium);
+    await page.goto(server.url + LARGE);
+    const matrix = page.getByRole("region", { name: "Segments" });
+    await matrix.getByRole("button", { name: "a_metric_with_a_long_name_number_0" }).click();
+    assert.match(await matrix.locator("tbody tr").nth(1).innerText(), /postal_code=10077[\s\S]*fail/);
+    assert.equal(await matrix.locator("thead th[aria-sort=descending]").count(), 1);
     await page.close();
     await server.stop();
 });

@@ -218,7 +218,7 @@ export function MetricCharts({ points, metric }: { points: Point[]; metric: Metr
             <figure>
                 <figcaption>
                     {limit() === null ? "Canary − control with its interval; beyond the dashed line is harm"
-                        : "Canary − limit with its interval; above the dashed line is harm"}
+                        : "Canary − limit with its interval; beyond the dashed line is harm"}
                 </figcaption>
                 <div class="plot" ref={effect} role="img"
                     aria-label={`${metric.name}: difference over time, now ${format.difference(summary, effects)}`} />

@@ -125,6 +125,10 @@ function body(curves: Curve[], unit: string | null, name: string) {
         const top = names.sort((a, b) => weight(b) - weight(a)).slice(0, CLASSES);
         return <Bars rows={top.flatMap((label) => counts.map((one) => ({ label: `${label}, ${one.arm}`, arm: one.arm, share: one.all > 0 ? (one.classes[label] ?? 0) / one.all : null })))} />;
     }
+    if (type === "moments") {
+        return <p>{curves.map(({ arm, distribution }) => distribution.type === "moments" && distribution.mean !== null
+            && `${arm}: mean ${format.significant(distribution.mean)}, standard deviation ${format.significant(Math.sqrt(distribution.variance ?? 0))}`).filter(Boolean).join("; ")}</p>;
+    }
     return <Bars rows={curves.map((curve) => ({ label: curve.arm, arm: curve.arm, share: share(curve) }))} />;
 }
 

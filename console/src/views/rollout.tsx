@@ -26,10 +26,13 @@ function useVerdict(id: string, asOf: number | null): [Loaded, string | null] {
     const [error, setError] = useState<string | null>(null);
     const [round, setRound] = useState(0);
     const busy = useRef(false);
+    const known = useRef(-Infinity);
     useEffect(() => {
-        if (asOf === null || busy.current || loaded.verdict?.as_of === asOf) return;
+        if (asOf === null || busy.current || known.current >= asOf) return;
         busy.current = true;
+        known.current = asOf;
         void Promise.all([api.get<Verdict>(api.rollout(id, "/verdict")), api.get<Matrix>(api.rollout(id, "/segments"))]).then(([verdict, matrix]) => {
+            known.current = Math.max(asOf, verdict.as_of);
             setLoaded({ verdict, matrix });
             setError(null);
         }).catch((error: unknown) => setError(explain(error))).finally(() => {
@@ -70,11 +73,13 @@ export function append(points: Point[], point: Point): Point[] {
 function useEvents(id: string, known: number): RolloutEvent[] {
     const [events, setEvents] = useState<{ list: RolloutEvent[]; next: number }>({ list: [], next: 0 });
     useEffect(() => {
-        if (known !== 0 && known <= events.next) return;
-        void api.get<{ events: RolloutEvent[]; next: number }>(api.rollout(id, `/events?after=${events.next}`))
-            .then((answer) => setEvents((old) => (answer.next > old.next ? { list: [...old.list, ...answer.events], next: answer.next } : old)))
+        const after = events.next;
+        if (after > 0 && known <= after) return;
+        void api.get<{ events: RolloutEvent[]; next: number }>(api.rollout(id, `/events?after=${after}`))
+            // Another answer may have come first.
+            .then((answer) => setEvents((old) => (old.next === after && answer.next > after ? { list: [...old.list, ...answer.events], next: answer.next } : old)))
             .catch(() => undefined);
-    }, [id, known]);
+    }, [id, known, events.next]);
     return events.list;
 }
 
