@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The web page that the controller serves. Its built files are committed in console/dist, so that cargo needs no Node.
 #
-#   scripts/console.sh                build console/dist
-#   scripts/console.sh --check        check the types, and that console/dist is what the sources give
+#   scripts/console.sh                format the sources and build console/dist
+#   scripts/console.sh --check        check format and types, and that console/dist is what the sources give
 #   scripts/console.sh --test SERIN   test it in Chromium: against a mock controller, and against this binary
 #   scripts/console.sh --pictures     take the screenshots of docs/images
 #   scripts/console.sh --bench        measure it in Chromium
@@ -20,10 +20,12 @@ fi
 
 case "${1:-}" in
     "")
+        npx prettier --write --log-level warn .
         npx tsc --noEmit
         node build.mjs
         ;;
     --check)
+        npx prettier --check --log-level warn .
         npx tsc --noEmit
         built=$(mktemp -d)
         trap 'rm -rf "$built"' EXIT

@@ -1,7 +1,12 @@
 // Requests to the controller. Every path is of the public API (docs/api.md).
 
 export class ApiError extends Error {
-    constructor(readonly status: number, readonly code: string, message: string, readonly body: Record<string, unknown>) {
+    constructor(
+        readonly status: number,
+        readonly code: string,
+        message: string,
+        readonly body: Record<string, unknown>,
+    ) {
         super(message);
     }
 }
@@ -12,14 +17,25 @@ export const SIGN_IN = ["unauthenticated", "unknown_token", "session_over"];
 async function request<T>(method: string, path: string, body?: string, type = "application/json"): Promise<T> {
     let response: Response;
     try {
-        response = await fetch(path, { method, body, headers: body === undefined ? {} : { "content-type": type }, credentials: "same-origin" });
+        response = await fetch(path, {
+            method,
+            body,
+            headers: body === undefined ? {} : { "content-type": type },
+            credentials: "same-origin",
+        });
     } catch {
-        throw new ApiError(0, "unreachable", "The controller does not answer. Check that it runs and that you can reach it.", {});
+        throw new ApiError(
+            0,
+            "unreachable",
+            "The controller does not answer. Check that it runs and that you can reach it.",
+            {},
+        );
     }
     const json = await response.json().catch(() => null);
     if (response.ok && json !== null) return json as T;
     const found = (json ?? {}) as Record<string, unknown>;
-    const message = typeof found["error"] === "string" ? found["error"] : `The controller answered with status ${response.status}.`;
+    const message =
+        typeof found["error"] === "string" ? found["error"] : `The controller answered with status ${response.status}.`;
     throw new ApiError(response.status, typeof found["code"] === "string" ? found["code"] : "", message, found);
 }
 

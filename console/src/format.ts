@@ -34,10 +34,14 @@ export function effectUnit(metric: Metric): Unit {
 export function value(value: number | null | undefined, unit: Unit): string {
     if (value === null || value === undefined || !Number.isFinite(value)) return "no data";
     switch (unit) {
-        case "percent": return `${significant(value * 100)} %`;
-        case "ms": return `${significant(value)} ms`;
-        case "s": return `${significant(value)} s`;
-        case "plain": return significant(value);
+        case "percent":
+            return `${significant(value * 100)} %`;
+        case "ms":
+            return `${significant(value)} ms`;
+        case "s":
+            return `${significant(value)} s`;
+        case "plain":
+            return significant(value);
     }
 }
 
@@ -58,8 +62,14 @@ export function share(parts: number): string {
 
 /** The name of the quantity behind a kind: `p99`, `rate`, `mean`. */
 export function statistic(kind: Kind): string {
-    if (typeof kind === "string") return { rate: "rate", distribution: "distribution", classes: "mix of classes", count: "per answer",
-        disagreement: "disagreement" }[kind];
+    if (typeof kind === "string")
+        return {
+            rate: "rate",
+            distribution: "distribution",
+            classes: "mix of classes",
+            count: "per answer",
+            disagreement: "disagreement",
+        }[kind];
     if ("quantile" in kind) return `p${significant(kind.quantile.level * 100)}`;
     return "mean";
 }
@@ -78,18 +88,26 @@ export function isAll(segment: Segment): boolean {
 export function duration(seconds: number): string {
     const total = Math.max(0, Math.round(seconds));
     const parts: [number, string][] = [
-        [Math.floor(total / 86400), "d"], [Math.floor(total / 3600) % 24, "h"], [Math.floor(total / 60) % 60, "m"], [total % 60, "s"],
+        [Math.floor(total / 86400), "d"],
+        [Math.floor(total / 3600) % 24, "h"],
+        [Math.floor(total / 60) % 60, "m"],
+        [total % 60, "s"],
     ];
     const first = parts.findIndex(([amount]) => amount > 0);
     if (first < 0) return "0s";
-    return parts.slice(first, first + 2).filter(([amount]) => amount > 0).map(([amount, unit]) => `${amount}${unit}`).join(" ");
+    return parts
+        .slice(first, first + 2)
+        .filter(([amount]) => amount > 0)
+        .map(([amount, unit]) => `${amount}${unit}`)
+        .join(" ");
 }
 
 /** Seconds of a duration of the rollout file, such as `1d`, `90s` or `1h30m`; 0 if it cannot be read. */
 export function seconds(text: string | undefined): number {
     const factors: Record<string, number> = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86400, w: 604800 };
     let total = 0;
-    for (const [, amount, unit] of (text ?? "").matchAll(/(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)/g)) total += Number(amount) * factors[unit!]!;
+    for (const [, amount, unit] of (text ?? "").matchAll(/(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)/g))
+        total += Number(amount) * factors[unit!]!;
     return total;
 }
 
@@ -101,7 +119,13 @@ export function time(micros: number, withSeconds = false): string {
 
 /** Calls over time in the unit that gives a number from 1: `880 calls a day`. */
 export function rate(perSecond: number): string {
-    const [seconds, unit] = ([[1, "second"], [60, "minute"], [3600, "hour"]] as const).find(([seconds]) => perSecond * seconds >= 1) ?? [86400, "day"];
+    const [seconds, unit] = (
+        [
+            [1, "second"],
+            [60, "minute"],
+            [3600, "hour"],
+        ] as const
+    ).find(([seconds]) => perSecond * seconds >= 1) ?? [86400, "day"];
     return `${significant(perSecond * seconds)} calls ${unit === "hour" ? "an" : "a"} ${unit}`;
 }
 

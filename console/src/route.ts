@@ -32,7 +32,8 @@ const here = signal(location.pathname + location.search);
 export const route = computed(() => parse(here.value.split("?")[0]!));
 export const query = computed(() => new URLSearchParams(here.value.split("?")[1] ?? ""));
 
-export const toRollout = (id: string, tab = "") => `/rollouts/${encodeURIComponent(id)}${tab && tab !== "metrics" ? `/${tab}` : ""}`;
+export const toRollout = (id: string, tab = "") =>
+    `/rollouts/${encodeURIComponent(id)}${tab && tab !== "metrics" ? `/${tab}` : ""}`;
 export const toModel = (model: string) => `/models/${encodeURIComponent(model)}`;
 
 /** Goes to an address of the console. `replace` adds no entry to the browser's history. */

@@ -16,12 +16,16 @@ export const complete = signal(true);
 /** The state of the rollout that is open, and its newest verdict as a point of the series. */
 export const open = signal<RolloutState | null>(null);
 export const newest = signal<Point | null>(null);
+/** How often the connection came back. What was missed meanwhile is loaded again. */
+export const reconnected = signal(0);
 /** When the last message came, and the present time. Both are of this browser's clock, in milliseconds. */
 export const heard = signal(0);
 export const now = signal(Date.now());
 
 /** Seconds since the controller was last heard. */
-export const age = computed(() => (heard.value === 0 ? null : Math.max(0, Math.round((now.value - heard.value) / 1000))));
+export const age = computed(() =>
+    heard.value === 0 ? null : Math.max(0, Math.round((now.value - heard.value) / 1000)),
+);
 export const mayAct = computed(() => session.value?.role === "operator");
 
 /** Asks who is signed in. */
@@ -42,7 +46,14 @@ export async function start(): Promise<void> {
     if (session.value === null) setTimeout(() => void start(), RETRY_MS);
 }
 
-const signedOut = (): Session => ({ signed_in: false, name: null, role: null, by: null, tokens: true, build: session.value?.build ?? "" });
+const signedOut = (): Session => ({
+    signed_in: false,
+    name: null,
+    role: null,
+    by: null,
+    tokens: true,
+    build: session.value?.build ?? "",
+});
 
 /** Marks the session as over, so that the sign-in is shown. */
 export function sessionOver(): void {
@@ -62,22 +73,31 @@ const EVENTS: Message["event"][] = ["snapshot", "rollout", "time", "state", "ver
 /** The rollouts after a message. New ones come first. */
 export function fold(known: ReadonlyMap<string, Summary>, message: Message): ReadonlyMap<string, Summary> {
     switch (message.event) {
-        case "snapshot": return new Map(message.data.rollouts.map((one) => [one.id, one]));
+        case "snapshot":
+            return new Map(message.data.rollouts.map((one) => [one.id, one]));
         case "rollout": {
             const { id } = message.data;
             if (known.has(id)) return new Map(known).set(id, message.data);
             return new Map([[id, message.data], ...known]);
         }
-        default: return known;
+        default:
+            return known;
     }
 }
 
 function take(message: Message): void {
     switch (message.event) {
-        case "time": complete.value = message.data.read; break;
-        case "state": open.value = message.data; break;
-        case "verdict": newest.value = message.data; break;
-        default: pending.push(message);
+        case "time":
+            complete.value = message.data.read;
+            break;
+        case "state":
+            open.value = message.data;
+            break;
+        case "verdict":
+            newest.value = message.data;
+            break;
+        default:
+            pending.push(message);
     }
     heard.value = now.value = Date.now();
 }
@@ -111,7 +131,10 @@ function connect(id: string | null): void {
         disconnect();
         sessionOver();
     });
-    stream.onopen = () => (connection.value = "live");
+    stream.onopen = () => {
+        if (connection.value === "lost") reconnected.value += 1;
+        connection.value = "live";
+    };
     stream.onerror = () => {
         connection.value = "lost";
         // The browser reconnects by itself after a broken connection, but not after an answer with an error status.

@@ -1,19 +1,50 @@
 // The JSON of the controller's API (docs/api.md), as far as the console reads it. Times are microseconds since 1970.
 
 export type Phase =
-    | "pending" | "warming" | "shadowing" | "baking" | "held" | "paused"
-    | "promoted" | "completed" | "rolled_back" | "aborted" | "superseded";
+    | "pending"
+    | "warming"
+    | "shadowing"
+    | "baking"
+    | "held"
+    | "paused"
+    | "promoted"
+    | "completed"
+    | "rolled_back"
+    | "aborted"
+    | "superseded";
 export type Result = "pass" | "fail" | "undecided" | "no_data";
 export type Decision = "promote" | "rollback" | "continue" | "hold";
 
-export interface Segment { dimension: string; value: string }
-export interface Estimate { n: number; value: number | null }
-export interface Reason { metric: string; segment: Segment; sentence: string }
+export interface Segment {
+    dimension: string;
+    value: string;
+}
+export interface Estimate {
+    n: number;
+    value: number | null;
+}
+export interface Reason {
+    metric: string;
+    segment: Segment;
+    sentence: string;
+}
 
-export interface Step { weight?: string; mirror?: string; bake: { min: string; max: string; minEvents?: number }; require?: string }
+export interface Step {
+    weight?: string;
+    mirror?: string;
+    bake: { min: string; max: string; minEvents?: number };
+    require?: string;
+}
 
-export type Kind = "rate" | "distribution" | "classes" | "count" | "disagreement"
-    | { mean: { min: number; max: number } } | { capped_mean: { cap: number } } | { quantile: { level: number } };
+export type Kind =
+    | "rate"
+    | "distribution"
+    | "classes"
+    | "count"
+    | "disagreement"
+    | { mean: { min: number; max: number } }
+    | { capped_mean: { cap: number } }
+    | { quantile: { level: number } };
 
 export interface Metric {
     name: string;
@@ -42,7 +73,14 @@ export interface Spec {
 
 export type Cause = "health" | "marginal" | "stale" | "approval";
 
-export interface Applied { generation: number; done: boolean; routers: string[]; waits_for: string; soon: boolean; refused: boolean }
+export interface Applied {
+    generation: number;
+    done: boolean;
+    routers: string[];
+    waits_for: string;
+    soon: boolean;
+    refused: boolean;
+}
 
 export interface RolloutState {
     id: string;
@@ -64,7 +102,12 @@ export interface RolloutState {
     undoUntil?: number;
     pause: { by: string; since: number } | null;
     promoted: boolean;
-    verdict: { id: string; asOf: number; decision: Decision; holds?: { sentence: string; canBeAcknowledged: boolean }[] } | null;
+    verdict: {
+        id: string;
+        asOf: number;
+        decision: Decision;
+        holds?: { sentence: string; canBeAcknowledged: boolean }[];
+    } | null;
     verdictMs?: number;
     sentence: string;
     ending: { outcome: string; reasons: Reason[]; sentence: string; at: number; actor: string } | null;
@@ -74,7 +117,10 @@ export interface RolloutState {
 }
 
 export type Tone = "good" | "bad" | "open" | "plain";
-export interface Headline { tone: Tone; text: string }
+export interface Headline {
+    tone: Tone;
+    text: string;
+}
 
 /** A rollout as the stream has it. */
 export interface Summary {
@@ -103,38 +149,110 @@ export interface Summary {
 }
 
 /** A metric over all traffic at one point of the series of verdicts. */
-export type PointMetric = Pick<MetricVerdict, "metric" | "role" | "result" | "no_data" | "canary" | "control" | "effect" | "effect_low"
-    | "effect_high" | "margin" | "limit_pass" | "limit_fail" | "failed_at">;
+export type PointMetric = Pick<
+    MetricVerdict,
+    | "metric"
+    | "role"
+    | "result"
+    | "no_data"
+    | "canary"
+    | "control"
+    | "effect"
+    | "effect_low"
+    | "effect_high"
+    | "margin"
+    | "limit_pass"
+    | "limit_fail"
+    | "failed_at"
+>;
 export interface Point {
-    id: string; as_of: number; recorded_at: number; step: number; generation: number; canary_share: number; decision: Decision; sentence: string;
+    id: string;
+    as_of: number;
+    recorded_at: number;
+    step: number;
+    generation: number;
+    canary_share: number;
+    decision: Decision;
+    sentence: string;
     arms: { arm: string; predictions: number }[];
     metrics: PointMetric[];
 }
-export interface Series { points: Point[]; seen: number; every: number; complete: boolean; note: string | null }
+export interface Series {
+    points: Point[];
+    seen: number;
+    every: number;
+    complete: boolean;
+    note: string | null;
+}
 
-export interface Cell extends Omit<MetricVerdict, "metric" | "segment"> { suspect?: boolean }
-export interface Matrix { as_of: number; metrics: string[]; rows: { segment: Segment; cells: (Cell | null)[] }[] }
+export interface Cell extends Omit<MetricVerdict, "metric" | "segment"> {
+    suspect?: boolean;
+}
+export interface Matrix {
+    as_of: number;
+    metrics: string[];
+    rows: { segment: Segment; cells: (Cell | null)[] }[];
+}
 
-export interface Session { signed_in: boolean; name: string | null; role: "viewer" | "operator" | null; by: string | null; tokens: boolean; build: string }
+export interface Session {
+    signed_in: boolean;
+    name: string | null;
+    role: "viewer" | "operator" | null;
+    by: string | null;
+    tokens: boolean;
+    build: string;
+}
 
-export interface Course { end: string; step: number; seconds: number; steps: number[]; canary_requests: number; share: number }
+export interface Course {
+    end: string;
+    step: number;
+    seconds: number;
+    steps: number[];
+    canary_requests: number;
+    share: number;
+}
 export interface Forecast {
     requests_per_second: number;
     hypotheses: number;
-    steps: { step: number; weight: number; canary_per_second: number; metrics: {
-        metric: string; role: string; stable: number; border: number; seen_by_max: number | null; regressed: number;
-        fail: { answers: number; seconds: number } | null; requests_at_risk: number | null; extra_events: number | null }[] }[];
+    steps: {
+        step: number;
+        weight: number;
+        canary_per_second: number;
+        metrics: {
+            metric: string;
+            role: string;
+            stable: number;
+            border: number;
+            seen_by_max: number | null;
+            regressed: number;
+            fail: { answers: number; seconds: number } | null;
+            requests_at_risk: number | null;
+            extra_events: number | null;
+        }[];
+    }[];
     healthy: Course;
     regressions: { metric: string; stable: number; canary: number; course: Course; extra_events: number | null }[];
     advice: string[];
 }
 export interface Plan {
-    valid: boolean; problems: Problem[]; spec: Spec | null; serving: string | null; running: string | null;
-    forecast: Forecast | null; forecast_error: string | null;
+    valid: boolean;
+    problems: Problem[];
+    spec: Spec | null;
+    serving: string | null;
+    running: string | null;
+    forecast: Forecast | null;
+    forecast_error: string | null;
 }
 
 /** The answer to an action. */
-export interface Answer { rollout?: string; refused: boolean; sentence?: string; applied?: Applied | null; error?: string; problems?: Problem[] }
+export interface Answer {
+    rollout?: string;
+    refused: boolean;
+    sentence?: string;
+    applied?: Applied | null;
+    error?: string;
+    problems?: Problem[];
+}
 
 export interface MetricVerdict {
     metric: string;
@@ -160,8 +278,18 @@ export interface MetricVerdict {
 }
 
 export interface ArmSummary {
-    arm: string; version: string; predictions: number; excluded: number; errors: number; invalid: number; late: number; lost: number;
-    refused: number; redirected: number; unread: number; cancelled: number;
+    arm: string;
+    version: string;
+    predictions: number;
+    excluded: number;
+    errors: number;
+    invalid: number;
+    late: number;
+    lost: number;
+    refused: number;
+    redirected: number;
+    unread: number;
+    cancelled: number;
 }
 
 export interface Verdict {
@@ -183,32 +311,97 @@ export interface Verdict {
 }
 
 export interface RolloutEvent {
-    id: string; kind: string; phase: Phase; step: number; canary_share: number; at: number; recorded_at: number; actor: string; sentence: string;
-    rollout?: string | null; cause?: string | null;
+    id: string;
+    kind: string;
+    phase: Phase;
+    step: number;
+    canary_share: number;
+    at: number;
+    recorded_at: number;
+    actor: string;
+    sentence: string;
+    rollout?: string | null;
+    cause?: string | null;
 }
 
-export interface Routes { arm: string; share: number; version: string; url?: string }
-export interface RoutingTable { model: string; generation: number; routes: Routes[]; fallback: boolean; reason: string; decided_at: number }
+export interface Routes {
+    arm: string;
+    share: number;
+    version: string;
+    url?: string;
+}
+export interface RoutingTable {
+    model: string;
+    generation: number;
+    routes: Routes[];
+    fallback: boolean;
+    reason: string;
+    decided_at: number;
+}
 
 export type Distribution =
     | { type: "share"; events: number; share: number | null }
-    | { type: "histogram"; bins: { from: number; to: number; count: number }[]; quantiles: Record<string, number>; mean: number | null }
-    | { type: "points"; points: { value: number; count: number }[]; quantiles: Record<string, number>; mean: number | null }
+    | {
+          type: "histogram";
+          bins: { from: number; to: number; count: number }[];
+          quantiles: Record<string, number>;
+          mean: number | null;
+      }
+    | {
+          type: "points";
+          points: { value: number; count: number }[];
+          quantiles: Record<string, number>;
+          mean: number | null;
+      }
     | { type: "classes"; classes: Record<string, number>; other: number }
     | { type: "events"; events: number; per_answer: number | null }
     | { type: "pairs"; differ: number; share: number | null }
     | { type: "moments"; mean: number | null; variance: number | null };
 
 export interface Profile {
-    arm: string; version: string; from: number; to: number; windows: number;
-    metrics: { metric: string; unit: string | null; segment: Segment | null; count: number; distribution: Distribution }[];
+    arm: string;
+    version: string;
+    from: number;
+    to: number;
+    windows: number;
+    metrics: {
+        metric: string;
+        unit: string | null;
+        segment: Segment | null;
+        count: number;
+        distribution: Distribution;
+    }[];
 }
-export interface Profiles { profiles: Profile[]; not_profiled: { name: string; add: string }[] }
+export interface Profiles {
+    profiles: Profile[];
+    not_profiled: { name: string; add: string }[];
+}
 
-export interface CapturedAnswer { version: string; status: number | null; error: string | null; latency_us: number | null; body: string | null; bytes: number }
+export interface CapturedAnswer {
+    version: string;
+    status: number | null;
+    error: string | null;
+    latency_us: number | null;
+    body: string | null;
+    bytes: number;
+}
 /** Two answers to one call, redacted. */
 export interface Capture {
-    request_id: string; at: number; reason: string; differences: string[]; request: string | null; request_bytes: number; live: CapturedAnswer; shadow: CapturedAnswer;
+    request_id: string;
+    at: number;
+    reason: string;
+    differences: string[];
+    request: string | null;
+    request_bytes: number;
+    live: CapturedAnswer;
+    shadow: CapturedAnswer;
 }
 
-export interface Problem { severity: string; path: string; line?: number; column?: number; message: string; wayOut?: string }
+export interface Problem {
+    severity: string;
+    path: string;
+    line?: number;
+    column?: number;
+    message: string;
+    wayOut?: string;
+}

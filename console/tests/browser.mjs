@@ -9,7 +9,8 @@ const PLACES = [process.env.SERIN_CHROMIUM, "/usr/bin/chromium", "/usr/bin/chrom
 /** Starts the browser. */
 export async function browser() {
     const executablePath = PLACES.find((place) => place && existsSync(place));
-    if (!executablePath) throw new Error("no Chromium found: install the package `chromium`, or set SERIN_CHROMIUM to the path of one");
+    if (!executablePath)
+        throw new Error("no Chromium found: install the package `chromium`, or set SERIN_CHROMIUM to the path of one");
     return chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
 }
 
@@ -19,7 +20,9 @@ export async function open(chromium, options = {}) {
     page.setDefaultTimeout(15_000);
     page.problems = [];
     page.on("pageerror", (error) => page.problems.push(String(error)));
-    page.on("console", (message) => { if (message.type() === "error") page.problems.push(message.text()); });
+    page.on("console", (message) => {
+        if (message.type() === "error") page.problems.push(message.text());
+    });
     return page;
 }
 
@@ -31,6 +34,14 @@ export async function audit(page) {
     if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe);
     return page.evaluate(async () => {
         const { violations } = await window.axe.run(document, { resultTypes: ["violations"] });
-        return violations.filter(({ impact }) => impact === "serious" || impact === "critical").map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map(({ html }) => html.slice(0, 160)).join(" | ")}`);
+        return violations
+            .filter(({ impact }) => impact === "serious" || impact === "critical")
+            .map(
+                ({ id, nodes }) =>
+                    `${id}: ${nodes
+                        .slice(0, 3)
+                        .map(({ html }) => html.slice(0, 160))
+                        .join(" | ")}`,
+            );
     });
 }

@@ -8,19 +8,41 @@ import { start } from "../mock/server.mjs";
 import { audit, browser, open } from "./browser.mjs";
 
 let chromium;
-before(async () => { chromium = await browser(); });
+before(async () => {
+    chromium = await browser();
+});
 after(() => chromium.close());
 
 const LARGE = "/rollouts/01a22fb1-0000-7000-8000-000000000009";
-const VIEWS = ["/", "/?q=flights&phase=rolled_back", "/rollouts/search", "/rollouts/fraud", "/rollouts/flights", "/rollouts/flights/distributions", "/rollouts/fraud/examples", "/rollouts/flights/evidence", "/models/flights", LARGE, `${LARGE}/distributions`, `${LARGE}/evidence`, "/plan", "/nothing"];
+const VIEWS = [
+    "/",
+    "/?q=flights&phase=rolled_back",
+    "/rollouts/search",
+    "/rollouts/fraud",
+    "/rollouts/flights",
+    "/rollouts/flights/distributions",
+    "/rollouts/fraud/examples",
+    "/rollouts/flights/evidence",
+    "/models/flights",
+    LARGE,
+    `${LARGE}/distributions`,
+    `${LARGE}/evidence`,
+    "/plan",
+    "/nothing",
+];
 const post = (server, path) => fetch(`${server.url}/mock/${path}`, { method: "POST" });
 
 describe("every view", () => {
     let server;
-    before(async () => { server = await start(); });
+    before(async () => {
+        server = await start();
+    });
     after(() => server.stop());
 
-    for (const [name, viewport, colorScheme] of [["wide and light", { width: 1280, height: 900 }, "light"], ["a phone, dark", { width: 390, height: 844 }, "dark"]]) {
+    for (const [name, viewport, colorScheme] of [
+        ["wide and light", { width: 1280, height: 900 }, "light"],
+        ["a phone, dark", { width: 390, height: 844 }, "dark"],
+    ]) {
         test(`${name}: no error, no violation of the security policy, nothing serious for axe, nothing wider than the page`, async () => {
             const page = await open(chromium, { viewport, colorScheme });
             for (const view of VIEWS) {
@@ -31,7 +53,10 @@ describe("every view", () => {
                 const [width, inner] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
                 assert.ok(width <= inner, `${view}: ${width} px of content in ${inner} px`);
             }
-            assert.deepEqual(page.problems.filter((problem) => !problem.includes("404")), []);
+            assert.deepEqual(
+                page.problems.filter((problem) => !problem.includes("404")),
+                [],
+            );
             await page.close();
         });
     }
@@ -39,14 +64,27 @@ describe("every view", () => {
     test("a stranger finds what was tried, what went wrong, why it was rolled back and how much harm was done", async () => {
         const page = await open(chromium);
         await page.goto(server.url);
-        await page.getByRole("listitem").filter({ hasText: "origin=LGA" }).getByRole("link", { name: "flights", exact: true }).click();
+        await page
+            .getByRole("listitem")
+            .filter({ hasText: "origin=LGA" })
+            .getByRole("link", { name: "flights", exact: true })
+            .click();
         const main = page.locator("main");
-        for (const text of ["v3 was tried in place of v2", "ROLLED BACK: v3; all calls go to v2", "for origin=LGA, the canary's rate of wrong answers is 47.9 % against 8.0 %",
-            "About 29 of its 73 answers in origin=LGA would have been better from v2", "Failed in origin=LGA"]) {
+        for (const text of [
+            "v3 was tried in place of v2",
+            "ROLLED BACK: v3; all calls go to v2",
+            "for origin=LGA, the canary's rate of wrong answers is 47.9 % against 8.0 %",
+            "About 29 of its 73 answers in origin=LGA would have been better from v2",
+            "Failed in origin=LGA",
+        ]) {
             await main.getByText(text).first().waitFor();
         }
         const matrix = page.getByRole("region", { name: "Segments" });
-        assert.match(await matrix.locator("tbody tr").nth(1).innerText(), /origin=LGA[\s\S]*fail/, "a failed segment is on top");
+        assert.match(
+            await matrix.locator("tbody tr").nth(1).innerText(),
+            /origin=LGA[\s\S]*fail/,
+            "a failed segment is on top",
+        );
         await matrix.getByRole("button", { name: /fail/ }).click();
         await matrix.getByText("for origin=LGA, the canary's rate of wrong answers").waitFor();
         await page.close();
@@ -62,7 +100,9 @@ describe("every view", () => {
         await page.evaluate(() => {
             window.shifts = [];
             const moved = ({ sources }) => sources.map(({ node }) => node?.parentElement?.outerHTML.slice(0, 200));
-            new PerformanceObserver((list) => window.shifts.push(...list.getEntries().flatMap(moved))).observe({ type: "layout-shift" });
+            new PerformanceObserver((list) => window.shifts.push(...list.getEntries().flatMap(moved))).observe({
+                type: "layout-shift",
+            });
         });
         const answers = page.getByText(/v4 answered .* compared calls/);
         const old = await answers.innerText();
@@ -120,7 +160,12 @@ describe("every view", () => {
         await page.keyboard.press("/");
         await page.keyboard.type("pricing");
         await page.waitForFunction(() => location.search === "?q=pricing");
-        for (let tabs = 0; tabs < 6 && (await page.evaluate(() => document.activeElement.textContent)) !== "pricing"; tabs++) await page.keyboard.press("Tab");
+        for (
+            let tabs = 0;
+            tabs < 6 && (await page.evaluate(() => document.activeElement.textContent)) !== "pricing";
+            tabs++
+        )
+            await page.keyboard.press("Tab");
         await page.keyboard.press("Enter");
         await page.getByRole("button", { name: "Resume …" }).waitFor();
         await page.keyboard.press("r");
@@ -154,7 +199,9 @@ describe("every view", () => {
 
 describe("with tokens", () => {
     let server;
-    before(async () => { server = await start({ tokens: true }); });
+    before(async () => {
+        server = await start({ tokens: true });
+    });
     after(() => server.stop());
 
     const signIn = async (page, token) => {
@@ -170,7 +217,9 @@ describe("with tokens", () => {
         await signIn(page, "operator-token-of-the-mock");
         await page.getByText("HELD with v3").first().waitFor();
         assert.equal(page.url(), `${server.url}/rollouts/fraud`);
-        const kept = await page.evaluate(() => JSON.stringify({ ...localStorage, ...sessionStorage }) + document.cookie + location.href);
+        const kept = await page.evaluate(
+            () => JSON.stringify({ ...localStorage, ...sessionStorage }) + document.cookie + location.href,
+        );
         assert.ok(!kept.includes("operator-token"), "the token is nowhere that a script can read");
         await page.getByRole("button", { name: "Sign out" }).click();
         await page.getByLabel("Token").waitFor();
@@ -211,7 +260,10 @@ test("1,000 rollouts are searched in full and drawn in part", async () => {
     const server = await start({ rollouts: 1000 });
     const page = await open(chromium);
     await page.goto(server.url);
-    await page.getByRole("button", { name: /more of/ }).first().waitFor();
+    await page
+        .getByRole("button", { name: /more of/ })
+        .first()
+        .waitFor();
     assert.ok((await page.locator(".row").count()) <= 90);
     await page.getByLabel("Search").fill("model-77");
     await page.waitForFunction(() => document.querySelectorAll(".row").length === 5);
@@ -233,6 +285,7 @@ test("500 segments are sorted by a metric, worst first", async () => {
 
 test("the page weighs less than 80 kB", async () => {
     let sum = 0;
-    for (const file of ["index.html", "app.js", "app.css", "icon.svg"]) sum += gzipSync(await readFile(new URL(`../dist/${file}`, import.meta.url))).length;
+    for (const file of ["index.html", "app.js", "app.css", "icon.svg"])
+        sum += gzipSync(await readFile(new URL(`../dist/${file}`, import.meta.url))).length;
     assert.ok(sum < 80_000, `${sum} bytes`);
 });

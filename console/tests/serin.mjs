@@ -24,9 +24,19 @@ function run(args) {
     assert.ok(BINARY, "SERIN_BINARY must name the binary under test: run scripts/console.sh --test BINARY");
     const child = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"] });
     let text = "";
-    for (const stream of [child.stdout, child.stderr]) stream.on("data", (part) => { text += part; });
+    for (const stream of [child.stdout, child.stderr])
+        stream.on("data", (part) => {
+            text += part;
+        });
     const ended = once(child, "exit");
-    return { ended, output: () => text, kill: async () => { child.kill("SIGKILL"); await ended; } };
+    return {
+        ended,
+        output: () => text,
+        kill: async () => {
+            child.kill("SIGKILL");
+            await ended;
+        },
+    };
 }
 
 /** A `serin up` that can be killed and restarted on its directory. */
@@ -37,10 +47,27 @@ export class Pipeline {
     static async start(settings = []) {
         const pipeline = new Pipeline();
         pipeline.folder = await mkdtemp(join(tmpdir(), "serin-console-"));
-        const [router, admin, api, telemetry] = [await freePort(), await freePort(), await freePort(), await freePort()];
-        Object.assign(pipeline, { router: `http://127.0.0.1:${router}`, admin: `http://127.0.0.1:${admin}`, url: `http://127.0.0.1:${api}`, telemetry: `http://127.0.0.1:${telemetry}` });
-        pipeline.settings = [`data_dir=${join(pipeline.folder, "data")}`, `router.listen=127.0.0.1:${router}`, `router.admin_listen=127.0.0.1:${admin}`,
-            `controller.listen=127.0.0.1:${api}`, `telemetry.listen=127.0.0.1:${telemetry}`, "topology.partitions=2", ...settings];
+        const [router, admin, api, telemetry] = [
+            await freePort(),
+            await freePort(),
+            await freePort(),
+            await freePort(),
+        ];
+        Object.assign(pipeline, {
+            router: `http://127.0.0.1:${router}`,
+            admin: `http://127.0.0.1:${admin}`,
+            url: `http://127.0.0.1:${api}`,
+            telemetry: `http://127.0.0.1:${telemetry}`,
+        });
+        pipeline.settings = [
+            `data_dir=${join(pipeline.folder, "data")}`,
+            `router.listen=127.0.0.1:${router}`,
+            `router.admin_listen=127.0.0.1:${admin}`,
+            `controller.listen=127.0.0.1:${api}`,
+            `telemetry.listen=127.0.0.1:${telemetry}`,
+            "topology.partitions=2",
+            ...settings,
+        ];
         await pipeline.up();
         return pipeline;
     }
@@ -48,7 +75,10 @@ export class Pipeline {
     async up() {
         this.process = run(["up", ...this.settings.flatMap((setting) => ["--set", setting])]);
         for (let left = 600; left > 0; left--) {
-            const ready = await fetch(`${this.telemetry}/readyz`).then((answer) => answer.ok, () => false);
+            const ready = await fetch(`${this.telemetry}/readyz`).then(
+                (answer) => answer.ok,
+                () => false,
+            );
             if (ready) return;
             await new Promise((done) => setTimeout(done, 100));
         }

@@ -6,13 +6,19 @@ import { audit, browser, open } from "./browser.mjs";
 import { Pipeline } from "./serin.mjs";
 
 let chromium;
-before(async () => { chromium = await browser(); });
+before(async () => {
+    chromium = await browser();
+});
 after(() => chromium?.close());
 
 const LONG = { timeout: 90_000 };
 
 test("the demo is watched: a live ramp, a failure in one segment, its harm, and a controller that was killed", async () => {
-    const serin = await Pipeline.start(["router.clock=replay", "aggregator.writer_ttl=1000d", "aggregator.max_skew=1000d"]);
+    const serin = await Pipeline.start([
+        "router.clock=replay",
+        "aggregator.writer_ttl=1000d",
+        "aggregator.max_skew=1000d",
+    ]);
     try {
         const page = await open(chromium);
         await page.goto(serin.url);
@@ -30,11 +36,21 @@ test("the demo is watched: a live ramp, a failure in one segment, its harm, and 
 
         // A rollout that fails in one segment says where, why and how much harm was done.
         await page.getByRole("link", { name: "Rollouts" }).first().click();
-        await page.locator(".row").filter({ hasText: "ROLLED BACK: v3" }).getByRole("link", { name: "flights", exact: true }).click(LONG);
+        await page
+            .locator(".row")
+            .filter({ hasText: "ROLLED BACK: v3" })
+            .getByRole("link", { name: "flights", exact: true })
+            .click(LONG);
         await page.locator(".cause").getByText("for origin=LGA, the canary's rate of wrong answers").waitFor();
-        await page.locator(".harm").getByText(/About \d+ of its \d+ answers in origin=LGA would have been better from v2/).waitFor();
+        await page
+            .locator(".harm")
+            .getByText(/About \d+ of its \d+ answers in origin=LGA would have been better from v2/)
+            .waitFor();
         await page.getByRole("region", { name: "Segments" }).getByRole("button", { name: /fail/ }).click();
-        await page.getByRole("region", { name: "Segments" }).getByText("at least 5 points worse with 99 % confidence at every look").waitFor();
+        await page
+            .getByRole("region", { name: "Segments" })
+            .getByText("at least 5 points worse with 99 % confidence at every look")
+            .waitFor();
         assert.deepEqual(await audit(page), []);
         await page.getByRole("link", { name: "Distributions" }).click();
         await page.locator(".distribution").first().waitFor(LONG);
@@ -54,8 +70,16 @@ test("the demo is watched: a live ramp, a failure in one segment, its harm, and 
         await page.getByRole("link", { name: "Rollouts" }).first().click();
         await page.locator(".row").filter({ hasText: "ROLLED BACK: v4" }).waitFor();
         assert.equal(await page.locator(".row").count(), 3);
-        assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "nothing is wider than a phone");
-        assert.deepEqual(page.problems.filter((problem) => !problem.includes("ERR_CONNECTION_REFUSED") && !problem.includes("ERR_INCOMPLETE")), []);
+        assert.ok(
+            await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth),
+            "nothing is wider than a phone",
+        );
+        assert.deepEqual(
+            page.problems.filter(
+                (problem) => !problem.includes("ERR_CONNECTION_REFUSED") && !problem.includes("ERR_INCOMPLETE"),
+            ),
+            [],
+        );
     } finally {
         await serin.stop();
     }
@@ -66,7 +90,12 @@ describe("with tokens", () => {
     let serin;
     let file;
     before(async () => {
-        serin = await Pipeline.start(["controller.tokens.ada.role=operator", `controller.tokens.ada.token=${operator}`, "controller.tokens.vic.role=viewer", `controller.tokens.vic.token=${viewer}`]);
+        serin = await Pipeline.start([
+            "controller.tokens.ada.role=operator",
+            `controller.tokens.ada.token=${operator}`,
+            "controller.tokens.vic.role=viewer",
+            `controller.tokens.vic.token=${viewer}`,
+        ]);
         const [stable, canary] = [await serin.modelServer("--version", "1"), await serin.modelServer("--version", "2")];
         serin.run("load", "fraud", "--to", serin.router, "--rate", "50/s");
         file = `apiVersion: serin.dev/v1
@@ -122,7 +151,13 @@ metrics:
         await signIn(other, viewer);
         await other.getByText("Only an operator can act on a rollout").waitFor();
         assert.equal(await other.getByRole("button", { name: /…$/ }).count(), 0);
-        const refused = await other.evaluate(() => fetch("/v1/rollouts/fraud/abort", { method: "POST", body: "{}", headers: { "content-type": "application/json" } }).then((answer) => answer.status));
+        const refused = await other.evaluate(() =>
+            fetch("/v1/rollouts/fraud/abort", {
+                method: "POST",
+                body: "{}",
+                headers: { "content-type": "application/json" },
+            }).then((answer) => answer.status),
+        );
         assert.equal(refused, 403);
 
         await answer("Abort", "enough seen");
@@ -130,7 +165,9 @@ metrics:
         await other.locator(".headline").getByText("ABORTED: version 2").waitFor(LONG);
         await page.getByRole("region", { name: "Story" }).getByText("enough seen").first().waitFor();
         await page.getByRole("region", { name: "Story" }).getByText("by ada").first().waitFor();
-        const kept = await page.evaluate(() => JSON.stringify({ ...localStorage, ...sessionStorage }) + document.cookie + location.href);
+        const kept = await page.evaluate(
+            () => JSON.stringify({ ...localStorage, ...sessionStorage }) + document.cookie + location.href,
+        );
         assert.equal(kept.includes(operator), false);
         const script = await page.request.get(`${serin.url}/console/app.js`);
         assert.equal(script.headers()["content-encoding"], "gzip");

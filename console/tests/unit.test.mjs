@@ -9,7 +9,12 @@ async function load(...names) {
     const contents = names.map((name) => `export * as ${name.split("/").at(-1)} from "./src/${name}";`).join("\n");
     const { outputFiles } = await build({
         stdin: { contents, resolveDir: new URL("..", import.meta.url).pathname, loader: "ts" },
-        bundle: true, write: false, format: "esm", jsx: "automatic", jsxImportSource: "preact", logLevel: "error",
+        bundle: true,
+        write: false,
+        format: "esm",
+        jsx: "automatic",
+        jsxImportSource: "preact",
+        logLevel: "error",
     });
     return import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].text).toString("base64")}`);
 }
@@ -24,7 +29,17 @@ globalThis.document = { createElement: () => ({ style: {} }) };
 globalThis.dispatchEvent ??= () => true;
 globalThis.addEventListener ??= () => undefined;
 const { format, words, route, store, distribution, chart, matrix, fleet, plan, rollout } = await load(
-    "format", "words", "route", "store", "parts/distribution", "parts/chart", "parts/matrix", "views/fleet", "views/plan", "views/rollout");
+    "format",
+    "words",
+    "route",
+    "store",
+    "parts/distribution",
+    "parts/chart",
+    "parts/matrix",
+    "views/fleet",
+    "views/plan",
+    "views/rollout",
+);
 
 test("numbers have units, and differences have a sign", () => {
     assert.equal(format.value(0.4794, "percent"), "47.9 %");
@@ -72,17 +87,42 @@ test("messages of the stream are folded by id", () => {
     assert.equal(changed.get("a").phase, "held");
     const added = store.fold(changed, { event: "rollout", data: { id: "b", phase: "warming" } });
     assert.deepEqual([...added.keys()], ["b", "a"], "a new rollout comes first");
-    assert.deepEqual([...store.fold(added, { event: "snapshot", data: { rollouts: [one] } }).keys()], ["a"], "a snapshot replaces everything");
+    assert.deepEqual(
+        [...store.fold(added, { event: "snapshot", data: { rollouts: [one] } }).keys()],
+        ["a"],
+        "a snapshot replaces everything",
+    );
     assert.equal(store.fold(added, { event: "time", data: {} }), added);
 });
 
 const state = (change) => ({
-    spec: { model: "m", stable: { version: "1" }, canary: { version: "2" }, steps: [{ weight: "5%", bake: {} }, { weight: "50%", bake: {} }],
-        metrics: [{ name: "wrong", kind: "rate", source: {} }] },
-    phase: "baking", step: 0, canaryShare: 500, mirrorShare: 0, ending: null, answers: 0, ...change,
+    spec: {
+        model: "m",
+        stable: { version: "1" },
+        canary: { version: "2" },
+        steps: [
+            { weight: "5%", bake: {} },
+            { weight: "50%", bake: {} },
+        ],
+        metrics: [{ name: "wrong", kind: "rate", source: {} }],
+    },
+    phase: "baking",
+    step: 0,
+    canaryShare: 500,
+    mirrorShare: 0,
+    ending: null,
+    answers: 0,
+    ...change,
 });
 const segment = { dimension: "origin", value: "LGA" };
-const failed = { metric: "wrong", segment, role: "gate", result: "fail", canary: { n: 100, value: 0.5 }, control: { n: 200, value: 0.1 } };
+const failed = {
+    metric: "wrong",
+    segment,
+    role: "gate",
+    result: "fail",
+    canary: { n: 100, value: 0.5 },
+    control: { n: 200, value: 0.1 },
+};
 
 test("the finding decides which action comes first, and an ended rollout has none", () => {
     const first = (phase, metrics = []) => words.actions(state({ phase }), { metrics })[0]?.label;
@@ -92,13 +132,23 @@ test("the finding decides which action comes first, and an ended rollout has non
     assert.equal(first("paused", [failed]), "Roll back now");
     assert.equal(first("held", [{ ...failed, role: "watch" }]), "Resume");
     assert.equal(first("promoted"), "Roll back");
-    assert.deepEqual(words.actions(state({ phase: "held", hold: { cause: "approval" } }), null).map((one) => one.verb), ["approve", "reject"]);
+    assert.deepEqual(
+        words.actions(state({ phase: "held", hold: { cause: "approval" } }), null).map((one) => one.verb),
+        ["approve", "reject"],
+    );
     assert.equal(words.actions(state({ phase: "completed", undoUntil: Date.now() + 60_000 }), null)[0].verb, "undo");
     for (const phase of ["completed", "rolled_back", "aborted", "superseded"]) assert.equal(first(phase), undefined);
 });
 
 test("a difference outside of its interval is not shown", () => {
-    const one = (effect, low, high) => words.shownEffect({ effect, effect_low: low, effect_high: high, canary: { n: 9, value: 0.3 }, control: { n: 9, value: 0.1 } });
+    const one = (effect, low, high) =>
+        words.shownEffect({
+            effect,
+            effect_low: low,
+            effect_high: high,
+            canary: { n: 9, value: 0.3 },
+            control: { n: 9, value: 0.1 },
+        });
     assert.equal(one(0.1, 0, 0.5), 0.1);
     assert.equal(one(0.6, 0, 0.5).toFixed(2), "0.20", "the difference of the two values, if it is inside");
     assert.equal(one(0.6, 0.3, 0.5), 0.5, "else the end of the interval");
@@ -108,25 +158,45 @@ test("a difference outside of its interval is not shown", () => {
 
 test("every action has a consequence that names the version", () => {
     for (const phase of ["warming", "shadowing", "baking", "held", "promoted"]) {
-        for (const action of words.actions(state({ phase }), null)) assert.ok(action.consequence.length > 20, `${phase} ${action.verb}`);
+        for (const action of words.actions(state({ phase }), null))
+            assert.ok(action.consequence.length > 20, `${phase} ${action.verb}`);
     }
 });
 
 test("the harm names the segment and the number of answers", () => {
-    const verdict = { arms: [{ arm: "canary", predictions: 300 }, { arm: "control", predictions: 700 }], reasons: [failed], metrics: [failed] };
-    assert.equal(words.harm(state({}), verdict),
-        "version 2 answered 300 of 1,000 compared calls (30 %). About 40 of its 100 answers in origin=LGA would have been better from version 1.");
-    assert.equal(words.harm(state({}), { ...verdict, reasons: [], metrics: [] }), "version 2 answered 300 of 1,000 compared calls (30 %).");
+    const verdict = {
+        arms: [
+            { arm: "canary", predictions: 300 },
+            { arm: "control", predictions: 700 },
+        ],
+        reasons: [failed],
+        metrics: [failed],
+    };
+    assert.equal(
+        words.harm(state({}), verdict),
+        "version 2 answered 300 of 1,000 compared calls (30 %). About 40 of its 100 answers in origin=LGA would have been better from version 1.",
+    );
+    assert.equal(
+        words.harm(state({}), { ...verdict, reasons: [], metrics: [] }),
+        "version 2 answered 300 of 1,000 compared calls (30 %).",
+    );
     assert.equal(words.harm(state({}), null), null);
 });
 
 test("bins are merged into shares that add up to one, on a logarithmic axis too", () => {
-    const bins = [{ from: 1, to: 1.02, count: 3 }, { from: 10, to: 10.2, count: 5 }, { from: 1000, to: 1020, count: 2 }];
+    const bins = [
+        { from: 1, to: 1.02, count: 3 },
+        { from: 10, to: 10.2, count: 5 },
+        { from: 1000, to: 1020, count: 2 },
+    ];
     for (const log of [true, false]) {
         const bars = distribution.merged({ type: "histogram", bins }, 1, 1020, log);
         assert.ok(Math.abs(bars.reduce((sum, bar) => sum + bar, 0) - 1) < 1e-9);
     }
-    assert.deepEqual(distribution.ticks(1, 1000, true).filter((tick) => tick < 1 || tick > 1000), []);
+    assert.deepEqual(
+        distribution.ticks(1, 1000, true).filter((tick) => tick < 1 || tick > 1000),
+        [],
+    );
     assert.deepEqual(distribution.ticks(0, 1, false), [0, 0.2, 0.4, 0.6000000000000001, 0.8, 1]);
 });
 
@@ -140,11 +210,22 @@ test("failures sort before everything else", () => {
     const cell = (result, effect) => ({ result, effect, margin: 0.05 });
     const list = [null, cell("no_data", null), cell("pass", -0.1), cell("undecided", 0.04), cell("fail", 0.2)];
     const sorted = [...list].sort((a, b) => matrix.badness(b, true) - matrix.badness(a, true));
-    assert.deepEqual(sorted.map((one) => one?.result), ["fail", "undecided", "pass", "no_data", undefined]);
+    assert.deepEqual(
+        sorted.map((one) => one?.result),
+        ["fail", "undecided", "pass", "no_data", undefined],
+    );
 });
 
 test("a search has words that must and words that must not be there", () => {
-    const summary = { model: "fraud", stable: "1", canary: "2", phase: "rolled_back", headline: { text: "fraud: ROLLED BACK" }, started_by: "ada", id: "01" };
+    const summary = {
+        model: "fraud",
+        stable: "1",
+        canary: "2",
+        phase: "rolled_back",
+        headline: { text: "fraud: ROLLED BACK" },
+        started_by: "ada",
+        id: "01",
+    };
     assert.ok(fleet.matches(summary, "FRAUD rolled"));
     assert.ok(!fleet.matches(summary, "fraud -rolled"));
     assert.ok(fleet.matches(summary, ""));

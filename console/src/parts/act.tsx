@@ -36,12 +36,16 @@ export const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
 export const act = (id: string, verb: string, full: boolean) => (reason: string) =>
     api.post<Answer>(api.rollout(id, `/${verb}?wait_ms=10000`), { reason, full });
 
-export const stopAll: () => void = () => ask({
-    title: "Stop all rollouts", label: "Stop all rollouts", danger: true,
-    consequence: "Every running rollout of every model ends now, and all calls go to the stable versions. Waiting rollouts are dropped.",
-    command: (reason) => `serin stop --all --reason ${quoted(reason)}`,
-    send: (reason) => api.post<Answer>("/v1/stop-all?wait_ms=10000", { reason }),
-});
+export const stopAll: () => void = () =>
+    ask({
+        title: "Stop all rollouts",
+        label: "Stop all rollouts",
+        danger: true,
+        consequence:
+            "Every running rollout of every model ends now, and all calls go to the stable versions. Waiting rollouts are dropped.",
+        command: (reason) => `serin stop --all --reason ${quoted(reason)}`,
+        send: (reason) => api.post<Answer>("/v1/stop-all?wait_ms=10000", { reason }),
+    });
 
 export function Asked() {
     const request = asked.value;
@@ -76,24 +80,48 @@ function Question({ request }: { request: Request }) {
                 {answer === null ? (
                     <>
                         <p>{request.consequence}</p>
-                        <label>Reason, for the audit log
-                            <input value={reason} maxLength={500} required autoFocus onInput={(event) => setReason(event.currentTarget.value)} />
+                        <label>
+                            Reason, for the audit log
+                            <input
+                                value={reason}
+                                maxLength={500}
+                                required
+                                autoFocus
+                                onInput={(event) => setReason(event.currentTarget.value)}
+                            />
                         </label>
-                        <p class="dim small">On the command line: <code>{request.command(reason.trim() || "REASON")}</code></p>
+                        <p class="dim small">
+                            On the command line: <code>{request.command(reason.trim() || "REASON")}</code>
+                        </p>
                         <Failure error={error} />
                         <div class="buttons end">
-                            <button type="button" onClick={() => dialog.current?.close()}>Cancel</button>
-                            <button type="submit" class={request.danger ? "danger" : "primary"} disabled={busy || reason.trim() === ""}>{busy ? "Waiting for the result …" : request.label}</button>
+                            <button type="button" onClick={() => dialog.current?.close()}>
+                                Cancel
+                            </button>
+                            <button
+                                type="submit"
+                                class={request.danger ? "danger" : "primary"}
+                                disabled={busy || reason.trim() === ""}
+                            >
+                                {busy ? "Waiting for the result …" : request.label}
+                            </button>
                         </div>
                     </>
                 ) : (
                     <>
                         <p role="status">{answer.sentence ?? "The command is on the log. It has no result yet."}</p>
                         {answer.applied && (
-                            <p class="dim">{answer.applied.done ? `In use by ${answer.applied.routers.length === 1 ? "1 router" : `${answer.applied.routers.length} routers`}.`
-                                : `Not in use everywhere yet: ${answer.applied.waits_for}.`}</p>
+                            <p class="dim">
+                                {answer.applied.done
+                                    ? `In use by ${answer.applied.routers.length === 1 ? "1 router" : `${answer.applied.routers.length} routers`}.`
+                                    : `Not in use everywhere yet: ${answer.applied.waits_for}.`}
+                            </p>
                         )}
-                        <div class="buttons end"><button type="button" class="primary" autoFocus onClick={() => dialog.current?.close()}>Close</button></div>
+                        <div class="buttons end">
+                            <button type="button" class="primary" autoFocus onClick={() => dialog.current?.close()}>
+                                Close
+                            </button>
+                        </div>
                     </>
                 )}
             </form>
@@ -104,6 +132,9 @@ function Question({ request }: { request: Request }) {
 /** Why there are no buttons. */
 export function ReadOnly() {
     const who = session.value;
-    return mayAct.value || !who?.signed_in ? null
-        : <p class="dim">You are signed in as {who.name} ({who.role}). Only an operator can act on a rollout.</p>;
+    return mayAct.value || !who?.signed_in ? null : (
+        <p class="dim">
+            You are signed in as {who.name} ({who.role}). Only an operator can act on a rollout.
+        </p>
+    );
 }

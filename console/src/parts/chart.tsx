@@ -9,7 +9,10 @@ import { stepMarks } from "./ramp";
 
 const HEIGHT = 132;
 
-interface Curves { x: number[]; found: (PointMetric | undefined)[] }
+interface Curves {
+    x: number[];
+    found: (PointMetric | undefined)[];
+}
 
 /** The points of one metric. Warm-up has none. */
 export function curves(points: Point[], metric: string): Curves {
@@ -21,8 +24,14 @@ export function curves(points: Point[], metric: string): Curves {
 }
 
 /** The range of the chart of the difference. Early intervals are wide; they do not make the later ones unreadable. */
-export function effectRange(low: (number | null)[], high: (number | null)[], effect: (number | null)[], lines: number[]): [number, number] {
-    const known = (values: (number | null)[]) => values.filter((one): one is number => one !== null && Number.isFinite(one));
+export function effectRange(
+    low: (number | null)[],
+    high: (number | null)[],
+    effect: (number | null)[],
+    lines: number[],
+): [number, number] {
+    const known = (values: (number | null)[]) =>
+        values.filter((one): one is number => one !== null && Number.isFinite(one));
     const late = (values: (number | null)[]) => known(values.slice(Math.floor(values.length / 3)));
     const all = [0, ...lines.map((line) => line * 1.3), ...known(effect), ...late(low), ...late(high)];
     const [from, to] = [Math.min(...all), Math.max(...all)];
@@ -51,37 +60,63 @@ export function flat(low: number | null, high: number | null): [number, number] 
 /** Calls `draw` with a canvas whose coordinates are those of the plot. */
 type Draw = (plot: uPlot, context: CanvasRenderingContext2D) => void;
 
-function options(host: HTMLElement, unit: string, series: uPlot.Series[], bands: uPlot.Band[], range: uPlot.Range.Function,
-    before: Draw, marks: Draw): uPlot.Options {
+function options(
+    host: HTMLElement,
+    unit: string,
+    series: uPlot.Series[],
+    bands: uPlot.Band[],
+    range: uPlot.Range.Function,
+    before: Draw,
+    marks: Draw,
+): uPlot.Options {
     const [dim, grid] = [css(host, "--dim"), css(host, "--line")];
     const font = `11px ${css(host, "--font")}`;
     const axis: uPlot.Axis = { stroke: dim, font, grid: { stroke: grid, width: 1 }, ticks: { show: false } };
     return {
         // Labels of marks are above the plot.
-        width: Math.max(200, host.clientWidth), height: HEIGHT, padding: [16, null, null, null], legend: { show: false },
+        width: Math.max(200, host.clientWidth),
+        height: HEIGHT,
+        padding: [16, null, null, null],
+        legend: { show: false },
         cursor: { sync: { key: "metrics" }, points: { show: false }, drag: { x: false, y: false } },
         tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
         scales: { y: { range } },
         axes: [
             { ...axis, size: 26, space: 76, values: (plot, ticks) => ticks.map((tick) => timeLabel(tick, plot)) },
-            { ...axis, size: 62, space: 26, values: (_, ticks) => ticks.map((tick) => `${format.significant(tick)}${unit}`) },
+            {
+                ...axis,
+                size: 62,
+                space: 26,
+                values: (_, ticks) => ticks.map((tick) => `${format.significant(tick)}${unit}`),
+            },
         ],
         series: [{}, ...series],
         bands,
-        hooks: { drawClear: [(plot) => {
-            const context = plot.ctx;
-            context.save();
-            context.beginPath();
-            context.rect(plot.bbox.left, plot.bbox.top, plot.bbox.width, plot.bbox.height);
-            context.clip();
-            before(plot, context);
-            context.restore();
-            marks(plot, context);
-        }] },
+        hooks: {
+            drawClear: [
+                (plot) => {
+                    const context = plot.ctx;
+                    context.save();
+                    context.beginPath();
+                    context.rect(plot.bbox.left, plot.bbox.top, plot.bbox.width, plot.bbox.height);
+                    context.clip();
+                    before(plot, context);
+                    context.restore();
+                    marks(plot, context);
+                },
+            ],
+        },
     };
 }
 
-function vertical(plot: uPlot, context: CanvasRenderingContext2D, at: number, color: string, label: string, dash: number[]): void {
+function vertical(
+    plot: uPlot,
+    context: CanvasRenderingContext2D,
+    at: number,
+    color: string,
+    label: string,
+    dash: number[],
+): void {
     const x = plot.valToPos(at, "x", true);
     context.strokeStyle = context.fillStyle = color;
     context.lineWidth = devicePixelRatio;
@@ -120,15 +155,24 @@ export function MetricCharts({ points, metric }: { points: Point[]; metric: Metr
     shown.current = points;
 
     const [values, effects] = [format.valueUnit(metric.kind, metric.source), format.effectUnit(metric)];
-    const scale = (one: number | null | undefined, unit: format.Unit) => (one === null || one === undefined ? null : unit === "percent" ? one * 100 : one);
+    const scale = (one: number | null | undefined, unit: format.Unit) =>
+        one === null || one === undefined ? null : unit === "percent" ? one * 100 : one;
     const armsData = (): uPlot.AlignedData => {
         const { x, found } = curves(shown.current, metric.name);
-        return [x, found.map((one) => scale(one?.control.value, values)), found.map((one) => scale(one?.canary.value, values))];
+        return [
+            x,
+            found.map((one) => scale(one?.control.value, values)),
+            found.map((one) => scale(one?.canary.value, values)),
+        ];
     };
     const effectData = (): uPlot.AlignedData => {
         const { x, found } = curves(shown.current, metric.name);
-        return [x, found.map((one) => scale(one?.effect_low, effects)), found.map((one) => scale(one?.effect_high, effects)),
-            found.map((one) => scale(one && shownEffect(one), effects))];
+        return [
+            x,
+            found.map((one) => scale(one?.effect_low, effects)),
+            found.map((one) => scale(one?.effect_high, effects)),
+            found.map((one) => scale(one && shownEffect(one), effects)),
+        ];
     };
     const last = () => curves(shown.current, metric.name).found.findLast((one) => one !== undefined);
     const limit = () => last()?.limit_fail ?? null;
@@ -141,7 +185,8 @@ export function MetricCharts({ points, metric }: { points: Point[]; metric: Metr
 
     const marks: Draw = (plot, context) => {
         const host = arms.current!;
-        for (const mark of stepMarks(shown.current)) vertical(plot, context, mark.at / 1e6, css(host, "--dim"), mark.label, [2, 3]);
+        for (const mark of stepMarks(shown.current))
+            vertical(plot, context, mark.at / 1e6, css(host, "--dim"), mark.label, [2, 3]);
         const failed = last()?.failed_at;
         if (failed) vertical(plot, context, failed / 1e6, css(host, "--bad"), "failed", []);
     };
@@ -155,31 +200,66 @@ export function MetricCharts({ points, metric }: { points: Point[]; metric: Metr
             const control = css(top, "--control");
             const suffix = (unit: format.Unit) => ({ percent: " %", ms: " ms", s: " s", plain: "" })[unit];
             const points = { show: (plot: uPlot) => plot.data[0].length < 2 };
-            const upper = new uPlot(options(top, suffix(values), [
-                { stroke: control, width: 2, dash: [6, 4], points }, { stroke: canary, width: 2, points },
-            ], [], (_, low, high) => flat(low, high), (plot, context) => {
-                const most = scale(limit(), values);
-                if (most !== null) horizontal(plot, context, most, css(top, "--bad"), [4, 3]);
-            }, marks), armsData(), top);
-            const lines = () => { const line = border(); return line === null ? [] : [line]; };
-            const lower = new uPlot(options(bottom, effects === "percent" ? " pts" : suffix(effects), [
-                { stroke: css(top, "--interval-edge"), width: 1, points: { show: false } },
-                { stroke: css(top, "--interval-edge"), width: 1, points: { show: false } },
-                { stroke: canary, width: 2, points },
-            ], [{ series: [2, 1], fill: css(top, "--interval") }], (plot) => {
-                const [, low, high, middle] = plot.data as [unknown, (number | null)[], (number | null)[], (number | null)[]];
-                return effectRange(low ?? [], high ?? [], middle ?? [], lines());
-            }, (plot, context) => {
+            const upper = new uPlot(
+                options(
+                    top,
+                    suffix(values),
+                    [
+                        { stroke: control, width: 2, dash: [6, 4], points },
+                        { stroke: canary, width: 2, points },
+                    ],
+                    [],
+                    (_, low, high) => flat(low, high),
+                    (plot, context) => {
+                        const most = scale(limit(), values);
+                        if (most !== null) horizontal(plot, context, most, css(top, "--bad"), [4, 3]);
+                    },
+                    marks,
+                ),
+                armsData(),
+                top,
+            );
+            const lines = () => {
                 const line = border();
-                if (line !== null) {
-                    const y = plot.valToPos(line, "y", true);
-                    context.fillStyle = css(top, "--harm");
-                    const [from, to] = lowerIsBetter(metric) ? [plot.bbox.top, y] : [y, plot.bbox.top + plot.bbox.height];
-                    context.fillRect(plot.bbox.left, from, plot.bbox.width, to - from);
-                    horizontal(plot, context, line, css(top, "--bad"), [4, 3]);
-                }
-                horizontal(plot, context, 0, css(top, "--dim"), []);
-            }, marks), effectData(), bottom);
+                return line === null ? [] : [line];
+            };
+            const lower = new uPlot(
+                options(
+                    bottom,
+                    effects === "percent" ? " pts" : suffix(effects),
+                    [
+                        { stroke: css(top, "--interval-edge"), width: 1, points: { show: false } },
+                        { stroke: css(top, "--interval-edge"), width: 1, points: { show: false } },
+                        { stroke: canary, width: 2, points },
+                    ],
+                    [{ series: [2, 1], fill: css(top, "--interval") }],
+                    (plot) => {
+                        const [, low, high, middle] = plot.data as [
+                            unknown,
+                            (number | null)[],
+                            (number | null)[],
+                            (number | null)[],
+                        ];
+                        return effectRange(low ?? [], high ?? [], middle ?? [], lines());
+                    },
+                    (plot, context) => {
+                        const line = border();
+                        if (line !== null) {
+                            const y = plot.valToPos(line, "y", true);
+                            context.fillStyle = css(top, "--harm");
+                            const [from, to] = lowerIsBetter(metric)
+                                ? [plot.bbox.top, y]
+                                : [y, plot.bbox.top + plot.bbox.height];
+                            context.fillRect(plot.bbox.left, from, plot.bbox.width, to - from);
+                            horizontal(plot, context, line, css(top, "--bad"), [4, 3]);
+                        }
+                        horizontal(plot, context, 0, css(top, "--dim"), []);
+                    },
+                    marks,
+                ),
+                effectData(),
+                bottom,
+            );
             plots.current = { arms: upper, effect: lower };
         };
         build();
@@ -212,16 +292,23 @@ export function MetricCharts({ points, metric }: { points: Point[]; metric: Metr
     return (
         <div class="charts">
             <figure>
-                <figcaption>{limit() === null ? "Both arms" : "Both arms, and the limit"}, since the canary started</figcaption>
+                <figcaption>
+                    {limit() === null ? "Both arms" : "Both arms, and the limit"}, since the canary started
+                </figcaption>
                 <div class="plot" ref={arms} role="img" aria-label={`${metric.name}: both arms over time`} />
             </figure>
             <figure>
                 <figcaption>
-                    {limit() === null ? "Canary − control with its interval; beyond the dashed line is harm"
+                    {limit() === null
+                        ? "Canary − control with its interval; beyond the dashed line is harm"
                         : "Canary − limit with its interval; beyond the dashed line is harm"}
                 </figcaption>
-                <div class="plot" ref={effect} role="img"
-                    aria-label={`${metric.name}: difference over time, now ${format.difference(summary, effects)}`} />
+                <div
+                    class="plot"
+                    ref={effect}
+                    role="img"
+                    aria-label={`${metric.name}: difference over time, now ${format.difference(summary, effects)}`}
+                />
             </figure>
         </div>
     );

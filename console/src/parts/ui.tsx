@@ -9,18 +9,39 @@ import * as words from "../words";
 
 /** The phase of a rollout: a sign, a word and a color. */
 export function PhaseChip({ phase }: { phase: Phase }) {
-    return <span class={`chip ${words.tone(phase)}`}><span aria-hidden="true">{words.sign(phase)}</span> {words.phase(phase)}</span>;
+    return (
+        <span class={`chip ${words.tone(phase)}`}>
+            <span aria-hidden="true">{words.sign(phase)}</span> {words.phase(phase)}
+        </span>
+    );
 }
 
 /** The result of a check: a sign, a word and a color. */
 export function ResultChip({ result }: { result: Result }) {
-    return <span class={`chip result-${result}`}><span aria-hidden="true">{words.resultSign(result)}</span> {words.result(result)}</span>;
+    return (
+        <span class={`chip result-${result}`}>
+            <span aria-hidden="true">{words.resultSign(result)}</span> {words.result(result)}
+        </span>
+    );
 }
 
-export function Section({ title, id, aside, children }: { title: string; id: string; aside?: ComponentChildren; children: ComponentChildren }) {
+export function Section({
+    title,
+    id,
+    aside,
+    children,
+}: {
+    title: string;
+    id: string;
+    aside?: ComponentChildren;
+    children: ComponentChildren;
+}) {
     return (
         <section aria-labelledby={id} class="panel">
-            <header class="panel-head"><h2 id={id}>{title}</h2>{aside}</header>
+            <header class="panel-head">
+                <h2 id={id}>{title}</h2>
+                {aside}
+            </header>
             {children}
         </section>
     );
@@ -28,12 +49,21 @@ export function Section({ title, id, aside, children }: { title: string; id: str
 
 /** A table or a list that may be wider than the page. It scrolls by itself, with the keyboard too. */
 export function Scroll({ label, children }: { label: string; children: ComponentChildren }) {
-    return <div class="scroll" role="group" aria-label={label} tabIndex={0}>{children}</div>;
+    return (
+        <div class="scroll" role="group" aria-label={label} tabIndex={0}>
+            {children}
+        </div>
+    );
 }
 
 /** A failure of a request, in words. */
 export function Failure({ error }: { error: string | null }) {
-    return error === null ? null : <p class="failure" role="alert"><span aria-hidden="true">✘ </span>{error}</p>;
+    return error === null ? null : (
+        <p class="failure" role="alert">
+            <span aria-hidden="true">✘ </span>
+            {error}
+        </p>
+    );
 }
 
 /** The text of an error. A session that is over shows the sign-in. */
@@ -46,15 +76,20 @@ const copied = signal<string | null>(null);
 
 /** A command or text that can be copied. */
 export function Copyable({ text, label }: { text: string; label: string }) {
-    const copy = () => void navigator.clipboard?.writeText(text).then(() => {
-        copied.value = text;
-        setTimeout(() => copied.value === text && (copied.value = null), 1500);
-    });
+    const copy = () =>
+        void navigator.clipboard?.writeText(text).then(() => {
+            copied.value = text;
+            setTimeout(() => copied.value === text && (copied.value = null), 1500);
+        });
     return (
         <div class="copyable">
             <p class="small">{label}</p>
-            <pre tabIndex={0} aria-label={label}>{text}</pre>
-            <button type="button" onClick={copy} aria-label={`Copy: ${label}`}>{copied.value === text ? "Copied" : "Copy"}</button>
+            <pre tabIndex={0} aria-label={label}>
+                {text}
+            </pre>
+            <button type="button" onClick={copy} aria-label={`Copy: ${label}`}>
+                {copied.value === text ? "Copied" : "Copy"}
+            </button>
         </div>
     );
 }

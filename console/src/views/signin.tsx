@@ -25,10 +25,26 @@ export function SignIn() {
     return (
         <form class="panel sign-in" onSubmit={send}>
             <h1>Sign in to Serin</h1>
-            <label>Token<input type="password" autocomplete="current-password" autoFocus required value={token} onInput={(event) => setToken(event.currentTarget.value)} /></label>
-            <p class="dim small">One of <code>controller.tokens</code>. An operator may act, a viewer may only look.</p>
+            <label>
+                Token
+                <input
+                    type="password"
+                    autocomplete="current-password"
+                    autoFocus
+                    required
+                    value={token}
+                    onInput={(event) => setToken(event.currentTarget.value)}
+                />
+            </label>
+            <p class="dim small">
+                One of <code>controller.tokens</code>. An operator may act, a viewer may only look.
+            </p>
             <Failure error={error} />
-            <div class="buttons end"><button type="submit" class="primary" disabled={busy || token === ""}>Sign in</button></div>
+            <div class="buttons end">
+                <button type="submit" class="primary" disabled={busy || token === ""}>
+                    Sign in
+                </button>
+            </div>
         </form>
     );
 }
