@@ -206,14 +206,20 @@ test("the chart of the difference shows the margin, and early intervals do not m
     assert.deepEqual(chart.flat(0, 0), [0, 1]);
 });
 
-test("failures sort before everything else", () => {
+test("segments are in the order of names with failures first, or of a metric with the worst first", () => {
+    const row = (value, cell) => ({ segment: { dimension: "zip", value }, cells: [cell] });
     const cell = (result, effect) => ({ result, effect, margin: 0.05 });
-    const list = [null, cell("no_data", null), cell("pass", -0.1), cell("undecided", 0.04), cell("fail", 0.2)];
-    const sorted = [...list].sort((a, b) => matrix.badness(b, true) - matrix.badness(a, true));
-    assert.deepEqual(
-        sorted.map((one) => one?.result),
-        ["fail", "undecided", "pass", "no_data", undefined],
-    );
+    const rows = [
+        row("10", null),
+        row("9", cell("no_data", null)),
+        row("2", cell("pass", -0.1)),
+        row("1", cell("undecided", 0.04)),
+        row("77", cell("fail", 0.2)),
+    ];
+    const order = (by, worse) => matrix.sorted(rows, by, [worse]).map(({ segment }) => segment.value);
+    assert.deepEqual(order(-1, true), ["77", "1", "2", "9", "10"]);
+    assert.deepEqual(order(0, true), ["77", "1", "2", "9", "10"]);
+    assert.deepEqual(order(0, false), ["77", "2", "1", "9", "10"], "with higher is better");
 });
 
 test("a search has words that must and words that must not be there", () => {
