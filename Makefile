@@ -45,7 +45,7 @@ demo-seeds: build test-deps ## run the demo with five seeds on the embedded log 
 	scripts/demo-seeds.sh
 
 .PHONY: test
-test: test-deps ## run all tests (test-core, test-system and test-peers), with a summary of each part and of all
+test: test-deps ## run all tests (test-core, test-system, test-peers and test-console), with a summary of each part and of all
 	scripts/test.sh
 
 .PHONY: test-core
@@ -59,6 +59,15 @@ test-system: test-deps ## test the binary with real processes and a real Kafka; 
 .PHONY: test-peers
 test-peers: test-deps ## test with third-party software: clients, model servers, docker-compose
 	scripts/test.sh peers
+
+.PHONY: test-console
+test-console: test-deps ## test the console in Chromium, against a mock controller and a running `serin up`
+	scripts/test.sh console
+
+.PHONY: console
+console: ## build the console again into console/dist
+	@scripts/install-build-deps.sh --console
+	scripts/console.sh
 
 .PHONY: chaos
 chaos: test-deps ## inject faults on three real brokers for CHAOS_MINUTES (30), then recompute everything; CHAOS_SEED repeats a run
@@ -75,7 +84,8 @@ properties: deps ## run all property tests with PROPTEST_CASES (2000) new cases;
 	scripts/properties.sh
 
 .PHONY: lint
-lint: deps ## check formatting, clippy, documentation and dependency rules; build the fuzz targets
+lint: deps ## check formatting, clippy, documentation, dependency rules and the built console; build the fuzz targets
+	@scripts/install-build-deps.sh --console
 	scripts/lint.sh
 
 .PHONY: gates

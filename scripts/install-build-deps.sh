@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs missing dependencies to build and test Serin: a C++ compiler, cmake, libclang and OpenSSL's headers for the native
 # libraries (RocksDB, librdkafka). With --test also Python's venv for the third-party clients and model servers of the tests,
-# nginx as a plain server behind the router, Prometheus to scrape Serin, and docker-compose to check the compose file. With
-# --bench the proxies that the router is compared with.
+# nginx as a plain server behind the router, Prometheus to scrape Serin, docker-compose to check the compose file, and what
+# --console installs. With --bench the proxies that the router is compared with. With --console Node.js and Chromium, to build and
+# test the console.
 # (tests/kafka/install.sh installs Java and Maven for the tests' Kafka.)
 # As root or with sudo it installs the packages; otherwise it prints the exact command and fails.
 set -euo pipefail
@@ -30,6 +31,11 @@ if [ "${1:-}" = --test ]; then
     need nginx-light 'command -v nginx || test -x /usr/sbin/nginx'
     need prometheus 'command -v prometheus && command -v promtool'
     need python3-venv 'python3 -m venv --help && python3 -c "import ensurepip"'
+fi
+if [ "${1:-}" = --test ] || [ "${1:-}" = --console ]; then
+    need nodejs 'command -v node'
+    need npm 'command -v npm'
+    need chromium 'command -v chromium || command -v chromium-browser || command -v google-chrome'
 fi
 if [ "${1:-}" = --bench ]; then
     need haproxy 'command -v haproxy || test -x /usr/sbin/haproxy'

@@ -10,6 +10,7 @@ RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --
 
 scripts/check-house.sh
 scripts/check-english.sh
+scripts/console.sh --check
 
 # The fuzz targets are a separate workspace, and no test builds them: their lock file must match that of the main workspace.
 cargo update --quiet --workspace --locked --manifest-path fuzz/Cargo.toml

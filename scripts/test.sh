@@ -6,16 +6,18 @@
 #
 # system   the binary, real processes, a real Kafka, a short chaos run, attacks
 # peers    third-party software: clients, model servers, docker-compose
+# console  the web page in Chromium
 # core     everything else: unit, property, snapshot and simulation tests; a new test target is in this part until it is named below
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 declare -A targets=(
-    [system]="attacks chaos cli compare demo doors embedded_kill exact interrupted kill log_away metrics publish restart sticky stored tls tour transcripts webhook
+    [system]="attacks chaos cli compare console_api demo doors embedded_kill exact interrupted kill log_away metrics publish restart sticky stored tls tour transcripts webhook
         conformance_kafka security_kafka"
     [peers]="comparison compose peers prometheus python"
+    [console]="console"
 )
-order=(core system peers)
+order=(core system peers console)
 parts=("$@")
 [ $# -gt 0 ] || parts=("${order[@]}")
 
@@ -25,11 +27,11 @@ import json, sys
 packages = json.load(sys.stdin)["packages"]
 print(*sorted({t["name"] for p in packages for t in p["targets"] if t["kind"] == ["test"]}))')
 
-for name in ${targets[system]} ${targets[peers]}; do
+for name in ${targets[system]} ${targets[peers]} ${targets[console]}; do
     [[ " $all " == *" $name "* ]] || { echo "error: scripts/test.sh names the test target $name, which does not exist" >&2; exit 1; }
 done
 targets[core]=$(for name in $all; do
-    [[ " ${targets[system]} ${targets[peers]} " == *" $name "* ]] || printf '%s ' "$name"
+    [[ " ${targets[system]} ${targets[peers]} ${targets[console]} " == *" $name "* ]] || printf '%s ' "$name"
 done)
 
 count() { # LOG WORD: sums the numbers before that word in the result lines of cargo

@@ -13,13 +13,15 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 pub struct Refused {
     /// HTTP status of the response.
     pub status: StatusCode,
+    /// Stable code of the cause: `foreign_host`, `foreign_origin` or `unsupported_media_type`.
+    pub code: &'static str,
     /// What is wrong and how to fix it.
     pub error: String,
 }
 
 impl Refused {
-    fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, error: error.into() }
+    fn new(status: StatusCode, code: &'static str, error: impl Into<String>) -> Self {
+        Self { status, code, error: error.into() }
     }
 }
 
@@ -38,7 +40,7 @@ pub fn check_local(method: &Method, uri: &Uri, headers: &HeaderMap, setting: &st
         let error = format!(
             "{what}; without a token only this machine is answered, by the name localhost, 127.0.0.1 or [::1]; set {setting}"
         );
-        Refused::new(StatusCode::FORBIDDEN, error)
+        Refused::new(StatusCode::FORBIDDEN, "foreign_host", error)
     };
     if !hosts(uri, headers).all(is_loopback) {
         return Err(foreign("the request names another host"));
@@ -47,7 +49,7 @@ pub fn check_local(method: &Method, uri: &Uri, headers: &HeaderMap, setting: &st
     if changes(method) && headers.get_all(header::CONTENT_TYPE).iter().any(page_sends_it) {
         let error =
             "a web page can send this content type from anywhere; send `content-type: application/json` (curl: --json)";
-        return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
+        return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", error));
     }
     Ok(())
 }
@@ -65,7 +67,11 @@ pub fn check_origin(uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
     if headers.get_all(header::ORIGIN).iter().all(|origin| ours(origin) == Some(true)) {
         return Ok(());
     }
-    Err(Refused::new(StatusCode::FORBIDDEN, "a web page of another origin may not send requests here"))
+    Err(Refused::new(
+        StatusCode::FORBIDDEN,
+        "foreign_origin",
+        "a web page of another origin may not send requests here",
+    ))
 }
 
 /// Every host name in the request.

@@ -52,11 +52,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use receipt::Receipt;
-use refusals::problem;
 use sending::Sending;
 
 pub use host::{HostError, check_host};
-pub use refusals::in_json;
+pub use refusals::{code_of, in_json, problem, problem_with};
 pub use sockets::{Offer, Sockets, TakenOver};
 pub use tls::{Certificate, CertificateError, Reload, TlsFiles};
 
@@ -244,16 +243,16 @@ async fn answer(
 ) -> Result<Response, Infallible> {
     use tower_service::Service as _;
     if bare_line {
-        return Ok(closing(problem(StatusCode::BAD_REQUEST, BARE_LINE)));
+        return Ok(closing(problem(StatusCode::BAD_REQUEST, "bad_request", BARE_LINE)));
     }
     if let Err(error) = check_host(request.version(), request.headers()) {
-        return Ok(closing(problem(StatusCode::BAD_REQUEST, &error.to_string())));
+        return Ok(closing(problem(StatusCode::BAD_REQUEST, "bad_request", &error.to_string())));
     }
     let (head, body) = request.into_parts();
     let (body, loan) = unread::lend(body, &head.headers);
     let request = Request::from_parts(head, Body::new(body));
     let Ok(answered) = tokio::time::timeout(REQUEST, routes.call(request)).await else {
-        return Ok(closing(problem(StatusCode::REQUEST_TIMEOUT, "the request took too long")));
+        return Ok(closing(problem(StatusCode::REQUEST_TIMEOUT, "timeout", "the request took too long")));
     };
     let Ok(response) = answered;
     let has_access = !matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
@@ -356,7 +355,7 @@ mod tests {
             [("", "has 0"), ("host: a\r\nhost: a\r\n", "has 2"), ("host: a b\r\n", "not a valid host")]
         {
             let read = exchange(&format!("GET /ok HTTP/1.1\r\n{hosts}\r\n")).await;
-            assert!(read.starts_with("HTTP/1.1 400 ") && read.contains("{\"error\":\""), "{read}");
+            assert!(read.starts_with("HTTP/1.1 400 ") && read.contains("\"error\":\""), "{read}");
             assert!(read.contains(cause) && read.contains("connection: close"), "{read}");
         }
     }

@@ -10,7 +10,7 @@ use serin_insight::{
 };
 use serin_schemas::{
     codec,
-    ids::RolloutId,
+    ids::{ModelName, RolloutId},
     records::{Capture, Prediction, Verdict, WindowClosed},
 };
 use serin_spec::RolloutSpec;
@@ -18,12 +18,16 @@ use serin_stream::{
     log::{Log, LogError},
     record::Record,
 };
-use serin_topology::{CAPTURES, EVENTS, WINDOWS};
+use serin_topology::{CAPTURES, EVENTS, VERDICTS, WINDOWS};
 
-use crate::recorded::{Bound, Read, newest, partition_with};
+use crate::{
+    recorded::{Bound, Read, newest, partition_with},
+    series::{Point, Series},
+};
 
 /// How much of each topic is read for one report.
 const OF_WINDOWS: Bound = Bound { records: 100_000, time: Duration::from_secs(15) };
+const OF_VERDICTS: Bound = Bound { records: 50_000, time: Duration::from_secs(10) };
 const OF_EVENTS: Bound = Bound { records: 50_000, time: Duration::from_secs(10) };
 const OF_CAPTURES: Bound = Bound { records: 5000, time: Duration::from_secs(5) };
 
@@ -33,6 +37,13 @@ pub(crate) struct Profiled {
     #[serde(flatten)]
     profiles: Profiles,
     read: Read,
+}
+
+impl Profiled {
+    /// Leaves out all metrics except one.
+    pub(crate) fn keep(&mut self, metric: &str) {
+        self.profiles.profiles.iter_mut().for_each(|profile| profile.metrics.retain(|known| known.metric == metric));
+    }
 }
 
 /// Profiles of a rollout. This blocks.
@@ -45,6 +56,21 @@ pub(crate) fn profile(
     let mut profiler = Profiler::new(spec, rollout, asked);
     let read = windows(log, spec, |window| profiler.add(window))?;
     Ok(Profiled { profiles: profiler.finish(), read })
+}
+
+/// The verdicts on a rollout over time, as far as the topic has them, and what was read. This blocks.
+pub(crate) fn series(log: &Arc<dyn Log>, model: &ModelName, rollout: &RolloutId) -> Result<(Series, Read), LogError> {
+    let partition = partition_with(log.as_ref(), VERDICTS, model.as_str())?;
+    let mut series = Series::default();
+    let read = newest(log, VERDICTS, [partition], OF_VERDICTS, |record| {
+        if record.key == model.as_str().as_bytes()
+            && let Some(verdict) = decoded::<Verdict>(record)
+            && verdict.rollout == *rollout
+        {
+            series.push(Point::of(&verdict, record.timestamp_ms));
+        }
+    })?;
+    Ok((series, read))
 }
 
 /// The contrasts of a rollout, and what was read for them.

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod config;
+mod console;
 mod examples;
 pub mod fold;
 mod insight;
@@ -14,7 +15,9 @@ mod mlflow;
 pub mod policies;
 pub mod progress;
 mod recorded;
+mod series;
 mod server;
+pub mod verbs;
 pub mod view;
 
 /// Longest reason of a command, in bytes. Every event contains it.

@@ -24,6 +24,7 @@ use crate::{
     fold::{ControllerFactory, RoutingTopic},
     metrics,
     policies::Policies,
+    verbs::Verbs,
     view::{View, follow},
 };
 
@@ -122,10 +123,16 @@ pub struct ApiHandle {
 
 /// Starts the API on a log whose topics exist, on a socket of `sockets` if one has the API's address. The caller runs the folds; see
 /// [`ApiHandle::factory`].
-pub async fn start(config: Config, log: Arc<dyn Log>, sockets: &mut Sockets) -> Result<ApiHandle, StartError> {
+pub async fn start(
+    config: Config,
+    verbs: Verbs,
+    log: Arc<dyn Log>,
+    sockets: &mut Sockets,
+) -> Result<ApiHandle, StartError> {
     let address = config.listen;
     let (settings, tls) = (config.settings(), config.tls.clone());
     let (state, follower) = open(config, Arc::clone(&log), Arc::new(SystemClock::default()))?;
+    let state = state.with_verbs(verbs);
     let listen = |cause| StartError::Listen { address, cause };
     let certificate = tls.map(|files| Certificate::load("controller.tls", files, PROTOCOLS)).transpose()?;
     let socket = sockets.bind(address).await.map_err(listen)?;

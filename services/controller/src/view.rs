@@ -29,6 +29,9 @@ use serin_stream::{
 };
 use serin_topology::{AUDIT, ROUTER_STATUS, ROUTING, VERDICTS};
 use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::series::{Point, Series};
 
 /// Events of one rollout that are kept.
 const EVENTS_KEPT: usize = 1000;
@@ -75,6 +78,14 @@ pub struct View {
     bytes: Bytes,
     caught_up: bool,
     history: usize,
+    /// Distinguishes the revisions of this view from those of other processes, and from those before the log was read again.
+    epoch: String,
+    /// Number of the snapshot. It grows with each one.
+    revision: u64,
+    /// The snapshot in which a rollout was last forgotten.
+    forgot: u64,
+    /// Partitions of `verdicts` of which only the newest records are read.
+    partial: BTreeSet<i32>,
 }
 
 /// Bytes of the records that are kept for all rollouts together. An event is counted once, for its rollout.
@@ -89,6 +100,7 @@ struct Bytes {
 struct OwnBytes {
     state: usize,
     verdict: usize,
+    series: usize,
     events: VecDeque<usize>,
 }
 
@@ -118,6 +130,12 @@ pub struct RolloutView {
     pub dropped: usize,
     /// When the log got its first record, in milliseconds.
     first_ms: i64,
+    /// The verdicts over time.
+    pub(crate) series: Series,
+    /// Whether the series lacks verdicts that were written before this process started.
+    pub(crate) is_partial: bool,
+    /// The snapshot in which it last changed.
+    pub(crate) revision: u64,
     bytes: OwnBytes,
 }
 
@@ -126,6 +144,12 @@ impl RolloutView {
     pub fn after(&self, after: usize) -> (Vec<Arc<RolloutEvent>>, usize) {
         let skip = after.saturating_sub(self.dropped);
         (self.events.iter().skip(skip).cloned().collect(), self.dropped + self.events.len())
+    }
+
+    /// Share of the canary, in 1/10000, while this generation was in force.
+    pub(crate) fn share_at(&self, generation: Generation) -> i32 {
+        let event = self.events.iter().rev().find(|event| event.generation <= generation);
+        event.map_or(0, |event| event.canary_share)
     }
 }
 
@@ -237,13 +261,28 @@ impl View {
 
     /// Bytes of the records that are kept, by their kind.
     pub(crate) fn bytes(&self) -> [(&'static str, usize); 4] {
-        let of = |own: &OwnBytes| own.state + own.verdict + own.events.iter().sum::<usize>();
+        let of = |own: &OwnBytes| own.state + own.verdict + own.series + own.events.iter().sum::<usize>();
         [
             ("rollouts", self.rollouts.values().map(|rollout| of(&rollout.bytes)).sum()),
             ("answers", self.bytes.answers.iter().sum()),
             ("tables", self.bytes.tables.values().sum()),
             ("routers", self.routers.values().flat_map(BTreeMap::values).map(|report| report.bytes).sum()),
         ]
+    }
+
+    /// The ids of all rollouts that are kept, with their snapshots.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&RolloutId, &Arc<RolloutView>)> {
+        self.rollouts.iter()
+    }
+
+    /// Where a reader of the changes stands: the epoch, and the number of the snapshot.
+    pub(crate) fn position(&self) -> (&str, u64) {
+        (&self.epoch, self.revision)
+    }
+
+    /// The snapshot in which a rollout was last forgotten.
+    pub(crate) fn forgot(&self) -> u64 {
+        self.forgot
     }
 
     /// Whether every topic has been read to its end once.
@@ -258,8 +297,7 @@ impl View {
         if name == RolloutEvent::NAME {
             let _ = codec::decode(version, body).map(|event| self.on_event(event, record.timestamp_ms, body.len()));
         } else if name == Verdict::NAME {
-            let _ =
-                codec::decode(version, body).map(|verdict| self.on_verdict(verdict, record.timestamp_ms, body.len()));
+            let _ = codec::decode(version, body).map(|verdict| self.on_verdict(verdict, record, body.len()));
         } else if name == RoutingTable::NAME {
             let _ = codec::decode(version, body).map(|table: RoutingTable| {
                 self.bytes.tables.insert(table.model.clone(), body.len());
@@ -286,8 +324,12 @@ impl View {
         }
     }
 
-    fn on_verdict(&mut self, verdict: Verdict, logged_ms: i64, bytes: usize) {
-        let rollout = self.entry(&verdict.rollout, &verdict.model, logged_ms);
+    fn on_verdict(&mut self, verdict: Verdict, record: &Record, bytes: usize) {
+        let is_partial = !self.caught_up && self.partial.contains(&record.at.partition);
+        let rollout = self.entry(&verdict.rollout, &verdict.model, record.timestamp_ms);
+        rollout.is_partial |= is_partial && rollout.verdict.is_none();
+        rollout.series.push(Point::of(&verdict, record.timestamp_ms));
+        rollout.bytes.series = rollout.series.bytes();
         if rollout.verdict.as_ref().is_none_or(|known| known.as_of < verdict.as_of) {
             rollout.verdict = Some(Arc::new(verdict));
             rollout.bytes.verdict = bytes;
@@ -338,6 +380,8 @@ impl View {
         let new = || Arc::new(RolloutView { model: model.clone(), first_ms: logged_ms, ..RolloutView::default() });
         let rollout = Arc::make_mut(self.rollouts.entry(id.clone()).or_insert_with(new));
         rollout.first_ms = rollout.first_ms.min(logged_ms);
+        // The snapshot with this change is published next.
+        rollout.revision = self.revision + 1;
         rollout
     }
 
@@ -350,6 +394,7 @@ impl View {
         if let Some(oldest) = self.order.iter().find(idle).cloned() {
             self.order.remove(&oldest);
             self.rollouts.remove(&oldest.1);
+            self.forgot = self.revision + 1;
         }
     }
 }
@@ -395,8 +440,8 @@ fn follow_once(
     history: usize,
     stop: &AtomicBool,
 ) -> Result<(), LogError> {
-    let mut reader = open(log)?;
-    let mut view = View::new(history);
+    let (mut reader, partial) = open(log)?;
+    let mut view = View { epoch: Uuid::now_v7().simple().to_string(), partial, ..View::new(history) };
     let mut records = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let polled = reader.poll(BATCH, Duration::from_millis(200), &mut records)?;
@@ -406,6 +451,7 @@ fn follow_once(
         }
         view.caught_up |= polled == Polled::AtEnd;
         // While the topics are read back after a failure, the view from before the failure is more complete.
+        view.revision += u64::from(changed);
         if changed && (view.caught_up || !published.borrow().caught_up) {
             published.send_replace(Arc::new(view.clone()));
         }
@@ -413,8 +459,9 @@ fn follow_once(
     Ok(())
 }
 
-fn open(log: &Arc<dyn Log>) -> Result<Box<dyn Reader>, LogError> {
-    let mut places = Vec::new();
+/// A reader of the topics, and the partitions of `verdicts` of which it reads only the newest records.
+fn open(log: &Arc<dyn Log>) -> Result<(Box<dyn Reader>, BTreeSet<i32>), LogError> {
+    let (mut places, mut partial) = (Vec::new(), BTreeSet::new());
     for topic in [AUDIT, ROUTING, VERDICTS, ROUTER_STATUS] {
         for partition in 0..log.partitions(topic)? {
             let at = TopicPartition { topic: log.full_name(topic), partition };
@@ -422,12 +469,16 @@ fn open(log: &Arc<dyn Log>) -> Result<Box<dyn Reader>, LogError> {
                 Start::Beginning
             } else {
                 let (first, end) = log.bounds(&at)?;
-                Start::At(NextOffset((end.0 - READ_BACK).max(first.0)))
+                let from = (end.0 - READ_BACK).max(first.0);
+                if topic == VERDICTS && from > first.0 {
+                    partial.insert(partition);
+                }
+                Start::At(NextOffset(from))
             };
             places.push((at, start));
         }
     }
-    log.reader(&places)
+    Ok((log.reader(&places)?, partial))
 }
 
 #[cfg(test)]

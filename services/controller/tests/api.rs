@@ -319,7 +319,7 @@ async fn every_failure_is_json() {
         let response = world.routes.clone().oneshot(request(method, path, body)).await.unwrap();
         assert_eq!(response.status(), StatusCode::from_u16(status).unwrap(), "{method} {path}");
         let content = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
-        assert_eq!(content, "application/json", "{method} {path}");
+        assert_eq!(content, "application/problem+json", "{method} {path}");
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert!(body["error"].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}: {body}");

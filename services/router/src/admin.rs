@@ -57,11 +57,11 @@ async fn authorise(State(admin): State<Arc<Admin>>, request: Request, next: Next
         check_origin(uri, headers)
     } else {
         let error = "send the router's admin_token as `Authorization: Bearer ...`".to_owned();
-        Err(Refused { status: StatusCode::UNAUTHORIZED, error })
+        Err(Refused { status: StatusCode::UNAUTHORIZED, code: "unauthenticated", error })
     };
     match checked {
         Ok(()) => next.run(request).await,
-        Err(refused) => problem(refused.status, &refused.error),
+        Err(refused) => serin_listener::problem(refused.status, refused.code, &refused.error),
     }
 }
 
@@ -70,13 +70,13 @@ async fn local_only(State(admin): State<Arc<Admin>>, request: Request, next: Nex
     if admin.shared.config().admin_token.is_empty()
         && let Err(refused) = check_local(request.method(), request.uri(), request.headers(), "router.admin_token")
     {
-        return problem(refused.status, &refused.error);
+        return serin_listener::problem(refused.status, refused.code, &refused.error);
     }
     next.run(request).await
 }
 
 fn problem(status: StatusCode, text: &str) -> Response {
-    (status, Json(json!({ "error": text }))).into_response()
+    serin_listener::problem(status, serin_listener::code_of(status), text)
 }
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {

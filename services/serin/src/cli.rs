@@ -147,7 +147,7 @@ pub(crate) enum Verb {
     Switch(Switch),
     /// Explain a rollout's last verdict with all its evidence
     #[command(
-        after_help = "Examples:\n  serin explain flights\n  serin explain flights --metric latency_p99 --output json\n  serin explain flights --examples 3\n  serin explain flights --contrasts"
+        after_help = "Examples:\n  serin explain flights\n  serin explain flights --metric latency_p99 --output json\n  serin explain flights --examples 3\n  serin explain flights --contrasts\n  serin explain flights --over-time --metric latency_p99"
     )]
     Explain(Explain),
     /// Show the distribution of each output, feature and latency per version
@@ -419,6 +419,9 @@ pub(crate) struct Explain {
     /// Search for the values of one or two dimensions in which the arms differ most, instead. The result is a lead, not a verdict
     #[arg(long, conflicts_with = "examples")]
     pub(crate) contrasts: bool,
+    /// Plot the interval of each effect over time instead: one line per verdict, at most 12 per metric
+    #[arg(long, conflicts_with_all = ["examples", "contrasts"])]
+    pub(crate) over_time: bool,
     #[command(flatten)]
     pub(crate) remote: Remote,
 }

@@ -155,6 +155,11 @@ impl Api {
         self.typed(&rollout_path(rollout, "/verdict")).await
     }
 
+    /// The verdicts on a rollout over time, thinned.
+    pub(crate) async fn verdicts(&self, rollout: &str) -> Result<Value, ApiError> {
+        self.call(Method::GET, &rollout_path(rollout, "/verdicts"), None).await
+    }
+
     /// Pairs of answers that routers captured.
     pub(crate) async fn examples(&self, rollout: &str, limit: usize) -> Result<Vec<Capture>, ApiError> {
         self.typed(&rollout_path(rollout, &format!("/examples?limit={limit}"))).await

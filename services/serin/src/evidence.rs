@@ -143,15 +143,36 @@ fn row(metric: &MetricVerdict, spec: &RolloutSpec) -> Vec<Cell> {
 /// The recorded effect weighs each window by its information. With few answers it can be outside the interval, which is then that of
 /// both arms over all windows. The difference of the two shown values belongs to that interval.
 fn effect(metric: &MetricVerdict) -> Option<f64> {
-    let recorded = metric.effect?;
-    let (low, high) = (metric.effect_low.unwrap_or(f64::NEG_INFINITY), metric.effect_high.unwrap_or(f64::INFINITY));
+    effect_within(metric.effect, (metric.effect_low, metric.effect_high), metric.canary.value, metric.control.value)
+}
+
+/// The effect that is shown next to this interval of a recorded effect, with the values of both arms.
+pub(crate) fn effect_within(
+    recorded: Option<f64>,
+    (low, high): (Option<f64>, Option<f64>),
+    canary: Option<f64>,
+    control: Option<f64>,
+) -> Option<f64> {
+    let recorded = recorded?;
+    let (low, high) = (low.unwrap_or(f64::NEG_INFINITY), high.unwrap_or(f64::INFINITY));
     let is_within = |effect: &f64| (low..=high).contains(effect);
-    let shown = metric.canary.value.zip(metric.control.value).map(|(canary, control)| canary - control);
+    let shown = canary.zip(control).map(|(canary, control)| canary - control);
     Some(if is_within(&recorded) {
         recorded
     } else {
         shown.filter(is_within).unwrap_or(recorded.clamp(low, high.max(low)))
     })
+}
+
+/// An effect of a metric with its interval, in the format of the table.
+pub(crate) fn effect_with_interval(
+    metric: &str,
+    spec: &RolloutSpec,
+    (effect, low, high): (Option<f64>, Option<f64>, Option<f64>),
+) -> String {
+    let (_, difference) = units(metric, spec);
+    let effect = effect.map_or_else(|| "-".to_owned(), |effect| difference.difference(effect));
+    format!("{effect} ({})", difference.interval(low, high))
 }
 
 /// What the canary is compared with: the margin, or the limits.

@@ -207,7 +207,7 @@ async fn guard(State(health): State<Arc<Health>>, request: Request, next: Next) 
     let needs_token = !health.token.is_empty() && uri.path() == "/metrics";
     let checked = if needs_token && bearer(headers).is_none_or(|given| !health.token.is(given)) {
         let error = "send telemetry.token as `Authorization: Bearer ...`".to_owned();
-        Err(Refused { status: StatusCode::UNAUTHORIZED, error })
+        Err(Refused { status: StatusCode::UNAUTHORIZED, code: "unauthenticated", error })
     } else if health.local && !needs_token {
         check_local(method, uri, headers, "telemetry.listen")
     } else {

@@ -91,17 +91,19 @@ struct ActBody {
 
 pub(super) async fn apply(
     State(state): State<ApiState>,
-    Extension(Caller(actor)): Extension<Caller>,
+    Extension(Caller { name: actor, .. }): Extension<Caller>,
     Query(options): Query<ApplyOptions>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
-    let text = std::str::from_utf8(&body)
-        .map_err(|_| Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "the spec is not UTF-8 text; send YAML or JSON"))?;
+    let text = std::str::from_utf8(&body).map_err(|_| {
+        let error = "the spec is not UTF-8 text; send YAML or JSON";
+        Failure::new(StatusCode::UNPROCESSABLE_ENTITY, error).coded("invalid_spec")
+    })?;
     let traffic = options.per_second.map(|per_second| Traffic { per_second, rates: BTreeMap::new() });
     let checked = serin_rollout::check(text, traffic.as_ref());
     let Some(spec) = checked.spec else {
-        let body = json!({"error": "the rollout spec has problems", "problems": checked.problems});
-        return Err(Failure::with(StatusCode::UNPROCESSABLE_ENTITY, body));
+        let failure = Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "the rollout spec has problems");
+        return Err(failure.coded("invalid_spec").with(json!({"problems": checked.problems})));
     };
     let spec = spec.normalized();
     if options.dry_run {
@@ -126,7 +128,7 @@ pub(super) async fn apply(
 
 pub(super) async fn act(
     State(state): State<ApiState>,
-    Extension(Caller(actor)): Extension<Caller>,
+    Extension(Caller { name: actor, .. }): Extension<Caller>,
     Path((id, verb)): Path<(String, String)>,
     Query(wait): Query<Wait>,
     body: Bytes,
@@ -168,7 +170,7 @@ pub(super) async fn act(
 
 pub(super) async fn stop_all(
     State(state): State<ApiState>,
-    Extension(Caller(actor)): Extension<Caller>,
+    Extension(Caller { name: actor, .. }): Extension<Caller>,
     Query(wait): Query<Wait>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
@@ -197,7 +199,7 @@ pub(super) async fn stop_all(
     if !before.caught_up() {
         let error = "the stop is on the log, but the controller has not read its topics yet and does not know what has \
                      stopped; send it again";
-        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error));
+        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error).coded("not_ready"));
     }
     let running: Vec<RolloutId> =
         before.running().filter_map(|rollout| rollout.state.as_ref()).map(|state| state.id.clone()).collect();
@@ -238,8 +240,9 @@ fn read_body(body: &Bytes) -> Result<ActBody, Failure> {
     if body.is_empty() {
         return Ok(ActBody::default());
     }
-    let mut why: ActBody = serde_json::from_slice(body)
-        .map_err(|error| wrong(format!("the body is not {{\"reason\": \"...\", \"full\": false}}: {error}")))?;
+    let mut why: ActBody = serde_json::from_slice(body).map_err(|error| {
+        wrong(format!("the body is not {{\"reason\": \"...\", \"full\": false}}: {error}")).coded("invalid_json")
+    })?;
     if why.reason.len() > REASON_MAX {
         return Err(wrong(format!("the reason is longer than {REASON_MAX} bytes")));
     }
@@ -249,10 +252,10 @@ fn read_body(body: &Bytes) -> Result<ActBody, Failure> {
 }
 
 fn respond(status: StatusCode, answer: &Answer) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
-    let mut body = serde_json::to_value(answer).map_err(|error| unwritten(&error))?;
+    let body = serde_json::to_value(answer).map_err(|error| unwritten(&error))?;
     if answer.refused {
-        body["error"] = json!(answer.sentence);
-        return Err(Failure::with(StatusCode::CONFLICT, body));
+        let sentence = answer.sentence.clone().unwrap_or_default();
+        return Err(Failure::new(StatusCode::CONFLICT, sentence).coded("refused").with(body));
     }
     Ok((status, Json(body)))
 }

@@ -6,21 +6,28 @@
 mod actions;
 mod applied;
 mod auth;
+mod plan;
 mod queries;
+mod session;
 pub(crate) mod state;
+mod stream;
+mod summary;
 
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::StatusCode,
+    http::{StatusCode, header},
     middleware,
     routing::{get, post},
 };
 
-use crate::{metrics, mlflow};
+use crate::{console, metrics, mlflow};
 
 pub use state::ApiState;
 use state::Failure;
+
+/// The description of the API. A test compares it with the routes and with answers.
+const OPENAPI: &str = include_str!("../../../../docs/openapi.json");
 
 /// The routes of the API and of the webhooks.
 pub fn api(state: ApiState) -> Router {
@@ -29,24 +36,36 @@ pub fn api(state: ApiState) -> Router {
         .route("/v1/rollouts", get(queries::list).post(actions::apply))
         .route("/v1/rollouts/{id}", get(queries::state))
         .route("/v1/rollouts/{id}/verdict", get(queries::verdict))
+        .route("/v1/rollouts/{id}/verdicts", get(queries::verdicts))
+        .route("/v1/rollouts/{id}/segments", get(queries::segments))
         .route("/v1/rollouts/{id}/events", get(queries::events))
         .route("/v1/rollouts/{id}/examples", get(queries::examples))
         .route("/v1/rollouts/{id}/profile", get(queries::profile))
         .route("/v1/rollouts/{id}/contrasts", get(queries::contrasts))
         .route("/v1/rollouts/{id}/progress", get(queries::progress))
         .route("/v1/rollouts/{id}/{verb}", post(actions::act))
+        .route("/v1/stream", get(stream::stream))
+        .route("/v1/plan", post(plan::plan))
         .route("/v1/stop-all", post(actions::stop_all))
         .route("/v1/routing", get(queries::routing))
         .route("/v1/routers", get(queries::routers))
         .route("/v1/schema", get(queries::schema))
         .layer(middleware::from_fn_with_state(state.clone(), auth::check));
-    let alive = Router::new().route("/healthz", get(|| async { "ok\n" }));
+    let open = Router::new()
+        .route("/v1/session", get(session::get).post(session::start).delete(session::end))
+        .route("/v1/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }))
+        .route("/healthz", get(|| async { "ok\n" }));
     for outcome in ["started", "ignored", "refused", "failed"] {
         metrics::delivered(outcome, 0);
     }
     // A webhook is authenticated by its signature.
     let hooks = Router::new().route("/hooks/mlflow", post(mlflow::receive));
-    let api = guarded.merge(alive).merge(hooks).fallback(nothing_here).method_not_allowed_fallback(wrong_method);
+    let api = guarded
+        .merge(open)
+        .merge(hooks)
+        .merge(console::routes())
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method);
     api.layer(limit).with_state(state).layer(middleware::map_response(serin_listener::in_json))
 }
 

@@ -1,6 +1,6 @@
 //! Queries: the read-only part of the API.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use serin_insight::profile::Asked;
 use serin_rollout::{RolloutState, planner::Applied};
 use serin_schemas::{
-    ids::{EventTime, RolloutId},
-    records::{Capture, Verdict},
+    ids::{EventTime, ModelName, RolloutId},
+    records::{Capture, Estimate, EventKind, MetricResult, MetricVerdict, NoDataReason, Role, Segment, Verdict},
 };
 
 use super::state::{ApiState, Failure};
@@ -21,6 +21,8 @@ use crate::{
     examples::examples as examples_of,
     insight,
     progress::Progress,
+    series::Point,
+    verbs::{Headline, Line},
     view::{RolloutView, View},
 };
 
@@ -55,19 +57,181 @@ pub(super) async fn list(
     Json(state.view().rollouts().filter_map(|rollout| rollout.state.clone()).collect())
 }
 
-/// The state of a rollout, and whether calls follow it.
+/// The state of a rollout, whether calls follow it, and both in words.
 #[derive(Serialize)]
 pub(super) struct Shown {
     #[serde(flatten)]
     state: Arc<RolloutState>,
     #[serde(skip_serializing_if = "Option::is_none")]
     applied: Option<Applied>,
+    headline: Headline,
+    progress: Vec<Line>,
+}
+
+impl Shown {
+    /// `None` while the state is not known.
+    pub(super) fn of(api: &ApiState, view: &View, rollout: &RolloutView) -> Option<Self> {
+        let state = rollout.state.clone()?;
+        let applied = api.applied(view, &state, state.generation);
+        let first = rollout.events.iter().find(|event| event.kind == EventKind::Advanced && event.step == 0);
+        let headline = (api.verbs().headline)(&state, applied.as_ref());
+        let progress = (api.verbs().progress)(&state, rollout.verdict.as_deref(), first.map(|event| event.at));
+        Some(Self { state, applied, headline, progress })
+    }
 }
 
 pub(super) async fn state(State(api): State<ApiState>, Path(id): Path<String>) -> Result<Json<Shown>, Failure> {
-    let state = api.rollout(&id).await?.view.state.clone().ok_or_else(|| unknown(&id))?;
-    let applied = api.applied(&api.view(), &state, state.generation);
-    Ok(Json(Shown { state, applied }))
+    let known = api.rollout(&id).await?;
+    Shown::of(&api, &api.view(), &known.view).map(Json).ok_or_else(|| unknown(&id))
+}
+
+/// A point of the series, with the share of the calls that the canary had.
+#[derive(Serialize)]
+pub(super) struct PointShown {
+    #[serde(flatten)]
+    point: Arc<Point>,
+    canary_share: i32,
+}
+
+impl PointShown {
+    pub(super) fn of(rollout: &RolloutView, point: &Arc<Point>) -> Self {
+        Self { point: Arc::clone(point), canary_share: rollout.share_at(point.generation) }
+    }
+}
+
+/// `?from=`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Since {
+    /// Only verdicts after this time, in microseconds since 1970.
+    from: Option<i64>,
+}
+
+/// The verdicts over time, thinned.
+#[derive(Serialize)]
+pub(super) struct SeriesShown {
+    format: &'static str,
+    rollout: RolloutId,
+    model: ModelName,
+    seen: u64,
+    every: u64,
+    complete: bool,
+    note: Option<String>,
+    points: Vec<PointShown>,
+}
+
+pub(super) async fn verdicts(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Query(Since { from }): Query<Since>,
+) -> Result<Json<SeriesShown>, Failure> {
+    // Right after a start, the series of a rollout that is known already may still be read.
+    let has_read = state.wait_until(STARTING, View::caught_up).await.caught_up();
+    let Known { id, view } = state.rollout(&id).await?;
+    let (mut series, mut complete, mut note) = (view.series.clone(), has_read, None);
+    if view.is_partial {
+        let (model, rollout) = (view.model.clone(), id.clone());
+        let found = state.report(move |log| insight::series(log, &model, &rollout)).await?;
+        let (mut older, read) = found.ok_or_else(no_log)?;
+        older.extend(&series);
+        (series, complete, note) = (older, has_read && read.complete, read.note);
+    }
+    let points = series.points().filter(|point| from.is_none_or(|from| point.as_of.0 > from));
+    Ok(Json(SeriesShown {
+        format: "serin.verdicts/v1",
+        rollout: id,
+        model: view.model.clone(),
+        seen: series.seen(),
+        every: series.every(),
+        complete,
+        note,
+        points: points.map(|point| PointShown::of(&view, point)).collect(),
+    }))
+}
+
+/// The newest verdict as a matrix of segments and metrics.
+#[derive(Serialize)]
+pub(super) struct Matrix {
+    rollout: RolloutId,
+    as_of: EventTime,
+    metrics: Vec<String>,
+    rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    segment: Segment,
+    /// One per metric; `None`: it is not judged in this segment.
+    cells: Vec<Option<Cell>>,
+}
+
+#[derive(Clone, Serialize)]
+struct Cell {
+    role: Role,
+    result: MetricResult,
+    no_data: Option<NoDataReason>,
+    canary: Estimate,
+    control: Estimate,
+    effect: Option<f64>,
+    effect_low: Option<f64>,
+    effect_high: Option<f64>,
+    margin: Option<f64>,
+    p_fail: f64,
+    failed_at: Option<EventTime>,
+    suspect: bool,
+    sentence: String,
+}
+
+impl Cell {
+    fn of(metric: &MetricVerdict, suspects: &[&MetricVerdict]) -> Self {
+        Self {
+            role: metric.role,
+            result: metric.result,
+            no_data: metric.no_data,
+            canary: metric.canary.clone(),
+            control: metric.control.clone(),
+            effect: metric.effect,
+            effect_low: metric.effect_low,
+            effect_high: metric.effect_high,
+            margin: metric.margin,
+            p_fail: metric.p_fail,
+            failed_at: metric.failed_at,
+            suspect: suspects.iter().any(|suspect| std::ptr::eq(*suspect, metric)),
+            sentence: metric.sentence.clone(),
+        }
+    }
+}
+
+impl Matrix {
+    fn of(verdict: &Verdict, suspects: &[&MetricVerdict]) -> Self {
+        let mut metrics: Vec<String> = Vec::new();
+        // Segments in the order of their names, all traffic first.
+        let mut rows: BTreeMap<(&str, &str), Vec<(usize, &MetricVerdict)>> = BTreeMap::new();
+        for metric in &verdict.metrics {
+            let place = metrics.iter().position(|name| *name == metric.metric).unwrap_or_else(|| {
+                metrics.push(metric.metric.clone());
+                metrics.len() - 1
+            });
+            let segment = (metric.segment.dimension.as_str(), metric.segment.value.as_str());
+            rows.entry(segment).or_default().push((place, metric));
+        }
+        let width = metrics.len();
+        let row = |((dimension, value), found): ((&str, &str), Vec<(usize, &MetricVerdict)>)| {
+            let mut cells = vec![None; width];
+            for (place, metric) in found {
+                cells[place] = Some(Cell::of(metric, suspects));
+            }
+            Row { segment: Segment { dimension: dimension.to_owned(), value: value.to_owned() }, cells }
+        };
+        let rows = rows.into_iter().map(row).collect();
+        Self { rollout: verdict.rollout.clone(), as_of: verdict.as_of, metrics, rows }
+    }
+}
+
+pub(super) async fn segments(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Matrix>, Failure> {
+    let rollout = state.rollout(&id).await?;
+    let verdict = rollout.view.verdict.clone().ok_or_else(|| no_verdict(&id))?;
+    Ok(Json(Matrix::of(&verdict, &(state.verbs().suspects)(&verdict))))
 }
 
 pub(super) async fn verdict(
@@ -75,8 +239,11 @@ pub(super) async fn verdict(
     Path(id): Path<String>,
 ) -> Result<Json<Arc<Verdict>>, Failure> {
     let rollout = state.rollout(&id).await?;
-    let none = || Failure::new(StatusCode::NOT_FOUND, format!("there is no verdict on {id} yet"));
-    rollout.view.verdict.clone().map(Json).ok_or_else(none)
+    rollout.view.verdict.clone().map(Json).ok_or_else(|| no_verdict(&id))
+}
+
+fn no_verdict(id: &str) -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, format!("there is no verdict on {id} yet")).coded("no_verdict")
 }
 
 pub(super) async fn events(
@@ -121,7 +288,7 @@ pub(super) async fn examples(
     Ok(Json(found.unwrap_or_default()))
 }
 
-/// `?from=&to=&per=&segments=`.
+/// `?from=&to=&per=&segments=&metric=`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ProfileQuery {
@@ -133,6 +300,8 @@ pub(super) struct ProfileQuery {
     per: Per,
     /// Distributions per segment value too.
     segments: bool,
+    /// Only this metric.
+    metric: Option<String>,
 }
 
 /// What one profile covers.
@@ -158,7 +327,11 @@ pub(super) async fn profile(
         segments: query.segments,
     };
     let found = state.report(move |log| insight::profile(log, &known.spec, &known.id, asked)).await?;
-    found.map(Json).ok_or_else(no_log)
+    let mut found = found.ok_or_else(no_log)?;
+    if let Some(metric) = &query.metric {
+        found.keep(metric);
+    }
+    Ok(Json(found))
 }
 
 /// The dimensions in which the arms differ most.
@@ -198,7 +371,8 @@ pub(super) async fn schema() -> Json<Value> {
 }
 
 fn unknown(id: &str) -> Failure {
-    Failure::new(StatusCode::NOT_FOUND, format!("there is no rollout {id:?}, and no model of that name with a rollout"))
+    let error = format!("there is no rollout {id:?}, and no model of that name with a rollout");
+    Failure::new(StatusCode::NOT_FOUND, error).coded("unknown_rollout")
 }
 
 /// The error for a text that matches several rollouts. It lists at most [`NAMED`] of them, newest first.
@@ -236,10 +410,13 @@ impl ApiState {
             }
             _ if !view.caught_up() => {
                 let error = "the controller has not read its topics yet; try again in a second";
-                Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error))
+                Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error).coded("not_ready"))
             }
             Ok(_) => Err(unknown(text)),
-            Err(several) => Err(Failure::new(StatusCode::CONFLICT, ambiguous(&view, text, &several))),
+            Err(several) => {
+                let error = ambiguous(&view, text, &several);
+                Err(Failure::new(StatusCode::CONFLICT, error).coded("ambiguous_rollout"))
+            }
         }
     }
 

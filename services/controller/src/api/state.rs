@@ -3,21 +3,22 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::{
-    Json,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde_json::{Map, Value};
 use serin_stream::{
     clock::Clock,
     log::{Log, LogError, Writer},
 };
 use tokio::sync::{Semaphore, watch};
 
-use crate::{config::Config, policies::Policies, progress::ProgressBoard, view::View};
+use crate::{config::Config, policies::Policies, progress::ProgressBoard, verbs::Verbs, view::View};
 
 /// Reports from the log that are computed at a time. Further requests wait.
 const REPORTS: usize = 2;
+/// Event streams at a time. Each has a connection, of which the listener has a limited number.
+const STREAMS: usize = 128;
 
 /// The state that handlers share.
 #[derive(Clone)]
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     progress: ProgressBoard,
     pub(super) log: OnceLock<Arc<dyn Log>>,
     pub(super) reports: Semaphore,
+    pub(super) streams: Arc<Semaphore>,
+    verbs: OnceLock<Verbs>,
 }
 
 impl ApiState {
@@ -43,8 +46,18 @@ impl ApiState {
         view: watch::Receiver<Arc<View>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (progress, log, reports) = (ProgressBoard::default(), OnceLock::new(), Semaphore::new(REPORTS));
-        Self(Arc::new(Shared { config, policies, writer, view, clock, progress, log, reports }))
+        Self(Arc::new(Shared {
+            config,
+            policies,
+            writer,
+            view,
+            clock,
+            progress: ProgressBoard::default(),
+            log: OnceLock::new(),
+            reports: Semaphore::new(REPORTS),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            verbs: OnceLock::new(),
+        }))
     }
 
     /// The same API, with reports from this log.
@@ -55,19 +68,37 @@ impl ApiState {
         self
     }
 
+    /// The same API, with these functions of the binary.
+    #[must_use]
+    pub(crate) fn with_verbs(self, verbs: Verbs) -> Self {
+        // Only the first ones count, and there are no others.
+        let _ = self.0.verbs.set(verbs);
+        self
+    }
+
+    /// The functions of the binary.
+    pub(super) fn verbs(&self) -> Verbs {
+        self.0.verbs.get().copied().unwrap_or_default()
+    }
+
     /// Computes a report from the log on a thread that may block; `None` without a log.
     pub(super) async fn report<T: Send + 'static>(
         &self,
         report: impl FnOnce(&Arc<dyn Log>) -> Result<T, LogError> + Send + 'static,
     ) -> Result<Option<T>, Failure> {
         let Some(log) = self.0.log.get().cloned() else { return Ok(None) };
+        let unavailable = |error: LogError| Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
+        self.compute(move || report(&log)).await?.map(Some).map_err(unavailable)
+    }
+
+    /// Runs `compute` on a thread that may block, together with at most one other report.
+    pub(super) async fn compute<T: Send + 'static>(
+        &self,
+        compute: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
         let internal = |error: String| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error);
         let _permit = self.0.reports.acquire().await.map_err(|error| internal(error.to_string()))?;
-        match tokio::task::spawn_blocking(move || report(&log)).await {
-            Ok(Ok(found)) => Ok(Some(found)),
-            Ok(Err(error)) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
-            Err(error) => Err(internal(error.to_string())),
-        }
+        tokio::task::spawn_blocking(compute).await.map_err(|error| internal(error.to_string()))
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -93,31 +124,52 @@ impl ApiState {
     }
 }
 
-/// An error response: `{"error": "..."}`.
-pub(crate) struct Failure(StatusCode, serde_json::Value);
+/// An error response: a problem document with a stable code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: StatusCode,
+    code: &'static str,
+    error: String,
+    members: Map<String, Value>,
+}
 
 impl Failure {
+    /// A failure with the code of its status.
     pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self(status, json!({"error": error.into()}))
+        Self { status, code: serin_listener::code_of(status), error: error.into(), members: Map::new() }
+    }
+
+    /// The same failure with a code of its own.
+    #[must_use]
+    pub(crate) fn coded(self, code: &'static str) -> Self {
+        Self { code, ..self }
+    }
+
+    /// The same failure with the members of a JSON object.
+    #[must_use]
+    pub(super) fn with(self, members: Value) -> Self {
+        let Value::Object(members) = members else { return self };
+        Self { members, ..self }
+    }
+
+    /// Status of the response.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// Whether a retry may help.
     pub(crate) fn is_of_server(&self) -> bool {
-        self.0.is_server_error()
+        self.status.is_server_error()
     }
 
     /// The error message.
     pub(crate) fn message(&self) -> &str {
-        self.1["error"].as_str().unwrap_or_default()
-    }
-
-    pub(super) fn with(status: StatusCode, body: serde_json::Value) -> Self {
-        Self(status, body)
+        &self.error
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.0, Json(self.1)).into_response()
+        serin_listener::problem_with(self.status, self.code, &self.error, self.members)
     }
 }

@@ -47,6 +47,12 @@ impl World {
         Self { log, routes: api(state), _follower: follower, stage: Some(stage) }
     }
 
+    /// Another API on the same log, as after a restart.
+    pub(crate) fn restarted(&self) -> Self {
+        let (state, follower) = open(Config::default(), Arc::clone(&self.log), clock()).unwrap();
+        Self { log: Arc::clone(&self.log), routes: api(state), _follower: follower, stage: None }
+    }
+
     pub(crate) async fn get(&self, path: &str) -> (StatusCode, Value) {
         self.send(Request::get(path).body(Body::empty()).unwrap()).await
     }

@@ -48,7 +48,7 @@ impl Granted {
 
 /// Checks whether a request to the address `at` may send.
 pub(super) fn ask(writers: &Writers, head: &request::Parts, at: SocketAddr, door: Door) -> Result<Granted, Refused> {
-    let refused = |status, error: String| Err(Refused { status, error });
+    let refused = |status, error: String| Err(Refused { status, code: serin_listener::code_of(status), error });
     if writers.is_empty() {
         let cause = "the configuration has no writers that may send this (writers: see docs/trust.md)";
         if !at.ip().to_canonical().is_loopback() {

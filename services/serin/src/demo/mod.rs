@@ -43,6 +43,12 @@ pub(crate) async fn run(args: &cli::Demo) -> anyhow::Result<ExitCode> {
     let mut pipeline = Box::pin(Pipeline::start(args)).await?;
     let servers = servers::start().await?;
     let endpoints = pipeline.endpoints().clone();
+    if args.attach.is_none() {
+        view.print(&format!(
+            "to watch the rollouts in a browser, open {}/ (`--pace 1s` makes time for it)",
+            endpoints.api
+        ));
+    }
     let mut story = Story {
         replay: Replay::new(endpoints.clone(), MODEL, WINDOW, args.seed)?,
         api: Api::at(&endpoints.api, None, None)?,

@@ -263,9 +263,10 @@ fn next_steps(running: &Running) -> String {
         "\nNext, in another terminal:\n\
          \x20 serin apply -f rollout.yaml            starts a rollout (docs/rollout-spec.md); serin get MODEL --watch shows it\n\
          \x20 serin model-server, serin load MODEL   a sample model server and calls (README.md)\n\
-         Send calls to http://{} instead of the model server. The CLI uses the API at http://{}.\n",
+         Send calls to http://{} instead of the model server. The CLI uses the API at http://{api}.\n\
+         To watch rollouts in a browser, open http://{api}/ (docs/console.md).\n",
         at("router: model traffic"),
-        at("controller: API")
+        api = at("controller: API")
     )
 }
 

@@ -16,6 +16,7 @@ use super::Role;
 use crate::{
     settings::{LogKind, Settings},
     telemetry::Readiness,
+    verbs,
 };
 
 /// Timeout for a role to stop cleanly: to finish calls in flight and commit folded records.
@@ -96,7 +97,9 @@ impl Running {
                 self.stage(log, stores, Arc::new(analyzer))?;
             }
             Role::Controller => {
-                let controller = serin_controller::start(settings.controller.clone(), Arc::clone(log), sockets).await?;
+                let controller =
+                    serin_controller::start(settings.controller.clone(), verbs::SERVED, Arc::clone(log), sockets)
+                        .await?;
                 self.stage(log, stores, controller.factory())?;
                 self.readiness.push(("controller api", Arc::new(controller.readiness())));
                 self.controller = Some(controller);

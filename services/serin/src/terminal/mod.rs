@@ -69,6 +69,11 @@ impl Terminal {
         self.size
     }
 
+    /// The width of the output, or the usual one.
+    pub(crate) fn columns(self) -> usize {
+        self.width.unwrap_or(USUAL)
+    }
+
     /// Whether the output has colors.
     pub(crate) fn has_colors(self) -> bool {
         self.colors

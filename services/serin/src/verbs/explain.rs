@@ -1,5 +1,7 @@
 //! `serin explain`: the last verdict of a rollout, with all its evidence.
 
+mod over_time;
+
 use std::{fmt::Write as _, process::ExitCode};
 
 use serde_json::{Value, json};
@@ -35,6 +37,18 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
         return contrasts(&api, args).await;
     }
     let (state, applied) = api.shown(&args.rollout).await?;
+    if args.over_time {
+        let series = api.verdicts(state.id.as_str()).await?;
+        let metric = args.metric.as_ref().map(|metric| meant(metric, &state.spec)).transpose()?;
+        match args.remote.output {
+            Output::Json => output::json(&series)?,
+            Output::Text => {
+                let lines = over_time::plots(&series, &state.spec, metric, Terminal::stdout());
+                lines.into_iter().for_each(output::line);
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut verdict = match api.verdict(state.id.as_str()).await {
         Err(ApiError::NotFound(_)) if args.remote.output == Output::Text => {
             return Ok(nothing_yet(&state, applied.as_ref()));
