@@ -112,6 +112,17 @@ impl Baseline {
         seen.collect()
     }
 
+    /// Whether a gate that could hold warm-up has no value so far, and too few answers have had the time to get a label for an
+    /// [issue](Self::issues). Labels arrive later than the answers that end warm-up.
+    pub(crate) fn waits_for_labels(&self, plan: &Plan) -> bool {
+        let enough = plan.spec.warmup.min_events.max(1);
+        self.metrics.iter().any(|(&index, &[answers, values])| {
+            let metric = &plan.spec.metrics[index];
+            let can_hold = matches!(missing_policy(plan, metric), Policy::Hold | Policy::Rollback);
+            metric.needs_label() && can_hold && !plan.metrics[index].one_arm && values == 0 && answers < enough
+        })
+    }
+
     /// The issues that make warm-up unfit for a comparison.
     pub(crate) fn issues(&self, plan: &Plan) -> Vec<Issue> {
         let policies = &plan.spec.no_data;

@@ -295,7 +295,8 @@ impl Rollout {
     /// Whether warm-up has seen as much as the spec asks for.
     pub(crate) fn has_learned(&self) -> bool {
         let enough = self.head.warmup_events >= self.plan.spec.warmup.min_events;
-        enough && (self.head.warmup_labels || !self.plan.needs_labels())
+        let waits = self.plan.rules.need_data() && self.guards.baseline.waits_for_labels(&self.plan);
+        enough && !waits && (self.head.warmup_labels || !self.plan.needs_labels())
     }
 
     /// Takes one complete window of one stream, with all its generations, and empties their cells.

@@ -58,7 +58,13 @@ fn warm_up_waits_for_the_first_label_of_the_name() {
     let mut world = world(70, "");
     play(&mut world, 20, |_| 0);
     let verdict = world.last();
-    assert_eq!((verdict.decision, verdict.frozen.as_ref()), (Decision::Hold, None), "{}", verdict.sentence);
+    assert_eq!(
+        (verdict.decision, verdict.frozen.as_ref()),
+        (Decision::Hold, None),
+        "{} {:?}",
+        verdict.sentence,
+        verdict.seen
+    );
     assert_eq!(verdict.health[0].reason, NoDataReason::ValueMissing);
     let sentence = &verdict.sentence;
     assert!(
