@@ -146,6 +146,7 @@ impl Certificate {
                 Ok(false) => {}
                 Ok(true) => {
                     reported = None;
+                    drop(shown);
                     shown = self.show();
                     seen(Reload::Loaded);
                     let certificate = self.source.named.certificate.display();

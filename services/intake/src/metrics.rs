@@ -5,6 +5,10 @@ use std::sync::LazyLock;
 use opentelemetry::{KeyValue, metrics::Counter};
 use serin_stream::{declare_metrics, metric::words};
 
+/// Doors of payload loggers, which send the request and the response of a call as two records.
+const LOGGERS: [&str; 2] = ["kserve", "seldon"];
+const PARTS: [&str; 2] = ["request", "response"];
+
 declare_metrics! {
     pub METRICS {
         /// Records that the intake has relayed to `events`.
@@ -14,7 +18,7 @@ declare_metrics! {
         /// Requests and responses of payload loggers whose other part did not arrive in time. They are dead-lettered with the code
         /// `unpaired`.
         INTAKE_UNPAIRED = Counter "serin_intake_unpaired_total" in "{record}" [
-            words("door", &["kserve", "seldon"]), words("part", &["request", "response"]),
+            words("door", &LOGGERS), words("part", &PARTS),
         ];
         /// Requests and responses of payload loggers that arrived again and were dropped.
         INTAKE_REPEATED = Counter "serin_intake_repeated_total" in "{record}" [];
@@ -28,11 +32,17 @@ struct Instruments {
     repeated: Counter<u64>,
 }
 
-static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| Instruments {
-    relayed: INTAKE_RELAYED.counter(),
-    ahead: INTAKE_AHEAD.counter(),
-    unpaired: INTAKE_UNPAIRED.counter(),
-    repeated: INTAKE_REPEATED.counter(),
+static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
+    let unpaired = INTAKE_UNPAIRED.counter();
+    for (door, part) in LOGGERS.iter().flat_map(|door| PARTS.map(|part| (*door, part))) {
+        unpaired.add(0, &[KeyValue::new("door", door), KeyValue::new("part", part)]);
+    }
+    Instruments {
+        relayed: INTAKE_RELAYED.counter(),
+        ahead: INTAKE_AHEAD.counter(),
+        unpaired,
+        repeated: INTAKE_REPEATED.counter(),
+    }
 });
 
 /// Counts relayed records of one kind. Counting 0 creates the series.

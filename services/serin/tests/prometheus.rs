@@ -194,7 +194,7 @@ fn a_real_prometheus_sees_the_first_rollback() {
 }
 
 /// Metrics of dashboards that have no series, or only zeros, in the test of the dashboards, and why.
-const EMPTY: [(&str, &str); 11] = [
+const EMPTY: [(&str, &str); 10] = [
     ("serin_certificate_expiry_timestamp_seconds", "no port has a certificate"),
     ("serin_router_examples_total", "the rollout captures no examples"),
     ("serin_router_mirrored_total", "there are no shadows"),
@@ -205,7 +205,6 @@ const EMPTY: [(&str, &str); 11] = [
     ("serin_stream_dead_letter_codes_total", "all records can be used"),
     ("serin_writer_clock_offset_seconds", "all clocks are right"),
     ("serin_writer_silent", "all writers are heard"),
-    ("serin_intake_unpaired_total", "there is no payload logger"),
 ];
 
 /// The panels of all dashboards, without rows.
