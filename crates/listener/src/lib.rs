@@ -18,6 +18,7 @@ mod sending;
 pub mod sockets;
 pub mod tls;
 pub mod unread;
+mod validity;
 
 use std::{
     convert::Infallible,

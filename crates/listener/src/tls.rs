@@ -1,15 +1,17 @@
 //! A listener's certificate, reloaded when its files change.
 //!
 //! Invariant: unusable files have no effect. The current certificate stays in use, and a warning gives the reason.
+//! `serin_certificate_expiry_timestamp_seconds` is about the certificate in use, not about the files.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration as StdDuration,
 };
 
 use arc_swap::ArcSwap;
+use opentelemetry::KeyValue;
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::ring,
@@ -19,6 +21,23 @@ use rustls::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_spec::units::Duration;
+use serin_stream::{
+    declare_metrics,
+    gauge::{PresentGauge, Series},
+    metric::words,
+};
+
+use crate::validity;
+
+declare_metrics! {
+    pub METRICS {
+        /// When the certificate that a port uses expires, in seconds since the Unix epoch: the earliest end of its chain.
+        EXPIRY = Gauge "serin_certificate_expiry_timestamp_seconds" in "s"
+            [words("setting", &["router.tls", "router.admin_tls", "controller.tls", "telemetry.tls"])];
+    }
+}
+
+static EXPIRES: LazyLock<PresentGauge> = LazyLock::new(|| PresentGauge::new(&EXPIRY));
 
 /// The TLS files of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -105,8 +124,10 @@ impl Certificate {
         Arc::clone(&self.current)
     }
 
-    /// Checks the files periodically and on SIGHUP. Calls `seen` with the result when they have changed.
+    /// Checks the files periodically and on SIGHUP. Calls `seen` with the result when they have changed. Exports when the
+    /// certificate in use expires.
     pub async fn watch(mut self, seen: impl Fn(Reload)) {
+        let mut shown = self.show();
         let every = StdDuration::from_micros(self.source.named.reload_every.0.0.max(1).unsigned_abs());
         let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
         let mut reported = None;
@@ -125,6 +146,8 @@ impl Certificate {
                 Ok(false) => {}
                 Ok(true) => {
                     reported = None;
+                    drop(shown);
+                    shown = self.show();
                     seen(Reload::Loaded);
                     let certificate = self.source.named.certificate.display();
                     tracing::info!(%certificate, "the certificate changed and is in use");
@@ -142,6 +165,11 @@ impl Certificate {
         }
     }
 
+    fn show(&self) -> Option<Series> {
+        let seconds = expires_at(&self.files.certificate)?;
+        Some(EXPIRES.hold(vec![KeyValue::new("setting", self.source.section)], seconds as f64))
+    }
+
     fn reload(&mut self) -> Result<bool, CertificateError> {
         let files = self.source.read()?;
         if files == self.files {
@@ -151,6 +179,12 @@ impl Certificate {
         self.files = files;
         Ok(true)
     }
+}
+
+/// When the first certificate of a chain expires, in seconds since the Unix epoch. `None` if no certificate can be parsed.
+fn expires_at(chain: &[u8]) -> Option<i64> {
+    let chain = CertificateDer::pem_slice_iter(chain).filter_map(Result::ok);
+    chain.filter_map(|certificate| validity::expires_at(&certificate)).min()
 }
 
 impl Source {
@@ -199,5 +233,24 @@ impl Source {
             .map_err(|error| of_certificate(format!("the certificate does not match its private key ({error})")))?;
         server.alpn_protocols = self.protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Ok(server)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_expires_with_its_first_certificate() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let until = |year| {
+            let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
+            parameters.self_signed(&key).unwrap().pem()
+        };
+        let (leaf, intermediate) = (until(2040), until(2030));
+        assert_eq!(expires_at(leaf.as_bytes()), Some(2_208_988_800));
+        assert_eq!(expires_at((leaf + &intermediate).as_bytes()), Some(1_893_456_000));
+        assert_eq!(expires_at(b"not PEM"), None);
     }
 }

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, LazyLock, OnceLock},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use opentelemetry::{
@@ -14,7 +15,7 @@ use opentelemetry::{
 };
 use serin_rollout::{
     Effects, ModelState,
-    planner::{Ended, Outcome, StepIndex},
+    planner::{Ended, Hold, HoldCause, Outcome, StepIndex},
 };
 use serin_schemas::{
     ids::ModelName,
@@ -43,6 +44,11 @@ declare_metrics! {
         ])];
         /// Index of the step of the active rollout, from 0, or -1 before the first step. Absent without an active rollout.
         STEP = Gauge "serin_rollout_step" in "1" [MODEL];
+        /// 1 for each reason why the active rollout of a model takes no step, otherwise absent. `unsound` and `marginal`: held
+        /// (docs/held.md). `warm_up`: something keeps the warm-up from ending. `no_verdicts`: no verdict arrives. `paused`: an
+        /// operator paused it. `decision`: held longer than `holdMax`, and only a person can end the hold.
+        WAITING = Gauge "serin_rollout_waiting" in "1"
+            [MODEL, words("reason", &["unsound", "marginal", "warm_up", "no_verdicts", "paused", "decision"])];
         /// Share of the traffic in the routing table that was written last, from 0 to 1.
         WEIGHT = Gauge "serin_routing_weight_ratio" in "1" [MODEL, VERSION, ARM];
         /// Routing tables written, including lease renewals.
@@ -95,6 +101,7 @@ fn counters() -> &'static Counters {
 
 static PHASES: LazyLock<PresentGauge> = LazyLock::new(|| PresentGauge::new(&PHASE));
 static STEPS: LazyLock<PresentGauge> = LazyLock::new(|| PresentGauge::new(&STEP));
+static WAITS: LazyLock<PresentGauge> = LazyLock::new(|| PresentGauge::new(&WAITING));
 static WEIGHTS: LazyLock<PresentGauge> = LazyLock::new(|| PresentGauge::new(&WEIGHT));
 
 /// The gauges of one fold's models. They are removed with the fold.
@@ -103,7 +110,7 @@ pub(crate) struct Shown(BTreeMap<ModelName, ShownModel>);
 
 #[derive(Debug, Default)]
 struct ShownModel {
-    /// Phase and step.
+    /// Phase, step, and the reasons for waiting.
     rollout: Vec<Series>,
     weights: Vec<Series>,
 }
@@ -116,7 +123,13 @@ impl Shown {
         let phase = phase.map(|phase| PHASES.hold(vec![label(), KeyValue::new("phase", phase.as_str())], 1.0));
         let step =
             state.active.as_ref().map(|rollout| STEPS.hold(vec![label()], f64::from(StepIndex::number(rollout.step))));
-        self.model(&state.model).rollout = phase.into_iter().chain(step).collect();
+        let waits = state.active.iter().flat_map(|rollout| {
+            let stuck = rollout.warm_up_waits.is_some() || rollout.refused.is_some() || rollout.labels_reported;
+            let warm_up = rollout.phase == Phase::Warming && stuck;
+            waits_for(rollout.hold.as_ref(), warm_up, rollout.stale_reported, rollout.pause.is_some())
+        });
+        let waits = waits.map(|reason| WAITS.hold(vec![label(), KeyValue::new("reason", reason)], 1.0));
+        self.model(&state.model).rollout = phase.into_iter().chain(step).chain(waits).collect();
     }
 
     /// Shows a model's newest routing table.
@@ -165,10 +178,35 @@ pub(crate) fn delivered(outcome: &'static str, count: u64) {
 fn count(event: &RolloutEvent) {
     let labels = [KeyValue::new("model", event.model.0.clone()), KeyValue::new("kind", event.kind.as_str())];
     counters().events.add(1, &labels);
-    let took = event.recorded_at.since(event.at).as_secs_f64();
+    // `recorded_at` is the time of the fold's last tick. It is up to a second old, and may be before the end of the window.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let took = now - event.at.0 as f64 / 1e6;
     if event.kind == EventKind::RolledBack && (0.0..REPLAYED).contains(&took) {
         counters().rollback.record(took, &[KeyValue::new("phase", "decided")]);
     }
+}
+
+/// The reasons why a rollout takes no step, as values of the label `reason` of [`WAITING`].
+fn waits_for(
+    hold: Option<&Hold>,
+    warm_up: bool,
+    no_verdicts: bool,
+    paused: bool,
+) -> impl Iterator<Item = &'static str> {
+    let held = hold.and_then(|hold| match hold.cause {
+        HoldCause::Health => Some("unsound"),
+        HoldCause::Marginal => Some("marginal"),
+        // Missing verdicts hold a rollout only in some phases and under some policies.
+        HoldCause::Stale => None,
+    });
+    let all = [
+        held,
+        warm_up.then_some("warm_up"),
+        no_verdicts.then_some("no_verdicts"),
+        paused.then_some("paused"),
+        hold.filter(|hold| hold.reported).map(|_| "decision"),
+    ];
+    all.into_iter().flatten()
 }
 
 /// The last phase of a rollout that has ended.
@@ -178,5 +216,26 @@ fn phase_of(ended: &Ended) -> Phase {
         Outcome::Evidence | Outcome::NoData | Outcome::Inconclusive => Phase::RolledBack,
         Outcome::Aborted => Phase::Aborted,
         Outcome::Superseded => Phase::Superseded,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serin_schemas::ids::EventTime;
+
+    use super::*;
+
+    #[test]
+    fn a_rollout_waits_for_each_of_its_reasons() {
+        let hold = |cause, reported| Some(Hold { cause, since: EventTime(0), reported });
+        let all = |hold: Option<Hold>, warm_up, stale, paused| {
+            waits_for(hold.as_ref(), warm_up, stale, paused).collect::<Vec<_>>()
+        };
+        assert_eq!(all(None, false, false, false), Vec::<&str>::new());
+        assert_eq!(all(hold(HoldCause::Health, false), false, false, false), ["unsound"]);
+        assert_eq!(all(hold(HoldCause::Marginal, true), false, false, false), ["marginal", "decision"]);
+        assert_eq!(all(hold(HoldCause::Stale, false), false, true, false), ["no_verdicts"]);
+        assert_eq!(all(None, true, false, false), ["warm_up"]);
+        assert_eq!(all(None, false, true, true), ["no_verdicts", "paused"]);
     }
 }

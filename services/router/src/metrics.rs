@@ -32,6 +32,8 @@ use crate::{
 
 /// The version, if an arm has more than one.
 const PINNED: Label = bounded("version", "only on series of shadows and of configured versions that callers request");
+/// Doors for feedback and events over HTTP and gRPC.
+const DOORS: [&str; 6] = ["feedback", "events", "kserve", "seldon", "otlp", "envoy"];
 /// Values of the label for [`Outcome`].
 const OUTCOMES: [&str; 7] = ["ok", "refused", "redirected", "failed", "unusable", "unread", "cancelled"];
 
@@ -90,7 +92,7 @@ declare_metrics! {
             [words("outcome", &["applied", "renewed", "removed", "older", "garbage", "unusable"])];
         /// Entries of feedback and events received over HTTP.
         INTAKE = Counter "serin_router_intake_total" in "{entry}" [
-            words("door", &["feedback", "events", "kserve", "seldon", "otlp", "envoy"]), words("outcome", &["accepted", "refused", "unauthorized", "failed"]),
+            words("door", &DOORS), words("outcome", &["accepted", "refused", "unauthorized", "failed"]),
         ];
         /// Time from the end of a request to the first chunk of a language model's stream.
         FIRST_CHUNK = Histogram "serin_router_time_to_first_chunk_seconds" in "s" [MODEL, ARM, PINNED];
@@ -192,7 +194,7 @@ impl Metrics {
         zero(&self.refused, "reason", &Refusal::REASONS);
         zero(&self.tables, "outcome", &["applied", "renewed", "removed", "older", "garbage", "unusable"]);
         zero(&self.certificates, "outcome", &["loaded", "unusable"]);
-        for door in ["feedback", "events"] {
+        for door in DOORS {
             for outcome in ["accepted", "refused", "unauthorized", "failed"] {
                 self.intake(door, outcome, 0);
             }

@@ -175,15 +175,19 @@ impl Router {
             sockets.bind(address).await.map_err(|cause| StartError::Bind { setting, address, cause })
         };
         let data = bind("listen", config.listen).await?;
-        let certificate = config.tls.as_ref().map(|tls| Certificate::load("tls", tls.files(), CALLERS)).transpose()?;
+        let certificate =
+            config.tls.as_ref().map(|tls| Certificate::load("router.tls", tls.files(), CALLERS)).transpose()?;
         let tls = match &config.tls {
             Some(tls) => Some(bind("tls.listen", tls.listen).await?),
             None => None,
         };
         let tls_addr = tls.as_ref().and_then(|listener| listener.local_addr().ok());
         let admin = bind("admin_listen", config.admin_listen).await?;
-        let admin_certificate =
-            config.admin_tls.clone().map(|files| Certificate::load("admin_tls", files, PROTOCOLS)).transpose()?;
+        let admin_certificate = config
+            .admin_tls
+            .clone()
+            .map(|files| Certificate::load("router.admin_tls", files, PROTOCOLS))
+            .transpose()?;
         let admin = Listener::new(admin, admin_certificate.as_ref()).map_err(|cause| StartError::Bind {
             setting: "admin_listen",
             address: config.admin_listen,

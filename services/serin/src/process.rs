@@ -6,6 +6,7 @@ use std::{
 };
 
 use opentelemetry::KeyValue;
+use serin_schemas::records::RULES;
 use serin_stream::{
     declare_metrics,
     metric::{Metric, bounded, meter, words},
@@ -14,9 +15,10 @@ use serin_stream::{
 declare_metrics! {
     #[cfg(test)]
     pub(crate) METRICS {
-        /// Always 1. The labels are the version and the role of the process.
+        /// Always 1. The labels are the version and the role of the process, and the rules under which it starts new rollouts.
         BUILD = Gauge "serin_build_info" in "1" [
             bounded("version", "the one version of the process"),
+            bounded("rules", "the one version of the rules, see docs/upgrade.md"),
             words("role", &["router", "aggregator", "analyzer", "controller", "up"]),
         ];
         /// Metrics that have more label sets than are kept.
@@ -61,7 +63,11 @@ pub(crate) fn observe(role: &str) {
         .build();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     STARTED.observe_f64(move |observer| observer.observe(started, &[]));
-    let build = [KeyValue::new("version", env!("CARGO_PKG_VERSION")), KeyValue::new("role", role.to_owned())];
+    let build = [
+        KeyValue::new("version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("rules", i64::from(RULES)),
+        KeyValue::new("role", role.to_owned()),
+    ];
     BUILD.observe(move |observer| observer.observe(1, &build));
 }
 

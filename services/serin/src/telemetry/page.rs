@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serin_stream::metric::{Label, Metric, SHARED, Values};
 
 /// All metrics, by the part of Serin that exports them.
-const PARTS: [(&str, &[Metric]); 7] = [
+const PARTS: [(&str, &[Metric]); 8] = [
     ("Every process", crate::process::METRICS),
+    ("Ports with a certificate", serin_listener::tls::METRICS),
     ("Controller", serin_controller::metrics::METRICS),
     ("Analyzer", serin_analyzer::metrics::METRICS),
     ("Aggregator", serin_aggregator::metrics::METRICS),
