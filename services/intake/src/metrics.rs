@@ -34,17 +34,11 @@ struct Instruments {
     repeated: Counter<u64>,
 }
 
-static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
-    let unpaired = INTAKE_UNPAIRED.counter();
-    for (door, part) in LOGGERS.iter().flat_map(|door| PARTS.map(|part| (*door, part))) {
-        unpaired.add(0, &[KeyValue::new("door", door), KeyValue::new("part", part)]);
-    }
-    Instruments {
-        relayed: INTAKE_RELAYED.counter(),
-        ahead: INTAKE_AHEAD.counter(),
-        unpaired,
-        repeated: INTAKE_REPEATED.counter(),
-    }
+static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| Instruments {
+    relayed: INTAKE_RELAYED.counter(),
+    ahead: INTAKE_AHEAD.counter(),
+    unpaired: INTAKE_UNPAIRED.counter(),
+    repeated: INTAKE_REPEATED.counter(),
 });
 
 /// Counts relayed records of one kind. Counting 0 creates the series.
