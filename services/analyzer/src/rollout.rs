@@ -295,7 +295,8 @@ impl Rollout {
     /// Whether warm-up has seen as much as the spec asks for.
     pub(crate) fn has_learned(&self) -> bool {
         let enough = self.head.warmup_events >= self.plan.spec.warmup.min_events;
-        enough && (self.head.warmup_labels || !self.plan.needs_labels())
+        let waits = self.plan.rules.need_data() && self.guards.baseline.waits_for_labels(&self.plan);
+        enough && !waits && (self.head.warmup_labels || !self.plan.needs_labels())
     }
 
     /// Takes one complete window of one stream, with all its generations, and empties their cells.
@@ -434,7 +435,10 @@ impl Rollout {
             for (metric, segment, summary) in cells {
                 self.warm.add(metric, segment.clone(), summary);
             }
-            for ((_, segment), &answers) in window.population.iter().filter(|((arm, _), _)| *arm == Arm::Stable) {
+            // Entries without a dimension are other counts, such as those of labels.
+            let of_stable =
+                |((arm, segment), _): &(&(Arm, Segment), &u64)| *arm == Arm::Stable && !segment.dimension.is_empty();
+            for ((_, segment), &answers) in window.population.iter().filter(of_stable) {
                 self.warm.add_population(&self.plan, segment, answers);
             }
             return Ok(());

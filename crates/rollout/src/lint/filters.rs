@@ -270,7 +270,7 @@ mod tests {
         }
         for filters in [
             [above, r#"{"output": "late", "below": 0.9}"#],
-            [above, r#"{"label": "late", "below": 0.1}"#],
+            [above, r#"{"label": "late", "below": 0.9}"#],
             [delayed, r#"{"label": "delay", "is": 10}"#],
             [r#"{"label": "reason", "is": "weather"}"#, r#"{"label": "reason", "is": "weather"}"#],
         ] {

@@ -141,7 +141,7 @@ fn text_that_is_not_yaml_is_reported_with_its_position() {
     insta::assert_snapshot!(problems(""), @r#"1:1: error: the text is empty; see docs/rollout-spec.md for an example"#);
     insta::assert_snapshot!(problems("a: 1\n---\nb: 2"), @r#"2:1: error: there is a second document; put each rollout into its own file"#);
     insta::assert_snapshot!(problems("steps: &a\n  - *a"), @r#"2:5: error: aliases (*name) are not supported; write the value in full"#);
-    insta::assert_snapshot!(problems("- a list"), @r#"1:1: error: a map of keys is expected here, this is a list; valid keys: apiVersion, assignment, canary, capture, concurrency, controlRatio, decision, drain, fallback, features, grace, groups, kind, metrics, mirror, mode, model, noData, outputs, plan, promotion, segments, settle, shadows, stable, steps, traffic, warmup, window"#);
+    insta::assert_snapshot!(problems("- a list"), @r#"1:1: error: a map of keys is expected here, this is a list; valid keys: apiVersion, assignment, canary, capture, concurrency, controlRatio, decision, door, drain, fallback, features, grace, groups, kind, metrics, mirror, mode, model, noData, outputs, plan, promotion, schedule, segments, settle, shadows, stable, steps, traffic, warmup, window"#);
     insta::assert_snapshot!(problems(&format!("a: {}", "[".repeat(40))), @r#"1:36: error: this is nested too deeply; a rollout spec has only a few levels"#);
     assert!(problems(&"x".repeat(2_000_000)).contains("longer than 1 MiB"));
 }

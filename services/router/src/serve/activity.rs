@@ -135,6 +135,11 @@ impl Activity {
             && !self.answering.load(Ordering::Relaxed)
     }
 
+    /// Whether a request is being answered, or the protocol (HTTP/2) can be shut down gracefully at any time.
+    pub(super) fn is_answering(&self) -> bool {
+        self.http2.load(Ordering::Relaxed) || self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether an HTTP/1 request is probably about to arrive: the connection is new, or a head has started.
     pub(super) fn expects_request(&self) -> bool {
         !self.http2.load(Ordering::Relaxed)

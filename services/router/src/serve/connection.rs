@@ -116,7 +116,8 @@ async fn speak(
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     let mut connection = pin!(builder.serve_connection(io, service));
     let (mut stopping, mut next) = (false, patience.look_again(Duration::MAX));
-    // When the router began to stop while a request was arriving. hyper would close the connection before reading such a request.
+    // When the router began to stop while no request was answered. hyper would close the connection before it reads a request that
+    // is arriving.
     let mut expected: Option<Instant> = None;
     loop {
         tokio::select! {
@@ -129,10 +130,11 @@ async fn speak(
             }
             _ = stop.wait_for(Option::is_some), if !stopping => {
                 stopping = true;
-                if activity.expects_request() {
-                    (expected, next) = (Some(Instant::now()), FIRST_BYTE_CHECK);
-                } else {
+                if activity.is_answering() {
                     connection.as_mut().graceful_shutdown();
+                } else {
+                    // The next request may already be in the socket without this task knowing it.
+                    (expected, next) = (Some(Instant::now()), FIRST_BYTE_CHECK);
                 }
             }
             () = tokio::time::sleep(next) => {

@@ -17,7 +17,6 @@ use serin_sketches::hash::hash64;
 
 use crate::protocol::{
     decoder::Decoder,
-    json,
     scan::{Asks, Scanner},
     written::Written,
 };
@@ -177,13 +176,15 @@ impl Listener {
 }
 
 impl Reading {
-    fn push(&mut self, bytes: &[u8]) {
-        if !self.started
-            && let Some(first) = bytes.trim_ascii_start().first()
-        {
+    fn push(&mut self, mut bytes: &[u8]) {
+        if !self.started {
+            // White space and the bytes of a byte order mark may precede the first character.
+            let is_before = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);
+            let Some(first) = bytes.iter().position(|byte| !is_before(byte)) else { return };
             self.started = true;
+            bytes = &bytes[first..];
             // The first letters of the fields of an event, and of a comment.
-            self.events |= matches!(first, b'd' | b'e' | b'i' | b'r' | b':');
+            self.events |= matches!(bytes[0], b'd' | b'e' | b'i' | b'r' | b':');
         }
         if !self.events {
             self.json.get_or_insert_with(|| Scanner::new(&IDS)).push(bytes);
@@ -203,15 +204,13 @@ impl Reading {
     /// Takes a part of one line of a stream, with the end of the line if it is the last part.
     fn part_of_line(&mut self, part: &[u8]) {
         const DATA: &[u8] = b"data:";
-        const MARK: usize = 3;
         let text = part.strip_suffix(b"\n").or_else(|| part.strip_suffix(b"\r")).unwrap_or(part);
-        let name = DATA.len() + if self.line.first() == Some(&0xef) { MARK } else { 0 };
         if self.has_data {
             self.json.get_or_insert_with(|| Scanner::new(&IDS)).push(text);
-        } else if self.line.len() < name {
-            let (begin, rest) = text.split_at(text.len().min(name - self.line.len()));
+        } else if self.line.len() < DATA.len() {
+            let (begin, rest) = text.split_at(text.len().min(DATA.len() - self.line.len()));
             self.line.extend_from_slice(begin);
-            if json::without_mark(&self.line) == DATA {
+            if self.line == DATA {
                 self.has_data = true;
                 let json = self.json.get_or_insert_with(|| Scanner::new(&IDS));
                 json.push(b"\n");
@@ -293,6 +292,7 @@ mod tests {
             (": hello\n\nevent: x\ndata: {\"response\":{\"id\":\"resp_1\"}}\n\n", types[1]),
             ("event: x\ndata: {\"response\":{\"id\":\"resp_1\",\"temperature\":NaN}}\n\n", types[2]),
             ("data: {\"response\":{\"id\":\"resp_1\"}}\n\n", types[3]),
+            ("\u{feff}data: {\"response\":{\"id\":\"resp_1\"}}\n\n", types[3]),
         ] {
             for step in [1, 2, 5, 1000] {
                 let responses = listen(headers, text.as_bytes(), step);

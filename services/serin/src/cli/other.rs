@@ -5,8 +5,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 /// Verbs of kubectl, Argo Rollouts, Flagger, Kayenta and LaunchDarkly, and what to write instead.
 const OTHERS: [(&str, &str); 20] = [
     ("approve", "serin promote ROLLOUT"),
-    ("cancel", "serin abort ROLLOUT"),
     ("canary", "serin apply -f FILE"),
+    ("cancel", "serin abort ROLLOUT"),
     ("create", "serin apply -f FILE"),
     ("dashboard", "serin get ROLLOUT --watch"),
     ("delete", "serin abort ROLLOUT"),

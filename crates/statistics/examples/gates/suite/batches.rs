@@ -42,7 +42,7 @@ pub(super) fn rows(lab: Lab) -> Vec<Row> {
         failed(lab, &mean, lab.runs(200, 4)).at_most(ALPHA_ROLLBACK),
         failed(lab, &drawn, lab.runs(200, 4)).at_most(ALPHA_ROLLBACK),
         failed(lab, &each, lab.runs(100, 4)).at_least(0.25),
-        failed(lab, &same, lab.runs(1000, 20)).at_most(ALPHA_ROLLBACK),
-        failed(lab, &other, lab.runs(1000, 20)).at_most(ALPHA_ROLLBACK),
+        failed(lab, &same, lab.runs(1000, 100)).at_most(ALPHA_ROLLBACK),
+        failed(lab, &other, lab.runs(1000, 100)).at_most(ALPHA_ROLLBACK),
     ]
 }
