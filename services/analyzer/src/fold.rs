@@ -158,13 +158,13 @@ impl AnalyzerFold {
         let rollout = self.rollouts.get_mut(&id).ok_or_else(orphan)?;
         match kind {
             // Keys end in the index and rows come in key order, so hypotheses arrive in order.
-            // The row of the guards has a smaller key, so it was read before what units have added to them.
             Kind::Guards => {
                 rollout.guards = rows::decode("guards", value)?;
                 if rows::counts_zeros_as_values(value) {
                     rollout.guards.baseline.forget_zeros(&rollout.plan);
                 }
             }
+            // The row of the guards has a smaller key, so it was read before.
             Kind::CallUnits => {
                 let (outage, shares) = rows::decode("units of calls", value)?;
                 rollout.guards.outage.units = outage;
