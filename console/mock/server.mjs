@@ -469,7 +469,7 @@ function large(base) {
     const { state } = one;
     Object.assign(state, { id: "01a22fb1-0000-7000-8000-000000000009", phase: "rolled_back" });
     Object.assign(state.spec, {
-        model: "an-organization/a-model-with-a-very-long-name-that-nobody-would-choose-but-somebody-has",
+        model: "an-organization/a-model-with-a-very-long-name-that-is-longer-than-any-column-of-the-page",
         canary: { version: "2026-12-01T03-26-14Z-candidate-with-a-long-tag" },
     });
     const kinds = [

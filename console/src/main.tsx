@@ -43,7 +43,7 @@ function Who() {
     if (!who?.signed_in) return null;
     if (!who.tokens)
         return (
-            <span class="dim who" title="The controller has no tokens, so everybody on this machine is an operator.">
+            <span class="dim who" title="The controller has no tokens, so every user of this machine is an operator.">
                 local operator
             </span>
         );

@@ -165,7 +165,7 @@ function disconnect(): void {
     source = null;
 }
 
-/** Keeps one stream open for as long as somebody is signed in: with the details of a rollout while its page is shown. */
+/** Keeps one stream open while a user is signed in, with the details of a rollout while its page is shown. */
 export function follow(): void {
     const subject = computed(() => {
         if (!session.value?.signed_in) return undefined;

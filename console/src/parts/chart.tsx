@@ -184,7 +184,8 @@ export function MetricCharts({ points, metric }: { points: Point[]; metric: Metr
     };
 
     const marks: Draw = (plot, context) => {
-        const host = arms.current!;
+        // A last frame may be drawn after the page has changed.
+        const host = plot.root;
         for (const mark of stepMarks(shown.current))
             vertical(plot, context, mark.at / 1e6, css(host, "--dim"), mark.label, [2, 3]);
         const failed = last()?.failed_at;
