@@ -119,8 +119,8 @@ codes! {
         "Only the aggregator may write to `windows` (docs/topics.md).";
     Unpaired "unpaired":
         "The request or the response of a call arrived from a payload logger, but not the other part within `doors.pair_within`.",
-        "KServe's logger sends no response whose status is not 200, unless `logAllResponses` is set (docs/doors.md). If many responses are \
-         missing, check the logger's queue.";
+        "KServe's logger sends no response whose status is not 200 (docs/doors.md). If many responses are missing, check the logger's \
+         queue. If `doors.max_pairs` is reached, raise it.";
     TooLong "too_long":
         "A command has an id, a name or a reason that is too long.",
         "Shorten it. docs/limits.md lists the limits.";

@@ -115,7 +115,8 @@ pub const CATALOG: [Entry; 11] = [
     Entry {
         name: PREDICTIONS,
         key: "any",
-        records: &[Prediction::NAME],
+        // Routers and the intake write halves of calls of payload loggers. They are JSON.
+        records: &[Prediction::NAME, "half"],
         cleanup: days(7),
         large: false,
         writers: &[Role::Router, Role::Intake, Role::Others],

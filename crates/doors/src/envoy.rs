@@ -9,7 +9,7 @@ use prost::Message;
 use serde_json::Value;
 use serin_schemas::{
     Code,
-    foreign::{Bounds, Refusal},
+    foreign::{Bounds, Refusal, grpc},
     ids::EventTime,
     records::Prediction,
 };
@@ -100,15 +100,12 @@ impl Entry {
         call.status = response.code.and_then(|code| i32::try_from(code.value).ok()).filter(|status| *status > 0);
         let flags = common.flags.unwrap_or_default();
         call.error = flags.cause(call.status).map(str::to_owned).or_else(|| failure(call.status));
-        let grpc = response.trailers.get("grpc-status").or_else(|| response.headers.get("grpc-status"));
-        if let (Some(Ok(code)), None) = (grpc.map(|code| code.parse::<u8>()), &call.error) {
-            match code {
-                0 => {}
-                1 => call.error = Some("cancelled".to_owned()),
-                // The caller's mistakes, as for routers.
-                3 | 5 | 6 | 7 | 9 | 11 | 16 => call.status = Some(400),
-                code => call.error = Some(format!("grpc_{code}")),
-            }
+        // An answer without messages has its status in a header.
+        let code = response.trailers.get("grpc-status").or_else(|| response.headers.get("grpc-status"));
+        if let (Some(code), None) = (code, &call.error) {
+            // As in routers, a status that is not a number is UNKNOWN.
+            let (status, error) = grpc::finished(code.parse().unwrap_or(2));
+            (call.status, call.error) = (status.or(call.status), error);
         }
         call
     }
@@ -118,10 +115,17 @@ impl Flags {
     /// The cause of a failure, in the words of Serin's routers.
     fn cause(self, status: Option<i32>) -> Option<&'static str> {
         let named = [
-            (self.downstream_terminated, "client_closed"),
-            (self.upstream_timeout || self.stream_idle_timeout, "timeout"),
+            // HTTP/2 resets the stream of a call, HTTP/1 closes its connection.
+            (self.downstream_terminated || self.downstream_reset, "client_closed"),
+            (
+                self.upstream_timeout || self.stream_idle_timeout || self.max_duration || self.duration_timeout,
+                "timeout",
+            ),
             (self.connection_failure || self.no_healthy_upstream, "connect"),
-            (self.upstream_reset || self.connection_terminated, "truncated"),
+            (
+                self.upstream_reset || self.connection_terminated || self.local_reset || self.upstream_protocol_error,
+                "truncated",
+            ),
             (self.overflow, "shed"),
         ];
         let flagged = named.into_iter().find(|(flag, _)| *flag).map(|(_, cause)| cause);
@@ -205,11 +209,14 @@ struct Time {
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
+#[expect(clippy::struct_excessive_bools, reason = "the wire format has a field for each flag")]
 struct Flags {
     #[prost(bool, tag = "2")]
     no_healthy_upstream: bool,
     #[prost(bool, tag = "3")]
     upstream_timeout: bool,
+    #[prost(bool, tag = "4")]
+    local_reset: bool,
     #[prost(bool, tag = "5")]
     upstream_reset: bool,
     #[prost(bool, tag = "6")]
@@ -222,6 +229,14 @@ struct Flags {
     downstream_terminated: bool,
     #[prost(bool, tag = "17")]
     stream_idle_timeout: bool,
+    #[prost(bool, tag = "20")]
+    max_duration: bool,
+    #[prost(bool, tag = "23")]
+    duration_timeout: bool,
+    #[prost(bool, tag = "24")]
+    upstream_protocol_error: bool,
+    #[prost(bool, tag = "28")]
+    downstream_reset: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -308,6 +323,19 @@ mod tests {
             (503, Flags { connection_failure: true, ..none }, Outcome::Failed, Some("connect")),
             (200, Flags { upstream_reset: true, ..none }, Outcome::Failed, Some("truncated")),
             (0, Flags { downstream_terminated: true, ..none }, Outcome::Cancelled, Some("client_closed")),
+            (0, Flags { downstream_reset: true, ..none }, Outcome::Cancelled, Some("client_closed")),
+            (200, Flags { downstream_reset: true, ..none }, Outcome::Cancelled, Some("client_closed")),
+            // Envoy resets the upstream too when the caller is gone.
+            (
+                200,
+                Flags { downstream_reset: true, local_reset: true, ..none },
+                Outcome::Cancelled,
+                Some("client_closed"),
+            ),
+            (200, Flags { local_reset: true, ..none }, Outcome::Failed, Some("truncated")),
+            (200, Flags { upstream_protocol_error: true, ..none }, Outcome::Failed, Some("truncated")),
+            (200, Flags { max_duration: true, ..none }, Outcome::Failed, Some("timeout")),
+            (200, Flags { duration_timeout: true, ..none }, Outcome::Failed, Some("timeout")),
             (0, none, Outcome::Failed, Some("no_answer")),
         ] {
             let call = of(vec![entry(status, flags)], &Mapping::default()).calls.remove(0);
@@ -317,17 +345,53 @@ mod tests {
 
     #[test]
     fn a_grpc_status_decides_if_it_is_logged() {
-        for (code, outcome) in [
-            ("0", Outcome::Ok),
-            ("1", Outcome::Cancelled),
-            ("3", Outcome::Refused),
-            ("14", Outcome::Failed),
-            ("x", Outcome::Ok),
+        for (code, outcome, error) in [
+            ("0", Outcome::Ok, None),
+            ("1", Outcome::Failed, Some("grpc_cancelled")),
+            ("3", Outcome::Refused, None),
+            ("8", Outcome::Refused, None),
+            ("10", Outcome::Refused, None),
+            ("14", Outcome::Failed, Some("grpc_unavailable")),
+            ("99", Outcome::Failed, Some("grpc_unknown")),
+            ("x", Outcome::Failed, Some("grpc_unknown")),
         ] {
-            let mut entry = entry(200, Flags::default());
-            let trailers = [("grpc-status".to_owned(), code.to_owned())].into();
-            entry.response = Some(ResponsePart { trailers, ..entry.response.unwrap_or_default() });
-            assert_eq!(of(vec![entry], &Mapping::default()).calls[0].outcome(), outcome, "{code}");
+            let status: HashMap<_, _> = [("grpc-status".to_owned(), code.to_owned())].into();
+            // An answer without messages consists of headers only.
+            for (headers, trailers) in [(HashMap::new(), status.clone()), (status, HashMap::new())] {
+                let mut entry = entry(200, Flags::default());
+                entry.response = Some(ResponsePart { headers, trailers, ..entry.response.unwrap_or_default() });
+                let call = of(vec![entry], &Mapping::default()).calls.remove(0);
+                assert_eq!((call.outcome(), call.error.as_deref()), (outcome, error), "{code}");
+            }
+        }
+        let mut reset = entry(200, Flags { downstream_reset: true, ..Flags::default() });
+        let trailers = [("grpc-status".to_owned(), "1".to_owned())].into();
+        reset.response = Some(ResponsePart { trailers, ..reset.response.unwrap_or_default() });
+        assert_eq!(of(vec![reset], &Mapping::default()).calls[0].outcome(), Outcome::Cancelled);
+    }
+
+    /// The fields of Envoy's `ResponseFlags` by number.
+    #[test]
+    fn flags_have_the_numbers_of_envoy() {
+        for (number, cause) in [
+            (2, "connect"),
+            (3, "timeout"),
+            (4, "truncated"),
+            (5, "truncated"),
+            (6, "connect"),
+            (7, "truncated"),
+            (8, "shed"),
+            (15, "client_closed"),
+            (17, "timeout"),
+            (20, "timeout"),
+            (23, "timeout"),
+            (24, "truncated"),
+            (28, "client_closed"),
+        ] {
+            let mut bytes = Vec::new();
+            prost::encoding::bool::encode(number, &true, &mut bytes);
+            let flags = Flags::decode(bytes.as_slice()).unwrap_or_default();
+            assert_eq!(flags.cause(Some(200)), Some(cause), "{number}");
         }
     }
 

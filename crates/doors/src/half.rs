@@ -253,10 +253,11 @@ impl Half {
 /// The prediction of a call whose request and response are known.
 ///
 /// `KServe` sends a response without a status only if the status was 200. Seldon states no time at which it answered, so its calls have no
-/// latency.
+/// latency. Nor has a call whose answer has an earlier time than its request: older agents of `KServe` state when they sent an event, and
+/// they send with several workers.
 ///
 /// # Errors
-/// Returns all problems of the call: a version that neither part names, or an answer before its request.
+/// Returns all problems of the call, such as a version that neither part names.
 pub fn pair(request: &Half, response: &Half, bounds: &Bounds) -> Result<Prediction, Vec<Refusal>> {
     let mut segments = request.segments.clone();
     segments.extend(response.segments.clone());
@@ -278,7 +279,8 @@ pub fn pair(request: &Half, response: &Half, bounds: &Bounds) -> Result<Predicti
     }
     if response.logger == Logger::Kserve {
         let times = request.time.zip(response.time);
-        prediction.latency_us = times.map(|(arrived, answered)| answered.0.saturating_sub(arrived.0));
+        let latency = times.map(|(arrived, answered)| answered.0.saturating_sub(arrived.0));
+        prediction.latency_us = latency.filter(|latency| *latency >= 0);
     }
     let problems = bounds.check_prediction(&prediction);
     if problems.is_empty() { Ok(prediction) } else { Err(problems) }
@@ -358,7 +360,24 @@ pub(crate) mod tests {
         let response = of(&RESPONSE, ANSWER, &DoorRules::default()).unwrap_or_else(|p| panic!("{p:?}"));
         let golden = r#"{"logger":"kserve","part":"response","id":"0192-a","source":"http://localhost:9081/","model":"fraud","version":"v2","time":1764479999112400,"outputs":{"score":0.83}}"#;
         assert_eq!(String::from_utf8_lossy(&response.encode()), golden);
-        assert_eq!(Half::decode(golden.as_bytes(), &bounds()), Ok(response));
+        assert_eq!(Half::decode(golden.as_bytes(), &bounds()), Ok(response.clone()));
+        let whole = Half {
+            status: Some(200),
+            unit: Some(-7),
+            segments: [("country".to_owned(), "CA".to_owned())].into(),
+            classes: [("label".to_owned(), "a".to_owned())].into(),
+            batch: Some(Batch { rows: 2, row: 1, means: [("score".to_owned(), 0.5)].into() }),
+            invalid: Some("null".to_owned()),
+            unread: Some("content_type".to_owned()),
+            ..response
+        };
+        let more = r#"{"logger":"kserve","part":"response","id":"0192-a","source":"http://localhost:9081/","model":"fraud","version":"v2","time":1764479999112400,"status":200,"unit":-7,"segments":{"country":"CA"},"outputs":{"score":0.83},"classes":{"label":"a"},"batch":{"rows":2,"row":1,"means":{"score":0.5}},"invalid":"null","unread":"content_type"}"#;
+        assert_eq!(String::from_utf8_lossy(&whole.encode()), more);
+        assert_eq!(Half::decode(more.as_bytes(), &bounds()), Ok(whole));
+        let request = of(&[], "{}", &DoorRules::default()).unwrap_or_else(|p| panic!("{p:?}"));
+        let least = r#"{"logger":"kserve","part":"request","id":"0192-a","source":"http://localhost:9081/","model":"fraud","time":1764479999100000}"#;
+        assert_eq!(String::from_utf8_lossy(&request.encode()), least);
+        assert_eq!(Half::decode(least.as_bytes(), &bounds()), Ok(request));
         let unknown = golden.replace("\"part\"", "\"later\":1,\"part\"");
         assert!(Half::decode(unknown.as_bytes(), &bounds()).is_ok());
         for wrong in ["", "{}", "[]", "\0\0\0\0\u{1}{}"] {
@@ -400,7 +419,23 @@ pub(crate) mod tests {
         let error = |request: &Half, response: &Half| pair(request, response, &bounds()).map_err(|p| p[0].code).err();
         assert_eq!(error(&half(&[]), &half(&RESPONSE)), Some(Code::MissingVersion));
         let early = [RESPONSE[0], ("Ce-Time", "2025-11-30T05:19:58Z"), ("Ce-Endpoint", "v2")];
-        assert_eq!(error(&half(&[]), &half(&early)), Some(Code::NegativeLatency));
+        assert_eq!(error(&half(&[]), &half(&early)), None);
+    }
+
+    #[test]
+    fn an_answer_with_an_earlier_time_than_its_request_has_no_latency() {
+        let half =
+            |changes: &[(&str, &str)]| of(changes, ANSWER, &DoorRules::default()).unwrap_or_else(|p| panic!("{p:?}"));
+        for (time, latency) in [
+            ("2025-11-30T05:19:58Z", None),
+            ("2025-11-30T05:19:59.0999Z", None),
+            ("2025-11-30T05:19:59.1Z", Some(0)),
+            ("2025-11-30T05:19:59.1001Z", Some(100)),
+        ] {
+            let response = half(&[RESPONSE[0], ("Ce-Time", time)]);
+            let call = pair(&half(&[]), &response, &bounds()).unwrap_or_else(|p| panic!("{p:?}"));
+            assert_eq!((call.latency_us, call.outputs.get("score")), (latency, Some(&0.83)), "{time}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use prost::Message;
 use serde_json::Value;
 use serin_schemas::{
     Code,
-    foreign::{Bounds, Refusal, json},
+    foreign::{Bounds, Refusal, grpc, json},
     ids::EventTime,
     records::Prediction,
 };
@@ -34,6 +34,11 @@ const NUMBERS: [(&str, &[(&str, f64)]); 3] = [
         &[("gen_ai.response.time_to_first_chunk", 1000.0), ("gen_ai.latency.time_to_first_token", 1000.0)],
     ),
 ];
+
+/// Attributes with the status of a gRPC or Connect call: a number or a name, depending on the version of the conventions.
+const RPC_STATUS: [&str; 3] = ["rpc.grpc.status_code", "rpc.response.status_code", "rpc.connect_rpc.error_code"];
+/// Attributes that say that a span is a remote procedure call.
+const RPC_SYSTEM: [&str; 2] = ["rpc.system", "rpc.system.name"];
 
 /// Values of the kind of a span.
 const SERVER: i32 = 2;
@@ -131,9 +136,18 @@ impl Span {
             Spans::GenAi => return is_gen_ai && self.is_at(rules),
         };
         let method = self.text("http.request.method").or_else(|| self.text("http.method"));
-        let is_call = is_gen_ai || method.is_some_and(|method| method == "POST") || self.has("rpc.system");
+        let is_call = is_gen_ai || method.is_some_and(|method| method == "POST") || self.is_rpc();
         let is_health = self.text("rpc.service").is_some_and(|service| service == "grpc.health.v1.Health");
         of_kind && is_call && !is_health && self.is_at(rules)
+    }
+
+    fn is_rpc(&self) -> bool {
+        RPC_SYSTEM.iter().any(|name| self.has(name))
+    }
+
+    /// The code of a gRPC call. Its HTTP status, if the span has one, is 200 whatever the result.
+    fn grpc(&self) -> Option<u16> {
+        RPC_STATUS.iter().find_map(|name| grpc::code_of(&self.text(name)?))
     }
 
     /// Whether its path is one of the configured ones.
@@ -157,9 +171,14 @@ impl Span {
         call.latency_us = i64::try_from(duration / 1000).ok();
         let status = ["http.response.status_code", "http.status_code"].iter().find_map(|name| self.text(name));
         call.status = status.and_then(|status| status.parse().ok());
-        let failed = self.status == ERROR && call.status.is_none_or(|status| status < 400);
-        let cause = || self.text("error.type").unwrap_or_else(|| "error".to_owned());
-        call.error = failure(call.status).or_else(|| failed.then(cause));
+        call.error = failure(call.status);
+        if let (Some(code), None) = (self.grpc(), &call.error) {
+            let (status, error) = grpc::finished(code);
+            (call.status, call.error) = (status.or(call.status), error);
+        }
+        if self.status == ERROR && call.error.is_none() && call.status.is_none_or(|status| status < 400) {
+            call.error = Some(self.text("error.type").unwrap_or_else(|| "error".to_owned()));
+        }
         for (name, attributes) in NUMBERS {
             let value = attributes
                 .iter()
@@ -512,6 +531,38 @@ mod tests {
         failed["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["status"] = json!({"code": "STATUS_CODE_ERROR"});
         let call = of(&failed, &Mapping::default()).calls.remove(0);
         assert_eq!((call.outcome(), call.error.as_deref(), call.status), (Outcome::Failed, Some("UNAVAILABLE"), None));
+    }
+
+    #[test]
+    fn the_status_of_a_grpc_span_decides() {
+        let failed = |error| (Outcome::Failed, Some(error));
+        for (name, code, expected) in [
+            ("rpc.grpc.status_code", json!({"intValue": "0"}), (Outcome::Ok, None)),
+            ("rpc.grpc.status_code", json!({"intValue": 3}), (Outcome::Refused, None)),
+            ("rpc.grpc.status_code", json!({"intValue": "16"}), (Outcome::Refused, None)),
+            ("rpc.grpc.status_code", json!({"intValue": 14}), failed("grpc_unavailable")),
+            ("rpc.grpc.status_code", json!({"intValue": 1}), failed("grpc_cancelled")),
+            ("rpc.response.status_code", json!({"stringValue": "OK"}), (Outcome::Ok, None)),
+            ("rpc.response.status_code", json!({"stringValue": "PERMISSION_DENIED"}), (Outcome::Refused, None)),
+            ("rpc.response.status_code", json!({"stringValue": "DATA_LOSS"}), failed("grpc_data_loss")),
+            ("rpc.connect_rpc.error_code", json!({"stringValue": "not_found"}), (Outcome::Refused, None)),
+        ] {
+            for system in RPC_SYSTEM {
+                let attributes = json!([
+                    {"key": system, "value": {"stringValue": "grpc"}}, {"key": name, "value": code}
+                ]);
+                for (kind, spans) in [(SERVER, Spans::Server), (CLIENT, Spans::Client)] {
+                    let mut span = export(kind, &SERVICE, &attributes);
+                    if kind == CLIENT && expected.0 != Outcome::Ok {
+                        // A client span is an error with every code but OK.
+                        span["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["status"] = json!({"code": 2});
+                    }
+                    let rules = Mapping { spans: Some(spans), ..Mapping::default() };
+                    let call = of(&span, &rules).calls.remove(0);
+                    assert_eq!((call.outcome(), call.error.as_deref()), expected, "{attributes}");
+                }
+            }
+        }
     }
 
     /// What the SDK for Python 1.45.2 sent: spans of the conventions for HTTP, and one with the attributes of vLLM.

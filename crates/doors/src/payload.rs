@@ -44,7 +44,7 @@ pub(crate) fn read(answer: Option<&Result<Value, &'static str>>, request_id: &st
         Some(Ok(answer)) => {
             let columns = columns(answer);
             let rows = columns.iter().map(|(_, values)| values.len()).max().unwrap_or(0);
-            let mut payload = Payload { invalid: (rows == 0).then_some("empty"), ..Payload::default() };
+            let mut payload = Payload { invalid: columns.is_empty().then_some("empty"), ..Payload::default() };
             let drawn = Batch::drawn(request_id, rows);
             let mut means = BTreeMap::new();
             for (name, values) in columns.into_iter().take(MOST_VALUES) {
@@ -69,7 +69,7 @@ impl Payload {
             return;
         }
         match values.get(row) {
-            None | Some(Value::Null) => self.invalid = self.invalid.or(Some("null")),
+            Some(Value::Null) => self.invalid = self.invalid.or(Some("null")),
             Some(value @ (Value::Number(_) | Value::Bool(_))) => {
                 if let Some(number) = number(value) {
                     self.outputs.insert(name.to_owned(), number);
@@ -81,8 +81,8 @@ impl Payload {
             Some(Value::String(text)) if text.len() <= LONGEST_TEXT => {
                 self.classes.insert(name.to_owned(), text.clone());
             }
-            // A long text or a nested value is not an output.
-            Some(_) => {}
+            // A long text or a nested value is not an output. A list without values is one that found nothing.
+            None | Some(_) => {}
         }
     }
 }
@@ -99,6 +99,7 @@ fn columns(answer: &Value) -> Vec<(String, Vec<&Value>)> {
         (_, Some(Value::Array(rows)), _) => predictions(rows),
         (.., Some(data)) => message(data),
         _ => match (answer.get("jsonData"), answer.get("strData")) {
+            (Some(value), _) if is_hollow(value) => Vec::new(),
             (Some(Value::Object(fields)), _) => {
                 fields.iter().map(|(name, value)| (name.clone(), vec![first(value)])).collect()
             }
@@ -112,7 +113,12 @@ fn columns(answer: &Value) -> Vec<(String, Vec<&Value>)> {
 fn tensor(tensor: &Value) -> Option<(String, Vec<&Value>)> {
     let name = tensor.get("name")?.as_str()?;
     let data = tensor.get("data")?.as_array()?;
-    let rows = tensor.get("shape").and_then(|shape| shape.get(0)?.as_u64()).and_then(|rows| usize::try_from(rows).ok());
+    let shape = tensor.get("shape").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let rows = shape.first().and_then(side);
+    if data.is_empty() && shape.iter().all(|length| side(length) != Some(0)) {
+        // Its shape says that it has values.
+        return Some((name.to_owned(), vec![&Value::Null]));
+    }
     let stride = rows.filter(|rows| *rows > 0 && data.len().is_multiple_of(*rows)).map(|rows| data.len() / rows);
     let values: Vec<&Value> = match stride {
         Some(stride) if stride > 0 => data.iter().step_by(stride).map(first).collect(),
@@ -123,6 +129,9 @@ fn tensor(tensor: &Value) -> Option<(String, Vec<&Value>)> {
 
 /// The rows of V1: scalars are the output `prediction`, members of objects are outputs.
 fn predictions(rows: &[Value]) -> Vec<(String, Vec<&Value>)> {
+    if rows.iter().all(is_hollow) {
+        return Vec::new();
+    }
     let Some(Value::Object(members)) = rows.first() else {
         return vec![("prediction".to_owned(), rows.iter().map(first).collect())];
     };
@@ -150,11 +159,14 @@ fn message(data: &Value) -> Vec<(String, Vec<&Value>)> {
         flat = tensor.and_then(|tensor| tensor.get("values")?.as_array()).into_iter().flatten().collect();
         let shape = tensor.and_then(|tensor| tensor.get("shape")?.as_array());
         let width = match shape.map(Vec::as_slice) {
-            Some([_, columns, ..]) => columns.as_u64().and_then(|columns| usize::try_from(columns).ok()).unwrap_or(1),
+            Some([_, columns, ..]) => side(columns).unwrap_or(1),
             _ => 1,
         };
         (flat.chunks(width.max(1)).map(<[&Value]>::to_vec).collect(), width.max(1))
     };
+    if rows.is_empty() {
+        return Vec::new();
+    }
     let name = |column: usize| match names.get(column) {
         Some(name) => (*name).to_owned(),
         None if width == 1 => "output".to_owned(),
@@ -171,12 +183,27 @@ fn rows_of(column: &Value) -> Vec<&Value> {
     }
 }
 
-/// The first scalar of nested lists.
+/// A side of a shape, in every spelling of a whole number: `2`, `2.0`, `"2"`.
+fn side(side: &Value) -> Option<usize> {
+    let whole = number(side).filter(|side| side.fract() == 0.0 && (0.0..1e15).contains(side))?;
+    usize::try_from(whole as u64).ok()
+}
+
+/// Whether a list or an object contains nothing.
+fn is_hollow(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+/// The first scalar of nested lists; an empty list is returned as it is.
 fn first(mut value: &Value) -> &Value {
     while let Value::Array(items) = value {
         match items.first() {
             Some(item) => value = item,
-            None => return &Value::Null,
+            None => return value,
         }
     }
     value
@@ -215,9 +242,9 @@ mod tests {
             format!(r#"{{"data":{{"names":["p"],"tensor":{{"shape":[64,1],"values":{data:?}}}}}}}"#),
         ] {
             let payload = of(&body);
-            assert_eq!(payload.outputs["p"], drawn as f64, "{body}");
+            assert_eq!(payload.outputs.get("p"), Some(&(drawn as f64)), "{body}");
             let batch = payload.batch.unwrap_or_else(|| panic!("{body}"));
-            assert_eq!((batch.rows, batch.row, batch.means["p"]), (64, drawn as i32, 31.5));
+            assert_eq!((batch.rows, batch.row, batch.means.get("p")), (64, drawn as i32, Some(&31.5)));
         }
     }
 
@@ -234,7 +261,14 @@ mod tests {
             (r#"{"predictions":[null]}"#, "null"),
             (r#"{"predictions":[NaN]}"#, "null"),
             (r#"{"outputs":[{"name":"p","shape":[1],"data":["NaN"]}]}"#, "nan"),
-            (r#"{"predictions":[[]]}"#, "null"),
+            (r#"{"predictions":[[]]}"#, "empty"),
+            (r#"{"predictions":[[],{}]}"#, "empty"),
+            (r#"{"predictions":[{"score":null}]}"#, "null"),
+            (r#"{"outputs":{}}"#, "empty"),
+            (r#"{"outputs":[{"name":"p","shape":[1],"data":[]}]}"#, "null"),
+            (r#"{"data":{"ndarray":[]}}"#, "empty"),
+            (r#"{"data":{"tensor":{"shape":[0,2],"values":[]}}}"#, "empty"),
+            (r#"{"jsonData":[]}"#, "empty"),
         ] {
             assert_eq!(of(body).invalid, Some(why), "{body}");
         }
@@ -243,6 +277,24 @@ mod tests {
         let many: Vec<String> = (0..1000).map(|n| format!(r#""o{n}":1"#)).collect();
         assert_eq!(of(&format!(r#"{{"predictions":[{{{}}}]}}"#, many.join(","))).outputs.len(), MOST_VALUES);
         // A shape that does not fit is read as one row.
-        assert_eq!(of(r#"{"outputs":[{"name":"p","shape":[7],"data":[1,2]}]}"#).outputs["p"], 1.0);
+        let unfit = of(r#"{"outputs":[{"name":"p","shape":[7],"data":[1,2]}]}"#);
+        assert_eq!(unfit.outputs.get("p"), Some(&1.0));
+    }
+
+    #[test]
+    fn a_detector_may_find_nothing() {
+        for body in [
+            r#"{"outputs":[{"name":"boxes","shape":[0,4],"data":[]}]}"#,
+            r#"{"outputs":[{"name":"boxes","shape":[2,0],"data":[[],[]]}]}"#,
+            r#"{"outputs":[{"name":"boxes","shape":["0",4],"data":[]}]}"#,
+            r#"{"outputs":{"boxes":[]}}"#,
+            r#"{"predictions":[{"boxes":[],"scores":[]}]}"#,
+            r#"{"jsonData":{"boxes":[]}}"#,
+        ] {
+            assert_eq!(of(body), Payload { batch: of(body).batch, ..Payload::default() }, "{body}");
+        }
+        let both =
+            of(r#"{"outputs":[{"name":"boxes","shape":[0,4],"data":[]},{"name":"n","shape":[1.0],"data":[0]}]}"#);
+        assert_eq!((both.outputs.get("n"), both.invalid, both.batch), (Some(&0.0), None, None));
     }
 }

@@ -27,8 +27,8 @@ pub struct DoorRules {
     /// How long the request or the response of a call waits for the other one, by the log's timestamps. Then it is dead-lettered with the
     /// code `unpaired`. Default 5 min.
     pub pair_within: Duration,
-    /// Maximum number of calls per partition whose request and response are paired at the same time. Above it, the oldest is dead-lettered
-    /// early. Default 100,000.
+    /// Maximum number of calls per partition that are known at the same time: those that wait for a part, and those that were paired within
+    /// `pair_within`. Above it, paired calls are forgotten first. Then the oldest that waits is dead-lettered early. Default 100,000.
     pub max_pairs: usize,
 }
 

@@ -95,7 +95,7 @@ mod tests {
     #[tokio::test]
     async fn a_write_that_is_read_succeeds() {
         let (mut reader, stream) = tokio::io::duplex(8);
-        let mut stream = Sending::new(stream, Duration::from_secs(60));
+        let mut stream = Sending::new(stream, Duration::from_mins(1));
         let mut read = Vec::new();
         let write = async {
             stream.write_all(&[7; 1000]).await.unwrap();

@@ -159,6 +159,11 @@ impl MetricSource {
         }
     }
 
+    /// Whether the source measures the order of a list of items.
+    pub fn is_ranking(&self) -> bool {
+        matches!(self, Self::Ranking { .. })
+    }
+
     /// Whether the source measures when a label arrives, not its value.
     pub fn is_delay(&self) -> bool {
         matches!(self, Self::LabelDelay(_))

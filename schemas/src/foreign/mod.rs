@@ -5,6 +5,7 @@
 //! Each message starts with the name of the member that it is about.
 
 pub mod cloud;
+pub mod grpc;
 pub mod json;
 pub mod lenient;
 mod strict;
@@ -167,8 +168,9 @@ impl Bounds {
     /// unit is accepted.
     fn check_time(&self, member: &str, time: EventTime, problems: &mut Vec<Refusal>) {
         let clock_is_real = self.now.is_some_and(|now| (FIRST_TIME..END_OF_TIME).contains(&now.0));
-        let is_other_unit = !(FIRST_TIME..END_OF_TIME).contains(&time.0)
-            && !(time.0 >= END_OF_TIME && looks_like(time.0).is_none() && time.to_rfc3339().is_some());
+        // A year ahead of the clocks of today is a time in microseconds, unless it looks like another unit.
+        let is_far = time.0 >= END_OF_TIME && looks_like(time.0).is_none() && time.to_rfc3339().is_some();
+        let is_other_unit = !is_far && !(FIRST_TIME..END_OF_TIME).contains(&time.0);
         if clock_is_real && is_other_unit {
             let read = time.to_rfc3339().unwrap_or_else(|| "outside of the years 0 to 9999".to_owned());
             let looks = looks_like(time.0).map_or_else(String::new, |unit| format!(", so it looks like {unit}"));

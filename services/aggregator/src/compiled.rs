@@ -20,7 +20,7 @@ use crate::{
     pairing::Pairing,
     ranking::{self, ItemLabel, Ranked},
     value::{Value, class_hash, is_error},
-    window::Observed,
+    window::{InSegments, NoSummary, Observed},
 };
 
 /// Name of a pseudo-label: the time of a label in microseconds. It is joined, kept and revised together with the
@@ -64,6 +64,19 @@ impl Needed {
             }
             Self::Measured(_) => f64::NAN,
         }
+    }
+
+    /// The ranking whose item it is.
+    pub(crate) fn ranking(&self) -> Option<&str> {
+        match self {
+            Self::Item { ranking, .. } => Some(ranking),
+            _ => None,
+        }
+    }
+
+    /// Whether it is the first item of a ranking.
+    pub(crate) fn is_first_item_of(&self, name: &str) -> bool {
+        matches!(self, Self::Item { ranking, place: 0 } if ranking == name)
     }
 
     /// The output of a model server's own event that it reads.
@@ -467,14 +480,14 @@ impl Metric {
     }
 
     /// The metric's [scaled](Self::scaled) value of an answer, regardless of its conditions. `None`: the answer has no value, or only
-    /// a label can provide it. `Some(None)`: no summary can hold it.
-    pub(crate) fn observed<'a>(&self, prediction: &PredictionView<'a>) -> Option<Option<Observed<'a>>> {
+    /// a label can provide it.
+    pub(crate) fn observed<'a>(&self, prediction: &PredictionView<'a>) -> Option<Result<Observed<'a>, NoSummary>> {
         let row = self.value(prediction);
         let Some(mean) = self.mean_of_rows(prediction) else {
-            return row.map(|row| self.scaled(row).map(Observed::one));
+            return row.map(|row| self.scaled(row).map(Observed::one).ok_or(NoSummary));
         };
-        let in_segments = Some(row.and_then(|row| self.scaled(row)));
-        Some(self.scaled(Value::Number(mean)).map(|whole| Observed { whole, in_segments }))
+        let in_segments = row.and_then(|row| self.scaled(row)).map_or(InSegments::Nothing, InSegments::Other);
+        Some(self.scaled(Value::Number(mean)).map(|whole| Observed { whole, in_segments }).ok_or(NoSummary))
     }
 
     /// The mean over the rows of a call, if the metric uses it over all traffic. In a segment it uses the drawn row, because each row

@@ -10,11 +10,12 @@ use crate::{
     value::class_hash,
 };
 
-/// Number of items of one answer whose relevance is kept. Further items are ignored.
+/// Number of items of one answer whose relevance is kept. Further items are ignored, those without relevance first.
 pub(crate) const ITEMS: usize = 32;
 
 /// Bits of a slot that contain the relevance; the others contain the hash of the item.
 const GAIN_BITS: u32 = 16;
+const GAIN_MASK: u64 = (1 << GAIN_BITS) - 1;
 /// Relevance is kept in steps of a 256th.
 const GAIN_UNIT: f64 = 256.0;
 
@@ -60,9 +61,15 @@ pub(crate) fn place_items(
             let hash = item_hash(item);
             let gain = (found.value.clamp(0.0, 255.0) * GAIN_UNIT) as u64;
             let of_item = |slot: &Option<Label<u64>>| slot.is_some_and(|slot| slot.value >> GAIN_BITS == hash);
-            let place = slots.iter().position(of_item).or_else(|| slots.iter().position(Option::is_none));
+            let free = || slots.iter().position(Option::is_none);
+            // An item without relevance has no effect, so one with relevance may take its slot.
+            let least = || slots.iter().position(|slot| slot.is_some_and(|slot| slot.value & GAIN_MASK == 0));
+            let place = slots.iter().position(of_item).or_else(free).or_else(|| least().filter(|_| gain > 0));
             let Some(place) = place else { continue };
             let value = hash << GAIN_BITS | gain;
+            if slots[place].is_some() && !of_item(&slots[place]) {
+                slots[place] = None;
+            }
             updates.push(apply_label(&mut slots[place], Label { revision: found.revision, value }));
         }
     }
@@ -83,7 +90,7 @@ impl Ranked {
         if items.iter().all(|item| item.is_nan()) {
             return None;
         }
-        let gain_of = |slot: &Label<u64>| (slot.value & ((1 << GAIN_BITS) - 1)) as f64 / GAIN_UNIT;
+        let gain_of = |slot: &Label<u64>| (slot.value & GAIN_MASK) as f64 / GAIN_UNIT;
         let known = || slots.iter().flatten();
         // An item that occurs twice counts once, at its better place.
         let hash = |place: usize| Some(items[place]).filter(|item| !item.is_nan()).map(|item| item as u64);
@@ -169,5 +176,10 @@ mod tests {
         }
         assert_eq!(send("one more", 0, 1.0), []);
         assert_eq!(send("a", 2, 1.0), [LabelUpdate::Revised]);
+        // An item without relevance has no effect, so one with relevance takes its slot.
+        assert_eq!(send("1", 1, 0.0), [LabelUpdate::Revised]);
+        assert_eq!(send("irrelevant", 0, 0.0), []);
+        assert_eq!(send("one more", 0, 1.0), [LabelUpdate::First]);
+        assert_eq!(send("another", 0, 1.0), []);
     }
 }

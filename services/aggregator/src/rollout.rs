@@ -26,7 +26,7 @@ use crate::{
     pairing::PairSide,
     segments::Dictionary,
     value::class_hash,
-    window::{ArmWindow, CellView, Observed, Subject, Window, dither},
+    window::{ArmWindow, CellView, NoSummary, Subject, Window, dither},
 };
 
 /// Which part of a generation's traffic is sketched.
@@ -329,8 +329,15 @@ impl ActiveRollout {
 
     /// Records values of an event that are not known yet and that labels or the other answer will need.
     fn learn(&self, join: &mut Join, prediction: &PredictionView<'_>) {
+        // The items of a ranking come from one report: those of another report may be in another order.
+        let has_ranking = |label: &str| {
+            let first = self.compiled.outputs.iter().position(|needed| needed.is_first_item_of(label));
+            first.is_some_and(|first| !join.outputs[first].is_nan())
+        };
+        let known: Vec<&str> =
+            self.compiled.outputs.iter().filter_map(Needed::ranking).filter(|name| has_ranking(name)).collect();
         for (needed, value) in self.compiled.outputs.iter().zip(&mut join.outputs) {
-            if value.is_nan() {
+            if value.is_nan() && needed.ranking().is_none_or(|ranking| !known.contains(&ranking)) {
                 *value = needed.of(prediction);
             }
         }
@@ -387,11 +394,11 @@ impl ActiveRollout {
             let counts = self.compiled.counts(metric, prediction);
             match metric.observed(prediction).filter(|_| counts.is_some()) {
                 Some(_) if counts == Some(false) => {}
-                Some(Some(observed)) => {
+                Some(Ok(observed)) => {
                     let dither = dither(prediction.request_id, metric, buffer);
                     window.add(&view.layout, (index, metric), subject, &observed, dither);
                 }
-                Some(None) => work.tally.unusable += 1,
+                Some(Err(NoSummary)) => work.tally.unusable += 1,
                 None => {
                     let bit = self.compiled.fillable.iter().position(|&fillable| fillable == index);
                     missing |= bit.map_or(0, |bit| 1 << bit);
@@ -440,20 +447,20 @@ impl ActiveRollout {
         let view = self.views.of(join.generation);
         for (bit, &index) in self.compiled.fillable.iter().enumerate() {
             let metric = &self.compiled.metrics[index];
-            let Some(value) = metric.value(report).filter(|_| join.missing & (1 << bit) != 0) else { continue };
+            let Some(observed) = metric.observed(report).filter(|_| join.missing & (1 << bit) != 0) else { continue };
             join.missing &= !(1 << bit);
             if !metric.counts(join) {
                 continue;
             }
-            match metric.scaled(value) {
-                Some(value) if open => {
+            match observed {
+                Ok(observed) if open => {
                     let dither = dither(id, metric, &mut work.scratch.buffer);
                     let window = &mut self.windows.entry(key).or_default().arms[usize::from(join.arm)];
                     let subject = Subject { numbers: &join.numbers, unit: join.unit };
-                    window.add(&view.layout, (index, metric), subject, &Observed::one(value), dither);
+                    window.add(&view.layout, (index, metric), subject, &observed, dither);
                 }
-                Some(_) => {}
-                None => work.tally.unusable += 1,
+                Ok(_) => {}
+                Err(NoSummary) => work.tally.unusable += 1,
             }
         }
         true

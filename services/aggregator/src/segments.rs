@@ -61,6 +61,11 @@ impl Dictionary {
         Self { dimensions, limit, open: false, dirty: false }
     }
 
+    /// Whether it learns values.
+    pub(crate) fn learns(&self) -> bool {
+        self.open
+    }
+
     /// Number of cells: one per value and one for `other`.
     pub(crate) fn slots(&self, dimension: usize) -> usize {
         1 + if self.open { self.limit } else { self.dimensions[dimension].names.len() }

@@ -108,10 +108,10 @@ impl AggregatorFold {
             let (counts, population) = rows::decode_counts(&value)?;
             let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
             let ActiveRollout { views, windows, .. } = rollout;
-            let layout = &views.of(window.generation).layout;
+            let view = views.of(window.generation);
             let restored = &mut windows.entry(window).or_default().arms[arm];
             restored.counts = counts;
-            restored.restore_population(layout, population).map_err(|error| unreadable("counts row", error))?;
+            restored.restore_population(view, population).map_err(|error| unreadable("counts row", error))?;
             restored.stored = true;
         }
         for (key, value) in rows::scan(rows, Key::new(Table::Cells))? {

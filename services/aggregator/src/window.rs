@@ -135,18 +135,37 @@ pub(crate) struct Subject<'a> {
 pub(crate) struct Observed<'a> {
     /// The value over all traffic.
     pub(crate) whole: Value<'a>,
-    /// The value in segments, if it is another one: of a call with several rows, that of the row whose segments are known.
-    pub(crate) in_segments: Option<Option<Value<'a>>>,
+    /// The value in segments.
+    pub(crate) in_segments: InSegments<'a>,
 }
+
+/// The value of an answer in its segments.
+#[derive(Clone, Debug)]
+pub(crate) enum InSegments<'a> {
+    /// That over all traffic.
+    Same,
+    /// Of a call with several rows: that of the row whose segments are known.
+    Other(Value<'a>),
+    /// That row has no value.
+    Nothing,
+}
+
+/// No summary of the metric can hold the value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoSummary;
 
 impl<'a> Observed<'a> {
     /// The same value everywhere.
     pub(crate) fn one(value: Value<'a>) -> Self {
-        Self { whole: value, in_segments: None }
+        Self { whole: value, in_segments: InSegments::Same }
     }
 
     fn in_segments(&self) -> Option<&Value<'a>> {
-        self.in_segments.as_ref().map_or(Some(&self.whole), Option::as_ref)
+        match &self.in_segments {
+            InSegments::Same => Some(&self.whole),
+            InSegments::Other(value) => Some(value),
+            InSegments::Nothing => None,
+        }
     }
 }
 
@@ -296,13 +315,24 @@ impl ArmWindow {
         into.extend(labelled);
     }
 
-    /// Restores stored numbers. A different number of values is an error.
-    pub(crate) fn restore_population(&mut self, layout: &Layout, stored: Vec<u64>) -> Result<(), String> {
-        let len = layout.populations();
-        if !stored.is_empty() && stored.len() != len {
+    /// Restores stored numbers. A different number of values is an error, except in warm-up, where it changes with
+    /// `max_warmup_values`. Values beyond the new bound count as `other`.
+    pub(crate) fn restore_population(&mut self, view: &CellView, stored: Vec<u64>) -> Result<(), String> {
+        let len = view.layout.populations();
+        if stored.is_empty() || stored.len() == len {
+            self.population = stored;
+            return Ok(());
+        }
+        let dimensions = &view.layout.populations;
+        if !view.dictionary.learns() || dimensions.is_empty() || !stored.len().is_multiple_of(dimensions.len()) {
             return Err(format!("the window has {} segment values instead of {len}", stored.len()));
         }
-        self.population = stored;
+        self.population = vec![0; len];
+        for (own, &(first, slots)) in stored.chunks(stored.len() / dimensions.len()).zip(dimensions) {
+            for (number, count) in own.iter().enumerate() {
+                self.population[first + if number < slots { number } else { 0 }] += count;
+            }
+        }
         Ok(())
     }
 

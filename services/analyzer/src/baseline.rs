@@ -102,6 +102,11 @@ impl Baseline {
         (values == 0 && answers >= least.max(1)).then_some(answers)
     }
 
+    /// Starts the counts of metrics again whose missing labels count as 0. An older build counted these zeros as values.
+    pub(crate) fn forget_zeros(&mut self, plan: &Plan) {
+        self.metrics.retain(|&index, _| plan.spec.metrics[index].when_missing != WhenMissing::Zero);
+    }
+
     /// The answers and values that each metric has seen.
     pub(crate) fn seen(&self, plan: &Plan) -> Vec<Seen> {
         let known = plan.spec.metrics.iter().enumerate().filter(|(index, _)| !plan.metrics[*index].paired);
@@ -113,7 +118,8 @@ impl Baseline {
     }
 
     /// Whether a gate that could hold warm-up has no value so far, and too few answers have had the time to get a label for an
-    /// [issue](Self::issues). Labels arrive later than the answers that end warm-up.
+    /// [issue](Self::issues). Labels arrive later than the answers that end warm-up. A metric of which no window has matured is not
+    /// waited for: its labels may take days, and the steps wait for them.
     pub(crate) fn waits_for_labels(&self, plan: &Plan) -> bool {
         let enough = plan.spec.warmup.min_events.max(1);
         self.metrics.iter().any(|(&index, &[answers, values])| {

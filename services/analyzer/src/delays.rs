@@ -145,13 +145,11 @@ impl Rollout {
             let half = 0.5 * effect.margin.unwrap_or(0.0);
             let (n_c, n_s) = (effect.canary.n, effect.control.n);
             let is_no_chance = test.excess().is_some_and(|later| n_c >= FEW_LABELS && chance(later, n_c, n_s) < CHANCE);
-            match (kind, test.excess()) {
-                (MetricKind::Distribution, Some(later)) => later > half && is_no_chance,
-                _ => {
-                    let bounded = effect.low.is_some_and(|low| low > 0.0);
-                    (bounded || is_no_chance) && effect.difference.is_some_and(|later| later > half)
-                }
+            if let (MetricKind::Distribution, Some(later)) = (kind, test.excess()) {
+                return later > half && is_no_chance;
             }
+            let bounded = effect.low.is_some_and(|low| low > 0.0);
+            (bounded || is_no_chance) && effect.difference.is_some_and(|later| later > half)
         };
         overall.filter(slower).collect()
     }

@@ -158,7 +158,12 @@ impl AnalyzerFold {
         let rollout = self.rollouts.get_mut(&id).ok_or_else(orphan)?;
         match kind {
             // Keys end in the index and rows come in key order, so hypotheses arrive in order.
-            Kind::Guards => rollout.guards = rows::decode("guards", value)?,
+            Kind::Guards => {
+                rollout.guards = rows::decode("guards", value)?;
+                if rows::counts_zeros_as_values(value) {
+                    rollout.guards.baseline.forget_zeros(&rollout.plan);
+                }
+            }
             Kind::Latest => {
                 let (index, row): (u32, latest::Row) = rows::decode("latest windows", value)?;
                 let evidence = rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?;

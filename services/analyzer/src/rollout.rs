@@ -435,7 +435,10 @@ impl Rollout {
             for (metric, segment, summary) in cells {
                 self.warm.add(metric, segment.clone(), summary);
             }
-            for ((_, segment), &answers) in window.population.iter().filter(|((arm, _), _)| *arm == Arm::Stable) {
+            // Entries without a dimension are other counts, such as those of labels.
+            let of_stable =
+                |((arm, segment), _): &(&(Arm, Segment), &u64)| *arm == Arm::Stable && !segment.dimension.is_empty();
+            for ((_, segment), &answers) in window.population.iter().filter(of_stable) {
                 self.warm.add_population(&self.plan, segment, answers);
             }
             return Ok(());

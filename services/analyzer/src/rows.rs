@@ -213,6 +213,11 @@ pub(crate) fn is_known(row: &[u8]) -> bool {
     row.first().is_none_or(|format| (OLDEST..=FORMAT).contains(format))
 }
 
+/// Whether a row of guards is older than format 5. It counts the zeros that stand for missing labels as values.
+pub(crate) fn counts_zeros_as_values(row: &[u8]) -> bool {
+    row.first().is_some_and(|&format| format < 5)
+}
+
 /// The bytes of a row after its format byte.
 pub(crate) fn body<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a [u8], FoldError> {
     let (&format, body) = bytes

@@ -2,9 +2,11 @@
 
 mod support;
 
+use std::cell::RefCell;
+
 use serin_schemas::records::{Arm, Decision, MetricResult, NoDataReason, Phase, Population, Segment};
 use serin_spec::Frozen;
-use support::{HEALTHY, MATURITY, SPEC, Version, World};
+use support::{Dice, HEALTHY, MATURITY, SPEC, Version, World};
 
 /// [`SPEC`] with `wrong` as the label `late`, which counts as 0 if it is missing.
 fn spec(more: &str) -> String {
@@ -117,6 +119,46 @@ fn windows_without_counts_of_labels_are_judged_as_before() {
         world.window();
     }
     assert_eq!(world.last().decision, Decision::Promote, "{}", world.last().sentence);
+}
+
+/// An older build stored the zeros that stand for missing labels as values. They do not count after the upgrade.
+#[test]
+fn zeros_that_an_older_build_stored_do_not_make_a_gate_pass() {
+    for (format, passes) in [(4, false), (5, true)] {
+        let mut world = world(75, "\"noData\": {\"labelsMissing\": \"warn\"}, ");
+        for _ in 0..10 {
+            world.window();
+        }
+        bake(&mut world);
+        world.commit();
+        let mut rows = world.harness.rows();
+        let guards = rows.iter_mut().filter(|(key, _)| key.ends_with(b"\0g"));
+        for (_, row) in guards {
+            *row = [&[format], &row[1..]].concat().into();
+        }
+        world.harness.reset(rows).unwrap();
+        play(&mut world, 30, |_| 0);
+        let found = no_data(&world);
+        let expected = if passes { None } else { Some(NoDataReason::ValueMissing) };
+        assert_eq!(found.1.filter(|reason| *reason == NoDataReason::ValueMissing), expected, "{found:?}");
+    }
+}
+
+/// Gaps between rare labels are long by chance. With a fixed bound on one gap, several of these thousands would be findings.
+#[test]
+fn rare_labels_of_equal_versions_hold_nothing() {
+    let mut world = world(76, "");
+    world.traffic = 40;
+    play(&mut world, 80, |_| 1);
+    bake(&mut world);
+    let dice = RefCell::new(Dice(77));
+    for _ in 0..6000 {
+        play(&mut world, 1, |_| i64::from(dice.borrow_mut().chance(0.1)));
+        let missing = world.last().health.iter().find(|issue| issue.reason == NoDataReason::LabelsMissing);
+        assert_eq!(missing, None);
+    }
+    play(&mut world, 200, |_| 0);
+    assert_eq!(no_data(&world).1, Some(NoDataReason::LabelsMissing), "{}", world.last().sentence);
 }
 
 #[test]

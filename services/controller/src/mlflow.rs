@@ -121,7 +121,7 @@ async fn take(state: &ApiState, headers: &HeaderMap, body: &Bytes) -> Result<Tak
         Decided::Start(spec) => {
             let id = format!("mlflow-{}", signed.id);
             // A repeated delivery is signed again, with another time, so its rollout would have another id.
-            if let Some(event) = state.view().answer(&id, None) {
+            if let Some(event) = state.view().started(&id) {
                 return match (&event.rollout, event.kind) {
                     (Some(rollout), kind) if kind != EventKind::Refused => {
                         Ok(Taken::Started(rollout.clone(), event.sentence.clone()))

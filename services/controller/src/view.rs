@@ -20,7 +20,7 @@ use serin_schemas::{
     codec::{self, Record as _},
     envelope,
     ids::{Generation, ModelName, NextOffset, RolloutId},
-    records::{Arm, Phase, RolloutEvent, RouterStatus, RoutingTable, Verdict},
+    records::{Arm, EventKind, Phase, RolloutEvent, RouterStatus, RoutingTable, Verdict},
 };
 use serin_spec::Concurrency;
 use serin_stream::{
@@ -235,6 +235,14 @@ impl View {
     pub fn answer(&self, command: &str, rollout: Option<&RolloutId>) -> Option<&Arc<RolloutEvent>> {
         let mut answers = self.answers.iter().filter(|event| event.cause.as_deref() == Some(command));
         answers.find(|event| rollout.is_none_or(|rollout| event.rollout.as_ref() == Some(rollout)))
+    }
+
+    /// The last event by which a command started a rollout or was refused.
+    pub fn started(&self, command: &str) -> Option<&Arc<RolloutEvent>> {
+        let is_outcome = |event: &&Arc<RolloutEvent>| {
+            event.cause.as_deref() == Some(command) && matches!(event.kind, EventKind::Started | EventKind::Refused)
+        };
+        self.answers.iter().rfind(is_outcome)
     }
 
     /// The version that will serve a model when its next rollout starts, as far as is known. This is the promoted version while it is
@@ -475,7 +483,7 @@ fn open(log: &Arc<dyn Log>) -> Result<(Box<dyn Reader>, BTreeSet<i32>), LogError
 
 #[cfg(test)]
 mod tests {
-    use serin_schemas::{ids::EventTime, records::EventKind};
+    use serin_schemas::ids::EventTime;
 
     use super::*;
 

@@ -5,16 +5,22 @@ use std::sync::LazyLock;
 use opentelemetry::{KeyValue, metrics::Counter};
 use serin_stream::{declare_metrics, metric::words};
 
+/// The doors whose calls have two parts.
+pub(crate) const DOORS: [&str; 2] = ["kserve", "seldon"];
+/// The parts of a call.
+pub(crate) const PARTS: [&str; 2] = ["request", "response"];
+
 declare_metrics! {
     pub METRICS {
-        /// Records that the intake has relayed to `events`.
+        /// Records that the intake has relayed: predictions and feedback to `events`, and requests and responses of payload loggers
+        /// (`half`) to the partition of `predictions` in which both parts of their call meet.
         INTAKE_RELAYED = Counter "serin_intake_relayed_total" in "{record}" [words("kind", &["prediction", "feedback", "half"])];
         /// Relayed records whose time was more than 2 s ahead of the log and was replaced with the log's time.
         INTAKE_AHEAD = Counter "serin_intake_ahead_total" in "{record}" [];
         /// Requests and responses of payload loggers whose other part did not arrive in time. They are dead-lettered with the code
         /// `unpaired`.
         INTAKE_UNPAIRED = Counter "serin_intake_unpaired_total" in "{record}" [
-            words("door", &["kserve", "seldon"]), words("part", &["request", "response"]),
+            words("door", &DOORS), words("part", &PARTS),
         ];
         /// Requests and responses of payload loggers that arrived again and were dropped.
         INTAKE_REPEATED = Counter "serin_intake_repeated_total" in "{record}" [];
@@ -45,9 +51,9 @@ pub(crate) fn ahead(count: u64) {
     INSTRUMENTS.ahead.add(count, &[]);
 }
 
-/// Counts a part of a call that was dead-lettered because its other part did not arrive.
-pub(crate) fn unpaired(door: &'static str, part: &'static str) {
-    INSTRUMENTS.unpaired.add(1, &[KeyValue::new("door", door), KeyValue::new("part", part)]);
+/// Counts parts of calls that were dead-lettered because their other part did not arrive. Counting 0 creates the series.
+pub(crate) fn unpaired(door: &'static str, part: &'static str, count: u64) {
+    INSTRUMENTS.unpaired.add(count, &[KeyValue::new("door", door), KeyValue::new("part", part)]);
 }
 
 /// Counts parts of calls that arrived again. Counting 0 creates the series.

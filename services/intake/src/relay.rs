@@ -1,5 +1,7 @@
 //! The relay: a fold over one partition of `predictions` and the same-numbered partition of `feedback`.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serin_doors::half::{self, Half};
@@ -11,6 +13,7 @@ use serin_schemas::{
     ids::{EventTime, Span},
     records::{Assignment, DeadLetter, Feedback, Heartbeat, Origin, Prediction, Writer},
 };
+use serin_spec::units::Duration;
 use serin_stream::{
     fold::{Context, Fold, FoldError, Poison, Rows},
     partition_of,
@@ -77,6 +80,8 @@ pub struct IntakeFold {
     halves: u64,
     /// Halves of calls that arrived again.
     repeated: u64,
+    /// Halves of calls that were dead-lettered, by door and part.
+    unpaired: BTreeMap<(&'static str, &'static str), u64>,
 }
 
 impl IntakeFold {
@@ -85,7 +90,7 @@ impl IntakeFold {
         let state = State { seqs: vec![0; events.max(1) as usize], ..State::default() };
         Self {
             sources: Sources::new(&config.topics, ""),
-            pairs: Pairs::new(config.doors.pair_within.0.0, config.doors.max_pairs),
+            pairs: Pairs::new(config.doors.pair_within.0.0, config.doors.max_pairs, config.clock == IntakeClock::Wall),
             config,
             partition,
             name: format!("intake-{partition}"),
@@ -99,6 +104,7 @@ impl IntakeFold {
             ahead: 0,
             halves: 0,
             repeated: 0,
+            unpaired: BTreeMap::new(),
         }
     }
 
@@ -235,22 +241,23 @@ impl IntakeFold {
     }
 
     /// The dead letter of a half whose other half did not arrive.
-    fn unpaired(&self, Lone { half, at }: Lone, record: &Record) -> Result<Outgoing, FoldError> {
+    fn unpaired(&mut self, Lone { half, at, waited }: Lone, record: &Record) -> Result<Outgoing, FoldError> {
         let source = format!("{}[{}]", at.topic, at.partition);
         let read = Half::decode(&half, &self.bounds(record)).ok();
         let (door, part, id) = read
             .map_or(("kserve", "request", String::new()), |half| (half.logger.as_str(), half.part.as_str(), half.id));
-        metrics::unpaired(door, part);
+        *self.unpaired.entry((door, part)).or_default() += 1;
+        let is_early = waited < self.config.doors.pair_within.0.0;
+        let cause = if is_early { "doors.max_pairs calls are in memory" } else { "its other part did not arrive" };
+        // In whole milliseconds.
+        let waited = Duration(Span(waited - waited % 1000));
         let letter = DeadLetter {
             stage: "intake".to_owned(),
             topic: at.topic,
             partition: at.partition,
             offset: at.offset,
             code: Code::Unpaired.to_string(),
-            message: format!(
-                "the {part} of call {id:?} of {door} waited for {} of the log's time, and its other part did not arrive",
-                self.config.doors.pair_within
-            ),
+            message: format!("the {part} of call {id:?} of {door} waited for {waited} of the log's time, and {cause}"),
             key: id.into_bytes(),
             value: half.to_vec(),
         };
@@ -347,6 +354,7 @@ impl Fold for IntakeFold {
         if self.config.clock == IntakeClock::Replay {
             return Ok(());
         }
+        self.pairs.tick(now_ms.saturating_mul(1000));
         let active = *self.active_ms.get_or_insert(now_ms);
         if std::mem::take(&mut self.fresh) {
             self.active_ms = Some(now_ms);
@@ -376,5 +384,10 @@ impl Fold for IntakeFold {
         metrics::ahead(std::mem::take(&mut self.ahead));
         metrics::relayed("half", std::mem::take(&mut self.halves));
         metrics::repeated(std::mem::take(&mut self.repeated));
+        for door in metrics::DOORS {
+            for part in metrics::PARTS {
+                metrics::unpaired(door, part, self.unpaired.remove(&(door, part)).unwrap_or_default());
+            }
+        }
     }
 }

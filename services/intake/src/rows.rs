@@ -1,4 +1,4 @@
-//! The encoding of the intake's only row: a format byte and a `postcard` body.
+//! The encoding of the intake's rows, its state and the calls that wait for a part: a format byte and a `postcard` body.
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -6,7 +6,7 @@ use serin_stream::fold::FoldError;
 
 /// First byte of every row that this build writes.
 const FORMAT: u8 = 4;
-/// Oldest format that this build reads. The row has not changed since then.
+/// Oldest format that this build reads. The row of the state has not changed since then. Rows of calls exist since format 4.
 const OLDEST: u8 = 2;
 
 /// Recovery that always works, because the row is a cache of the log.

@@ -195,7 +195,8 @@ pub(crate) enum Verb {
     Topology(Topology),
     /// Check the installation: configuration, disk, log, topics, services, routers, rollouts
     ///
-    /// Each problem is printed with the command or the setting that repairs it.
+    /// Each problem is printed with the command or the setting that repairs it. A router that has not reported for an hour is listed as
+    /// gone, which is not a problem while another one reports.
     #[command(
         after_help = "Exit status: 0 no problem, 1 problems found, 2 the checks could not run, 64 the configuration cannot be used.\n\nExamples:\n  serin doctor\n  serin doctor --config serin.yaml --services http://router-0:9464,http://controller-0:9464"
     )]
@@ -547,6 +548,9 @@ pub(crate) struct Compare {
     /// How predictions are read
     #[arg(long, value_enum, default_value_t)]
     pub(crate) kind: Kind,
+    /// Skip the checks for classes and labels that the files write in different ways
+    #[arg(long)]
+    pub(crate) as_written: bool,
     /// What is judged for numbers with labels
     #[arg(long, value_enum, default_value_t)]
     pub(crate) loss: Loss,

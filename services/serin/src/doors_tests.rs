@@ -249,13 +249,14 @@ fn play(text: &str, door: TrafficDoor, through: Option<Through>, harm: impl Fn(&
     verdicts
 }
 
-/// What a verdict decides, and from how many calls.
-fn essence(verdicts: &[Verdict]) -> Vec<(Decision, Vec<(String, MetricResult, i64, i64)>)> {
-    let metrics = |verdict: &Verdict| {
+/// What each verdict decides, and from how many calls.
+fn essence(verdicts: &[Verdict]) -> Vec<String> {
+    let of = |verdict: &Verdict| {
         let metrics = verdict.metrics.iter();
-        metrics.map(|one| (one.metric.clone(), one.result, one.canary.n, one.control.n)).collect()
+        let metrics: Vec<_> = metrics.map(|one| (&one.metric, one.result, one.canary.n, one.control.n)).collect();
+        format!("{:?} {metrics:?}", verdict.decision)
     };
-    verdicts.iter().map(|verdict| (verdict.decision, metrics(verdict))).collect()
+    verdicts.iter().map(of).collect()
 }
 
 /// Plays a scenario through a door and through a router, and returns the metrics that failed.

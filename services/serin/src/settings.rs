@@ -450,7 +450,8 @@ fn in_plain_words<T: DeserializeOwned>(value: &config::Value, error: &config::Co
     json.and_then(|json| serde_json::from_value::<T>(json).err()).map_or(text, |error| error.to_string())
 }
 
-/// Adds a problem for each address with a user or a password. These have no effect anywhere, and would be shown and logged.
+/// Adds a problem for each address with a user or a password. These have no effect anywhere, and would be shown and logged. A text with
+/// spaces or line ends, such as the rollout file of a policy, is not an address. Lint checks the addresses in rollout files.
 fn credentials(path: &str, value: &serde_json::Value, problems: &mut Vec<String>) {
     use serde_json::Value;
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
@@ -462,7 +463,9 @@ fn credentials(path: &str, value: &serde_json::Value, problems: &mut Vec<String>
         }
         Value::String(text) => {
             let is_brokers = path == "log.kafka.brokers" || path == "log.kafka.properties.bootstrap.servers";
-            if without_credentials(text) != *text || is_brokers && text.contains('@') {
+            let is_address = |part: &&str| !part.contains(char::is_whitespace);
+            let mut addresses = text.split(',').map(str::trim).filter(is_address);
+            if addresses.any(|part| without_credentials(part) != part) || is_brokers && text.contains('@') {
                 let fix = if is_brokers { "set log.kafka.security" } else { "remove the part before the `@`" };
                 problems.push(format!("{path}: an address with a user or a password cannot be used here; {fix}"));
             }
@@ -646,6 +649,20 @@ mod tests {
             assert!(!text.contains("hunter2"), "{text}");
         }
         assert!(with(&["telemetry.otlp=http://h:4318/v1/a@b", "log.kafka.brokers=a:9092,b:9092"]).is_ok());
+    }
+
+    #[test]
+    fn a_text_that_contains_an_address_and_an_at_sign_is_not_an_address() {
+        let found = |text: &str| {
+            let mut problems = Vec::new();
+            credentials("", &serde_json::json!({"a": [text]}), &mut problems);
+            problems
+        };
+        let policy = "canary: {version: v2, url: \"http://canary:8080\"}\n# owner: ml-team@example.com\n";
+        assert_eq!(found(policy), [""; 0]);
+        for addresses in ["http://u:p@a:1", "http://a:1, http://u@b:1", " http://u@a:1\n"] {
+            assert_eq!(found(addresses).len(), 1, "{addresses:?}");
+        }
     }
 
     #[test]

@@ -348,6 +348,11 @@ fn labeled(count: u32, prediction: impl Fn(u32) -> String, label: impl Fn(u32) -
     })
 }
 
+/// How a class is written.
+type Written = fn(u32) -> String;
+/// The text of a row in one column.
+type BoxedColumn = Box<dyn Fn(u32) -> String>;
+
 /// A is right in all rows but one of fifty, and B is wrong in two of five. A writes its classes in another way.
 #[test]
 fn another_notation_is_not_taken_for_errors() {
@@ -355,7 +360,7 @@ fn another_notation_is_not_taken_for_errors() {
     let good = move |i: u32| if i.is_multiple_of(50) { 1 - truth(i) } else { truth(i) };
     let bad = move |i: u32| if i % 5 < 2 { 1 - truth(i) } else { truth(i) };
     let b = labeled(400, |i| bad(i).to_string(), |i| truth(i).to_string());
-    let others: [(&str, fn(u32) -> String); 4] = [
+    let others: [(&str, Written); 4] = [
         ("-1 for 0", |class| (2 * i64::from(class) - 1).to_string()),
         ("1 for 0", |class| (class + 1).to_string()),
         ("no for 0", |class| if class == 1 { "1".to_owned() } else { "no".to_owned() }),
@@ -381,9 +386,9 @@ fn another_notation_is_not_taken_for_errors() {
 
 #[test]
 fn words_for_a_missing_label_are_not_a_class() {
-    let truth = |i: u32| if i % 3 == 0 { "yes" } else { "no" };
+    let truth = |i: u32| if i.is_multiple_of(3) { "yes" } else { "no" };
     for word in ["nan", "NaN", "NA", "None", "null", "unknown", "<NA>", ""] {
-        let label = |i: u32| (if i % 10 == 0 { truth(i) } else { word }).to_owned();
+        let label = |i: u32| (if i.is_multiple_of(10) { truth(i) } else { word }).to_owned();
         let a = labeled(1_000, |i| truth(i).to_owned(), label);
         let b = labeled(1_000, |i| (if i % 20 == 0 { "maybe" } else { truth(i) }).to_owned(), label);
         let folder = folder(&[("a.csv", &a), ("b.csv", &b)]);
@@ -400,7 +405,8 @@ fn words_for_a_missing_label_are_not_a_class() {
     let run = compare(folder(&[("a.csv", &a)]).path(), &["a.csv", "a.csv", "--label", "label", "--margin", "0.05"]);
     assert_eq!((run.status, run.out.contains("read as missing")), (0, false), "{}", run.out);
     // Another word for it is refused instead.
-    let missing = labeled(400, |i| truth(i).to_owned(), |i| (if i % 10 == 0 { truth(i) } else { "to do" }).to_owned());
+    let missing =
+        labeled(400, |i| truth(i).to_owned(), |i| (if i.is_multiple_of(10) { truth(i) } else { "to do" }).to_owned());
     let run =
         compare(folder(&[("a.csv", &missing)]).path(), &["a.csv", "a.csv", "--label", "label", "--margin", "0.05"]);
     assert!(
@@ -428,7 +434,7 @@ fn odd_labels_do_not_replace_the_proper_score() {
     let event = |i: u32| i * 37 % 100 < 10 * (1 + i % 4);
     let plain = move |i: u32| u32::from(event(i)).to_string();
     let b = labeled(4_000, |_| "0.0".to_owned(), plain);
-    let refused: [(&str, Box<dyn Fn(u32) -> String>); 3] = [
+    let refused: [(&str, BoxedColumn); 3] = [
         ("2", Box::new(move |i| if i == 17 { "2".to_owned() } else { plain(i) })),
         ("-1 and 1", Box::new(move |i| (if event(i) { "1" } else { "-1" }).to_owned())),
         ("1 and 2", Box::new(move |i| (if event(i) { "2" } else { "1" }).to_owned())),
@@ -440,7 +446,7 @@ fn odd_labels_do_not_replace_the_proper_score() {
         let run = compare(folder.path(), &["a.csv", "b.csv", "--label", "label", "--margin", "0.01"]);
         assert!(run.status == 2 && run.err.contains(named), "{named}: {}{}", run.out, run.err);
     }
-    let soft: [Box<dyn Fn(u32) -> String>; 2] = [
+    let soft: [BoxedColumn; 2] = [
         Box::new(move |i| if i == 17 { "0.5".to_owned() } else { plain(i) }),
         Box::new(move |i| (if event(i) { "0.99" } else { "0.01" }).to_owned()),
     ];

@@ -31,7 +31,7 @@ fn half(pipeline: &Pipeline, id: &str, part: &str, body: &str) -> Result<()> {
         &headers,
         Some(body.as_bytes().to_vec()),
     )?;
-    ensure!(answer.status == 202, "{} {}", answer.status, answer.text);
+    ensure!(answer.status == 200, "{} {}", answer.status, answer.text);
     Ok(())
 }
 

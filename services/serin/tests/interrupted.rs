@@ -54,6 +54,7 @@ fn closed_outputs_do_not_change_the_exit_status() {
         &["nonsense"],
         &["up", "--dump-config"],
         &["schema"],
+        &["completion", "bash"],
         &["lint", "-f", &good],
         &["lint", "-f", &bad, "--output", "json"],
         &["plan", "-f", &good, "--traffic", "100/s"],

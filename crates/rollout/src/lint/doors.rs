@@ -8,6 +8,9 @@ use serin_spec::{
 };
 
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
+    if spec.traffic == TrafficSource::External {
+        refuse_rankings(spec, found);
+    }
     let Some(door) = spec.door else { return };
     if spec.traffic != TrafficSource::External {
         let message = "Serin's routers carry the calls, so no door reports them";
@@ -44,6 +47,16 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
             let fix = format!("name the output {tensor:?}, or map it under `doors` in Serin's configuration");
             found.add(Severity::Warning, format!("outputs[{index}].name"), message, fix, &["door"]);
         }
+    }
+}
+
+/// Events of other systems have room for one class per output, not for a list.
+fn refuse_rankings(spec: &RolloutSpec, found: &mut Found) {
+    let rankings = spec.metrics.iter().enumerate().filter(|(_, metric)| metric.source.is_ranking());
+    for (index, _) in rankings {
+        let message = "only Serin's routers read rankings, and other systems carry the calls";
+        let fix = "remove the metric, or report the measure of each answer as a label (`source: {feedback: ndcg}`)";
+        found.add(Severity::Error, format!("metrics[{index}].source"), message, fix, &["traffic"]);
     }
 }
 

@@ -45,6 +45,7 @@ impl StepIndex {
 pub(super) mod step_number {
     use super::{Deserialize as _, Deserializer, Serializer, StepIndex};
 
+    #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
     pub(in super::super) fn serialize<S: Serializer>(step: &Option<StepIndex>, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_i32(StepIndex::number(*step))
     }
@@ -60,6 +61,7 @@ pub(super) mod share_number {
 
     use super::{Deserialize as _, Deserializer, Serializer};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
     pub(in super::super) fn serialize<S: Serializer>(share: &Share, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_i32(share.0)
     }

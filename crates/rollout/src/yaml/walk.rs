@@ -405,7 +405,7 @@ fn join(path: &str, key: &str) -> String {
 
 /// What to write in place of a well-known quantity that is not a source or kind under its name.
 fn in_place_of(text: &str, path: &str) -> Option<&'static str> {
-    if !path.ends_with(".source") && !path.ends_with(".kind") {
+    if !matches!(path.rsplit('.').next(), Some("source" | "kind")) {
         return None;
     }
     Some(match text.to_ascii_lowercase().as_str() {

@@ -1,5 +1,6 @@
 //! Windows: which events they count, and when they are written.
 
+use serin_aggregator::Config;
 use serin_schemas::{
     event::EventRecord::{self, Control, Heartbeat, Prediction as P},
     ids::{EventTime, Generation, Span},
@@ -91,6 +92,47 @@ fn warming_counts_the_values_of_a_dimension_that_only_a_metric_of_pairs_names() 
     let window = bench.windows().remove(0);
     assert_eq!(window.population.len(), 1);
     assert_eq!((&window.population[0].segment, window.population[0].predictions), (&Segment::of("origin", "LGA"), 2));
+}
+
+/// The counts of a window that is open at a restart keep their values up to the new bound.
+#[test]
+fn another_bound_of_values_in_warm_up_stops_nothing() {
+    let metric = |name: &str, segment: &str| {
+        serde_json::json!({"name": name, "kind": "disagreement", "source": {"output": "score"},
+            "limit": {"fail": 0.1}, "segments": [segment]})
+    };
+    let spec = spec_with(&[], |spec| {
+        spec["segments"] = serde_json::json!([
+            {"name": "origin", "source": {"input": "origin"}, "top": 2},
+            {"name": "carrier", "source": {"input": "carrier"}, "top": 2}
+        ]);
+        spec["metrics"] = serde_json::json!([metric("differs", "origin"), metric("differs_too", "carrier")]);
+    });
+    let config = |max_warmup_values| Config { max_warmup_values, ..Config::default() };
+    for (before, after, kept) in [(3, 5, 3), (5, 2, 2), (3, 3, 3), (1, 200, 1)] {
+        let mut bench = Bench::with(config(before), 0, 1);
+        bench.feed([Control(control(1, Phase::Warming, -1, &spec))]);
+        bench.feed((1..=5).map(|n| {
+            let segments = [("origin".to_owned(), format!("o{n}")), ("carrier".to_owned(), format!("c{n}"))].into();
+            P(Prediction { segments, generation: Generation(1), ..prediction(n, Arm::Stable, 1.0) })
+        }));
+        bench.harness.commit().unwrap();
+        let mut next = Bench::with(config(after), 0, 1);
+        next.harness.reset(bench.harness.rows()).unwrap();
+        next.feed([beat(5, 10.0)]);
+        let window = next.windows().remove(0);
+        for (dimension, letter) in [("origin", 'o'), ("carrier", 'c')] {
+            let count = |value: &str| {
+                let own = window.population.iter().filter(|own| own.segment == Segment::of(dimension, value));
+                own.map(|own| own.predictions).sum::<i64>()
+            };
+            for n in 1..=5 {
+                let expected = i64::from(n <= kept);
+                assert_eq!(count(&format!("{letter}{n}")), expected, "{before} to {after}: {letter}{n}");
+            }
+            assert_eq!(count("other"), 5 - kept, "{before} to {after}");
+        }
+    }
 }
 
 #[test]

@@ -40,6 +40,24 @@ impl Budget {
         Self { left: Arc::new(Semaphore::new(all)), all }
     }
 
+    /// Extends what is booked for a buffer to its length, as soon as there is room. A buffer that exceeds the whole budget is not booked.
+    pub(crate) async fn book(&self, booked: &mut Option<OwnedSemaphorePermit>, length: usize) {
+        if length > self.all {
+            return;
+        }
+        let due = length.saturating_sub(booked.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+        let due = u32::try_from(due).unwrap_or(u32::MAX);
+        // The semaphore is never closed.
+        if due > 0
+            && let Ok(permit) = Arc::clone(&self.left).acquire_many_owned(due).await
+        {
+            match booked {
+                Some(booked) => booked.merge(permit),
+                None => *booked = Some(permit),
+            }
+        }
+    }
+
     /// Bytes in use.
     pub(crate) fn used(&self) -> usize {
         self.all.saturating_sub(self.left.available_permits())
@@ -92,23 +110,9 @@ impl Held {
         &self.pieces[0]
     }
 
-    /// Acquires budget for bytes that are not paid for yet, as soon as it is available. A body that exceeds the whole budget is not paid
-    /// for.
+    /// Acquires budget for bytes that are not paid for yet.
     async fn pay(&mut self, budget: &Budget) {
-        if self.length > budget.all {
-            return;
-        }
-        let paid = self.paid.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let due = u32::try_from(self.length.saturating_sub(paid)).unwrap_or(u32::MAX);
-        // The semaphore is never closed.
-        if due > 0
-            && let Ok(permit) = Arc::clone(&budget.left).acquire_many_owned(due).await
-        {
-            match &mut self.paid {
-                Some(paid) => paid.merge(permit),
-                None => self.paid = Some(permit),
-            }
-        }
+        budget.book(&mut self.paid, self.length).await;
     }
 }
 
@@ -542,5 +546,25 @@ impl From<BodyError> for Refusal {
             BodyError::Broken => Self::Broken,
             BodyError::NoRoom => Self::NoRoom,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_buffer_is_booked_as_it_grows() {
+        let budget = Budget::new(100);
+        let mut booked = None;
+        for (length, used) in [(10, 10), (60, 60), (30, 60), (101, 60)] {
+            budget.book(&mut booked, length).await;
+            assert_eq!(budget.used(), used, "{length}");
+        }
+        let mut other = None;
+        assert!(within(Duration::ZERO, budget.book(&mut other, 50)).await.is_none(), "there is no room");
+        drop(booked.take());
+        budget.book(&mut other, 50).await;
+        assert_eq!(budget.used(), 50);
     }
 }

@@ -30,7 +30,8 @@ impl Call<'_> {
             Some(StickyKey::Session) if self.target.is_response() => self.chain(seen, chance),
             sticky => {
                 let text = sticky.as_ref().map_or(Ok(None), |key| seen.sticky_key(key))?;
-                Ok(Key { text: text.map(Arc::from), keeper: self.keeper(seen)?, ..Key::default() })
+                let keeper = keeper_beside(text.is_some(), self.keeper(seen))?;
+                Ok(Key { text: text.map(Arc::from), keeper, ..Key::default() })
             }
         };
         let (target, key, undecided) = match seen.target(&table.policy.targets) {
@@ -70,7 +71,7 @@ impl Call<'_> {
     /// a response that was not split by such a key has no key, only a keeper.
     fn chain(&self, seen: Seen<'_>, chance: u64) -> Result<Key, Unread> {
         let session = seen.sticky_key(&StickyKey::Session)?;
-        let previous = seen.previous()?;
+        let previous = if session.is_some() { seen.previous().unwrap_or_default() } else { seen.previous()? };
         let kept = previous.as_deref().and_then(|id| self.kept(id));
         let text: Option<Arc<str>> = match (session, &kept, previous) {
             (Some(session), _, _) => Some(session.into()),
@@ -110,6 +111,12 @@ impl Call<'_> {
     }
 }
 
+/// The keeper of the previous response. A call with a sticky key does not need it: the key has the same hash on every router, while only
+/// one router knows the response.
+fn keeper_beside(has_key: bool, keeper: Result<Option<Version>, Unread>) -> Result<Option<Version>, Unread> {
+    if has_key { Ok(keeper.unwrap_or_default()) } else { keeper }
+}
+
 /// The key by which a call is split.
 #[derive(Default)]
 struct Key {
@@ -118,4 +125,20 @@ struct Key {
     keeper: Option<Version>,
     /// Whether the answer is a response of a chain.
     is_chain: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_decides_where_the_previous_response_is_not_known() {
+        let known = || Ok(Some(Version::from("v2")));
+        assert_eq!(keeper_beside(true, known()), known());
+        assert_eq!(keeper_beside(false, known()), known());
+        for why in [Unread::UnknownResponse, Unread::TooLarge] {
+            assert_eq!(keeper_beside(true, Err(why)), Ok(None));
+            assert_eq!(keeper_beside(false, Err(why)), Err(why));
+        }
+    }
 }

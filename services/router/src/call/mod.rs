@@ -89,7 +89,7 @@ pub(crate) async fn call(
     let model = model.or_else(|| kept.as_ref().map(|kept| Cow::Borrowed(&*kept.model)));
     let model = model.ok_or_else(|| match method {
         Method::POST => Refusal::NoModel(target.wire),
-        _ if target.predicts_only() || is_door(uri.path()) => Refusal::Method,
+        _ if target.predicts_only() => Refusal::Method,
         _ => Refusal::NoModel(target.wire),
     })?;
     let table = shared.table(&model).ok_or_else(|| Refusal::UnknownModel(model.clone().into_owned()))?;
@@ -133,11 +133,6 @@ pub(crate) async fn call(
     } else {
         Box::pin(call.pass(body)).await
     }
-}
-
-/// Whether a path accepts feedback or events, which are sent with `POST`.
-fn is_door(path: &str) -> bool {
-    matches!(path.trim_end_matches('/'), "/v1/feedback" | "/v1/events")
 }
 
 /// Refuses a request for a version that the caller may not ask for.

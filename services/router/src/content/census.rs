@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     content::outcome::Content,
-    protocol::{Promise, json},
+    protocol::{Promise, json, rows::side},
 };
 
 /// The counts of an answer.
@@ -51,8 +51,8 @@ impl Census {
                     None => Self::broken("missing"),
                     Some(list) if list.is_array() && is_error(list) => Self::error(),
                     Some(list) => {
-                        let tally = Tally::of(list);
-                        Self::of_list(tally, is_empty(list) || tally.values == 0)
+                        let all_hollow = list.as_array().is_some_and(|items| items.iter().all(is_hollow));
+                        Self::of_list(Tally::of(list), is_empty(list) || all_hollow)
                     }
                 }
             }
@@ -245,6 +245,11 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
+/// Whether an item of a list contains nothing. An item with empty lists in it is an answer: a detector may find nothing.
+fn is_hollow(item: &Value) -> bool {
+    !item.is_string() && is_empty(item)
+}
+
 /// The shape of a tensor.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
@@ -374,9 +379,10 @@ impl Tally {
     }
 }
 
-/// Whether a text is the word for a number that is not finite.
+/// Whether a text is the word for a number that is not finite. A text with digits is none: `12e45678` is an id.
 fn is_missing(text: &str) -> bool {
-    text.parse::<f64>().is_ok_and(|number| !number.is_finite()) || text == "-nan(ind)"
+    let is_word = !text.contains(|c: char| c.is_ascii_digit());
+    is_word && text.parse::<f64>().is_ok_and(|number| !number.is_finite()) || text == "-nan(ind)"
 }
 
 fn is_digits(text: &str) -> bool {
@@ -517,8 +523,6 @@ struct Tensor<'a> {
 
 impl<'a> Tensor<'a> {
     fn of(tensor: &'a Value) -> Self {
-        // Protocol Buffers write 64-bit integers as strings in JSON.
-        let side = |side: &Value| side.as_u64().or_else(|| side.as_str()?.parse().ok());
         let has = |name| tensor.get("parameters").is_some_and(|parameters| parameters.get(name).is_some());
         let data = tensor.get("data").map(Tally::of);
         // Data after the JSON has been read, unless its datatype is unknown.

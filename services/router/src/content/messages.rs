@@ -59,6 +59,9 @@ impl ReadMessages {
     }
 }
 
+/// Most decompressed bytes of a message that is too large to read: enough for the first piece of every decoder.
+const FIRST_PIECE: u64 = 1 << 20;
+
 /// Number of bytes that show whether a message that is too large is an error.
 const BEGINNING: usize = PREFIX + 1;
 
@@ -142,11 +145,13 @@ impl Messages {
     /// The first byte of a compressed message that is too large to read.
     fn first_byte(&self, message: &[u8]) -> Option<u8> {
         let mut first = None;
-        let mut decoder = Decoder::named(&self.encoding, u64::MAX).ok()?;
-        // The start of a message decompresses to a bounded size.
+        let mut decoder = Decoder::named(&self.encoding, FIRST_PIECE).ok()?;
+        // Even a few bytes may decompress to gigabytes, so the first byte counts also where the rest exceeds the bound.
         let start = &message[..message.len().min(512)];
-        decoder.push(start, |part| first = first.or(part.first().copied())).ok()?;
-        first
+        match decoder.push(start, |part| first = first.or(part.first().copied())) {
+            Ok(()) | Err(DecodeError::TooLarge) => first,
+            Err(DecodeError::Broken | DecodeError::Unknown) => None,
+        }
     }
 
     /// Reads one decompressed message.
@@ -274,6 +279,21 @@ mod tests {
         packed.feed(b"\x01\0\0\0\x01x");
         assert_eq!(packed.finish().content(), Content::Unread(Unread::Encoding));
         assert_eq!(read_all(false, b"\0\0\0\0\x09x", 100).content(), Content::Failed("truncated"));
+    }
+
+    /// 64 MiB in 2 KiB: blocks of one repeated byte, each of 128 KiB.
+    #[test]
+    fn the_start_of_a_message_is_decompressed_up_to_a_bound() {
+        let header = [0x28, 0xb5, 0x2f, 0xfd, 0, 0x58];
+        let block = [0x02, 0x00, 0x10, ERROR];
+        let bomb = [&header[..], &block.repeat(512)].concat();
+        let messages = Messages::new(true, "zstd", KEEP);
+        assert_eq!(messages.decompressed(&bomb), Err(DecodeError::TooLarge));
+        assert_eq!(messages.first_byte(&bomb), Some(ERROR));
+        assert_eq!(messages.first_byte(b"none"), None);
+        let mut messages = Messages::new(true, "zstd", KEEP);
+        messages.feed(&[&[1_u8][..], &(bomb.len() as u32).to_be_bytes(), &bomb].concat());
+        assert_eq!(messages.finish().content(), Content::Failed("error_message"));
     }
 
     proptest! {

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::content::values::scalar_text;
+use crate::content::values::{LONGEST, scalar_text};
 
 /// The ids of a ranking, one a line, or why they are unusable.
 pub(crate) fn lines(ids: &[&Value]) -> Result<String, &'static str> {
@@ -16,6 +16,8 @@ pub(crate) fn lines(ids: &[&Value]) -> Result<String, &'static str> {
         let text = match id {
             Value::Null => return Err("null"),
             Value::String(text) if text.is_empty() => return Err("empty"),
+            // A label names the whole id, so an id that is cut would never match.
+            Value::String(text) if text.len() > LONGEST => return Err("too_long"),
             _ => scalar_text(id).ok_or("unparsable")?,
         };
         if !lines.is_empty() {
@@ -79,6 +81,11 @@ mod tests {
                 Err(cause) => (Content::Unusable(cause), None),
             };
             assert_eq!((found.content, class), (content, class_wanted), "{body}");
+        }
+        for (length, content) in [(128, Content::Good), (129, Content::Unusable("too_long"))] {
+            let body = format!(r#"{{"items":["a","{}"]}}"#, "x".repeat(length));
+            let found = read(&json("/items"), &HeaderMap::new(), body.as_bytes(), Promise::Nothing);
+            assert_eq!((found.content, found.classes.len()), (content, usize::from(length == 128)), "{length}");
         }
         let many = format!(r#"{{"items":[{}]}}"#, (0..200).map(|n| n.to_string()).collect::<Vec<_>>().join(","));
         let found = read(&json("/items"), &HeaderMap::new(), many.as_bytes(), Promise::Nothing);

@@ -142,7 +142,9 @@ impl<'a> Rows<'a> {
             // A pointer leads to the list of the row; without one the row is a list or several values.
             Self::Many { items, stride, offset: 0, pointer: "" } => {
                 let row = items.get(row * stride..(row + 1) * stride)?;
-                row.iter().for_each(|value| scalars(value, most, &mut found));
+                for value in row {
+                    scalars(value, most, &mut found);
+                }
             }
             Self::Many { items, stride, offset, pointer } => {
                 scalars(items.get(row * stride + offset)?.pointer(pointer)?, most, &mut found);

@@ -5,7 +5,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -77,7 +77,8 @@ pub(crate) async fn payloads(
             Err(problem) => Sorted { taken: Vec::new(), bad: 1, problems: vec![problem] },
         }
     };
-    accepted(shared, name, sorted).await
+    // Payload loggers log an error for every other status.
+    accepted(shared, name, sorted, StatusCode::OK).await
 }
 
 /// `POST /v1/doors/otlp/v1/traces`: spans, as OTLP exporters send them.
@@ -126,12 +127,9 @@ pub(crate) async fn grpc_spans(
         shared.metrics.intake(NAME, "refused", 1);
         answer::grpc_status(code, text)
     };
-    let granted = match access::ask(&shared.writers.load(), head, at, Door::Events) {
+    let granted = match granted(shared, head, at, NAME) {
         Ok(granted) => granted,
-        Err(refusal) => {
-            shared.metrics.intake(NAME, "unauthorized", 1);
-            return answer::grpc_status(grpc::code(refusal.status), &refusal.error);
-        }
+        Err((code, text)) => return answer::grpc_status(code, &text),
     };
     let config = shared.config();
     let limit = config.limits.intake_body;
@@ -183,7 +181,23 @@ async fn export(shared: &Arc<Shared>, granted: &Granted, body: &[u8], is_json: b
     Ok(otlp::answer(refused, &problems.join("; "), is_json))
 }
 
+/// Checks whether a gRPC call may send to the door `name`, or returns its status.
+fn granted(
+    shared: &Shared,
+    head: &request::Parts,
+    at: SocketAddr,
+    name: &'static str,
+) -> Result<Granted, (u16, String)> {
+    access::ask(&shared.writers.load(), head, at, Door::Events).map_err(|refusal| {
+        shared.metrics.intake(name, "unauthorized", 1);
+        (grpc::code(refusal.status), refusal.error)
+    })
+}
+
 /// Envoy's `StreamAccessLogs`: a stream of messages without an answer until its end.
+///
+/// A stream may last for days. So each message is accepted only if the writer may still send, an incomplete message is held within
+/// `limits.held` and for at most `timeouts.request`, and the stream ends between two messages when the router stops.
 pub(crate) async fn access_logs(
     shared: &Arc<Shared>,
     head: &request::Parts,
@@ -191,37 +205,62 @@ pub(crate) async fn access_logs(
     mut body: CallerBody,
 ) -> Response<AnswerBody> {
     const NAME: &str = "envoy";
-    let granted = match access::ask(&shared.writers.load(), head, at, Door::Events) {
-        Ok(granted) => granted,
-        Err(refusal) => {
-            shared.metrics.intake(NAME, "unauthorized", 1);
-            return answer::grpc_status(grpc::code(refusal.status), &refusal.error);
-        }
+    if let Err((code, text)) = granted(shared, head, at, NAME) {
+        return answer::grpc_status(code, &text);
+    }
+    let refused = |code, text: &str| {
+        shared.metrics.intake(NAME, "refused", 1);
+        answer::grpc_status(code, text)
     };
     let encoding = grpc::encoding(&head.headers).to_owned();
-    let mut buffer = BytesMut::new();
+    // The start of the next message, the memory for it, and when it began to arrive.
+    let (mut buffer, mut held, mut began) = (BytesMut::new(), None, Instant::now());
     loop {
+        let is_leaving = || shared.leaving.load(Ordering::Relaxed);
         match within(IDLE, body.frame()).await {
-            None if shared.leaving.load(Ordering::Relaxed) => break,
-            None => continue,
+            None if is_leaving() => break,
+            None => {}
             Some(None) => break,
             Some(Some(Err(_))) => return answer::grpc_status(1, "the stream ended early"),
-            Some(Some(Ok(frame))) => buffer.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            Some(Some(Ok(frame))) => {
+                if buffer.is_empty() {
+                    began = Instant::now();
+                }
+                buffer.extend_from_slice(&frame.into_data().unwrap_or_default());
+            }
         }
         while let Some(length) = first_message(&buffer) {
             let limit = shared.config().limits.intake_body;
             if length - PREFIX > limit {
-                shared.metrics.intake(NAME, "refused", 1);
                 let text = format!("a message is larger than {limit} bytes; set buffer_size_bytes in Envoy to less");
-                return answer::grpc_status(8, &text);
+                return refused(8, &text);
             }
             if buffer.len() < length {
                 break;
             }
             let message = buffer.split_to(length).freeze();
-            if let Err((code, text)) = log_message(shared, &granted, &message, &encoding, limit).await {
+            let taken = match granted(shared, head, at, NAME) {
+                Ok(granted) => log_message(shared, &granted, &message, &encoding, limit).await,
+                Err(refusal) => Err(refusal),
+            };
+            if let Err((code, text)) = taken {
                 return answer::grpc_status(code, &text);
             }
+            (held, began) = (None, Instant::now());
+        }
+        if buffer.is_empty() {
+            held = None;
+            if is_leaving() {
+                break;
+            }
+            continue;
+        }
+        let patience = span(shared.config().timeouts.request);
+        if began.elapsed() > patience {
+            return refused(4, "a message did not arrive in time (timeouts.request)");
+        }
+        if within(patience, shared.held.book(&mut held, buffer.len())).await.is_none() {
+            return refused(14, "too many bodies are held in memory (limits.held)");
         }
     }
     // `StreamAccessLogsResponse` has no fields.

@@ -170,7 +170,7 @@ async fn door(
         Ok(entries) => sort(entries, &bounds(&shared.clock), &granted, read),
         Err(problem) => Sorted { taken: Vec::new(), bad: 1, problems: vec![problem] },
     };
-    accepted(shared, door.as_str(), sorted).await
+    accepted(shared, door.as_str(), sorted, StatusCode::ACCEPTED).await
 }
 
 /// Checks access, and reads the body of one request to the door `name`. Otherwise it returns the answer.
@@ -231,11 +231,12 @@ async fn received(
     }
 }
 
-/// Sends the good entries of one request, and answers it.
+/// Sends the good entries of one request, and answers it: with `whole` if all entries are good.
 async fn accepted(
     shared: &Arc<Shared>,
     name: &'static str,
     Sorted { taken, bad, problems }: Sorted,
+    whole: StatusCode,
 ) -> Response<AnswerBody> {
     if taken.is_empty() {
         shared.metrics.intake(name, "refused", 1);
@@ -248,7 +249,7 @@ async fn accepted(
     }
     shared.metrics.intake(name, "accepted", taken.len());
     if bad == 0 {
-        return answer::json(StatusCode::ACCEPTED, &json!({"accepted": taken.len()}));
+        return answer::json(whole, &json!({"accepted": taken.len()}));
     }
     shared.metrics.intake(name, "refused", bad);
     let answer = json!({"accepted": taken.len(), "refused": bad, "problems": problems});

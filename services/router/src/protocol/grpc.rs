@@ -8,6 +8,8 @@ use std::{ops::Range, time::Duration};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
+pub(crate) use serin_schemas::foreign::grpc::{http_status, name};
+
 use crate::protocol::Scan;
 
 /// The service of the Open Inference Protocol, with a leading slash.
@@ -215,50 +217,6 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
         "n" => Duration::from_nanos(count),
         _ => return None,
     })
-}
-
-/// The names of the codes, from 0.
-const NAMES: [&str; 17] = [
-    "ok",
-    "cancelled",
-    "unknown",
-    "invalid_argument",
-    "deadline_exceeded",
-    "not_found",
-    "already_exists",
-    "permission_denied",
-    "resource_exhausted",
-    "failed_precondition",
-    "aborted",
-    "out_of_range",
-    "unimplemented",
-    "internal",
-    "unavailable",
-    "data_loss",
-    "unauthenticated",
-];
-
-/// The name of a code.
-pub(crate) fn name(code: u16) -> &'static str {
-    NAMES.get(usize::from(code)).copied().unwrap_or("unknown")
-}
-
-/// The HTTP status that corresponds to a code (as in `google/rpc/code.proto`), so that both count alike.
-pub(crate) fn http_status(code: u16) -> u16 {
-    match code {
-        0 => 200,
-        1 => 499,
-        3 | 9 | 11 => 400,
-        4 => 504,
-        5 => 404,
-        6 | 10 => 409,
-        7 => 403,
-        8 => 429,
-        12 => 501,
-        14 => 503,
-        16 => 401,
-        _ => 500,
-    }
 }
 
 /// The code for one of the router's own answers.

@@ -68,11 +68,14 @@ impl Start {
 
 /// Number of rows of a tensor: its first dimension. `None`: its shape is unknown.
 pub(crate) fn of_tensor(tensor: &Value) -> Option<usize> {
-    match tensor.get("shape")?.as_array()?.first()? {
-        // Protocol Buffers write 64-bit integers as texts.
-        Value::String(text) => text.parse().ok(),
-        side => usize::try_from(side.as_u64()?).ok(),
-    }
+    usize::try_from(side(tensor.get("shape")?.as_array()?.first()?)?).ok()
+}
+
+/// A side of a shape. Protocol Buffers write 64-bit integers as strings in JSON, and some encoders write all numbers with a fraction.
+pub(crate) fn side(side: &Value) -> Option<u64> {
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    let of_float = || side.as_f64().filter(|side| side.fract() == 0.0 && (0.0..EXACT).contains(side));
+    side.as_u64().or_else(|| of_float().map(|side| side as u64)).or_else(|| side.as_str()?.parse().ok())
 }
 
 /// Where the drawn row starts in each list of rows of a body that was read; `None`: no list has several rows.

@@ -409,9 +409,7 @@ impl<'a> Scanner<'a> {
         let value = match word.as_slice() {
             b"true" => Value::Bool(true),
             b"false" => Value::Bool(false),
-            b"null" => Value::Null,
-            // They have no value, like null.
-            b"NaN" | b"Infinity" | b"-Infinity" => Value::Null,
+            b"null" | b"NaN" | b"Infinity" | b"-Infinity" => Value::Null,
             number if word.len() > LONGEST_WORD || is_number(number) => {
                 // A number that exceeds all numeric types is kept as a string.
                 let text = || Value::String(String::from_utf8_lossy(number).into_owned());

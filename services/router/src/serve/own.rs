@@ -61,15 +61,24 @@ pub(super) fn find(method: &Method, path: &str, wire: Wire) -> Option<Endpoint> 
         (&Method::POST, "/v1/doors/kserve" | "/v1/doors/kserve/") => Some(Endpoint::Payloads(Logger::Kserve)),
         (&Method::POST, "/v1/doors/seldon" | "/v1/doors/seldon/") => Some(Endpoint::Payloads(Logger::Seldon)),
         // An exporter appends `/v1/traces` to its base address.
-        (&Method::POST, "/v1/doors/otlp/v1/traces" | "/v1/doors/otlp") => Some(Endpoint::Spans),
+        (&Method::POST, path) if is_door(path) => Some(Endpoint::Spans),
         (_, "/v1/feedback" | "/v1/feedback/" | "/v1/events" | "/v1/events/") => Some(Endpoint::OnlyPost),
         (_, path) if is_seldon_feedback(path) => Some(Endpoint::OnlyPost),
+        (_, path) if is_door(path) => Some(Endpoint::OnlyPost),
         (&Method::GET, "/v2/health/live") => Some(Endpoint::Live),
         (&Method::GET, "/v2/health/ready") => Some(Endpoint::Ready),
         (&Method::GET, "/v2" | "/v2/") => Some(Endpoint::Metadata),
         (&Method::GET, "/v1/models" | "/v2/models" | "/openai/v1/models") => Some(Endpoint::Models),
         _ => None,
     }
+}
+
+/// Whether a path is a door for calls that other systems carry.
+fn is_door(path: &str) -> bool {
+    matches!(
+        path.strip_suffix('/').unwrap_or(path),
+        "/v1/doors/kserve" | "/v1/doors/seldon" | "/v1/doors/otlp" | "/v1/doors/otlp/v1/traces"
+    )
 }
 
 /// Matches `/api/v1.0/feedback`, alone or below `/seldon/<namespace>/<deployment>`.
@@ -169,8 +178,12 @@ mod tests {
         assert_eq!(post("/v1/doors/seldon/"), Some(Endpoint::Payloads(Logger::Seldon)));
         for path in ["/v1/doors/otlp", "/v1/doors/otlp/v1/traces"] {
             assert_eq!(post(path), Some(Endpoint::Spans), "{path}");
-            assert_eq!(find(&Method::GET, path, Wire::Plain), None, "{path}");
         }
         assert_eq!(post("/v1/doors/other"), None);
+        for path in ["/v1/doors/kserve", "/v1/doors/seldon/", "/v1/doors/otlp", "/v1/doors/otlp/v1/traces"] {
+            for method in [Method::GET, Method::HEAD, Method::PUT, Method::OPTIONS] {
+                assert_eq!(find(&method, path, Wire::Plain), Some(Endpoint::OnlyPost), "{method} {path}");
+            }
+        }
     }
 }

@@ -119,13 +119,22 @@ pub(crate) struct Listener {
     done: bool,
 }
 
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Form {
+    /// One JSON document.
+    Document,
+    /// Server-sent events.
+    Events,
+}
+
 /// Progress of reading an answer.
 #[derive(Default)]
 struct Reading {
-    /// Whether the answer is a stream of server-sent events.
-    events: bool,
-    /// Whether its first bytes were seen. Some servers do not declare a stream.
-    started: bool,
+    /// Whether the headers declare a stream of server-sent events. Some servers do not declare it.
+    declares_events: bool,
+    /// How the answer is written, once its first character was seen.
+    form: Option<Form>,
     /// The start of a line until its field name is known.
     line: Vec<u8>,
     /// Whether the line has data of the event.
@@ -141,8 +150,8 @@ impl Listener {
     /// A listener for an answer with these headers; `None` if its encoding is unknown.
     pub(crate) fn new(responses: &Arc<Responses>, kept: Kept, headers: &HeaderMap) -> Option<Self> {
         let decoder = Decoder::of(headers, MOST).ok()?;
-        let events = Written::of(headers) == Written::Events;
-        let reading = Reading { events, ..Reading::default() };
+        let declares_events = Written::of(headers) == Written::Events;
+        let reading = Reading { declares_events, ..Reading::default() };
         Some(Self { responses: Arc::clone(responses), kept, decoder, reading, done: false })
     }
 
@@ -177,16 +186,18 @@ impl Listener {
 
 impl Reading {
     fn push(&mut self, mut bytes: &[u8]) {
-        if !self.started {
+        let form = if let Some(form) = self.form {
+            form
+        } else {
             // White space and the bytes of a byte order mark may precede the first character.
             let is_before = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);
             let Some(first) = bytes.iter().position(|byte| !is_before(byte)) else { return };
-            self.started = true;
             bytes = &bytes[first..];
             // The first letters of the fields of an event, and of a comment.
-            self.events |= matches!(bytes[0], b'd' | b'e' | b'i' | b'r' | b':');
-        }
-        if !self.events {
+            let is_field = matches!(bytes[0], b'd' | b'e' | b'i' | b'r' | b':');
+            *self.form.insert(if self.declares_events || is_field { Form::Events } else { Form::Document })
+        };
+        if form == Form::Document {
             self.json.get_or_insert_with(|| Scanner::new(&IDS)).push(bytes);
             return;
         }
@@ -230,7 +241,7 @@ impl Reading {
 
     fn end_of_json(&mut self) {
         let Some(Ok(Some(value))) = self.json.take().map(Scanner::end) else { return };
-        let id = if self.events { value.pointer("/response/id") } else { value.get("id") };
+        let id = if self.form == Some(Form::Events) { value.pointer("/response/id") } else { value.get("id") };
         self.id = id.and_then(Value::as_str).map(str::to_owned);
     }
 }

@@ -187,7 +187,6 @@ async fn a_row_has_the_segments_and_features_of_its_own_input() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::float_cmp, reason = "small whole numbers are exact")]
 async fn a_rule_may_ask_for_the_first_row_of_a_request() {
     for asked in requests().into_iter().step_by(3) {
         let found = report(&asked, "first", answer(asked.path)).await;

@@ -7,7 +7,10 @@ use serde_json::json;
 use serin_router::Config;
 use serin_schemas::records::Prediction;
 
-use crate::harness::{Bench, Got, config, decoded, read};
+use crate::{
+    harness::{Bench, Got, config, decoded, eventually, read},
+    upstreams::ChannelBody,
+};
 
 const KSERVE: &str = "/v1/doors/kserve";
 const SPANS: &str = "/v1/doors/otlp/v1/traces";
@@ -58,7 +61,7 @@ async fn both_halves_of_a_call_meet_in_one_partition_without_their_payload() {
     let bench = Bench::start(config()).await;
     let answer = r#"{"model_version":"v2","outputs":[{"name":"score","shape":[1],"data":[0.83]}],"more":"private"}"#;
     let got = bench.post(KSERVE, &REQUEST, r#"{"inputs":[{"name":"private"}]}"#).await;
-    assert_eq!((got.status, got.json()), (StatusCode::ACCEPTED, json!({"accepted": 1})));
+    assert_eq!((got.status, got.json()), (StatusCode::OK, json!({"accepted": 1})));
     let structured = json!({"specversion": "1.0", "type": "org.kubeflow.serving.inference.response", "id": "call-1",
         "source": "http://localhost:9081/", "inferenceservicename": "fraud", "time": "2025-11-30T05:19:59.2Z",
         "data": serde_json::from_str::<serde_json::Value>(answer).unwrap()});
@@ -91,7 +94,7 @@ async fn what_a_payload_door_cannot_read_is_refused() {
     let huge = bench.post(KSERVE, &REQUEST, vec![b' '; 2 << 20]).await;
     assert_eq!(huge.status, StatusCode::PAYLOAD_TOO_LARGE);
     let get = Request::get(KSERVE);
-    assert_eq!(bench.send(bench.router.data_addr(), get, "").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(bench.send(bench.router.data_addr(), get, "").await.status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(halves(&bench), []);
 }
 
@@ -206,6 +209,36 @@ async fn access_logs_need_the_credential_of_a_writer() {
     assert_eq!(stream(&bench, &[("authorization", "Bearer token-of-the-gateway")], frame()).await.1, "0");
     let found = decoded::<Prediction>(&bench.log, "predictions");
     assert_eq!((found.len(), found[0].1.model.as_str()), (1, "fraud"));
+}
+
+/// A stream may last for days.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_once_its_writer_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = writers();
+    config.data_dir = folder.path().to_owned();
+    let bench = Bench::start(config.clone()).await;
+    let client: Client<_, ChannelBody> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let (frames, receive) = tokio::sync::mpsc::unbounded_channel();
+    let request = Request::post(format!("http://{}{LOGS}", bench.router.data_addr()))
+        .header("content-type", "application/grpc")
+        .header("authorization", "Bearer token-of-the-gateway")
+        .body(ChannelBody(receive))
+        .unwrap();
+    let answer = tokio::spawn(client.request(request));
+    frames.send(log_frame("a", "/v2/models/fraud/infer").into()).unwrap();
+    let count = || decoded::<Prediction>(&bench.log, "predictions").len();
+    eventually("the first entry is on the log", async || (count() == 1).then_some(())).await;
+    config.listen = ([127, 0, 0, 1], 0).into();
+    config.writers = serde_json::from_value(json!([
+        {"name": "labels", "models": ["*"], "token": "token-of-the-labels"},
+    ]))
+    .unwrap();
+    bench.router.reload(config).unwrap();
+    frames.send(log_frame("b", "/v2/models/fraud/infer").into()).unwrap();
+    let head = answer.await.unwrap().unwrap();
+    assert_eq!(head.headers().get("grpc-status").map(http::HeaderValue::as_bytes), Some(&b"16"[..]));
+    assert_eq!(count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

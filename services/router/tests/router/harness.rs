@@ -128,12 +128,12 @@ pub(crate) fn replay() -> Config {
 
 impl Bench {
     pub(crate) async fn start(config: Config) -> Self {
-        Self::on(log(), config).await
+        Box::pin(Self::on(log(), config)).await
     }
 
     /// Starts a router on this log, with its own directory unless the configuration names one.
     pub(crate) async fn on(log: SimLog, config: Config) -> Self {
-        Self::with(log, config, TimeSource::system()).await
+        Box::pin(Self::with(log, config, TimeSource::system())).await
     }
 
     pub(crate) async fn with(log: SimLog, mut config: Config, time: TimeSource) -> Self {

@@ -312,7 +312,7 @@ async fn openai_answers_are_read_and_errors_have_openai_s_format() {
     assert_eq!(got.status, StatusCode::OK, "or in a header");
 }
 
-/// The first answer of a gRPC stream is read, independent of the following ones.
+/// Every answer of a gRPC stream is read, however many follow.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_answers_of_a_grpc_stream_are_read() {
     let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8][..], bytes].concat();

@@ -374,3 +374,25 @@ async fn without_sessions_a_chain_stays_with_its_version_and_is_not_compared() {
         assert_eq!(got.header("x-model-version"), version, "{path}");
     }
 }
+
+/// Behind several routers, one router knows the previous response, and all of them hash the key alike.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sticky_user_keeps_the_version_where_the_previous_response_is_not_known() {
+    let ((one, _), (two, _)) = tokio::join!(keeper("one"), keeper("two"));
+    let bench = Bench::start(config()).await;
+    bench.route(&sticky(&(one, two), r#"{"header":"x-user"}"#)).await;
+    let call = async |user: &str, previous: Option<&str>| {
+        let body = json!({"model": "flights", "input": "hi", "previous_response_id": previous}).to_string();
+        bench.post("/v1/responses", &[("x-user", user)], body).await.header("x-model-version").to_owned()
+    };
+    let mut versions = BTreeSet::new();
+    for n in 0..40 {
+        let user = format!("user-{n}");
+        let first = call(&user, None).await;
+        assert_eq!(call(&user, Some("resp_of_another_router")).await, first, "{user}");
+        versions.insert(first);
+    }
+    assert_eq!(versions.len(), 2, "users are split");
+    let predictions = bench.predictions(80).await;
+    assert!(predictions.iter().all(|found| found.assignment == Assignment::Sticky), "{predictions:?}");
+}

@@ -1,8 +1,12 @@
 //! Words of other tools: an unknown verb that another tool has is answered with the verb of Serin.
 
+use std::process::ExitCode;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// Verbs of kubectl, Argo Rollouts, Flagger, Kayenta and LaunchDarkly, and what to write instead.
+use crate::exit;
+
+/// Verbs of kubectl, Argo Rollouts, Flagger, Kayenta and `LaunchDarkly`, and what to write instead.
 const OTHERS: [(&str, &str); 20] = [
     ("approve", "serin promote ROLLOUT"),
     ("canary", "serin apply -f FILE"),
@@ -26,13 +30,16 @@ const OTHERS: [(&str, &str); 20] = [
     ("watch", "serin get ROLLOUT --watch"),
 ];
 
-/// Prints an error of the command line and exits. A verb of another tool is answered with the verb of Serin.
-pub(crate) fn refuse<T>(error: clap::Error) -> T {
-    if let Some(hint) = hint(&error) {
+/// Prints an error of the command line, or the help that was asked for, and returns the exit status. A verb of another tool is
+/// answered with the verb of Serin.
+pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
+    if let Some(hint) = hint(error) {
         crate::output::aside(format!("{}\n  in Serin: {hint}", error.render().to_string().trim_end()));
-        std::process::exit(error.exit_code());
+    } else {
+        // The output may be closed.
+        let _ = error.print();
     }
-    error.exit()
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::FAILED))
 }
 
 fn hint(error: &clap::Error) -> Option<&'static str> {

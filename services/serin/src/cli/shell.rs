@@ -1,12 +1,13 @@
 //! Completion scripts and manual pages, generated from the command line itself.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
 use super::Cli;
+use crate::output;
 
 /// A shell.
 #[derive(Clone, Copy, Debug, Args)]
@@ -25,7 +26,14 @@ pub(crate) struct Man {
 
 /// Prints the completion script of a shell.
 pub(crate) fn completion(args: Completion) {
-    clap_complete::generate(args.shell, &mut Cli::command(), "serin", &mut io::stdout());
+    output::part(script(args.shell));
+}
+
+fn script(shell: Shell) -> String {
+    // Writing to standard output directly would panic when it is closed.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "serin", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 /// Writes `serin.1`, and `serin-VERB.1` for each verb.
@@ -34,4 +42,19 @@ pub(crate) fn man(args: &Man) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&args.to).with_context(failed)?;
     clap_mangen::generate_to(Cli::command(), &args.to).with_context(failed)?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+
+    #[test]
+    fn every_shell_has_a_script_with_the_verbs() {
+        for shell in Shell::value_variants() {
+            let script = script(*shell);
+            assert!(script.contains("serin") && script.contains("doctor"), "{shell}");
+        }
+    }
 }

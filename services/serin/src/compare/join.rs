@@ -68,7 +68,7 @@ pub(super) fn join(mut a: Rows, mut b: Rows, args: &Compare) -> Result<Joined, C
         let message = format!("there is no column `{column}` (--segment), nor is there one in {}", b.file);
         a.problem(1, message);
     }
-    let cleared = notation::clear_missing(&mut a, &mut b);
+    let cleared = if args.as_written { None } else { notation::clear_missing(&mut a, &mut b) };
     if let Some(column) = &args.label
         && a.by_id.values().chain(b.by_id.values()).all(|row| row.label.is_empty())
     {
@@ -121,7 +121,7 @@ pub(super) fn join(mut a: Rows, mut b: Rows, args: &Compare) -> Result<Joined, C
     }
     if !numbers {
         something_in_common(&a, &b, args)?;
-        if let Some(column) = &args.label {
+        if let Some(column) = args.label.as_ref().filter(|_| !args.as_written) {
             notation::check(&a, &b, column)?;
         }
     }

@@ -1,7 +1,7 @@
 //! Labels and predictions that are written in different ways: a difference in notation is not a difference in correctness.
 //!
 //! A file is refused if its classes fit the labels much better under other names, such as 1 and 2 for 0 and 1, or `Cat` for `cat`. Words
-//! for a missing label, such as `nan`, are read as missing unless a prediction has them too.
+//! for a missing label, such as `nan`, are read as missing unless a prediction has them too. `--as-written` skips all of this.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -102,7 +102,7 @@ fn other_names(file: &str, labeled: &Labeled, column: &str, serves: bool) -> Res
     let share = |errors: usize| 100.0 * errors as f64 / labeled.rows as f64;
     Err(CompareError::Unfit(format!(
         "{file} seems to write its classes in another way than the labels (`{column}`): {}. As they are, {:.1} % of its rows are wrong; with these \
-         names, {:.1} %. Write equal classes in the same way in all columns",
+         names, {:.1} %. Write equal classes in the same way in all columns; pass --as-written if they already are",
         changed.join(", "),
         share(now),
         share(errors)
@@ -128,8 +128,56 @@ fn never_predicted(files: &[(&Rows, Labeled)], column: &str) -> Result<(), Compa
         None => Ok(()),
         Some((label, rows)) => Err(CompareError::Unfit(format!(
             "the label {label:?} (`{column}`) is in {rows} of {} labeled rows, and no prediction has it: leave the label empty where it is \
-             not known, or write it as the predictions do",
+             not known, or write it as the predictions do; pass --as-written if neither version ever predicts it",
             labeled.rows
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use clap::Parser as _;
+
+    use super::super::{join, read};
+    use super::*;
+    use crate::cli::{Cli, Verb};
+
+    /// The prediction and the label of a row.
+    type Row = fn(usize) -> (&'static str, &'static str);
+
+    /// Joins two equal files of 60 rows.
+    fn joined(options: &[&str], a: Row) -> Result<join::Joined, CompareError> {
+        let args = ["serin", "compare", "a.csv", "b.csv", "--label", "label", "--kind", "class"];
+        let args = args.iter().chain(options).copied();
+        let Verb::Compare(args) = Cli::parse_from(args).verb else { panic!("another verb") };
+        let text = (0..60).fold("id,prediction,label\n".to_owned(), |mut text, id| {
+            let (prediction, label) = a(id);
+            writeln!(text, "{id},{prediction},{label}").unwrap();
+            text
+        });
+        let rows = |name: &str| read::rows(name, text.as_bytes(), &args);
+        join::join(rows("a.csv"), rows("b.csv"), &args)
+    }
+
+    #[test]
+    fn each_refusal_names_an_option_that_allows_it() {
+        // Neither version predicts C, and both confuse A and B.
+        let files: [Row; 2] =
+            [|id| (["A", "B", "B"][id % 3], ["A", "B", "C"][id % 3]), |id| (["A", "B"][id % 2], ["B", "A"][id % 2])];
+        for file in files {
+            let refused = joined(&[], file).unwrap_err().to_string();
+            assert!(refused.contains("--as-written"), "{refused}");
+            let pairs = joined(&["--as-written"], file).unwrap().pairs;
+            assert_eq!(pairs.len(), 60);
+        }
+    }
+
+    #[test]
+    fn as_written_a_label_that_looks_like_a_missing_one_is_a_class() {
+        let file = |id: usize| (["A", "B", "B"][id % 3], ["A", "B", "none"][id % 3]);
+        assert_eq!(joined(&[], file).unwrap().unlabelled, 20);
+        assert_eq!(joined(&["--as-written"], file).unwrap().unlabelled, 0);
     }
 }

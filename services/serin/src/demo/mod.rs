@@ -40,7 +40,7 @@ pub(crate) async fn run(args: &cli::Demo) -> anyhow::Result<ExitCode> {
     let mut view = View::new(args.output == Output::Json);
     view.print(story::about(args.scenario));
     view.print("starting the pipeline ...");
-    let mut pipeline = Pipeline::start(args).await?;
+    let mut pipeline = Box::pin(Pipeline::start(args)).await?;
     let servers = servers::start().await?;
     let endpoints = pipeline.endpoints().clone();
     let mut story = Story {

@@ -188,7 +188,7 @@ fn line(metric: &JudgedMetric) -> String {
 mod tests {
     use super::*;
 
-    fn request(canary: &[f64], analysis: Value) -> Value {
+    fn request(canary: &[f64], analysis: &Value) -> Value {
         let control: Vec<f64> = (0..60).map(|point| f64::from(100 + point % 7)).collect();
         json!({
             "canaryConfig": {
@@ -205,27 +205,27 @@ mod tests {
 
     #[test]
     fn a_request_gets_the_result_in_kayentas_form() {
-        let judged = judge(&request(&points(150), json!({"direction": "increase"}))).unwrap();
+        let judged = judge(&request(&points(150), &json!({"direction": "increase"}))).unwrap();
         assert_eq!(judged.meaning, Meaning::Bad);
         let result = &judged.json["results"][0];
         assert_eq!((&result["classification"], &result["tags"]["zone"]), (&json!("High"), &json!("a")));
         assert_eq!(judged.json["score"]["classification"], "Fail");
         assert_eq!(judged.json["groupScores"][0]["score"], 0.0);
 
-        let equal = judge(&request(&points(100), json!({"direction": "increase"}))).unwrap();
+        let equal = judge(&request(&points(100), &json!({"direction": "increase"}))).unwrap();
         assert_eq!((equal.meaning, &equal.json["score"]["score"]), (Meaning::Good, &json!(100.0)));
     }
 
     #[test]
     fn thresholds_of_the_request_take_precedence() {
-        let mut request = request(&points(150), json!({"direction": "decrease"}));
+        let mut request = request(&points(150), &json!({"direction": "decrease"}));
         request["scoreThresholds"] = json!({"pass": 101, "marginal": 100});
         assert_eq!(judge(&request).unwrap().meaning, Meaning::Open);
     }
 
     #[test]
     fn missing_values_are_null_or_nan() {
-        let mut request = request(&points(100), json!({}));
+        let mut request = request(&points(100), &json!({}));
         request["metricSetPairList"][0]["values"]["experiment"] = json!([null, "NaN", null]);
         let judged = judge(&request).unwrap();
         assert_eq!(judged.json["results"][0]["classification"], "Nodata");

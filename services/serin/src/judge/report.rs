@@ -1,6 +1,7 @@
 //! A list of metrics with margins, judged by a shifted Mann-Whitney test at one look ([`serin_statistics::fixed_sample`]).
 
 use serde_json::{Value, json};
+use serin_spec::suggest;
 use serin_statistics::{
     Direction, Margin,
     fixed_sample::{Decision, Metric, MetricReport, PROMOTE_AT, ROLLBACK_AT, Report, report},
@@ -10,6 +11,8 @@ use super::{Judgement, Meaning, series};
 
 /// The error rate of each test, unless the file has another `alpha`.
 const ALPHA: f64 = 0.05;
+/// The members of a metric.
+const MEMBERS: [&str; 7] = ["name", "weight", "direction", "absolute", "relative", "control", "canary"];
 
 /// One metric of the file with its values.
 struct Input {
@@ -35,7 +38,7 @@ pub(super) fn judge(file: &Value) -> Result<Judgement, Vec<String>> {
             "`metrics` must be a list, or the file a request of Kayenta's remote judge with a `metricSetPairList`";
         return Err(vec![forms.to_owned()]);
     };
-    let mut problems = Vec::new();
+    let mut problems = unknown("", file, &["metrics", "alpha"]);
     let inputs: Vec<Input> =
         metrics.iter().enumerate().map(|(place, metric)| read(place, metric, &mut problems)).collect();
     let alpha = match &file["alpha"] {
@@ -61,13 +64,36 @@ fn meaning(decision: Decision) -> Meaning {
     }
 }
 
+/// A problem for each member of an object that has no meaning. With a margin that is misspelled, every canary would be judged without it.
+fn unknown(place: &str, object: &Value, known: &[&str]) -> Vec<String> {
+    let members = object.as_object().into_iter().flatten().map(|(member, _)| member.as_str());
+    members
+        .filter(|member| !known.contains(member))
+        .map(|member| {
+            let fix = suggest::fix(member, known.iter().copied(), &format!("known are {}", known.join(", ")));
+            format!("{place}the member {member:?} is unknown; {fix}")
+        })
+        .collect()
+}
+
 fn read(place: usize, metric: &Value, problems: &mut Vec<String>) -> Input {
     let name = metric["name"].as_str().map_or_else(|| (place + 1).to_string(), str::to_owned);
+    problems.extend(unknown(&format!("metric {name}: "), metric, &MEMBERS));
+    if metric["absolute"].is_null() && metric["relative"].is_null() {
+        problems.push(format!(
+            "metric {name}: a margin is needed: `absolute` in the metric's unit, `relative` to control's mean, or both"
+        ));
+    }
     let mut side = |key: &str| {
-        series(&metric[key]).unwrap_or_else(|| {
+        let values = series(&metric[key]).unwrap_or_else(|| {
             problems.push(format!("metric {name}: `{key}` must be a list of numbers"));
             Vec::new()
-        })
+        });
+        if let Some(at) = values.iter().position(|value| value.is_nan()) {
+            let what = format!("value {} of `{key}` is missing (null or \"NaN\")", at + 1);
+            problems.push(format!("metric {name}: {what}; leave such values out"));
+        }
+        values
     };
     let (control, canary) = (side("control"), side("canary"));
     let direction = match &metric["direction"] {
@@ -147,14 +173,14 @@ fn lines(report: &Report) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn file(shift: f64, margin: Value) -> Value {
+    fn file(shift: f64, margin: &Value) -> Value {
         let values = |by: f64| (0..80).map(|point| by + f64::from(point * 37 % 80) / 10.0).collect::<Vec<f64>>();
         json!({"metrics": [{"name": "latency", "relative": margin, "control": values(10.0), "canary": values(10.0 + shift)}]})
     }
 
     #[test]
     fn the_decision_follows_from_the_margin() {
-        let of = |shift, margin| judge(&file(shift, json!(margin))).unwrap();
+        let of = |shift, margin| judge(&file(shift, &json!(margin))).unwrap();
         let within = of(0.0, 0.5);
         assert_eq!((within.meaning, &within.json["decision"]), (Meaning::Good, &json!("promote")));
         let beyond = of(9.0, 0.1);
@@ -170,8 +196,25 @@ mod tests {
             {"name": "b", "control": [], "canary": [], "relative": "10%"},
         ]});
         let problems = judge(&file).map(|_| ()).unwrap_err();
-        assert_eq!(problems.len(), 5, "{problems:?}");
+        assert_eq!(problems.len(), 6, "{problems:?}");
         assert!(judge(&json!({})).map(|_| ()).unwrap_err()[0].contains("metricSetPairList"));
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused() {
+        let file = json!({"alfa": 0.1, "metrics": [
+            {"name": "a", "absolut": 0.01, "control": [10, 12, 14], "canary": [10, 12, 11]},
+            {"name": "b", "absolute": 0, "control": [10, null, 14], "canary": ["NaN", null, 11], "unit": "ms"},
+        ]});
+        let expected = [
+            "the member \"alfa\" is unknown; did you mean \"alpha\"?",
+            "metric a: the member \"absolut\" is unknown; did you mean \"absolute\"?",
+            "metric a: a margin is needed: `absolute` in the metric's unit, `relative` to control's mean, or both",
+            "metric b: the member \"unit\" is unknown; known are name, weight, direction, absolute, relative, control, canary",
+            "metric b: value 2 of `control` is missing (null or \"NaN\"); leave such values out",
+            "metric b: value 1 of `canary` is missing (null or \"NaN\"); leave such values out",
+        ];
+        assert_eq!(judge(&file).map(|_| ()).unwrap_err(), expected);
     }
 
     #[test]

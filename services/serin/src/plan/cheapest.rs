@@ -1,7 +1,8 @@
 //! `serin plan --cheapest`: the same gates on other ramps.
 //!
 //! A ramp is as good as the file's own if each regression is rolled back at least as often, and a canary equal to stable is promoted
-//! at least as often, both up to [`TOLERANCE`]. Of these, the cheapest needs the fewest replica hours of the second version.
+//! at least as often, both up to [`TOLERANCE`]. Of these, the cheapest needs the fewest replica hours of the second version. A ramp that
+//! mostly ends without a decision is never recommended, although a ramp that is held early is cheap.
 
 use serde::Serialize;
 use serin_kinds::count;
@@ -16,6 +17,8 @@ use crate::{
 
 /// By how much a share may be smaller than that of the file's own ramp and still count as equal.
 const TOLERANCE: f64 = 0.02;
+/// A ramp decides if at least this share of each regression is rolled back, and of the canaries equal to stable promoted.
+const DECIDES: f64 = 0.5;
 
 /// The table's columns. On a narrow terminal, columns with a large rank are removed first.
 static COLUMNS: [Column; 8] = [
@@ -38,6 +41,8 @@ pub(crate) struct Ramp {
     pub(crate) steps: Vec<String>,
     /// Whether it detects and promotes as often as the file's own ramp.
     pub(crate) as_good: bool,
+    /// Whether most regressions are rolled back, and most canaries equal to stable promoted. Only such a ramp is recommended.
+    pub(crate) decides: bool,
     /// Seconds until a canary equal to stable is promoted or held.
     pub(crate) seconds: f64,
     /// `promoted` or `held`: how it ends for a canary equal to stable.
@@ -59,13 +64,15 @@ impl Ramp {
         let costs = forecast.cost.steps.as_deref();
         let hours = healthy.seconds / 3600.0;
         let regressions = forecast.regressions.iter().map(|regressed| regressed.course.share);
+        let rolled_back = regressions.fold(1.0, f64::min);
         Self {
             name,
             steps: spec.steps.iter().map(|step| format!("{step} for {}", step.bake.min)).collect(),
             as_good: true,
+            decides: rolled_back >= DECIDES && healthy.share >= DECIDES,
             seconds: healthy.seconds,
             end: healthy.end,
-            rolled_back: regressions.fold(1.0, f64::min),
+            rolled_back,
             promoted: healthy.share,
             replica_hours: costs.map_or(hours, |costs| costs.iter().map(|one| one.replicas as f64 * one.hours).sum()),
             gpu_hours: costs.map_or(0.0, |costs| costs.iter().map(|one| one.gpus as f64 * one.hours).sum()),
@@ -74,7 +81,8 @@ impl Ramp {
     }
 }
 
-/// The file's own ramp and all named schedules. Those that are as good as the file's own come first, the cheapest at the start.
+/// The file's own ramp and all named schedules. Those that are as good as the file's own come first, of these the ones that decide, and
+/// of these the cheapest.
 pub(crate) fn cheapest(request: &Request) -> anyhow::Result<Vec<Ramp>> {
     let own = forecast(request)?;
     let mut ramps = vec![Ramp::new("as in the file".to_owned(), &request.spec, &own)];
@@ -87,7 +95,8 @@ pub(crate) fn cheapest(request: &Request) -> anyhow::Result<Vec<Ramp>> {
         ramps.push(ramp);
     }
     // The sort is stable: of equal ramps, the file's own comes first.
-    ramps.sort_by(|a, b| b.as_good.cmp(&a.as_good).then(a.replica_hours.total_cmp(&b.replica_hours)));
+    let rank = |ramp: &Ramp| (ramp.as_good, ramp.as_good && ramp.decides);
+    ramps.sort_by(|a, b| rank(b).cmp(&rank(a)).then(a.replica_hours.total_cmp(&b.replica_hours)));
     Ok(ramps)
 }
 
@@ -125,14 +134,23 @@ fn lines(ramps: &[Ramp], terminal: Terminal) -> Vec<String> {
     }
     let mut lines = table.lines(terminal);
     lines.push(String::new());
-    if let Some(best) = ramps.first() {
-        lines.push(format!(
-            "the cheapest ramp that detects and promotes as often as the file's own: {} ({})",
-            best.name,
-            best.steps.join(", ")
-        ));
-    }
+    lines.extend(ramps.first().map(recommended));
     lines
+}
+
+/// What follows from the best ramp.
+fn recommended(best: &Ramp) -> String {
+    let Ramp { name, steps, rolled_back, promoted, .. } = best;
+    if best.decides {
+        let steps = steps.join(", ");
+        return format!("the cheapest ramp that detects and promotes as often as the file's own: {name} ({steps})");
+    }
+    format!(
+        "no ramp that is as good as the file's own both detects and promotes with this traffic: {name} rolls back {} of the regressions and \
+         promotes {} of the canaries equal to stable; `serin plan` without --cheapest shows what is missing",
+        percent(*rolled_back),
+        percent(*promoted)
+    )
 }
 
 #[cfg(test)]
@@ -173,6 +191,23 @@ mod tests {
         let own = cheapest(&request("steps: [{weight: 50%, bake: {min: 1d, max: 3d}, require: pass}]", 0.1)).unwrap();
         assert_eq!(own[0].name, "as in the file", "{own:?}");
         assert!(names(&own)[1..].iter().all(|(_, as_good)| !as_good), "{own:?}");
+    }
+
+    #[test]
+    fn where_no_ramp_decides_none_is_recommended() {
+        let ramps = cheapest(&request("schedule: aggressive", 0.001)).unwrap();
+        assert!(ramps.iter().all(|ramp| !ramp.decides), "{ramps:?}");
+        let text = lines(&ramps, crate::terminal::of_width(None)).join("\n");
+        assert!(text.contains("no ramp that is as good") && !text.contains("the cheapest ramp"), "{text}");
+    }
+
+    #[test]
+    fn a_ramp_is_recommended_only_if_it_decides() {
+        let mut ramp = cheapest(&request("", 200.0)).unwrap().swap_remove(0);
+        assert!(ramp.decides && recommended(&ramp).starts_with("the cheapest ramp"));
+        (ramp.decides, ramp.rolled_back) = (false, 0.004);
+        let text = recommended(&ramp);
+        assert!(text.contains("no ramp") && text.contains("rolls back < 1 % of the regressions"), "{text}");
     }
 
     #[test]

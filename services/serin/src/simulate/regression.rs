@@ -6,6 +6,8 @@
 //!
 //! A `=` after the metric is read as a space: `--base` and the output of `serin plan` write `failed=2%`.
 
+use std::fmt::Write as _;
+
 use serin_kinds::{Unit, significant};
 use serin_spec::{RolloutSpec, units::Duration};
 
@@ -85,13 +87,13 @@ impl Regression {
             Change::Factor(factor) => format!("{} x{}", self.metric, significant(factor, 4)),
         };
         if !self.at.is_zero() {
-            text += &format!(" at {}", self.at);
+            let _ = write!(text, " at {}", self.at);
         }
         if let Some((dimension, value)) = &self.segment {
-            text += &format!(" in {dimension}={value}");
+            let _ = write!(text, " in {dimension}={value}");
         }
         if let Some(tail) = self.tail {
-            text += &format!(" tail {}%", significant(100.0 * tail, 4));
+            let _ = write!(text, " tail {}%", significant(100.0 * tail, 4));
         }
         text
     }

@@ -1,12 +1,12 @@
 //! `serin doctor`: checks the whole installation from where it runs, and names a command or a setting for each finding.
 //!
-//! The judgement is pure ([`routers`], [`rollouts`], [`disk`]). The verb only collects what it needs.
+//! The judgement is pure ([`routers`], [`rollouts`], [`disk`], [`not_ready`]). The verb only collects what it needs.
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use jiff::Timestamp;
 use serde::Serialize;
 use serin_rollout::RolloutState;
@@ -29,6 +29,8 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// A router that has not reported for this long is reported as away, in seconds. Routers report every second or two.
 const SILENT_SECONDS: f64 = 30.0;
+/// A router that has not reported for this long is gone, in seconds: its process was killed, and another one has a new name.
+const GONE_SECONDS: f64 = 3600.0;
 /// Difference between a router's clock and this machine's that is reported, in seconds. The aggregator uses the same bound.
 const CLOCK_SECONDS: f64 = 2.0;
 /// Free share of a disk below which it is reported.
@@ -91,7 +93,9 @@ pub(crate) async fn doctor(args: &Doctor) -> anyhow::Result<ExitCode> {
         Output::Json => output::json(&found)?,
         Output::Text => {
             let terminal = Terminal::stdout();
-            found.iter().for_each(|finding| output::line(finding.line(terminal)));
+            for finding in &found {
+                output::line(finding.line(terminal));
+            }
             output::line(match problems {
                 0 => format!("{} checks, no problem", found.len()),
                 1 => format!("{} checks, 1 problem", found.len()),
@@ -166,16 +170,24 @@ async fn readiness(http: &Http, service: &str) -> Vec<Finding> {
     };
     match answer {
         Ok(answer) if answer.status().is_success() => vec![Finding::good(part, "ready")],
-        Ok(answer) => {
-            let text = String::from_utf8_lossy(answer.body()).into_owned();
-            let fix = "its log has the cause; docs/reliability.md";
-            text.lines().map(|line| Finding::bad(&part, format!("not ready: {line}"), fix)).collect()
-        }
+        Ok(answer) => not_ready(&part, answer.status(), &String::from_utf8_lossy(answer.body())),
         Err(error) => {
             let fix = "start it, or name the metrics ports of your services with --services";
             vec![Finding::bad(part, error, fix)]
         }
     }
+}
+
+/// Why a service is not ready: the lines of its answer. Without these, or if another program answers, there is only the status.
+fn not_ready(part: &str, status: StatusCode, body: &str) -> Vec<Finding> {
+    let mut lines = body.lines().filter(|line| !line.trim().is_empty()).peekable();
+    if status == StatusCode::SERVICE_UNAVAILABLE && lines.peek().is_some() {
+        let fix = "its log has the cause; docs/reliability.md";
+        return lines.map(|line| Finding::bad(part, format!("not ready: {line}"), fix)).collect();
+    }
+    let why = lines.next().filter(|line| !line.starts_with('<')).map_or_else(String::new, |line| format!(": {line}"));
+    let fix = "check that this is the metrics port of a service (telemetry.listen), or pass another URL as --services";
+    vec![Finding::bad(part, format!("not ready: /readyz answers {status}{why}"), fix)]
 }
 
 async fn controller(api: &Api, address: &str) -> Vec<Finding> {
@@ -208,7 +220,8 @@ fn rollouts(states: &[RolloutState]) -> Vec<Finding> {
 }
 
 /// Routers that are away, have a wrong clock, cannot use a table, or do not call a version. There is one report per router and
-/// partition; the newest of each router counts.
+/// partition; the newest of each router counts. Routers that were stopped or are gone are listed without a problem, as long as another
+/// one reports.
 fn routers(reports: &[RouterStatus], now: EventTime) -> Vec<Finding> {
     let mut names: Vec<&str> = reports.iter().map(|report| report.router.as_str()).collect();
     names.sort_unstable();
@@ -217,10 +230,24 @@ fn routers(reports: &[RouterStatus], now: EventTime) -> Vec<Finding> {
         let fix = "start one (serin router), and check that it uses the same log and topology.prefix";
         return vec![Finding::bad("routers", "no router has reported to this controller", fix)];
     }
-    names
+    let has_left = |name: &&str| {
+        let newest = reports.iter().filter(|report| report.router == *name).max_by_key(|report| report.at);
+        newest.is_some_and(|report| report.leaving || silence(report, now) > GONE_SECONDS)
+    };
+    let all_left = names.iter().all(has_left);
+    let mut found: Vec<Finding> = names
         .into_iter()
         .flat_map(|name| router(name, reports.iter().filter(|report| report.router == name), now))
-        .collect()
+        .collect();
+    if all_left {
+        found.push(Finding::bad("routers", "no router reports any more", "start one (serin router)"));
+    }
+    found
+}
+
+/// The time since a report, in seconds. Below zero: the router's clock is ahead of this machine's.
+fn silence(report: &RouterStatus, now: EventTime) -> f64 {
+    now.since(report.at).as_secs_f64()
 }
 
 fn router<'a>(name: &str, reports: impl Iterator<Item = &'a RouterStatus>, now: EventTime) -> Vec<Finding> {
@@ -230,7 +257,10 @@ fn router<'a>(name: &str, reports: impl Iterator<Item = &'a RouterStatus>, now: 
     if newest.leaving {
         return vec![Finding::good(part, "was stopped")];
     }
-    let behind = now.since(newest.at).as_secs_f64();
+    let behind = silence(newest, now);
+    if behind > GONE_SECONDS {
+        return vec![Finding::good(part, format!("is gone: it has not reported for {}", span(behind)))];
+    }
     let mut found = Vec::new();
     if behind > SILENT_SECONDS {
         let fix =
@@ -298,8 +328,38 @@ mod tests {
         assert!(found[0].starts_with("!! router early: its clock is 1m 0s ahead"), "{found:?}");
         assert!(found[1].starts_with("!! router silent: has not reported for 1m 40s; check"), "{found:?}");
         assert!(lines(&[])[0].contains("no router has reported"));
-        let stopped = RouterStatus { leaving: true, ..report("gone", 10) };
-        assert_eq!(lines(&[stopped]), ["ok router gone: was stopped"]);
+    }
+
+    #[test]
+    fn routers_that_left_or_are_gone_are_a_problem_only_without_another_one() {
+        let stopped = RouterStatus { leaving: true, ..report("a", 10) };
+        let mut gone = report("b", -100_000);
+        let (model, version) = (ModelName::from("fraud"), Version::from("v2"));
+        gone.shed.push(Shed { model, version, since: EventTime::from_secs(1), cause: "refused".into() });
+        let left = ["ok router a: was stopped", "ok router b: is gone: it has not reported for 1d 4h"];
+        let found = lines(&[stopped.clone(), gone.clone()]);
+        assert_eq!(found[..2], left);
+        assert_eq!(found[2..], ["!! routers: no router reports any more; start one (serin router)"]);
+        let found = lines(&[stopped, gone, report("c", 999)]);
+        assert_eq!(found[..2], left);
+        assert_eq!(found[2..], ["ok router c: reports, and uses its tables"]);
+    }
+
+    #[test]
+    fn a_service_that_is_not_ready_is_always_a_problem() {
+        let found = |status: StatusCode, reasons: &str| {
+            let found = not_ready("service", status, reasons);
+            assert!(found.iter().all(|finding| !finding.ok), "{found:?}");
+            found.into_iter().map(|finding| finding.found).collect::<Vec<_>>()
+        };
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        assert_eq!(found(unavailable, "one\ntwo\n"), ["not ready: one", "not ready: two"]);
+        for empty in ["", "\n", " \n\n"] {
+            assert_eq!(found(unavailable, empty), ["not ready: /readyz answers 503 Service Unavailable"]);
+        }
+        // Another program answers here.
+        assert_eq!(found(StatusCode::NOT_FOUND, "<html>\n</html>"), ["not ready: /readyz answers 404 Not Found"]);
+        assert_eq!(found(StatusCode::FORBIDDEN, "no token\n"), ["not ready: /readyz answers 403 Forbidden: no token"]);
     }
 
     #[test]

@@ -72,19 +72,31 @@ fn rollout_lines(states: &[RolloutState], terminal: Terminal) -> Vec<String> {
 /// `serin events`: the events of a rollout in their order, with --follow also those to come until it ends.
 pub(crate) async fn events(args: &Events) -> anyhow::Result<ExitCode> {
     let api = Api::new(&args.remote)?;
-    let rollout = api.state(&args.rollout).await?.id.0;
-    let mut page = api.events(&rollout, 0, Duration::ZERO).await?;
-    if !args.follow {
-        print(&page, args.remote.output)?;
-        return Ok(ExitCode::SUCCESS);
-    }
+    let state = api.state(&args.rollout).await?;
+    let has_ended = state.phase.is_final();
+    pages(&api, &state.id.0, has_ended, args.follow, |page| print(page, args.remote.output)).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Passes the events of a rollout to `print`, page by page: those so far, with `follow` also those to come until the rollout ends.
+async fn pages(
+    api: &Api,
+    rollout: &str,
+    mut has_ended: bool,
+    follow: bool,
+    mut print: impl FnMut(&Value) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut after = 0;
     loop {
-        print(&page, args.remote.output)?;
-        if output::is_closed() || api.state(&rollout).await?.phase.is_final() {
-            return Ok(ExitCode::SUCCESS);
+        // The state was read before this page. If the rollout had ended, the page contains the event that ended it.
+        let is_last = !follow || has_ended;
+        let page = api.events(rollout, after, if is_last { Duration::ZERO } else { NEWS }).await?;
+        print(&page)?;
+        if is_last || output::is_closed() {
+            return Ok(());
         }
-        let after = page["next"].as_u64().context("the controller's answer has no position")?;
-        page = api.events(&rollout, after, NEWS).await?;
+        after = page["next"].as_u64().context("the controller's answer has no position")?;
+        has_ended = api.state(rollout).await?.phase.is_final();
     }
 }
 
@@ -108,8 +120,62 @@ fn event_line(event: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use serin_schemas::records::Action;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
 
     use super::*;
+    use crate::samples::Sample;
+
+    /// A controller with a rollout that ends just before its state is read.
+    async fn ending(state: RolloutState) -> Api {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = Api::at(&format!("http://{}", listener.local_addr().unwrap()), None, None).unwrap();
+        tokio::spawn(async move {
+            let mut happened = 1;
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    if stream.read_buf(&mut head).await.unwrap() == 0 {
+                        break;
+                    }
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                let body = if let Some((_, rest)) = head.split_once("/events?after=") {
+                    let after: usize = rest.split('&').next().unwrap().parse().unwrap();
+                    let events = ["started", "aborted"].get(after..happened).unwrap_or_default();
+                    json!({"events": events, "next": happened})
+                } else {
+                    happened = 2;
+                    serde_json::to_value(&state).unwrap()
+                };
+                let body = body.to_string();
+                let length = body.len();
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        api
+    }
+
+    #[tokio::test]
+    async fn the_event_that_ends_a_rollout_is_printed() {
+        let ended = Sample::started().command(Action::Abort, "wrong file").state();
+        assert!(ended.phase.is_final());
+        for (follow, expected) in [(true, vec!["started", "aborted"]), (false, vec!["started"])] {
+            let (api, mut seen) = (ending(ended.clone()).await, Vec::new());
+            let take = |page: &Value| {
+                let events = page["events"].as_array().unwrap();
+                seen.extend(events.iter().map(|event| event.as_str().unwrap().to_owned()));
+                Ok(())
+            };
+            pages(&api, "r1", false, follow, take).await.unwrap();
+            assert_eq!(seen, expected, "follow: {follow}");
+        }
+    }
 
     #[test]
     fn an_event_is_one_line_with_its_time_and_its_actor() {

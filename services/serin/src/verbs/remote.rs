@@ -50,11 +50,10 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
         }
         match args.remote.output {
             Output::Json => {
-                output::json(&json!({"rollout": running.id, "unchanged": true, "sentence": running.sentence}))?
+                let RolloutState { id, phase, sentence, .. } = &running;
+                output::json(&json!({"rollout": id, "unchanged": true, "phase": phase, "sentence": sentence}))?;
             }
-            Output::Text => {
-                output::text(format!("unchanged: rollout {} runs with this file. {}", running.id, running.sentence))
-            }
+            Output::Text => unchanged(&running).into_iter().for_each(output::text),
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -110,6 +109,20 @@ async fn runs_already(api: &Api, file: Option<&RolloutSpec>) -> Option<RolloutSt
     let file = file?;
     let state = api.state(file.model.as_str()).await.ok()?;
     (!state.phase.is_final() && differences(&state.spec, file).is_empty()).then_some(state)
+}
+
+/// What `apply` reports about a rollout that already runs with the file, and how to start over. Held and paused rollouts count as
+/// running, even with `concurrency: supersede`: starting over would lose their evidence.
+fn unchanged(running: &RolloutState) -> [String; 2] {
+    let phase = match running.phase {
+        Phase::Held => " and is held",
+        Phase::Paused => " and is paused",
+        _ => "",
+    };
+    [
+        format!("unchanged: rollout {} runs with this file{phase}. {}", running.id, running.sentence),
+        format!("to start over with the same file, end it first: serin abort {}", running.spec.model),
+    ]
 }
 
 /// Waits until the controller knows a rollout that it accepted without an answer. Returns whether it does by the deadline.
@@ -279,12 +292,26 @@ fn print_answer(answer: &Value, output: Output) -> anyhow::Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
+    use serin_schemas::records::Action;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
     };
 
     use super::*;
+    use crate::samples::Sample;
+
+    #[test]
+    fn an_unchanged_rollout_is_reported_with_its_phase_and_how_to_start_over() {
+        let running = Sample::started().warm();
+        let [first, second] = unchanged(&running.state());
+        assert!(first.starts_with("unchanged: rollout 01a1fdf2"), "{first}");
+        assert!(first.contains(" runs with this file. "), "{first}");
+        assert_eq!(second, "to start over with the same file, end it first: serin abort flights");
+        let paused = running.command(Action::Pause, "late labels");
+        let [first, _] = unchanged(&paused.state());
+        assert!(first.contains(" runs with this file and is paused. "), "{first}");
+    }
 
     /// A controller without rollouts, which returns this for its events.
     async fn controller(events: (u16, &'static str)) -> Api {

@@ -44,7 +44,8 @@ fn protocol_violations_are_named() {
         (json!([4_294_967_296_u64, 4_294_967_296_u64]), json!([0.5])),
         (json!([1e30]), json!([0.5])),
         (json!([-1]), json!([0.5])),
-        (json!([1.0]), json!([0.5])),
+        (json!([1.5]), json!([0.5])),
+        (json!([-1.0]), json!([0.5])),
         (json!(["one"]), json!([0.5])),
         (json!("1"), json!([0.5])),
         (Value::Null, json!([0.5])),
@@ -63,6 +64,8 @@ fn protocol_violations_are_named() {
         (json!([2, 2]), json!([0.5, 0.5, 0.5, 0.5])),
         (json!([2, 1, 2]), json!([[[0.5, 0.5]], [[0.5, 0.5]]])),
         (json!(["2"]), json!([0.5, 0.5])),
+        (json!([2.0]), json!([0.5, 0.5])),
+        (json!([2.0, 1.0]), json!([[0.5], [0.5]])),
         (json!([]), json!([0.5])),
         (json!([1]), json!(0.5)),
         (json!([0]), json!([])),
@@ -106,6 +109,9 @@ fn only_whole_words_are_missing_numbers_and_texts_may_be_any_word() {
     for (text, cause) in [
         ("Buzz: To Infinity", None),
         ("nano", None),
+        ("12e45678", None),
+        ("-9e99999", None),
+        ("1e400", None),
         ("Infinity", Some("nan")),
         ("-Infinity", Some("nan")),
         ("NaN", Some("nan")),
@@ -141,6 +147,21 @@ fn errors_in_place_of_all_predictions_fail_the_answer() {
         let body = format!(r#"{{"predictions":{empty}}}"#);
         assert_eq!(content(&body, Promise::Predictions), Content::Unusable("empty"), "{body}");
     }
+}
+
+#[test]
+fn a_detector_may_find_nothing() {
+    for body in [
+        r#"{"predictions":[{"boxes":[],"scores":[]}]}"#,
+        r#"{"predictions":[{"boxes":[],"scores":[]},{}]}"#,
+        r#"{"predictions":[[[],[]]]}"#,
+        r#"{"predictions":[""]}"#,
+        r#"{"outputs":{"boxes":[],"scores":[]}}"#,
+    ] {
+        assert_eq!(content(body, Promise::Predictions), Content::Good, "{body}");
+    }
+    let tensors = r#"{"outputs":[{"name":"boxes","shape":[0,4],"datatype":"FP32","data":[]}]}"#;
+    assert_eq!(content(tensors, Promise::Tensors), Content::Good);
 }
 
 #[test]
