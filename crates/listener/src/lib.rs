@@ -86,6 +86,12 @@ static PLACES: AtomicUsize = AtomicUsize::new(CONNECTIONS);
 pub fn set_places(places: usize) {
     PLACES.store(places.clamp(1, CONNECTIONS), Ordering::Relaxed);
 }
+
+/// Maximum number of connections for each listener that starts to serve now.
+pub fn places() -> usize {
+    PLACES.load(Ordering::Relaxed)
+}
+
 /// Protocols of these ports (ALPN).
 pub const PROTOCOLS: &[&str] = &["http/1.1"];
 
@@ -114,7 +120,7 @@ impl Listener {
 
     /// Serves `routes` until `stop` is ready, then waits for the requests in flight.
     pub async fn serve(self, routes: Router, stop: impl Future<Output = ()>) {
-        let places = Arc::new(Semaphore::new(PLACES.load(Ordering::Relaxed)));
+        let places = Arc::new(Semaphore::new(places()));
         let (stopping, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut stop = std::pin::pin!(stop);

@@ -1,4 +1,4 @@
-//! The OpenAPI document describes the API as it is: the same routes and methods, and answers that have the documented shape.
+//! `docs/openapi.json` describes the API as it is: the same routes and methods, and answers that have the documented shape.
 
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 

@@ -30,7 +30,8 @@ fn stream(url: &str, headers: &[(&str, &str)], last: impl Fn(&Message) -> bool) 
         assert_eq!(response.status().as_u16(), 200);
         let (mut text, mut messages) = (String::new(), Vec::new());
         while let Some(chunk) = response.chunk().await.unwrap() {
-            text.push_str(std::str::from_utf8(&chunk).unwrap());
+            // A chunk may end within a character of a sentence.
+            text.push_str(&String::from_utf8_lossy(&chunk));
             while let Some((one, rest)) = text.split_once("\n\n") {
                 let field = |name: &str| {
                     let mut fields = one.lines().filter_map(|line| line.split_once(": "));

@@ -17,8 +17,8 @@ use crate::{config::Config, policies::Policies, progress::ProgressBoard, verbs::
 
 /// Reports from the log that are computed at a time. Further requests wait.
 const REPORTS: usize = 2;
-/// Event streams at a time. Each has a connection, of which the listener has a limited number.
-const STREAMS: usize = 128;
+/// Share of the listener's connections that event streams may have. Other requests need the rest.
+const STREAMS_OF_PLACES: usize = 4;
 
 /// The state that handlers share.
 #[derive(Clone)]
@@ -55,7 +55,7 @@ impl ApiState {
             progress: ProgressBoard::default(),
             log: OnceLock::new(),
             reports: Semaphore::new(REPORTS),
-            streams: Arc::new(Semaphore::new(STREAMS)),
+            streams: Arc::new(Semaphore::new((serin_listener::places() / STREAMS_OF_PLACES).max(1))),
             verbs: OnceLock::new(),
         }))
     }

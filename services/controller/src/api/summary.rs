@@ -21,7 +21,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Needs {
-    /// The evidence does not suffice, so a person decides.
+    /// The evidence does not suffice, or the rollout asks for a person: a person decides.
     Decision,
     /// The evidence itself has a problem.
     Evidence,
@@ -31,10 +31,12 @@ pub(super) enum Needs {
 
 impl Needs {
     fn of(state: &RolloutState) -> Option<Self> {
-        match (state.phase, state.hold.as_ref().map(|hold| hold.cause)) {
-            (Phase::Paused, _) => Some(Self::Resume),
-            (Phase::Held, Some(HoldCause::Marginal)) => Some(Self::Decision),
-            (Phase::Held, _) => Some(Self::Evidence),
+        let is_unsound =
+            state.hold.as_ref().is_none_or(|hold| matches!(hold.cause, HoldCause::Health | HoldCause::Stale));
+        match state.phase {
+            Phase::Paused => Some(Self::Resume),
+            Phase::Held if is_unsound => Some(Self::Evidence),
+            Phase::Held => Some(Self::Decision),
             _ => None,
         }
     }

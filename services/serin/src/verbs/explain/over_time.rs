@@ -93,7 +93,7 @@ fn thinned(moments: &[Moment]) -> Vec<Moment> {
     let failed = moments.iter().position(|moment| moment.has_failed);
     let step = moments.len().div_ceil(LINES - 2).max(1);
     let kept = moments.iter().enumerate();
-    let kept = kept.filter(|(index, _)| index % step == 0 || *index == last || Some(*index) == failed);
+    let kept = kept.filter(|(index, _)| index.is_multiple_of(step) || *index == last || Some(*index) == failed);
     kept.map(|(_, moment)| moment.clone()).collect()
 }
 
