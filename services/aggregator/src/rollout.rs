@@ -92,8 +92,6 @@ pub(crate) struct Place {
     sketched: bool,
     /// Whether the call may be part of a pair.
     paired: bool,
-    /// Whether the call is counted for its unit.
-    by_unit: bool,
 }
 
 impl Place {
@@ -205,8 +203,7 @@ impl ActiveRollout {
         let compared = prediction.assignment.is_compared() && !self.is_foreign(prediction, arm);
         let sketched = compared && mode.sketches(arm);
         let paired = compared && !self.compiled.paired.is_empty() && mode.pairs(arm);
-        let by_unit = compared && self.compiled.guarded && mode == Mode::Compare;
-        (mode != Mode::Off).then_some(Place { generation, arm, compared, sketched, paired, by_unit })
+        (mode != Mode::Off).then_some(Place { generation, arm, compared, sketched, paired })
     }
 
     /// The arm of an answer whose traffic was split by another system: the named arm, otherwise derived from the
@@ -379,9 +376,11 @@ impl ActiveRollout {
         work.tally.counted += 1;
         let key = WindowKey { stream: 0, end, generation: place.generation };
         let unit = self.unit_of(prediction);
+        let is_comparing = self.views.generations.get(&place.generation) == Some(&Mode::Compare);
+        let by_unit = place.compared && self.compiled.guarded && is_comparing;
         let window = &mut self.windows.entry(key).or_default().arms[place_of(place.arm)];
         window.counts.add(prediction, place.compared, self.compiled.rules.count_outcomes());
-        if let Some(unit) = unit.filter(|_| place.by_unit) {
+        if let Some(unit) = unit.filter(|_| by_unit) {
             let counts = window.units.entry(bucket_of(unit)).or_default();
             counts.add(prediction, true, self.compiled.rules.count_outcomes());
         }

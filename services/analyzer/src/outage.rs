@@ -62,6 +62,9 @@ struct Window {
     stable: Calls,
 }
 
+/// Selects the calls with one outcome.
+type Count = fn(&Calls) -> u64;
+
 /// Calls of one version per bucket of units, in each of its newest windows. `None`: the window was not counted by unit.
 type ByUnit = VecDeque<Option<BTreeMap<u8, Calls>>>;
 
@@ -142,7 +145,7 @@ impl Outage {
             return None;
         }
         let by_unit = self.by_unit(side, windows);
-        let kinds: [(_, fn(&Calls) -> u64, _); 2] = [
+        let kinds: [(_, Count, _); 2] = [
             ("failed", |calls| calls.failed, baseline.failed()),
             ("were refused", |calls| calls.refused, baseline.refused()),
         ];

@@ -245,7 +245,7 @@ pub(crate) fn read(serve: &Serve) -> Read {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         match with_whole_escapes(&text) {
             Ok(Cow::Owned(whole)) => {
-                others = others.add_source(config::File::from_str(&whole, config::FileFormat::Yaml))
+                others = others.add_source(config::File::from_str(&whole, config::FileFormat::Yaml));
             }
             Ok(Cow::Borrowed(_)) => {
                 others = others.add_source(config::File::from(file.as_path()).format(config::FileFormat::Yaml));

@@ -253,15 +253,13 @@ fn json_row(rows: &mut Rows, line: u64, object: serde_json::Result<Object>, text
     };
     let wanted = [Some(&args.id), Some(&args.prediction), args.label.as_ref()];
     let mut wanted = wanted.into_iter().flatten().chain(&args.segment);
-    match wanted.find(|name| object.get(*name).is_some_and(|value| value.get().starts_with(['{', '[']))) {
-        Some(name) => rows.problem(line, format!("`{name}` is not a single value")),
-        None => {
-            let broken = object.iter().filter(|(_, value)| as_text(value).is_none()).map(|(name, _)| name).min();
-            match broken {
-                Some(name) => rows.problem(line, format!("`{name}` is not a valid text: half of a character")),
-                None => rows.push(line, args, |name| as_text(object.get(name)?)),
-            }
-        }
+    if let Some(name) = wanted.find(|name| object.get(*name).is_some_and(|value| value.get().starts_with(['{', '[']))) {
+        return rows.problem(line, format!("`{name}` is not a single value"));
+    }
+    let broken = object.iter().filter(|(_, value)| as_text(value).is_none()).map(|(name, _)| name).min();
+    match broken {
+        Some(name) => rows.problem(line, format!("`{name}` is not a valid text: half of a character")),
+        None => rows.push(line, args, |name| as_text(object.get(name)?)),
     }
 }
 
