@@ -331,7 +331,7 @@ mod tests {
         for (before, answers) in [(String::new(), 1), (good.to_owned(), 2), (good.repeat(3), 4), (body.to_owned(), 2)] {
             let read = exchange(&format!("{before}{bare}{good}")).await;
             assert_eq!(read.matches("HTTP/1.1 ").count(), answers, "{read}");
-            assert!(read.ends_with(&format!("{{\"error\":\"{BARE_LINE}\"}}")) && read.contains(" 400 "), "{read}");
+            assert!(read.contains(&format!("\"error\":\"{BARE_LINE}\"")) && read.contains(" 400 "), "{read}");
         }
         let read = exchange(&format!("{good}{}", good.replace("host: a", "host: a\r\nconnection: close"))).await;
         assert_eq!(read.matches("HTTP/1.1 200 OK").count(), 2, "{read}");

@@ -25,7 +25,7 @@ async fn names_with_slashes_and_colons_are_found_in_paths() {
     let server = Server::start(Reply::ok("{}")).await;
     let mut config = config();
     let model: ModelConfig = serde_json::from_value(json!({"stable": "v1", "versions": {"v1": server.url()}})).unwrap();
-    for name in ["org/model", "llama3:8b", "a-b", "modèle", "org", "my model"] {
+    for name in ["org/model", "llama3:8b", "a-b", "modèle", "org", "my+model"] {
         config.models.insert(name.into(), model.clone());
     }
     let bench = Bench::start(config).await;
@@ -37,7 +37,7 @@ async fn names_with_slashes_and_colons_are_found_in_paths() {
         ("/v1/models/llama3%3A8b%3Apredict", "llama3:8b"),
         ("/v2/models/a%2Db/infer", "a-b"),
         ("/v2/models/mod%C3%A8le/versions/v1/infer", "modèle"),
-        ("/v2/models/my%20model/infer/", "my model"),
+        ("/v2/models/my%2Bmodel/infer/", "my+model"),
         ("/v2/models/org/infer", "org"),
         ("/v2/models/org/model/embed", "org/model"),
         ("/v1/models/org:classify", "org"),
