@@ -12,7 +12,7 @@ use crate::MetricSource;
 pub enum TrafficDoor {
     /// `POST /v1/events` and the topics of predictions. They carry everything.
     Events,
-    /// `KServe`'s payload logger in releases up to 0.16: it logs only responses with status 200.
+    /// `KServe`'s payload logger as released: it logs only responses with status 200.
     Kserve,
     /// `KServe`'s payload logger with `logAllResponses`, which logs the status of every response. No release has it yet.
     KserveAllResponses,

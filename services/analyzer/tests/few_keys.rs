@@ -60,7 +60,7 @@ fn three_keys_do_not_reach_the_ceiling() {
             assert!(warned.ends_with(" users, so it does not hold the rollout"), "{warned}");
             // Windows of older builds have no counts per unit, and are judged as before.
             let mut old = world(seed);
-            (old.attack, old.fate, old.by_unit) = ((3, 25), fate, false);
+            (old.attack, old.fate, old.per_user.by_unit) = ((3, 25), fate, false);
             assert!(holds(&mut old, NoDataReason::Outage, 8).0);
         }
     }
@@ -119,7 +119,7 @@ fn one_key_does_not_make_shares_differ() {
             let (held, warned) = holds(&mut attacked, reason, 60);
             assert!(!held, "{fate:?}: {warned}");
             let mut old = quiet(seed, 30);
-            (old.attack, old.fate, old.by_unit) = ((1, 2), fate, false);
+            (old.attack, old.fate, old.per_user.by_unit) = ((1, 2), fate, false);
             if holds(&mut old, reason, 60).0 {
                 before += 1;
                 assert!(warned.contains(what), "{fate:?}: {warned}");
@@ -147,7 +147,7 @@ fn shares_that_differ_for_all_users_still_hold() {
         (NoDataReason::ValueShareDiffers, [[0.0; 2], [0.0; 2], [0.9, 0.01]]),
     ] {
         let mut hanging = quiet(60, 150);
-        hanging.alike = false;
+        hanging.per_user.alike = false;
         [hanging.cancelled, hanging.unread, hanging.scoreless] = shares;
         let (held, sentence) = holds(&mut hanging, reason, 30);
         assert!(held && !sentence.contains("rests on"), "{reason:?}: {sentence}");

@@ -213,7 +213,7 @@ fn users_who_label_all_or_nothing_are_not_a_difference_between_the_arms() {
     let missing = |world: &World| world.last().health.iter().any(|issue| issue.reason == NoDataReason::LabelsMissing);
     for seed in 70..74 {
         let mut world = world(seed, 600, "");
-        (world.own_labels, world.labelled) = (true, [0.5, 0.5]);
+        (world.per_user.own_labels, world.labelled) = (true, [0.5, 0.5]);
         for _ in 0..40 {
             world.window();
             assert!(!missing(&world), "{seed}: {}", world.last().sentence);
@@ -221,7 +221,7 @@ fn users_who_label_all_or_nothing_are_not_a_difference_between_the_arms() {
     }
     // It is a difference when thousands of users label the canary's answers less often.
     let mut world = world(78, 20_000, "");
-    (world.own_labels, world.labelled) = (true, [0.2, 0.9]);
+    (world.per_user.own_labels, world.labelled) = (true, [0.2, 0.9]);
     assert!(world.until(Decision::Hold, 40).is_some(), "{}", world.last().sentence);
     assert!(missing(&world), "{}", world.last().sentence);
 }

@@ -4,7 +4,7 @@
 //! - the files contain no data. The page gets everything that it shows through the API, with the caller's access;
 //! - the page may run only its own scripts and styles, and no other page may frame it ([`POLICY`]).
 
-use std::{io::Write as _, sync::LazyLock};
+use std::{fmt::Write as _, io::Write as _, sync::LazyLock};
 
 use axum::{
     Router,
@@ -50,7 +50,10 @@ impl Asset {
         // Writing to memory does not fail. If it did, the file would be served without compression.
         let compressed = encoder.write_all(plain).and_then(|()| encoder.finish()).unwrap_or_default();
         let digest = Sha256::digest(plain);
-        let tag: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let tag = digest.iter().take(16).fold(String::new(), |mut tag, byte| {
+            let _ = write!(tag, "{byte:02x}");
+            tag
+        });
         Self {
             content_type,
             plain,

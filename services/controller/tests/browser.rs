@@ -312,7 +312,8 @@ impl Messages {
                 };
                 let data = serde_json::from_str(&field("data")?).unwrap();
                 let message = Message { event: field("event")?, id: field("id"), data };
-                self.read = rest.to_owned();
+                let taken = self.read.len() - rest.len();
+                self.read.drain(..taken);
                 return Some(message);
             }
             let frame = self.body.frame().await?.unwrap();

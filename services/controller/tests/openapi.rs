@@ -60,7 +60,7 @@ fn wrong(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<Strin
                 }
             }
             "enum" if !rule.as_array().unwrap().contains(value) => {
-                found.push(format!("{at}: {value} is not in {rule}"))
+                found.push(format!("{at}: {value} is not in {rule}"));
             }
             "const" if rule != value => found.push(format!("{at}: {value} is not {rule}")),
             "minimum" if value.as_f64() < rule.as_f64() => found.push(format!("{at}: {value} is below {rule}")),

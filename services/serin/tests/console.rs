@@ -1,7 +1,5 @@
 //! The console in Chromium: `console/tests` against this build of the binary.
 
-#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
-
 use std::{path::Path, process::Command};
 
 #[test]

@@ -114,6 +114,17 @@ pub(crate) fn harness() -> FoldDriver {
     FoldDriver::new(|| AnalyzerFactory::new(Config::default(), 1).fold(0)).unwrap()
 }
 
+/// What all calls of a user have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PerUser {
+    /// Each user labels either all answers or none.
+    pub(crate) own_labels: bool,
+    /// All calls of a user have the same fate.
+    pub(crate) alike: bool,
+    /// Windows contain the counts per bucket of units.
+    pub(crate) by_unit: bool,
+}
+
 /// A rollout with its traffic: writes the records of `windows` and reads the verdicts.
 pub(crate) struct World {
     pub(crate) harness: FoldDriver,
@@ -135,8 +146,8 @@ pub(crate) struct World {
     pub(crate) commit_each: bool,
     /// Share of answers that get a label: canary, others.
     pub(crate) labelled: [f64; 2],
-    /// With users: each of them labels either all answers or none.
-    pub(crate) own_labels: bool,
+    /// What all calls of a user have in common.
+    pub(crate) per_user: PerUser,
     /// Share of calls that their callers cancel: canary, others.
     pub(crate) cancelled: [f64; 2],
     /// Whether callers cancel in the middle of the answer.
@@ -161,10 +172,6 @@ pub(crate) struct World {
     pub(crate) fate: Fate,
     /// Whether the users are those of stable instead of the canary.
     pub(crate) attacks_stable: bool,
-    /// With users: whether all calls of a user have the same fate.
-    pub(crate) alike: bool,
-    /// With users: whether windows contain the counts per bucket of units.
-    pub(crate) by_unit: bool,
     /// With external traffic: answers of users whose number is below this name no unit.
     pub(crate) nameless: u64,
     /// Share of the canary's answers that name no unit.
@@ -208,7 +215,7 @@ impl World {
             verdicts: Vec::new(),
             commit_each: true,
             labelled: [0.95, 0.95],
-            own_labels: false,
+            per_user: PerUser { own_labels: false, alike: true, by_unit: true },
             cancelled: [0.0; 2],
             leave_midway: false,
             refused: [0.0; 2],
@@ -221,8 +228,6 @@ impl World {
             attack: (0, 0),
             fate: Fate::Fails,
             attacks_stable: false,
-            alike: true,
-            by_unit: true,
             nameless: 0,
             nameless_canary: 0.0,
         }

@@ -32,6 +32,20 @@ impl Part {
         rate.insert(event).unwrap();
     }
 
+    /// Counts a call of a user: one that its caller left (midway or before), or an answer (an error, refused, unread).
+    fn count_unit(&mut self, arm: Arm, user: u64, left: Option<bool>, [error, refused, unread]: [bool; 3]) {
+        let counts = self.by_unit.entry((arm, bucket_of(user))).or_insert_with(|| ArmCounts::none(arm));
+        if let Some(midway) = left {
+            counts.cancelled += 1;
+            counts.left += i64::from(midway);
+            return;
+        }
+        counts.predictions += 1;
+        counts.errors += i64::from(error);
+        counts.refused += i64::from(refused && !error);
+        counts.unread += i64::from(unread);
+    }
+
     fn sum(&mut self, key: CellKey, unit: u64, value: f64) {
         let unit = if key.1.is_all() { unit } else { group_hash(unit) };
         let cell = self.units.entry(key).or_insert_with(|| Summary::Buckets(Buckets::new()));
@@ -140,12 +154,7 @@ impl World {
         let number = attacker.or_else(|| self.users.map(|users| dice.bits() % users));
         let user = number.map(|number| hash64(b"user", &number.to_le_bytes()));
         let bucket = user.map_or_else(|| (dice.unit() * 1e4) as i32, |user| (user % 10_000) as i32);
-        let (canary, control) = (self.control.canary_share, self.control.control_share);
-        let arm = match bucket {
-            bucket if bucket < canary => Arm::Canary,
-            bucket if bucket < canary + control => Arm::Control,
-            _ => Arm::Stable,
-        };
+        let arm = arm_of(&self.control, bucket);
         let version = if arm == Arm::Canary { self.canary } else { self.stable };
         // With users, all answers of a user are lost or none.
         let lost = |dice: &mut Dice| match user {
@@ -155,13 +164,7 @@ impl World {
         if arm == Arm::Canary && lost(dice) {
             return;
         }
-        let origin = match dice.unit() {
-            u if arm == Arm::Canary && u < self.skew => "LGA",
-            u if u < 0.4 => "JFK",
-            u if u < 0.7 => "LGA",
-            u if u < 0.9 => "EWR",
-            _ => "BOS",
-        };
+        let origin = origin(dice.unit(), if arm == Arm::Canary { self.skew } else { 0.0 });
         let rate = version.error_lga.filter(|_| origin == "LGA").unwrap_or(version.error);
         let fate = attacker.map(|_| self.fate);
         let error = dice.chance(rate) || fate == Some(Fate::Fails);
@@ -171,7 +174,7 @@ impl World {
         let score = version.score + 0.1 * dice.normal();
         let (hash, other_hash) = (dice.bits(), dice.bits());
         let share = self.labelled[usize::from(arm != Arm::Canary)];
-        let labelled = match user.filter(|_| self.own_labels) {
+        let labelled = match user.filter(|_| self.per_user.own_labels) {
             Some(user) => unit_of(user ^ 5) < share,
             None => dice.chance(share),
         };
@@ -180,7 +183,7 @@ impl World {
         // With users, all calls of a user have the same fate.
         let mut falls = |shares: [f64; 2], salt: u64| {
             let share = shares[usize::from(arm != Arm::Canary)];
-            let user = user.filter(|_| self.alike);
+            let user = user.filter(|_| self.per_user.alike);
             share > 0.0 && user.map_or_else(|| dice.unit(), |user| unit_of(user ^ salt)) < share
         };
         let refused = falls(self.refused, 4) || fate == Some(Fate::Refused);
@@ -188,18 +191,9 @@ impl World {
         let left = left || matches!(fate, Some(Fate::Leaves | Fate::LeavesMidway));
         let midway = self.leave_midway || fate == Some(Fate::LeavesMidway);
         let (unread, scoreless) = (unread || fate == Some(Fate::Unread), scoreless || fate == Some(Fate::Scoreless));
-        if let Some(user) = user.filter(|_| self.by_unit && self.control.rules > 1 && self.control.frozen.is_some()) {
-            let none = || ArmCounts::none(arm);
-            let counts = fast[partition].by_unit.entry((arm, bucket_of(user))).or_insert_with(none);
-            if left {
-                counts.cancelled += 1;
-                counts.left += i64::from(midway);
-            } else {
-                counts.predictions += 1;
-                counts.errors += i64::from(error);
-                counts.refused += i64::from(refused && !error);
-                counts.unread += i64::from(unread);
-            }
+        let by_unit = self.per_user.by_unit && self.control.rules > 1 && self.control.frozen.is_some();
+        if let Some(user) = user.filter(|_| by_unit) {
+            fast[partition].count_unit(arm, user, left.then_some(midway), [error, refused, unread]);
         }
         if left {
             fast[partition].counts(arm).cancelled += 1;
@@ -222,8 +216,7 @@ impl World {
         if warming != (arm == Arm::Stable) {
             return;
         }
-        let dice = &mut self.dice;
-        let loses = arm == Arm::Canary && self.nameless_canary > 0.0 && dice.chance(self.nameless_canary);
+        let loses = arm == Arm::Canary && self.nameless_canary > 0.0 && self.dice.chance(self.nameless_canary);
         let nameless = loses || number.is_some_and(|number| number < self.nameless);
         let segment = self.segment(origin);
         if !warming {
@@ -271,4 +264,24 @@ impl World {
 /// A number from 0 to 1 that is fixed for a user.
 fn unit_of(user: u64) -> f64 {
     Dice(user).unit()
+}
+
+/// The arm of a bucket of the split.
+fn arm_of(control: &Control, bucket: i32) -> Arm {
+    match bucket {
+        bucket if bucket < control.canary_share => Arm::Canary,
+        bucket if bucket < control.canary_share + control.control_share => Arm::Control,
+        _ => Arm::Stable,
+    }
+}
+
+/// The origin of a request, with an additional share of `LGA`.
+fn origin(unit: f64, skew: f64) -> &'static str {
+    match unit {
+        u if u < skew => "LGA",
+        u if u < 0.4 => "JFK",
+        u if u < 0.7 => "LGA",
+        u if u < 0.9 => "EWR",
+        _ => "BOS",
+    }
 }

@@ -116,7 +116,7 @@ impl Scale {
         let (from, to) = ends.iter().fold((0.0_f64, 0.0_f64), |(from, to), end| (from.min(*end), to.max(*end)));
         let pad = (to - from) * 0.05;
         let width = terminal.columns().saturating_sub(BESIDES).clamp(*WIDTH.start(), *WIDTH.end());
-        (to > from && pad.is_finite()).then(|| Self { from: from - pad, to: to + pad, width })
+        (to > from && pad.is_finite()).then_some(Self { from: from - pad, to: to + pad, width })
     }
 
     /// The column of an effect; values outside of the plot are at its ends.
