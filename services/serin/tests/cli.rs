@@ -256,10 +256,14 @@ fn what_cannot_be_simulated_planned_or_replayed_is_named() {
         .concat()
     );
     // `plan` and `simulate` accept what either of them prints.
-    for more in [&["--base", "failed=0%"][..], &["--base", "failed=100%"], &["--regression", "wrong_rate=9%"]] {
+    for more in [&["--base", "failed=0%"][..], &["--base", "failed=40%"], &["--regression", "wrong_rate=9%"]] {
         let plan = ["plan", "-f", "{}", "--traffic", "100/s"];
         user.with_file(&rollout("v2", "1m"), &[&plan[..], more].concat()).expect(0);
     }
+    // With such a base the canary would never get a call.
+    let plan = ["plan", "-f", "{}", "--traffic", "100/s", "--base", "failed=100%"];
+    let run = user.with_file(&rollout("v2", "1m"), &plan).expect(2);
+    assert!(run.err.contains("100 % of stable's answers would be bad"), "{run:?}");
     for text in ["wrong_rate=5%->9%", "wrong_rate 9%", "wrong_rate=x2"] {
         let run =
             user.with_file(&rollout("v2", "1m"), &[&simulate[..], &["--until", "1m", "--regression", text]].concat());
@@ -414,7 +418,9 @@ fn an_operator_promotes_pauses_and_ends_a_rollout() {
     let (pipeline, user) = pipeline(&[Behavior::Good]);
     let traffic = Traffic::start(&pipeline.router(), 100);
     let id = user.apply(&rollout("v2", "1h"));
-    let second = user.with_file(&rollout("v2", "1h"), &["apply", "-f", "{}"]).expect(2);
+    let same = user.with_file(&rollout("v2", "1h"), &["apply", "-f", "{}"]).expect(0);
+    assert!(same.out.starts_with(&format!("unchanged: rollout {id} runs with this file")), "{same:?}");
+    let second = user.with_file(&rollout("v2", "2h"), &["apply", "-f", "{}"]).expect(2);
     assert!(second.err.starts_with("error: ") && second.err.contains("flights"), "{second:?}");
     assert_eq!(user.wait_for_phase(&id, "baking")["step"], 0);
     traffic.wait_for("canary", 200, 5);

@@ -421,7 +421,7 @@ fn contents(
         if !sketched {
             continue;
         }
-        if !is_label_stream && frozen.is_some() {
+        if !is_label_stream && (frozen.is_some() || !learns_from_metrics(spec)) {
             for dimension in spec.metrics.iter().flat_map(|metric| &metric.segments).collect::<BTreeSet<_>>() {
                 *contents.population.entry((arm, segment(dimension, frozen, prediction))).or_default() += 1;
             }
@@ -435,6 +435,15 @@ fn contents(
         }
     }
     contents
+}
+
+/// Whether each dimension has a metric of all answers, from whose cells warm-up learns the values. Otherwise answers are counted.
+fn learns_from_metrics(spec: &RolloutSpec) -> bool {
+    let is_of_all = |metric: &&MetricSpec| {
+        maturity(metric) == Span(0) && metric.kind != MetricKind::Disagreement && metric.filters.is_empty()
+    };
+    let learned: BTreeSet<_> = spec.metrics.iter().filter(is_of_all).flat_map(|metric| &metric.segments).collect();
+    spec.metrics.iter().flat_map(|metric| &metric.segments).all(|dimension| learned.contains(dimension))
 }
 
 fn value(metric: &MetricSpec, prediction: &Prediction, truths: Option<&Labels>) -> Option<f64> {
