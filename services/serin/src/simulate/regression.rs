@@ -75,7 +75,12 @@ impl Regression {
     /// The regression as a user writes it, with the units of its metric: `failed 1%->2.5% at 30m`.
     pub(crate) fn text(&self, spec: &RolloutSpec) -> String {
         let metric = spec.metrics.iter().find(|metric| metric.name == self.metric);
-        let unit = metric.map_or(Unit::Plain, |metric| Unit::of(&metric.kind, &metric.source));
+        // The built-in gates are rates, and a file need not contain them.
+        let built_in = match self.metric.as_str() {
+            "failed" | "refused" | "unusable" => Unit::Percent,
+            _ => Unit::Plain,
+        };
+        let unit = metric.map_or(built_in, |metric| Unit::of(&metric.kind, &metric.source));
         let value = |value: f64| match unit {
             Unit::Percent => format!("{}%", significant(100.0 * value, 4)),
             Unit::Milliseconds => format!("{}ms", significant(value, 4)),
@@ -236,6 +241,7 @@ metrics:
         for text in [
             "wrong 1%->2.5%",
             "wrong 0.05%->7%",
+            "failed 1%->2.5%",
             "wrong x1.5 at 1h30m in origin=LGA tail 3%",
             "slow 250ms->300ms",
             "slow 1200ms at 30m",
