@@ -174,7 +174,9 @@ pub(crate) fn masked(text: &str) -> String {
 }
 
 fn word(word: &str) -> String {
-    let is_id = |part: &str| part.len() >= 12 && part.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+    // Tables have the first eight digits of an id, which are those of a time.
+    let has_length = |part: &str| part.len() >= 12 || part.len() == 8 && part.starts_with("01");
+    let is_id = |part: &str| has_length(part) && part.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
     let plain = word.trim_matches(|c: char| c.is_ascii_punctuation());
     if is_id(plain) {
         return word.replace(plain, "#");
@@ -207,6 +209,7 @@ fn masks_keep_words_and_their_order() {
         ("step 1 of 2: 30% to v2 after 64 answers", "step # of #: #% to v# after # answers"),
         ("rollout 01a1fdf2-b94c-723a-becb-c53d9fa5f068 accepted.", "rollout # accepted."),
         ("2026-11-21 11:51:45  v1 -> v2", "# # v# -> v#"),
+        (" 01a2301f  v1      v2", "# v# v#"),
         ("ln e -0.52, for it 3.66,", "ln e #, for it #,"),
         ("0.2000   114 : 1  pass", "# # pass"),
         ("0.2000      none  pass", "# # pass"),
