@@ -13,5 +13,5 @@ mod secret;
 mod writers;
 
 pub use request::{Refused, bearer, check_local, check_origin, is_loopback};
-pub use secret::{Secret, TOKEN_MIN, short_token};
+pub use secret::{Secret, TOKEN_MIN, looks_like_secret, short_token};
 pub use writers::{Door, Writer, WriterConfig, WriterList, Writers};

@@ -9,7 +9,7 @@ use serde::{
 };
 use serin_schemas::pattern;
 
-use crate::secret::{Digest, Secret, short_token};
+use crate::secret::{Digest, Secret, looks_like_secret, short_token};
 
 /// Longest name of a writer and longest pattern, in bytes. Every record of the writer carries both.
 const MAX_BYTES: usize = 200;
@@ -236,8 +236,13 @@ impl WriterList {
 }
 
 impl WriterConfig {
+    /// Where the writer is configured. A name that may be a token, because names and values were swapped, is not repeated.
     fn place(&self, index: usize) -> String {
-        if self.name.is_empty() { format!("writers[{index}]") } else { format!("writers.{}", self.name) }
+        if self.name.is_empty() || looks_like_secret(&self.name) {
+            format!("writers[{index}]")
+        } else {
+            format!("writers.{}", self.name)
+        }
     }
 
     fn check(&self, place: &str, problems: &mut Vec<String>) {
@@ -327,6 +332,7 @@ mod tests {
             {"name": "four", "models": ["*"]},
             {"name": "five", "models": ["*"], "token": "0123456789abcdef"},
             {"name": "five", "models": ["*"], "token": "0123456789abcdef"},
+            {"name": "0123456789abcdef", "models": ["*"], "token": "short"},
         ]))
         .unwrap_err();
         assert_eq!(
@@ -340,6 +346,7 @@ mod tests {
                 "writers.three: token_sha256 must have 64 hexadecimal digits, as sha256sum prints them",
                 "writers.four: set one of token_file, token_sha256 and token",
                 "writers.five: another writer has the same name",
+                "writers[6]: token: shorter than 16 characters; `openssl rand -hex 24` generates a suitable one",
                 "writers.two: token_file /nowhere cannot be read: No such file or directory (os error 2)",
                 "writers.five: has the same token as another writer; give each one its own",
             ]

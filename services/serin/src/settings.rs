@@ -17,12 +17,12 @@ use std::{
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serin_access::{Secret, WriterList, short_token};
+use serin_access::{Secret, WriterList, looks_like_secret, short_token};
 use serin_doors::DoorRules;
 use serin_intake::{IntakeTopic, check_topics};
 use serin_rollout::{
     Configuration,
-    yaml::{HIDDEN, looks_like_secret, with_whole_escapes},
+    yaml::{HIDDEN, with_whole_escapes},
 };
 use serin_spec::{Problem, address::without_credentials};
 use serin_topology::{FEEDBACK, PREDICTIONS, TopicSpec, Topology};
@@ -237,7 +237,8 @@ pub(crate) fn load(serve: &Serve) -> Result<Settings, SettingsError> {
 /// Reads the configuration that `serve` names, with all its problems.
 pub(crate) fn read(serve: &Serve) -> Read {
     let schema = json_schema();
-    let form = Configuration { schema: &schema, page: "docs/settings.md", is_secret };
+    let form =
+        Configuration { schema: &schema, page: "docs/settings.md", is_secret, is_secret_name: looks_like_secret };
     let mut found = Found::default();
     let mut others = config::Config::builder();
     if let Some(file) = &serve.config {
@@ -635,6 +636,8 @@ mod tests {
             "=hunter2",
             "controller.tokens.hunter2hunter2hunter2=ann",
             "writers.hunter2hunter2hunter2=ann",
+            "writers.hunter2hunter2hunter2.models=*",
+            "writers.hunter2hunter2hunter2.models=7",
         ] {
             let Err(error) = with(&[setting]) else { continue };
             let text = error.to_string();
@@ -652,6 +655,9 @@ mod tests {
             "controller: {tokens: {hunter2hunter2hunter2: ann}}\n",
             "controller: {tokens: {hunter2hunter2hunter2: {role: operator}}}\n",
             "writers: {hunter2hunter2hunter2: apps}\n",
+            "writers: {hunter2hunter2hunter2: {models: ['*']}}\n",
+            "writers: [{name: hunter2hunter2hunter2, models: ['*']}]\n",
+            "writers: {hunter2hunter2hunter2: {models: ['*'], token: apps}}\n",
         ] {
             std::fs::write(&file, text).unwrap();
             let error = load(&Serve { config: Some(file.clone()), ..Serve::default() }).unwrap_err().to_string();

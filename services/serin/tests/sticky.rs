@@ -26,22 +26,38 @@ use world::{MODEL, User, borrowed, wall};
 
 /// A request that both versions fail.
 const POISON: &str = "POISON";
+/// A request that both versions answer late.
+const LATE: &str = "LATE";
+/// The delay of a late answer.
+const DELAY: Duration = Duration::from_secs(1);
+/// Callers who do not wait for a late answer leave after this time.
+const LEAVES_AFTER: Duration = Duration::from_millis(250);
 
-/// Starts a model server that answers 500 to each `every`-th request, and to requests with [`POISON`].
-fn model_server(every: u64) -> String {
+/// How a version answers.
+#[derive(Clone, Copy)]
+struct Version {
+    /// Each `every`-th request fails, and each with [`POISON`].
+    every: u64,
+    /// All answers are late, not only those to [`LATE`].
+    late: bool,
+}
+
+const HEALTHY: Version = Version { every: u64::MAX, late: false };
+
+fn model_server(version: Version) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let served = Arc::new(AtomicU64::new(1));
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let served = Arc::clone(&served);
-            thread::spawn(move || drop(serve(&stream, every, &served)));
+            thread::spawn(move || drop(serve(&stream, version, &served)));
         }
     });
     url
 }
 
-fn serve(stream: &TcpStream, every: u64, served: &AtomicU64) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, version: Version, served: &AtomicU64) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut reader, mut writer) = (BufReader::new(stream), stream);
     loop {
@@ -59,8 +75,11 @@ fn serve(stream: &TcpStream, every: u64, served: &AtomicU64) -> std::io::Result<
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
-        let fails = served.fetch_add(1, Ordering::Relaxed).is_multiple_of(every)
-            || String::from_utf8_lossy(&body).contains(POISON);
+        let text = String::from_utf8_lossy(&body);
+        let fails = served.fetch_add(1, Ordering::Relaxed).is_multiple_of(version.every) || text.contains(POISON);
+        if version.late || text.contains(LATE) {
+            thread::sleep(DELAY);
+        }
         let (status, body) = if fails {
             ("500 Internal Server Error", "{}".to_owned())
         } else {
@@ -75,55 +94,68 @@ fn serve(stream: &TcpStream, every: u64, served: &AtomicU64) -> std::io::Result<
     }
 }
 
-fn call(router: &str, user: &str, origin: &str) -> String {
+fn request(client: &reqwest::Client, router: &str, user: &str, origin: &str) -> reqwest::RequestBuilder {
     let body = json!({"inputs": [{"name": "origin", "shape": [1], "datatype": "BYTES", "data": [origin]}]});
-    let url = format!("{router}/v2/models/{MODEL}/infer");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let request = reqwest::Client::new().post(url).header("x-user", user).body(body.to_string());
-        let answer = request.send().await.unwrap();
-        answer.headers().get("x-model-arm").and_then(|arm| arm.to_str().ok()).unwrap_or_default().to_owned()
-    })
+    client.post(format!("{router}/v2/models/{MODEL}/infer")).header("x-user", user).body(body.to_string())
 }
 
-/// Calls of 600 honest users in turn, until dropped.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Keys that are assigned to the canary. Answers contain the arm, so an attacker quickly finds them.
+fn keys_of_canary(router: &str, count: usize) -> Vec<String> {
+    let client = reqwest::Client::new();
+    let arm = |user: &String| {
+        let answer = runtime().block_on(request(&client, router, user, "LGA").send()).unwrap();
+        answer.headers().get("x-model-arm").and_then(|arm| arm.to_str().ok()).unwrap_or_default().to_owned()
+    };
+    (0..).map(|number| format!("attacker-{number}")).filter(|user| arm(user) == "canary").take(count).collect()
+}
+
+/// Callers in turn, until dropped. Each leaves after [`LEAVES_AFTER`].
 struct Users {
     stop: Arc<AtomicBool>,
-    answers: Arc<AtomicU64>,
+    calls: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Users {
+    /// 600 honest users.
     fn start(router: &str, per_second: u32) -> Self {
-        let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (asked, counted, router) = (Arc::clone(&stop), Arc::clone(&answers), router.to_owned());
+        let honest = (0_u64..600).map(|number| format!("user-{}", number.wrapping_mul(7919) % 600)).collect();
+        Self::of(router, per_second, honest, "LGA")
+    }
+
+    fn of(router: &str, per_second: u32, users: Vec<String>, origin: &'static str) -> Self {
+        let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (asked, counted, router) = (Arc::clone(&stop), Arc::clone(&calls), router.to_owned());
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let client = reqwest::Client::new();
+            runtime().block_on(async move {
+                let client = reqwest::Client::builder().timeout(LEAVES_AFTER).build().unwrap();
                 let mut pace = tokio::time::interval(Duration::from_secs(1) / per_second);
-                for number in 0_u64.. {
+                for user in users.iter().cycle() {
                     pace.tick().await;
                     if asked.load(Ordering::Relaxed) {
                         return;
                     }
-                    let url = format!("{router}/v2/models/{MODEL}/infer");
-                    let user = format!("user-{}", number.wrapping_mul(7919) % 600);
-                    let request = client.post(url).header("x-user", user).body(world::infer().to_string());
-                    let counted = Arc::clone(&counted);
+                    let (call, counted) = (request(&client, &router, user, origin), Arc::clone(&counted));
                     tokio::spawn(async move {
-                        let Ok(answer) = request.send().await else { return };
-                        counted.fetch_add(u64::from(answer.bytes().await.is_ok()), Ordering::Relaxed);
+                        if let Ok(answer) = call.send().await {
+                            drop(answer.bytes().await);
+                        }
+                        counted.fetch_add(1, Ordering::Relaxed);
                     });
                 }
             });
         });
-        Self { stop, answers, thread: Some(thread) }
+        Self { stop, calls, thread: Some(thread) }
     }
 
+    /// Waits until `more` calls have ended.
     fn wait_for(&self, more: u64) {
-        let before = self.answers.load(Ordering::Relaxed);
-        wait_until(PATIENCE, || Ok(self.answers.load(Ordering::Relaxed) >= before + more)).unwrap();
+        let before = self.calls.load(Ordering::Relaxed);
+        wait_until(PATIENCE, || Ok(self.calls.load(Ordering::Relaxed) >= before + more)).unwrap();
     }
 }
 
@@ -154,12 +186,17 @@ metrics:
     )
 }
 
-/// Starts a pipeline with users, whose canary fails each `every`-th request.
-fn pipeline(every: u64) -> (Pipeline, User, Users, String) {
-    let (v1, v2) = (model_server(u64::MAX), model_server(every));
+/// Starts a pipeline with users and a rollout that bakes.
+fn pipeline(canary: Version) -> (Pipeline, User, Users, String) {
+    pipeline_with(canary, "0.02")
+}
+
+/// The same with another margin of the error rate.
+fn pipeline_with(canary: Version, margin: &str) -> (Pipeline, User, Users, String) {
+    let (v1, v2) = (model_server(HEALTHY), model_server(canary));
     let pipeline = Pipeline::embedded(&borrowed(&wall(&[("v1", &v1), ("v2", &v2)]))).unwrap();
     let (user, users) = (User(pipeline.api()), Users::start(&pipeline.router(), 150));
-    let id = user.apply(&rollout(""));
+    let id = user.apply(&rollout("").replace("absolute: 0.02", &format!("absolute: {margin}")));
     user.wait_for_phase(&id, "baking");
     (pipeline, user, users, id)
 }
@@ -173,17 +210,25 @@ fn error_rate(verdict: &Value) -> &Value {
     metrics.iter().find(|metric| metric["metric"] == "error_rate").unwrap_or(&Value::Null)
 }
 
+/// The finding of a health check in a verdict.
+fn issue<'a>(verdict: &'a Value, reason: &str) -> Option<&'a Value> {
+    verdict["health"].as_array()?.iter().find(|issue| issue["reason"] == reason)
+}
+
+/// The number of canary calls in a verdict that end in `outcome`, out of all canary calls.
+fn of_canary(verdict: &Value, outcome: &str) -> (f64, f64) {
+    let arms = verdict["arms"].as_array().map_or(&[][..], Vec::as_slice);
+    let canary = arms.iter().find(|arm| arm["arm"] == "canary").unwrap_or(&Value::Null);
+    (canary[outcome].as_f64().unwrap_or(0.0), canary["events"].as_f64().unwrap_or(0.0))
+}
+
 #[test]
 fn three_users_that_fail_on_purpose_do_not_roll_back_an_equal_canary() {
-    let (pipeline, user, users, id) = pipeline(u64::MAX);
+    let (pipeline, user, users, id) = pipeline(HEALTHY);
     users.wait_for(300);
-    // Answers contain the arm, so an attacker quickly finds keys that are assigned to the canary.
-    let router = pipeline.router();
-    let mut attackers = (0..).map(|number| format!("attacker-{number}"));
-    let own: Vec<String> = attackers.by_ref().filter(|name| call(&router, name, "LGA") == "canary").take(3).collect();
-    for name in own.iter().cycle().take(60) {
-        call(&router, name, POISON);
-    }
+    let attackers = Users::of(&pipeline.router(), 60, keys_of_canary(&pipeline.router(), 3), POISON);
+    attackers.wait_for(60);
+    drop(attackers);
     wait_until(PATIENCE, || Ok(error_rate(&verdict(&user, &id))["no_data"] == "few_units")).unwrap();
     users.wait_for(900);
     assert_eq!(user.state(&id)["phase"], "baking", "{:#}", verdict(&user, &id));
@@ -196,9 +241,69 @@ fn three_users_that_fail_on_purpose_do_not_roll_back_an_equal_canary() {
 
 #[test]
 fn a_canary_that_fails_for_all_sticky_users_is_rolled_back() {
-    let (_pipeline, user, _users, id) = pipeline(5);
+    let (_pipeline, user, _users, id) = pipeline(Version { every: 5, ..HEALTHY });
     let state = user.wait_for_phase(&id, "rolled_back");
     assert!(state.to_string().contains("error rate"), "{state:#}");
+}
+
+/// The first attack of docs/trust.md: three keys bring the failures of the canary above the ceiling. The margin is wide, so that only the
+/// ceiling could hold the rollout.
+#[test]
+fn three_users_that_fail_on_purpose_do_not_reach_the_ceiling() {
+    let (pipeline, user, _users, id) = pipeline_with(HEALTHY, "0.9");
+    let _attackers = Users::of(&pipeline.router(), 60, keys_of_canary(&pipeline.router(), 3), POISON);
+    let mut found = Value::Null;
+    wait_until(PATIENCE, || {
+        found = verdict(&user, &id);
+        Ok(issue(&found, "outage").is_some())
+    })
+    .unwrap_or_else(|error| panic!("{error}: {found:#}"));
+    let issue = issue(&found, "outage").unwrap();
+    let sentence = issue["sentence"].as_str().unwrap();
+    assert_eq!(issue["policy"], "warn", "{found:#}");
+    assert!(sentence.starts_with("too many of the canary's calls fail: "), "{sentence}");
+    assert!(sentence.ends_with(" users, so it does not hold the rollout"), "{sentence}");
+    assert_ne!(found["decision"], "rollback", "{found:#}");
+}
+
+/// The counterpart of the attack: failures that all users see hold the rollout at the ceiling.
+#[test]
+fn failures_of_all_users_above_the_ceiling_hold_the_rollout() {
+    let (_pipeline, user, _users, id) = pipeline_with(Version { every: 2, ..HEALTHY }, "0.9");
+    let mut found = Value::Null;
+    wait_until(PATIENCE, || {
+        found = verdict(&user, &id);
+        Ok(issue(&found, "outage").is_some_and(|issue| issue["policy"] == "hold"))
+    })
+    .unwrap_or_else(|error| panic!("{error}: {found:#}"));
+}
+
+/// The second attack of docs/trust.md: one key makes more than a third of the canary's calls, and leaves each of them early.
+#[test]
+fn one_user_who_leaves_early_does_not_hold_the_rollout() {
+    let (pipeline, user, _users, id) = pipeline(HEALTHY);
+    let _attacker = Users::of(&pipeline.router(), 40, keys_of_canary(&pipeline.router(), 1), LATE);
+    let mut found = Value::Null;
+    wait_until(PATIENCE, || {
+        found = verdict(&user, &id);
+        assert!(issue(&found, "cancelled_share_differs").is_none_or(|issue| issue["policy"] == "warn"), "{found:#}");
+        let (cancelled, calls) = of_canary(&found, "cancelled");
+        Ok(cancelled >= 300.0 && cancelled >= calls * 0.25)
+    })
+    .unwrap_or_else(|error| panic!("{error}: {found:#}"));
+    assert_ne!(found["decision"], "rollback", "{found:#}");
+}
+
+/// The counterpart of the attack: a canary whose callers all leave early holds the rollout.
+#[test]
+fn a_canary_that_all_users_leave_holds_the_rollout() {
+    let (_pipeline, user, _users, id) = pipeline(Version { late: true, ..HEALTHY });
+    let mut found = Value::Null;
+    wait_until(PATIENCE, || {
+        found = verdict(&user, &id);
+        Ok(issue(&found, "cancelled_share_differs").is_some_and(|issue| issue["policy"] == "hold"))
+    })
+    .unwrap_or_else(|error| panic!("{error}: {found:#}"));
 }
 
 #[test]

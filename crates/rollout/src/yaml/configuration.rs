@@ -17,6 +17,8 @@ pub struct Configuration<'a> {
     pub page: &'static str,
     /// Whether the value at a path may be a secret. Problems do not quote secrets.
     pub is_secret: fn(&str) -> bool,
+    /// Whether a name at such a path looks like a secret itself, as in `tokens: {<token>: ann}`.
+    pub is_secret_name: fn(&str) -> bool,
 }
 
 impl Configuration<'_> {
@@ -41,7 +43,8 @@ impl Configuration<'_> {
     }
 
     fn form(&self) -> Form {
-        Form { page: self.page, texts_are_values: true, is_part: true, is_secret: self.is_secret }
+        let Self { page, is_secret, is_secret_name, .. } = *self;
+        Form { page, texts_are_values: true, is_part: true, is_secret, is_secret_name }
     }
 }
 
@@ -77,7 +80,12 @@ mod tests {
     }
 
     fn with<T>(check: impl FnOnce(&Configuration<'_>) -> T) -> T {
-        check(&Configuration { schema: &schema(), page: "docs/settings.md", is_secret: |path| path.contains("token") })
+        check(&Configuration {
+            schema: &schema(),
+            page: "docs/settings.md",
+            is_secret: |path| path.contains("token"),
+            is_secret_name: |_| false,
+        })
     }
 
     #[test]
@@ -147,6 +155,7 @@ mod tests {
                 }}}}),
                 page: "docs/settings.md",
                 is_secret: |path| path.contains("writers"),
+                is_secret_name: |name| name.starts_with("hunter2"),
             };
             for problems in [form.problems_of_file(text), form.problems_of_setting(&["writers", secret], "ann")] {
                 let shown = format!("{problems:?}");

@@ -17,7 +17,7 @@ use walk::{Form, Walked};
 
 pub use configuration::Configuration;
 pub use tree::with_whole_escapes;
-pub use walk::{HIDDEN, looks_like_secret};
+pub use walk::HIDDEN;
 
 /// The result of checking a spec's text.
 #[derive(Clone, Debug, PartialEq)]

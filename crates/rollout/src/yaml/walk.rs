@@ -52,12 +52,19 @@ pub(super) struct Form {
     pub(super) is_part: bool,
     /// Whether the value at a path may be a secret. Problems do not quote secrets.
     pub(super) is_secret: fn(&str) -> bool,
+    /// Whether a name at such a path looks like a secret itself.
+    pub(super) is_secret_name: fn(&str) -> bool,
 }
 
 impl Form {
     /// The rollout file.
-    pub(super) const ROLLOUT: Self =
-        Self { page: "docs/rollout-spec.md", texts_are_values: false, is_part: false, is_secret: |_| false };
+    pub(super) const ROLLOUT: Self = Self {
+        page: "docs/rollout-spec.md",
+        texts_are_values: false,
+        is_part: false,
+        is_secret: |_| false,
+        is_secret_name: |_| false,
+    };
 }
 
 pub(super) fn walk(root: &Node, schema: &Json, form: Form) -> Walked {
@@ -70,12 +77,6 @@ pub(super) fn walk(root: &Node, schema: &Json, form: Form) -> Walked {
 pub const HIDDEN: &str = "(hidden)";
 /// No token is shorter.
 const SHORTEST_SECRET: usize = 16;
-
-/// Whether a name is long and looks random, as tokens do.
-pub fn looks_like_secret(name: &str) -> bool {
-    let is_random = name.bytes().any(|byte| byte.is_ascii_digit()) && !name.contains(['-', '_', '.']);
-    is_random && name.len() >= SHORTEST_SECRET
-}
 
 struct Walker<'a> {
     root: &'a Json,
@@ -199,7 +200,7 @@ impl<'a> Walker<'a> {
         let is_swapped = matches!(value.value, Value::Scalar { .. });
         self.form.is_part
             && (self.form.is_secret)(path)
-            && (looks_like_secret(&key.text) || is_swapped && key.text.len() >= SHORTEST_SECRET)
+            && ((self.form.is_secret_name)(&key.text) || is_swapped && key.text.len() >= SHORTEST_SECRET)
     }
 
     fn object(&mut self, node: &Node, entries: &[(Key, Node)], schema: &'a Json, path: &str) -> Json {
