@@ -51,6 +51,11 @@ pub struct Received<'a> {
 
 /// Creates the headers of a record in its current version.
 pub fn headers<R: Record>(envelope: &Envelope<'_>) -> Headers {
+    traced_headers::<R>(envelope, None)
+}
+
+/// Like [`headers`], with the context of the trace that the record belongs to (W3C Trace Context).
+pub fn traced_headers<R: Record>(envelope: &Envelope<'_>, traceparent: Option<&str>) -> Headers {
     let mut bytes = BytesMut::with_capacity(USUAL_BYTES);
     let mut out = Packing::behind(&mut bytes);
     let mut put = |name: &str, value: &str| out.push(name, value.as_bytes());
@@ -65,6 +70,9 @@ pub fn headers<R: Record>(envelope: &Envelope<'_>) -> Headers {
         put("ce_time", &time);
     }
     put("content-type", CONTENT_TYPE);
+    if let Some(traceparent) = traceparent {
+        put("traceparent", traceparent);
+    }
     out.finish().1
 }
 

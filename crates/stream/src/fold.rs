@@ -11,6 +11,7 @@ use crate::{
     log::LogError,
     record::{Outgoing, Record},
     store::StoreError,
+    trace::Tracer,
 };
 
 /// A record that a fold cannot use. It is dead-lettered in the same transaction, and the task continues.
@@ -149,4 +150,10 @@ pub trait FoldFactory: Send + Sync + 'static {
 
     /// Creates the fold of `partition`.
     fn fold(&self, partition: i32) -> Box<dyn Fold>;
+
+    /// Creates what reports the spans of `partition`, if the stage reports any. It is called only in a process that traces.
+    fn tracer(&self, partition: i32) -> Option<Box<dyn Tracer>> {
+        let _ = partition;
+        None
+    }
 }

@@ -34,5 +34,6 @@ pub mod stage;
 pub mod store;
 pub mod task;
 pub mod testing;
+pub mod trace;
 
 pub use partition::partition_of;

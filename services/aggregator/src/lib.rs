@@ -29,6 +29,7 @@ mod rollout;
 mod rows;
 mod segments;
 mod state;
+mod trace;
 mod truths;
 mod value;
 mod window;
@@ -37,7 +38,10 @@ mod writers;
 pub use config::Config;
 pub use fold::AggregatorFold;
 
-use serin_stream::fold::{Fold, FoldFactory};
+use serin_stream::{
+    fold::{Fold, FoldFactory},
+    trace::Tracer,
+};
 use serin_topology::EVENTS;
 
 /// Creates the aggregator's fold of each partition of `events`.
@@ -69,5 +73,9 @@ impl FoldFactory for AggregatorFactory {
 
     fn fold(&self, partition: i32) -> Box<dyn Fold> {
         Box::new(AggregatorFold::new(self.config.clone(), partition, self.partitions))
+    }
+
+    fn tracer(&self, _partition: i32) -> Option<Box<dyn Tracer>> {
+        Some(Box::new(trace::Tracer::default()))
     }
 }

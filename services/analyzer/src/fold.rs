@@ -17,6 +17,7 @@ use serin_stream::{
     fold::{Context, Fold, FoldError, FoldFactory, Poison, Rows},
     partition_of,
     record::{Outgoing, Record, Target},
+    trace::Tracer,
 };
 
 use crate::{
@@ -72,6 +73,10 @@ impl FoldFactory for AnalyzerFactory {
             rollouts: BTreeMap::new(),
             metrics: Metrics::new(partition),
         })
+    }
+
+    fn tracer(&self, _partition: i32) -> Option<Box<dyn Tracer>> {
+        Some(Box::new(crate::trace::Tracer))
     }
 }
 
@@ -458,12 +463,13 @@ fn outgoing(mut verdict: Verdict, source: &str) -> Result<Outgoing, FoldError> {
 
 fn log(verdict: &Verdict) {
     let Verdict { model, rollout, as_of, step, decision, sentence, .. } = verdict;
+    let trace_id = crate::trace::id_for_logs(rollout, *as_of);
     match decision {
         Decision::Rollback | Decision::Hold => {
-            tracing::info!(%model, %rollout, as_of = as_of.0, step, ?decision, "{sentence}");
+            tracing::info!(%model, %rollout, as_of = as_of.0, step, ?decision, trace_id, "{sentence}");
         }
         Decision::Promote | Decision::Continue => {
-            tracing::debug!(%model, %rollout, as_of = as_of.0, step, ?decision, "{sentence}");
+            tracing::debug!(%model, %rollout, as_of = as_of.0, step, ?decision, trace_id, "{sentence}");
         }
     }
 }

@@ -41,6 +41,7 @@ mod rows;
 mod sentence;
 mod share;
 mod standing;
+mod trace;
 mod units;
 mod verdict;
 mod warmup;

@@ -22,6 +22,7 @@ use serin_stream::{
     fold::{Context, Fold, FoldError, FoldFactory, Poison, Rows},
     log::{Log, LogError, Polled, Start},
     record::{Outgoing, Record, Target, TopicPartition},
+    trace::{self, Tracer},
 };
 use serin_topology::{AUDIT, COMMANDS, EVENTS, ROUTER_STATUS, ROUTING, VERDICTS, WINDOWS};
 
@@ -146,6 +147,10 @@ impl FoldFactory for ControllerFactory {
             shown: Shown::default(),
         })
     }
+
+    fn tracer(&self, _partition: i32) -> Option<Box<dyn Tracer>> {
+        Some(Box::new(crate::trace::Tracer::default()))
+    }
 }
 
 /// The fold of one partition.
@@ -164,6 +169,12 @@ struct ControllerFold {
 
 impl ControllerFold {
     fn step(&mut self, input: Input, now_ms: i64, context: &mut Context<'_>) -> Result<(), FoldError> {
+        let trace_id = match &input {
+            Input::Verdict(verdict) if trace::is_on() => {
+                Some(trace::verdict(&verdict.rollout, verdict.as_of).trace_id().to_string())
+            }
+            _ => None,
+        };
         let effects = self.planner.apply(input, WallMs(now_ms));
         for model in &effects.changed {
             if let Some(state) = self.planner.model(model) {
@@ -190,7 +201,7 @@ impl ControllerFold {
         if !effects.is_silent() {
             context.commit_now = true;
             for event in &effects.events {
-                tracing::info!(model = %event.model, generation = event.generation.0, "{}", event.sentence);
+                tracing::info!(model = %event.model, generation = event.generation.0, trace_id, "{}", event.sentence);
             }
         }
         if !effects.is_silent() || !effects.changed.is_empty() {

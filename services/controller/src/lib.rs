@@ -17,6 +17,7 @@ pub mod progress;
 mod recorded;
 mod series;
 mod server;
+mod trace;
 pub mod verbs;
 pub mod view;
 

@@ -163,10 +163,30 @@ pub(crate) struct TelemetrySettings {
     pub(crate) otlp: Option<String>,
     /// PEM file with the CA that signed the collector's certificate (`https://`). Default: the CAs that the system trusts.
     pub(crate) otlp_ca_file: Option<PathBuf>,
+    /// Traces of single calls, and of the verdicts that follow from them.
+    pub(crate) traces: TraceSettings,
     /// Format of log lines: `text` or `json`.
     pub(crate) log_format: LogFormat,
     /// Log level, in the format of `RUST_LOG`, such as `info` or `serin_router=debug,info`.
     pub(crate) log_level: String,
+}
+
+/// The section `telemetry.traces`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TraceSettings {
+    /// Endpoint of an OTLP collector over HTTP, such as `http://localhost:4318/v1/traces`. Without it, nothing is traced.
+    /// `telemetry.otlp_ca_file` applies to it too.
+    pub(crate) otlp: Option<String>,
+    /// Share of the calls without a `traceparent` that are traced, from 0 to 1. A call with one is traced if its flag says so.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(crate) sample: f64,
+}
+
+impl Default for TraceSettings {
+    fn default() -> Self {
+        Self { otlp: None, sample: 0.001 }
+    }
 }
 
 /// Format of log lines.
@@ -188,6 +208,7 @@ impl Default for TelemetrySettings {
             token: Secret::default(),
             otlp: None,
             otlp_ca_file: None,
+            traces: TraceSettings::default(),
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
         }
@@ -447,6 +468,10 @@ impl Sections {
         }
         let token = settings.telemetry.token.expose();
         found.extend(short_token("telemetry.token", token).filter(|_| !token.is_empty()));
+        let sample = settings.telemetry.traces.sample;
+        if !(0.0..=1.0).contains(&sample) {
+            found.push(format!("telemetry.traces.sample is {sample}; it is a share of the calls, from 0 to 1"));
+        }
         found.extend(settings.writers.problems());
         found.extend(settings.doors.problems());
         // The dump of the settings replaces secrets.
@@ -603,6 +628,18 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_of_traces_is_a_share() {
+        for (sample, is_valid) in [("0", true), ("1", true), ("0.25", true), ("1.01", false), ("-0.1", false)] {
+            let settings = with(&[&format!("telemetry.traces.sample={sample}")]);
+            assert_eq!(settings.is_ok(), is_valid, "{sample}: {settings:?}");
+        }
+        for not_a_share in ["NaN", "many", ".inf"] {
+            let text = with(&[&format!("telemetry.traces.sample={not_a_share}")]).unwrap_err().to_string();
+            assert!(text.contains("telemetry.traces.sample"), "{text}");
+        }
+    }
+
+    #[test]
     fn a_broken_setting_does_not_hide_problems_of_its_section() {
         let settings = ["router.lisen=1", "router.limits.head=many", "router.event_queue=7", "aggregator.max_skew=x"];
         let read = read(&Serve { settings: settings.map(str::to_owned).to_vec(), ..Serve::default() });
@@ -670,6 +707,7 @@ mod tests {
         for (setting, path) in [
             ("telemetry.otlp=http://u:hunter2@h:4318", "telemetry.otlp"),
             ("telemetry.otlp=http://hunter2@h:4318/v1", "telemetry.otlp"),
+            ("telemetry.traces.otlp=http://u:hunter2@h:4318/v1/traces", "telemetry.traces.otlp"),
             ("log.kafka.brokers=user:hunter2@h:9092", "log.kafka.brokers"),
             ("log.kafka.brokers=a:9092,SASL_SSL://user:hunter2@h:9092", "log.kafka.brokers"),
         ] {

@@ -1,4 +1,4 @@
-//! Logs, metrics and health of a process.
+//! Logs, metrics, traces and health of a process.
 //!
 //! Metrics are recorded with OpenTelemetry. They are served for Prometheus at `/metrics` and, when configured, sent
 //! over OTLP. `/healthz` succeeds while the process runs, `/readyz` only while every role in it can do its work.
@@ -6,6 +6,7 @@
 mod otlp;
 #[cfg(test)]
 mod page;
+mod traces;
 
 use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
@@ -35,6 +36,8 @@ use crate::{
     settings::{LogFormat, TelemetrySettings},
     terminal::Terminal,
 };
+
+pub(crate) use traces::Traces;
 
 /// Returns an error with the cause if a role cannot do its work.
 pub(crate) type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -97,7 +100,7 @@ pub(crate) fn start_metrics(settings: &TelemetrySettings, role: &str) -> anyhow:
         SdkMeterProvider::builder().with_resource(resource(role)).with_view(label_sets).with_reader(prometheus);
     if let Some(endpoint) = &settings.otlp {
         use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
-        let collector = otlp::Collector::new(endpoint, settings.otlp_ca_file.as_deref())?;
+        let collector = otlp::Collector::new(&otlp::METRICS, endpoint, settings.otlp_ca_file.as_deref())?;
         let exporter = opentelemetry_otlp::MetricExporter::builder()
             .with_http()
             .with_http_client(collector)

@@ -23,6 +23,7 @@ use crate::{
     record::{Headers, Outgoing, Record, Target, TopicPartition},
     rows::Overlay,
     task::thread::panic_text,
+    trace::{self, Tracer},
 };
 
 /// Longest wait for records when nothing else is due. It bounds how old the lag metric may get on a silent input.
@@ -60,6 +61,8 @@ pub(crate) struct OpenTask {
     parts: TaskParts,
     changelog: TopicPartition,
     fold: Box<dyn Fold>,
+    /// Reports spans, in a process that traces.
+    tracer: Option<Box<dyn Tracer>>,
     rows: Overlay,
     out: Vec<Outgoing>,
     /// Bytes of the pending outputs.
@@ -105,6 +108,7 @@ impl OpenTask {
         Self {
             changelog: parts.on(parts.changelog()),
             fold,
+            tracer: trace::is_on().then(|| parts.factory.tracer(parts.partition)).flatten(),
             dirty_since: (!rows.is_clean()).then_some(now),
             waits_since: None,
             rows,
@@ -200,6 +204,9 @@ impl OpenTask {
         let place = Place { at: record.at.clone(), offset: record.offset };
         let dead_lettered = self.failures.dead_lettered(&place);
         let (applied, commit_now) = self.apply_to_fold(record, &place, dead_lettered.as_ref())?;
+        if let Some(tracer) = self.tracer.as_mut().filter(|_| applied.is_ok()) {
+            tracer.read(record);
+        }
         self.applied = (self.applied.0 + 1, self.applied.1 + usize::from(dead_lettered.is_some()));
         self.last = Some(place);
         let is_bad_deploy = applied.as_ref().is_err_and(|poison| self.parts.factory.is_bad_deploy(poison.code));
@@ -328,6 +335,7 @@ impl OpenTask {
         let checkpoint = self.checkpoint();
         let mut records = std::mem::take(&mut self.out);
         self.out_bytes = 0;
+        let outputs = records.len();
         let changelog = changes.iter().map(|(key, value)| self.to_changelog(key.clone(), value.clone()));
         records.extend(changelog);
         records.push(self.to_changelog(checkpoint::KEY.into(), Some(checkpoint.encode())));
@@ -340,10 +348,15 @@ impl OpenTask {
         self.rows.committed();
         self.commit_seq += 1;
         self.dirty_since = None;
-        let (records, dead_lettered) = std::mem::take(&mut self.applied);
-        self.failures.committed(records, self.last.as_ref(), dead_lettered == 0);
+        let (applied, dead_lettered) = std::mem::take(&mut self.applied);
+        self.failures.committed(applied, self.last.as_ref(), dead_lettered == 0);
         self.inputs.iter_mut().for_each(|input| input.committed = input.next);
         self.fold.committed();
+        if let Some(tracer) = &mut self.tracer {
+            let now_us = self.parts.clock.now_ms().saturating_mul(1000);
+            let spans = records[..outputs].iter().flat_map(|record| tracer.written(record, now_us));
+            spans.for_each(trace::export);
+        }
         metrics.committed(self.parts.clock.elapsed().saturating_sub(started));
         Ok(())
     }

@@ -60,7 +60,8 @@ impl Call<'_> {
         if let Some(upload) = &taken.upload {
             guard.follow(Arc::clone(upload));
         }
-        let headers = if spare { self.headers.clone() } else { mem::take(&mut self.headers) };
+        let mut headers = if spare { self.headers.clone() } else { mem::take(&mut self.headers) };
+        guard.put_trace(&mut headers);
         let outgoing = self.outgoing(route, taken.body, headers);
         let sent = {
             let sent = pin!(self.send(outgoing, &guard.at(place).base, taken.upload.as_deref()));

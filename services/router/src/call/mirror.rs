@@ -57,7 +57,11 @@ pub(crate) fn send(
         let example = table.policy.capture.as_ref().map(|_| Arc::new(Example::new(shared, table, called, kept)));
         examples.extend(example.clone());
         let outgoing = request(shadow, RequestBody::Kept(Some(kept.clone())));
-        let called = Called { _slot: Arc::new(shared.arrive(called.arrived).copy()), ..called.clone() };
+        let called = Called {
+            trace: called.trace.as_ref().map(|trace| Arc::new(trace.for_copy())),
+            _slot: Arc::new(shared.arrive(called.arrived).copy()),
+            ..called.clone()
+        };
         let copy = Copied {
             worker: Arc::clone(worker),
             table: Arc::clone(table),
@@ -87,6 +91,7 @@ impl Copied {
         let suffix = format!(".shadow.{}", shadow.route.version);
         let cut = flight.cut();
         let mut guard = Guard::new(&self.worker.shared, &self.table, &self.called, &self.choice, suffix, flight);
+        guard.put_trace(outgoing.headers_mut());
         guard.compare(example.into_iter().collect());
         if !shadow.on_trial {
             guard.detach();

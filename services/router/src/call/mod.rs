@@ -22,6 +22,7 @@ use serin_schemas::{
     ids::{EventTime, RequestId},
     records::Assignment,
 };
+use serin_stream::trace;
 
 use crate::{
     body::request::{Arriving, CallerBody, RequestBody, Taken},
@@ -40,7 +41,7 @@ use crate::{
         openai,
         refusal::Refusal,
     },
-    report::{called::Called, listening::Recorder, passing::AnswerBody},
+    report::{called::Called, listening::Recorder, passing::AnswerBody, trace::CallTrace},
     state::Shared,
     tables::{
         split::{self, Choice},
@@ -172,6 +173,8 @@ impl Call<'_> {
         stated: Option<EventTime>,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let arrival = self.shared.arrive(arrived);
+        let clock = self.shared.clock.source();
+        let traced_since = trace::is_on().then(|| clock.wall());
         let wanted = self.table.record.fallback || !self.table.shadows.is_empty();
         let mut body = body;
         let read =
@@ -199,6 +202,7 @@ impl Call<'_> {
             promise: self.target.promise(),
             streams: self.target.both_stream,
             patience: grpc::timeout(&self.headers),
+            trace: CallTrace::of(&self.headers, traced_since, clock, &self.table.record.model, self.id.as_str()),
             request: taken.kept.as_ref().filter(|_| self.target.may_chat()).and_then(|body| self.plain(body)),
             _slot: slot,
         });

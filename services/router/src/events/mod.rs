@@ -33,6 +33,7 @@ use serin_stream::{
     log::{self, WriteError},
     partition_of,
     record::{Outgoing, Target},
+    trace::{self, SpanContext},
 };
 use serin_topology::{CAPTURES, EVENTS, PREDICTIONS, ROUTER_STATUS};
 use tokio::sync::oneshot;
@@ -138,16 +139,25 @@ impl Events {
     }
 
     /// Writes a prediction. `stated` is the event time stated by a replay; otherwise the current time is used.
-    pub(crate) fn prediction(&self, mut prediction: Prediction, stated: Option<EventTime>, about: &About<'_>) {
+    /// `trace` is the context of the event's span, if the call is traced.
+    pub(crate) fn prediction(
+        &self,
+        mut prediction: Prediction,
+        stated: Option<EventTime>,
+        about: &About<'_>,
+        trace: Option<&SpanContext>,
+    ) {
         let key = key(&prediction.request_id);
-        let sent = self.send(&mut prediction, key, about, |prediction, writer, floor| {
+        let traceparent = trace.map(trace::format);
+        let sent = self.send(&mut prediction, key, about, traceparent.as_deref(), |prediction, writer, floor| {
             let now = stated.filter(|_| self.clock.is_replay()).or_else(|| self.clock.now());
             prediction.completed_at = now.unwrap_or(floor).max(floor);
             prediction.writer = writer;
         });
         if let Err(error) = sent {
             let Prediction { model, arm, .. } = prediction;
-            tracing::debug!(%error, %model, arm = arm.as_str(), "an event was dropped");
+            let trace_id = trace.map(|trace| tracing::field::display(trace.trace_id()));
+            tracing::debug!(%error, %model, arm = arm.as_str(), trace_id, "an event was dropped");
             self.metrics.dropped(model.as_str(), arm);
             *lock(&self.drops).entry((model, arm)).or_default() += 1;
         }
@@ -156,7 +166,7 @@ impl Events {
     /// Queues feedback; [`flush`](Self::flush) waits until it is on the log.
     pub(crate) fn feedback(&self, mut feedback: Feedback, about: &About<'_>) -> Result<(), SendError> {
         let key = key(&feedback.request_id);
-        self.send(&mut feedback, key, about, |feedback, writer, _| feedback.writer = writer)
+        self.send(&mut feedback, key, about, None, |feedback, writer, _| feedback.writer = writer)
     }
 
     /// Queues an external prediction for intake, on `predictions`.
@@ -239,6 +249,7 @@ impl Events {
         record: &mut R,
         key: Bytes,
         about: &About<'_>,
+        traceparent: Option<&str>,
         sign: impl FnOnce(&mut R, WriterId, EventTime),
     ) -> Result<(), SendError> {
         let attached = self.attached.get().ok_or(SendError::NotConnected)?;
@@ -246,7 +257,7 @@ impl Events {
             return Err(SendError::NameLost);
         }
         let partition = partition_of(&key, attached.lanes.len() as i32);
-        let headers = envelope::headers::<R>(&self.envelope(about));
+        let headers = envelope::traced_headers::<R>(&self.envelope(about), traceparent);
         let mut lane = lock(&attached.lanes[partition as usize]);
         sign(record, self.writer_id(lane.seq + 1), lane.floor);
         let value = encode(record)?;

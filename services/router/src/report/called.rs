@@ -8,6 +8,7 @@ use serin_schemas::ids::{EventTime, RequestId};
 use crate::{
     content::request::Features,
     protocol::{Promise, Wire},
+    report::trace::CallTrace,
     state::in_flight::Slot,
 };
 
@@ -37,6 +38,8 @@ pub(crate) struct Called {
     pub(crate) streams: bool,
     /// The caller's timeout, if it sent one.
     pub(crate) patience: Option<Duration>,
+    /// The trace of the call, if it is traced.
+    pub(crate) trace: Option<Arc<CallTrace>>,
     /// Keeps the call counted as in flight.
     pub(crate) _slot: Arc<Slot>,
 }

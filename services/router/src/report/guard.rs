@@ -13,6 +13,7 @@ use serin_schemas::{
     ids::{EventTime, RolloutId},
     records::{Arm, Assignment, Origin, Outcome, Prediction, Writer},
 };
+use serin_stream::trace::{self, KeyValue, Span, SpanContext, SpanKind};
 
 use crate::{
     body::request::{BodyError, Upload},
@@ -76,6 +77,8 @@ pub(crate) struct Guard {
     /// Whether this version's servers are called even if all of them failed.
     last_resort: bool,
     examples: Vec<Arc<Example>>,
+    /// The span of this call of the version, if the call is traced.
+    span: Option<SpanContext>,
     _flight: Flight,
 }
 
@@ -143,6 +146,7 @@ impl Guard {
             place: None,
             last_resort: is_last_resort(table, &choice.route),
             examples: Vec::new(),
+            span: called.trace.as_ref().map(|trace| trace.span()),
             shared: Arc::clone(shared),
             table: Arc::clone(table),
             _flight: flight,
@@ -152,6 +156,13 @@ impl Guard {
     /// Sets the examples in which the call's answer is compared with another one.
     pub(crate) fn compare(&mut self, examples: Vec<Arc<Example>>) {
         self.examples = examples;
+    }
+
+    /// Adds the context of this call's span to the headers for the version, if the call is traced.
+    pub(crate) fn put_trace(&self, headers: &mut HeaderMap) {
+        if let (Some(trace), Some(span)) = (&self.called.trace, &self.span) {
+            trace.put(span, headers);
+        }
     }
 
     /// Whether the answer's body is needed for an example.
@@ -440,6 +451,7 @@ impl Guard {
         if !outputs.names.is_empty() {
             self.table.names.note(outputs.names.iter().map(String::as_str));
         }
+        let event = self.trace(ended);
         if !self.is_read() {
             return;
         }
@@ -453,8 +465,54 @@ impl Guard {
             let id: Cow<'_, str> =
                 if self.suffix.is_empty() { request_id.into() } else { format!("{request_id}{}", self.suffix).into() };
             let about = About { id: &id, subject: self.table.record.model.as_str(), arrived: self.called.arrived };
-            self.shared.events.prediction(prediction, self.called.stated, &about);
+            self.shared.events.prediction(prediction, self.called.stated, &about, event.as_ref());
         }
+    }
+
+    /// Reports the spans of this call of the version and of its event, if the call is traced. Returns the context for the event.
+    fn trace(&self, ended: &Ended) -> Option<SpanContext> {
+        let (trace, context) = (self.called.trace.as_ref()?, self.span.clone()?);
+        let (end_us, parent) = (trace.now_us(), context.span_id());
+        let error = (ended.outcome == Outcome::Failed)
+            .then(|| ended.cause.as_deref().unwrap_or(ended.outcome.as_str()).to_owned());
+        if self.route.arm != Arm::Shadow {
+            trace.note(error.is_some());
+        }
+        let mut attributes = vec![
+            KeyValue::new("serin.version", self.route.version.to_string()),
+            KeyValue::new("serin.arm", self.route.arm.as_str()),
+            KeyValue::new("serin.outcome", ended.outcome.as_str()),
+        ];
+        attributes.extend(self.rollout.as_ref().map(|id| KeyValue::new("serin.rollout", id.as_str().to_owned())));
+        attributes.extend(self.status.map(|status| KeyValue::new("http.response.status_code", i64::from(status))));
+        attributes
+            .extend(self.place.as_ref().map(|place| KeyValue::new("server.address", place.server().name().to_owned())));
+        let started_us = end_us - crate::clock::micros(self.started.elapsed());
+        let called = Span {
+            name: "call version",
+            kind: SpanKind::Client,
+            context,
+            parent: trace.id(),
+            links: Vec::new(),
+            start_us: started_us,
+            end_us,
+            error,
+            attributes,
+        };
+        trace::export(called);
+        let event = self.reported.then(|| trace.span())?;
+        trace::export(Span {
+            name: "send event",
+            kind: SpanKind::Producer,
+            context: event.clone(),
+            parent,
+            links: Vec::new(),
+            start_us: end_us,
+            end_us,
+            error: None,
+            attributes: vec![KeyValue::new("messaging.system", "kafka")],
+        });
+        Some(event)
     }
 
     /// The event, without its completion time and writer.

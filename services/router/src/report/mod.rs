@@ -5,3 +5,4 @@ pub(crate) mod example;
 pub(crate) mod guard;
 pub(crate) mod listening;
 pub(crate) mod passing;
+pub(crate) mod trace;

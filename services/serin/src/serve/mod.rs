@@ -208,6 +208,7 @@ pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::
         tracing::warn!("{lowered}");
     }
     let metrics = telemetry::start_metrics(&settings.telemetry, name)?;
+    let _traces = telemetry::Traces::start(&settings.telemetry, name)?;
     let mut inherited = Inherited::find(replace, &settings)?;
     let started = start(roles, &settings, &mut inherited.sockets, inherited.writer.as_deref()).await;
     let mut running = started.map_err(|error| replace::advise(roles, error))?;

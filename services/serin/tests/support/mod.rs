@@ -286,6 +286,11 @@ impl Pipeline {
         self.dir.path().join(format!("{name}.log"))
     }
 
+    /// Everything that a process logged.
+    pub(crate) fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.log_file(name)).unwrap_or_default()
+    }
+
     /// The last lines that a process logged.
     pub(crate) fn log_end(&self, name: &str) -> String {
         last_lines(&self.log_file(name))
