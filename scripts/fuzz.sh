@@ -16,8 +16,8 @@ done
 RUSTFLAGS="$flags" cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$host" --target-dir "$folder"
 [ "${1:-}" != --build ] || exit 0
 
-for target in sketches records outputs doors; do
-    seeds=schemas/tests/golden
+run() {
+    local target=$1 seeds=schemas/tests/golden file
     [ "$target" = sketches ] && seeds=crates/sketches/tests/golden
     [ "$target" = doors ] && seeds=crates/doors/golden
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
@@ -28,4 +28,17 @@ for target in sketches records outputs doors; do
     # One allocation may be as large as a record, 8 MiB.
     "$folder/$host/release/$target" -max_total_time="$seconds" -malloc_limit_mb=32 -rss_limit_mb=1024 -max_len=8192 \
         -print_final_stats=1 -artifact_prefix="fuzz/artifacts/$target/" "fuzz/corpus/$target"
+}
+
+# Two at a time. A target uses one core.
+status=0
+for pair in "sketches records" "outputs doors"; do
+    pids=()
+    for target in $pair; do
+        # The braces give the background job the status of the whole pipeline.
+        { run "$target" 2>&1 | sed -u "s/^/$target: /"; } &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do wait "$pid" || status=$?; done
 done
+exit "$status"
