@@ -20,6 +20,12 @@ pub(super) fn bake_min() -> Duration {
 pub(super) fn bake_max() -> Duration {
     Duration::from_secs(4 * 3600)
 }
+pub(super) fn approve_within() -> Duration {
+    Duration::from_secs(4 * 3600)
+}
+pub(super) fn keep_previous() -> Duration {
+    Duration::from_secs(24 * 3600)
+}
 pub(super) fn looks() -> u32 {
     5
 }

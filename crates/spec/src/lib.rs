@@ -37,7 +37,9 @@ pub use kind::MetricKind;
 pub use metric::{MetricSpec, WhenMissing};
 pub use normalize::built_in_name;
 pub use problem::{Problem, Severity};
-pub use ramp::{AssignmentSpec, Bake, GroupSequential, Require, Step, StickyKey, Warmup};
+pub use ramp::{
+    Approval, Approver, AssignmentSpec, Bake, GroupSequential, Otherwise, Require, Step, StickyKey, Warmup,
+};
 pub use rollout::{
     Concurrency, Frozen, GroupSpec, Mode, PlanSpec, PromotionSpec, Replica, RolloutSpec, TrafficSource, VersionSpec,
 };

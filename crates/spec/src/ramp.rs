@@ -72,6 +72,47 @@ pub struct Step {
     /// Only allowed on the last step that requires a pass. Default: e-processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_sequential: Option<GroupSequential>,
+    /// An approval that the rollout waits for before the next step. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approve: Option<Approval>,
+}
+
+/// An approval that a step needs after its evidence is complete. A rollback never waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Approval {
+    /// The access role that may approve. Default `operator`.
+    #[serde(default)]
+    pub by: Approver,
+    /// How long the rollout waits for the approval, in event time, before `otherwise` applies. Default 4 h.
+    #[serde(default = "defaults::approve_within")]
+    pub within: Duration,
+    /// What happens without a decision within `within`. Default `hold`.
+    #[serde(default)]
+    pub otherwise: Otherwise,
+    /// Whether a marginal step also asks for the approval, instead of being held until `holdMax`. Default false.
+    #[serde(default)]
+    pub marginal: bool,
+}
+
+/// The access role that may approve a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Approver {
+    /// A token of the controller with the role `operator`.
+    #[default]
+    Operator,
+}
+
+/// What happens when an approval is not given in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Otherwise {
+    /// Stay at the current weight, and report it once.
+    #[default]
+    Hold,
+    /// Roll back to stable. This is not a finding against the canary.
+    Rollback,
 }
 
 /// A group-sequential rule for PASS. It is planned before the step starts and ends when the planned answers have arrived.

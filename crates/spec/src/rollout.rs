@@ -226,6 +226,17 @@ pub struct PromotionSpec {
     /// Share of the traffic that stays on the previous version as control while `monitor` runs. Default 5 % if `monitor` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holdback: Option<Share>,
+    /// How long after the end of the rollout `serin undo` may go back to the previous version, whose servers must run that long.
+    /// Default 24 h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_previous: Option<Duration>,
+}
+
+impl PromotionSpec {
+    /// How long after the end of the rollout it may be undone.
+    pub fn keeps_previous(&self) -> Duration {
+        self.keep_previous.unwrap_or_else(defaults::keep_previous)
+    }
 }
 
 /// What happens if another rollout of the model is already running.

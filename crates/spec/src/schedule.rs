@@ -81,7 +81,7 @@ impl Linear {
 fn step(weight: Share, min: Duration) -> Step {
     let mut bake = Bake { min, ..Bake::default() };
     bake.max.0.0 = bake.max.0.0.max(min.0.0.saturating_mul(2));
-    Step { weight, mirror: None, bake, require: None, group_sequential: None }
+    Step { weight, mirror: None, bake, require: None, group_sequential: None, approve: None }
 }
 
 impl fmt::Display for Schedule {

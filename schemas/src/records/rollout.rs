@@ -23,6 +23,20 @@ pub enum Action {
     Abort,
     /// Send the traffic of every model to stable, at once.
     StopAll,
+    /// Give the canary another weight, in a new step.
+    SetWeight,
+    /// Take the step that waits for an approval.
+    Approve,
+    /// Refuse the approval that a step waits for, and end the rollout.
+    Reject,
+    /// Take no steps of the models that match a pattern.
+    Freeze,
+    /// End a freeze.
+    Unfreeze,
+    /// Go back to the version that served before.
+    Undo,
+    /// Start an ended rollout again.
+    Retry,
 }
 
 /// A request to the controller (topic `commands`, key = model).
@@ -32,11 +46,11 @@ pub struct Command {
     pub id: String,
     /// What the command requests.
     pub action: Action,
-    /// The model of the rollout.
+    /// The model of the rollout. For `freeze` and `unfreeze`, a [pattern](crate::pattern) of models.
     pub model: ModelName,
-    /// The rollout to start (`apply`) or to change; `None` for the model's active rollout.
+    /// The rollout to start (`apply`, `retry`) or to change; `None` for the model's active rollout.
     pub rollout: Option<RolloutId>,
-    /// The rollout spec as JSON, for `apply`.
+    /// The rollout spec as JSON, for `apply` and `retry`.
     pub spec: Option<String>,
     /// Sender of the command: a user, `mlflow`, `cli`.
     pub actor: String,
@@ -44,6 +58,42 @@ pub struct Command {
     pub reason: String,
     /// Time of the command, by the wall clock.
     pub at: EventTime,
+    /// The canary's share in 1/10000, for `set_weight`.
+    #[serde(default)]
+    pub weight: Option<i32>,
+    /// Whether `set_weight` may go beyond the steps of the ramp.
+    #[serde(default)]
+    pub force: bool,
+    /// End of the freeze, by the wall clock; `None` if it lasts until it is ended.
+    #[serde(default)]
+    pub until: Option<EventTime>,
+    /// The ended rollout that `retry` starts again.
+    #[serde(default)]
+    pub retries: Option<RolloutId>,
+    /// Index of the step with which `retry` starts after warm-up, from 0; `None` for the first.
+    #[serde(default)]
+    pub from_step: Option<i32>,
+}
+
+impl Command {
+    /// A command without a rollout, a spec, a reason or options.
+    pub fn new(id: String, action: Action, model: ModelName, actor: String, at: EventTime) -> Self {
+        Self {
+            id,
+            action,
+            model,
+            rollout: None,
+            spec: None,
+            actor,
+            reason: String::new(),
+            at,
+            weight: None,
+            force: false,
+            until: None,
+            retries: None,
+            from_step: None,
+        }
+    }
 }
 
 /// Kind of an event of a rollout.
@@ -74,11 +124,17 @@ pub enum EventKind {
     Superseded,
     /// A warning that did not change the rollout.
     Warned,
+    /// Every router has applied a rollback.
+    Confirmed,
+    /// No steps are taken of the models that match a pattern.
+    Frozen,
+    /// Steps are taken again.
+    Unfrozen,
 }
 
 impl EventKind {
     /// All kinds, in the order of the schema.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Started,
         Self::Refused,
         Self::Advanced,
@@ -91,6 +147,9 @@ impl EventKind {
         Self::Aborted,
         Self::Superseded,
         Self::Warned,
+        Self::Confirmed,
+        Self::Frozen,
+        Self::Unfrozen,
     ];
 
     /// Name of the kind on the wire and in metrics.
@@ -108,6 +167,9 @@ impl EventKind {
             Self::Aborted => "aborted",
             Self::Superseded => "superseded",
             Self::Warned => "warned",
+            Self::Confirmed => "confirmed",
+            Self::Frozen => "frozen",
+            Self::Unfrozen => "unfrozen",
         }
     }
 }
@@ -117,9 +179,9 @@ impl EventKind {
 pub struct RolloutEvent {
     /// `UUIDv7`, or a hash of the cause, so that the same cause has the same id.
     pub id: String,
-    /// The model of the rollout.
+    /// The model of the rollout. For a freeze, the [pattern](crate::pattern) of models.
     pub model: ModelName,
-    /// The rollout; `None` for a refused command without one.
+    /// The rollout; `None` for a refused command without one, and for a freeze.
     pub rollout: Option<RolloutId>,
     /// Kind of the event.
     pub kind: EventKind,
@@ -141,7 +203,8 @@ pub struct RolloutEvent {
     pub sentence: String,
     /// Id of the verdict or command that caused the event.
     pub cause: Option<String>,
-    /// The whole state of the rollout after the event, as JSON (`serin_rollout::RolloutState`).
+    /// The whole state of the rollout after the event, as JSON (`serin_rollout::RolloutState`). For the start of a freeze, the freeze as
+    /// JSON (`serin_rollout::planner::Freeze`).
     pub state: Option<String>,
 }
 

@@ -133,13 +133,16 @@ macro_rules! draw_enums {
 draw_newtypes! { EventTime Generation ModelName RequestId RolloutId Span Version }
 
 draw_enums! {
-    Action { Apply, Promote, PromoteFull, Pause, Resume, Abort, StopAll }
+    Action {
+        Apply, Promote, PromoteFull, Pause, Resume, Abort, StopAll, SetWeight, Approve, Reject, Freeze, Unfreeze, Undo, Retry,
+    }
     Arm { Stable, Control, Canary, Shadow }
     Assignment { Random, Sticky, Pinned, Targeted, Fallback, LeaseExpired, SwitchedOff, External, Unreadable }
     Correction { WeightedHolm, None }
     Decision { Promote, Rollback, Continue, Hold }
     EventKind {
         Started, Refused, Advanced, Held, Resumed, Paused, Promoted, Completed, RolledBack, Aborted, Superseded, Warned,
+        Confirmed, Frozen, Unfrozen,
     }
     MetricResult { Pass, Fail, Undecided, NoData }
     NoDataReason {
@@ -173,7 +176,7 @@ draw_structs! {
     Cell { arm, segment, metric, summary }
     ClockOffset { writer, offset }
     ClosedThrough { partition, partitions, through, relayed_through, heard_through, silent, skewed }
-    Command { id, action, model, rollout, spec, actor, reason, at }
+    Command { id, action, model, rollout, spec, actor, reason, at, weight, force, until, retries, from_step }
     Configured { model, version, stable, url, grpc_url, path_version }
     Control {
         model, rollout, generation, phase, step, stable, canary, canary_share, control_share, decided_at, spec, frozen,

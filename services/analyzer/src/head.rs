@@ -52,7 +52,7 @@ pub(crate) struct Head<C = ArmCounts> {
     pub(crate) rollout: RolloutId,
     pub(crate) stable: Version,
     pub(crate) canary: Version,
-    /// The spec in the first Control record.
+    /// The spec in the first Control record, with the steps of the newest.
     pub(crate) spec: String,
     /// The frozen segments, as Control contains them.
     pub(crate) frozen: Option<String>,

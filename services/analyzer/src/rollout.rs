@@ -187,6 +187,7 @@ impl Rollout {
             self.freeze(&frozen, control)?;
             self.head.frozen = Some(text.clone());
         }
+        self.take_steps(control)?;
         let era = Era::of(control);
         let waits = |phase| matches!(phase, Phase::Held | Phase::Paused);
         if !waits(era.phase) && self.head.eras.last_key_value().is_some_and(|(_, last)| waits(last.phase)) {
@@ -199,6 +200,20 @@ impl Rollout {
         self.guards.standing.acknowledge(control.acknowledged);
         self.head.eras.insert(control.generation, era);
         self.changed = true;
+        Ok(())
+    }
+
+    /// Takes over the steps of a newer Control record. A weight that a person sets is a step of its own; the steps before it stay.
+    fn take_steps(&mut self, control: &Control) -> Result<(), Poison> {
+        if control.spec == self.head.spec {
+            return Ok(());
+        }
+        let spec: RolloutSpec =
+            serde_json::from_str(&control.spec).map_err(|error| bad_control(control, "the spec", &error))?;
+        if spec.steps != self.plan.spec.steps {
+            self.plan.spec.steps = spec.steps;
+            self.head.spec.clone_from(&control.spec);
+        }
         Ok(())
     }
 

@@ -147,6 +147,26 @@ fn each_step_must_show_a_pass_again() {
     assert!(world.metric("error_rate", &Segment::all()).ln_e_pass < before);
 }
 
+/// A weight that a person sets is a step that the first Control record does not have.
+#[test]
+fn a_step_that_is_added_later_has_its_own_requirement_and_its_own_evidence() {
+    let mut world = World::new(10);
+    world.bake();
+    world.until(Decision::Rollback, 40);
+    let before = world.metric("error_rate", &Segment::all()).ln_e_pass;
+    let mut spec = support::spec();
+    spec.steps.insert(1, spec.steps[0].clone());
+    world.control.spec = serde_json::to_string(&spec).unwrap();
+    world.turn(Phase::Baking, 1, 1000, 9000);
+    world.window();
+    // The second step of the first record requires a pass; the added one does not.
+    assert_eq!((world.last().step, world.last().decision), (1, Decision::Promote), "{}", world.last().sentence);
+    assert!(world.metric("error_rate", &Segment::all()).ln_e_pass < before);
+    world.turn(Phase::Baking, 2, 2500, 7500);
+    world.window();
+    assert_eq!((world.last().step, world.last().decision), (2, Decision::Continue), "{}", world.last().sentence);
+}
+
 #[test]
 fn no_fail_is_enough_if_the_step_requires_no_more() {
     let mut world = World::new(11);

@@ -1,7 +1,7 @@
 //! The stage: the planner over one partition of `verdicts`, `commands` and `router-status`.
 //!
 //! Rows, all in JSON: `model/<name>` is a [`ModelState`], `routers` is what the routers reported, `configured/<router>` is one router's
-//! own configuration. The routing table, the controls and the audit events of one input are committed together with the rows that
+//! own configuration, `freezes` is what is frozen. The routing table, the controls and the audit events of one input are committed together with the rows that
 //! led to them.
 
 use serin_schemas::Code;
@@ -41,6 +41,8 @@ const MAX_NAME_BYTES: usize = 256;
 const ROUTERS_ROW: &[u8] = b"routers";
 /// Row prefix of the routers' own configurations.
 const CONFIGURED_ROW: &str = "configured/";
+/// Row of the freezes.
+const FREEZES_ROW: &[u8] = b"freezes";
 /// `ce_source` of the controller's records.
 const SOURCE: &str = "/controller";
 /// How long a read of the routing topic may take.
@@ -197,6 +199,11 @@ impl ControllerFold {
                 }
             }
         }
+        if effects.freezes_changed {
+            let row =
+                serde_json::to_vec(self.planner.freezes()).map_err(|error| FoldError::State(error.to_string()))?;
+            context.rows.put(FREEZES_ROW, row.into());
+        }
         write(&effects, context.out)?;
         if !effects.is_silent() {
             context.commit_now = true;
@@ -223,6 +230,11 @@ impl Fold for ControllerFold {
             let routers: BTreeMap<String, RouterSeen> = serde_json::from_slice(&row)
                 .map_err(|error| FoldError::State(format!("the row of the routers: {error}")))?;
             self.planner.restore_routers(routers);
+        }
+        if let Some(row) = rows.get(FREEZES_ROW)? {
+            let freezes = serde_json::from_slice(&row)
+                .map_err(|error| FoldError::State(format!("the row of the freezes: {error}")))?;
+            self.planner.restore_freezes(freezes);
         }
         for (key, row) in rows.scan(CONFIGURED_ROW.as_bytes())? {
             let configured: Vec<Configured> = serde_json::from_slice(&row)
@@ -294,6 +306,7 @@ fn check(command: &Command) -> Result<(), Poison> {
     let texts = [
         ("id", command.id.len(), MAX_ID_BYTES),
         ("rollout", command.rollout.as_ref().map_or(0, |rollout| rollout.as_str().len()), MAX_ID_BYTES),
+        ("retries", command.retries.as_ref().map_or(0, |rollout| rollout.as_str().len()), MAX_ID_BYTES),
         ("model", command.model.as_str().len(), MAX_NAME_BYTES),
         ("actor", command.actor.len(), MAX_NAME_BYTES),
         ("reason", command.reason.len(), crate::REASON_MAX),

@@ -35,7 +35,7 @@ declare_metrics! {
         /// Audit events.
         EVENTS = Counter "serin_rollout_events_total" in "{event}" [MODEL, words("kind", &[
             "started", "refused", "advanced", "held", "resumed", "paused", "promoted", "completed", "rolled_back", "aborted",
-            "superseded", "warned",
+            "superseded", "warned", "confirmed", "frozen", "unfrozen",
         ])];
         /// 1 for the phase of a model's rollout: the active one, or else the one that ended last.
         PHASE = Gauge "serin_rollout_phase" in "1" [MODEL, words("phase", &[
@@ -46,9 +46,9 @@ declare_metrics! {
         STEP = Gauge "serin_rollout_step" in "1" [MODEL];
         /// 1 for each reason why the active rollout of a model takes no step, otherwise absent. `unsound` and `marginal`: held
         /// (docs/held.md). `warm_up`: something keeps the warm-up from ending. `no_verdicts`: no verdict arrives. `paused`: an
-        /// operator paused it. `decision`: held longer than `holdMax`, and only a person can end the hold.
+        /// operator paused it. `approval`: the step waits for an approval. `decision`: held longer than `holdMax`, and only a person can end the hold.
         WAITING = Gauge "serin_rollout_waiting" in "1"
-            [MODEL, words("reason", &["unsound", "marginal", "warm_up", "no_verdicts", "paused", "decision"])];
+            [MODEL, words("reason", &["unsound", "marginal", "warm_up", "no_verdicts", "paused", "approval", "decision"])];
         /// Share of the traffic in the routing table that was written last, from 0 to 1.
         WEIGHT = Gauge "serin_routing_weight_ratio" in "1" [MODEL, VERSION, ARM];
         /// Routing tables written, including lease renewals.
@@ -61,9 +61,10 @@ declare_metrics! {
         DELIVERIES = Counter "serin_webhook_deliveries_total" in "{delivery}"
             [words("outcome", &["started", "ignored", "refused", "failed"])];
         /// Duration of each part of a rollback. `decided` (controller): from the end of the deciding window, or from the command, to
-        /// the decision. `applied` (router): from the routing record's append to the log until it is applied. `drained` (router):
-        /// from then until no call is in flight on the version.
-        ROLLBACK = Histogram "serin_rollback_seconds" in "s" [words("phase", &["decided"])];
+        /// the decision. `applied` (router): from the routing record's append to the log until it is applied. `confirmed` (controller):
+        /// the same of the slowest router, once every router has reported it. `drained` (router): from when it is applied until no call
+        /// is in flight on the version.
+        ROLLBACK = Histogram "serin_rollback_seconds" in "s" [words("phase", &["decided", "confirmed"])];
     }
 }
 
@@ -159,15 +160,23 @@ impl Shown {
 
     /// Records what was committed.
     pub(crate) fn record(&mut self, effects: &Effects) {
-        for event in &effects.events {
+        for event in effects.events.iter().filter(|event| !is_freeze(event)) {
             self.model(&event.model);
             count(event);
+        }
+        for took in &effects.confirmed {
+            counters().rollback.record(took.as_secs_f64(), &[KeyValue::new("phase", "confirmed")]);
         }
         for table in &effects.tables {
             self.table(table);
             counters().tables.add(1, &[KeyValue::new("model", table.model.0.clone())]);
         }
     }
+}
+
+/// Whether an event is about a pattern of models. It is written by every partition, and each frozen rollout has its own event.
+fn is_freeze(event: &RolloutEvent) -> bool {
+    event.rollout.is_none() && matches!(event.kind, EventKind::Frozen | EventKind::Unfrozen)
 }
 
 /// Counts a delivery of the webhook. A count of 0 creates the series.
@@ -197,6 +206,7 @@ fn waits_for(
         HoldCause::Health => Some("unsound"),
         HoldCause::Marginal => Some("marginal"),
         // Missing verdicts hold a rollout only in some phases and under some policies.
+        HoldCause::Approval => Some("approval"),
         HoldCause::Stale => None,
     });
     let all = [
@@ -234,6 +244,7 @@ mod tests {
         assert_eq!(all(None, false, false, false), Vec::<&str>::new());
         assert_eq!(all(hold(HoldCause::Health, false), false, false, false), ["unsound"]);
         assert_eq!(all(hold(HoldCause::Marginal, true), false, false, false), ["marginal", "decision"]);
+        assert_eq!(all(hold(HoldCause::Approval, false), false, false, false), ["approval"]);
         assert_eq!(all(hold(HoldCause::Stale, false), false, true, false), ["no_verdicts"]);
         assert_eq!(all(None, true, false, false), ["warm_up"]);
         assert_eq!(all(None, false, true, true), ["no_verdicts", "paused"]);

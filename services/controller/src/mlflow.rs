@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use serin_access::Secret;
 use serin_schemas::{
-    ids::{EventTime, RolloutId, Version},
+    ids::{RolloutId, Version},
     records::{Action, Command, EventKind},
 };
 use serin_spec::{RolloutSpec, units::Duration};
@@ -131,22 +131,18 @@ async fn take(state: &ApiState, headers: &HeaderMap, body: &Bytes) -> Result<Tak
             }
             let rollout = RolloutId(rollout_id(signed.timestamp, signed.id));
             let command = Command {
-                id,
-                action: Action::Apply,
-                model: spec.model.clone(),
                 rollout: Some(rollout.clone()),
                 spec: Some(
                     serde_json::to_string(&spec)
                         .map_err(|error| Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?,
                 ),
-                actor: "mlflow".to_owned(),
                 reason: format!(
                     "{}.{} of {}",
                     delivery.entity,
                     delivery.action,
                     Version::from(delivery.data.version.as_str()).in_words()
                 ),
-                at: EventTime(state.now_ms().saturating_mul(1000)),
+                ..Command::new(id, Action::Apply, spec.model.clone(), "mlflow".to_owned(), state.wall_clock())
             };
             let answer = state.ask(command, ANSWER_MS).await?;
             let Some(sentence) = answer.sentence else {

@@ -14,7 +14,7 @@ use std::{
 
 use serin_rollout::{
     RolloutState,
-    planner::{ACTUATOR, Applied, RouterSeen, WallMs, applied},
+    planner::{ACTUATOR, Applied, Freeze, RouterSeen, WallMs, applied},
 };
 use serin_schemas::{
     codec::{self, Record as _},
@@ -75,6 +75,8 @@ pub struct View {
     answers: VecDeque<Arc<RolloutEvent>>,
     tables: BTreeMap<ModelName, Arc<RoutingTable>>,
     routers: BTreeMap<String, Reports>,
+    /// By the pattern of their models.
+    freezes: BTreeMap<ModelName, Arc<Freeze>>,
     bytes: Bytes,
     caught_up: bool,
     history: usize,
@@ -210,6 +212,18 @@ impl View {
         &self.tables
     }
 
+    /// What is frozen at `now_ms`, wall clock.
+    pub fn freezes(&self, now_ms: i64) -> impl Iterator<Item = &Freeze> {
+        let lasts =
+            move |freeze: &&Arc<Freeze>| freeze.until.is_none_or(|until| until > WallMs(now_ms).as_event_time());
+        self.freezes.values().filter(lasts).map(AsRef::as_ref)
+    }
+
+    /// The answers of the partitions to a command about a pattern of models, one each.
+    pub(crate) fn answers_about_pattern(&self, command: &str) -> impl Iterator<Item = &Arc<RolloutEvent>> {
+        self.answers.iter().filter(move |event| event.rollout.is_none() && event.cause.as_deref() == Some(command))
+    }
+
     /// The newest report of each router, with all its models.
     pub fn routers(&self) -> impl Iterator<Item = RouterStatus> {
         self.routers.values().filter_map(merged)
@@ -340,6 +354,8 @@ impl View {
         let state = event.state.take();
         let of_state = state.as_ref().map_or(0, String::len);
         let bytes = bytes.saturating_sub(of_state);
+        let frozen =
+            state.as_ref().filter(|_| event.rollout.is_none()).and_then(|state| serde_json::from_str(state).ok());
         let state = state.and_then(|state| serde_json::from_str::<RolloutState>(&state).ok());
         let event = Arc::new(event);
         if event.cause.is_some() {
@@ -350,7 +366,10 @@ impl View {
             self.answers.push_back(Arc::clone(&event));
             self.bytes.answers.push_back(bytes);
         }
-        let Some(id) = &event.rollout else { return };
+        let Some(id) = &event.rollout else {
+            self.on_freeze(&event, frozen);
+            return;
+        };
         let rollout = self.entry(id, &event.model, logged_ms);
         if let Some(state) = state {
             rollout.state = Some(Arc::new(state));
@@ -363,6 +382,15 @@ impl View {
         }
         rollout.events.push_back(event);
         rollout.bytes.events.push_back(bytes);
+    }
+
+    /// An event without a rollout: the start or the end of a freeze, or something else.
+    fn on_freeze(&mut self, event: &RolloutEvent, freeze: Option<Freeze>) {
+        match (event.kind, freeze) {
+            (EventKind::Frozen, Some(freeze)) => drop(self.freezes.insert(event.model.clone(), Arc::new(freeze))),
+            (EventKind::Unfrozen, _) => drop(self.freezes.remove(&event.model)),
+            _ => {}
+        }
     }
 
     fn entry(&mut self, id: &RolloutId, model: &ModelName, logged_ms: i64) -> &mut RolloutView {

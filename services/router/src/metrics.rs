@@ -84,8 +84,9 @@ declare_metrics! {
         /// 1 while the router does not call a version on trial because its servers failed, otherwise 0.
         SHED = Gauge "serin_router_shed" in "1" [MODEL, VERSION];
         /// Duration of each part of a rollback. `decided` (controller): from the end of the deciding window, or from the command, to
-        /// the decision. `applied` (router): from the routing record's append to the log until it is applied. `drained` (router):
-        /// from then until no call is in flight on the version.
+        /// the decision. `applied` (router): from the routing record's append to the log until it is applied. `confirmed` (controller):
+        /// the same of the slowest router, once every router has reported it. `drained` (router): from when it is applied until no call
+        /// is in flight on the version.
         ROLLBACK = Histogram "serin_rollback_seconds" in "s" [words("phase", &["applied", "drained"])];
         /// Routing records.
         TABLES = Counter "serin_router_tables_total" in "{record}"

@@ -3,6 +3,7 @@
 mod foresight;
 mod other;
 mod shell;
+mod steps;
 mod trial;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 pub(crate) use foresight::{Plan, Replay, Simulate};
 pub(crate) use other::refuse;
 pub(crate) use shell::{Completion, Man, completion, man};
+pub(crate) use steps::{Freeze, Retry, SetWeight, Unfreeze};
 pub(crate) use trial::{Load, ModelServer, Switch, Wanted};
 
 /// Canary analysis and progressive delivery for ML models, driven by events on Kafka.
@@ -121,6 +123,52 @@ pub(crate) enum Verb {
         after_help = "A manual promotion needs no evidence. The audit log records the actor and the reason. A rollout with `mode: observe` cannot be promoted.\n\nExit status: 0 routers use it, 1 decided but not applied yet, 2 refused.\n\nExamples:\n  serin promote flights --reason 'seen enough'\n  serin promote flights --full"
     )]
     Promote(Promote),
+    /// Give the canary another weight, up or down
+    ///
+    /// The weight becomes a step of its own, with the checks and the bake of the step of the file at or below it. Its evidence starts
+    /// over, so no check counts as passed. The heavier steps of the file follow. The weight, the person and the reason stay in `get`,
+    /// `explain` and the audit log.
+    #[command(
+        after_help = "Exit status: 0 routers use it, 1 decided but not applied yet, 2 refused.\n\nExamples:\n  serin set-weight flights 2% --reason 'the queue of the GPU grows'\n  serin set-weight flights 60% --force --reason 'load test, agreed with the team'"
+    )]
+    SetWeight(SetWeight),
+    /// Approve the step that waits for it
+    ///
+    /// A step of the rollout file with `approve` waits when its evidence is complete. A rollback does not wait.
+    #[command(
+        after_help = "Exit status: 0 routers use the next step, 1 decided but not applied yet, 2 refused: nothing waits for an approval.\n\nExample:\n  serin approve flights --reason 'seen by the risk team'"
+    )]
+    Approve(Act),
+    /// Reject the step that waits for an approval: the rollout ends and all traffic goes back to stable
+    #[command(after_help = "Example:\n  serin reject flights --reason 'the product team wants another version'")]
+    Reject(Act),
+    /// Take no steps of a model, of models that match a pattern, or of all; without a name, list the freezes
+    ///
+    /// Rollouts keep their weights and can still be rolled back, aborted and undone. A new rollout warms up and then waits.
+    #[command(
+        after_help = "Exit status: 0 every partition has it, 1 not confirmed yet, 2 refused.\n\nExamples:\n  serin freeze flights --reason 'incident 4711'\n  serin freeze 'team-a-*' --for 12h --reason 'release night'\n  serin freeze --all --for 3d --reason holidays\n  serin freeze"
+    )]
+    Freeze(Freeze),
+    /// End a freeze
+    #[command(after_help = "Examples:\n  serin unfreeze flights\n  serin unfreeze --all --reason 'holidays are over'")]
+    Unfreeze(Unfreeze),
+    /// Go back to the version that served before, without steps
+    ///
+    /// A rollout that has not ended is ended: its stable version serves. After a promotion, the previous version serves again. Its
+    /// servers must still run; `promotion.keepPrevious` in the rollout file (24 h) says for how long.
+    #[command(
+        visible_alias = "rollback",
+        after_help = "Exit status: 0 routers use it, 1 decided but not applied yet, 2 refused.\n\nExample:\n  serin undo flights --reason 'complaints from the call center'"
+    )]
+    Undo(Act),
+    /// Start an ended rollout again, from its first step or a later one
+    ///
+    /// The new rollout has its own id and starts with warm-up. `get` keeps showing how the attempt before ended. If the evidence ended it,
+    /// a reason is required.
+    #[command(
+        after_help = "Exit status: 0 started, 1 not applied yet, 2 refused.\n\nExamples:\n  serin retry flights\n  serin retry 01a22e39 --from-step 2 --reason 'the label job is fixed'"
+    )]
+    Retry(Retry),
     /// Pause a rollout at its current weight
     #[command(
         after_help = "The clock of the step stops and the canary keeps its share. Evidence against the canary still rolls it back.\n\nExample:\n  serin pause flights --reason 'the label job is late'"

@@ -9,7 +9,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use serin_rollout::{RolloutState, planner::Applied};
+use serin_rollout::{
+    RolloutState,
+    planner::{Applied, Freeze},
+};
 use serin_schemas::{
     ids::{EventTime, Generation},
     records::{Capture, RouterStatus, Verdict},
@@ -190,10 +193,20 @@ impl Api {
         self.call(Method::GET, &path, None).await
     }
 
-    /// Acts on a rollout: `promote`, `pause`, `resume` or `abort`.
-    pub(crate) async fn act(&self, rollout: &str, verb: &str, reason: &str, full: bool) -> Result<Value, ApiError> {
-        let body = json!({"reason": reason, "full": full}).to_string();
-        self.call(Method::POST, &rollout_path(rollout, &format!("/{verb}?wait_ms=10000")), Some(body)).await
+    /// Acts on a rollout, for example with `promote`. The body has the reason and the options of the verb.
+    pub(crate) async fn act(&self, rollout: &str, verb: &str, body: Value) -> Result<Value, ApiError> {
+        let path = rollout_path(rollout, &format!("/{verb}?wait_ms=10000"));
+        self.call(Method::POST, &path, Some(body.to_string())).await
+    }
+
+    /// What is frozen.
+    pub(crate) async fn freezes(&self) -> Result<Vec<Freeze>, ApiError> {
+        self.typed("/v1/freezes").await
+    }
+
+    /// Starts or ends a freeze, by the verb.
+    pub(crate) async fn freeze(&self, verb: &str, body: Value) -> Result<Value, ApiError> {
+        self.call(Method::POST, &format!("/v1/{verb}?wait_ms=10000"), Some(body.to_string())).await
     }
 
     /// Sends every model's traffic to stable now.

@@ -2,7 +2,7 @@
 
 use serin_rollout::{
     Outcome, RolloutState,
-    planner::{Applied, StepIndex},
+    planner::{Applied, HoldCause, StepIndex},
 };
 use serin_schemas::records::Phase;
 
@@ -26,6 +26,9 @@ pub(crate) fn headline(state: &RolloutState, applied: Option<&Applied>) -> (Tone
         Phase::Baking => (Tone::Plain, format!("{canary} gets {} of the calls, {}", state.canary_share, step(state))),
         Phase::Shadowing => {
             (Tone::Plain, format!("{canary} gets a copy of {} of the calls, {}", state.mirror_share, step(state)))
+        }
+        Phase::Held if waits_for_approval(state) => {
+            (Tone::Open, format!("WAITS FOR AN APPROVAL with {canary} at {}, {}", at(state), step(state)))
         }
         Phase::Held => (Tone::Open, format!("HELD with {canary} at {}, {}", at(state), step(state))),
         Phase::Paused => {
@@ -95,6 +98,10 @@ pub(crate) fn tone(phase: Phase) -> Tone {
 pub(crate) fn phase(state: &RolloutState) -> String {
     let name = serde_json::to_value(state.phase).ok().and_then(|name| name.as_str().map(str::to_owned));
     name.unwrap_or_default().replace('_', " ")
+}
+
+fn waits_for_approval(state: &RolloutState) -> bool {
+    state.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::Approval) && state.approved.is_none()
 }
 
 /// `step 1 of 3`.

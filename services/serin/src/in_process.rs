@@ -58,15 +58,11 @@ impl InProcess {
 
     /// Starts a rollout of a normalized spec.
     pub(crate) fn apply(&mut self, spec: &RolloutSpec) -> anyhow::Result<()> {
+        let (id, actor) = ("virtual".to_owned(), "simulation".to_owned());
         let command = Command {
-            id: "virtual".to_owned(),
-            action: Action::Apply,
-            model: self.model.clone(),
             rollout: Some(RolloutId::from(ROLLOUT)),
             spec: Some(serde_json::to_string(spec)?),
-            actor: "simulation".to_owned(),
-            reason: String::new(),
-            at: EventTime(0),
+            ..Command::new(id, Action::Apply, self.model.clone(), actor, EventTime(0))
         };
         let (headers, body) = encoded(&self.model, &command)?;
         self.controller.take(serin_topology::COMMANDS, self.key(), headers, body)?;

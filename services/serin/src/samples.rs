@@ -71,28 +71,30 @@ impl Sample {
         let planner = Planner::new(Settings::default());
         let mut sample = Self { planner, verdict: None, events: Vec::new(), secs: 0, commands: 0 };
         let text = serde_json::to_string(&spec).unwrap();
-        sample.act(Action::Apply, "", Some(text));
+        sample.act(Action::Apply, "", |command| command.spec = Some(text));
         sample
     }
 
-    fn act(&mut self, action: Action, reason: &str, spec: Option<String>) {
+    fn act(&mut self, action: Action, reason: &str, change: impl FnOnce(&mut Command)) {
         self.commands += 1;
-        let command = Command {
-            id: format!("command-{}", self.commands),
-            action,
-            model: "flights".into(),
+        let (id, at) = (format!("command-{}", self.commands), EventTime::from_secs(START + self.secs));
+        let mut command = Command {
             rollout: Some("01a1fdf2-b94c-723a-becb-c53d9fa5f068".into()),
-            spec,
-            actor: "ann".to_owned(),
             reason: reason.to_owned(),
-            at: EventTime::from_secs(START + self.secs),
+            ..Command::new(id, action, "flights".into(), "ann".to_owned(), at)
         };
+        change(&mut command);
         self.take(Input::Command(Box::new(command)));
     }
 
     /// Applies a command.
-    pub(crate) fn command(mut self, action: Action, reason: &str) -> Self {
-        self.act(action, reason, None);
+    pub(crate) fn command(self, action: Action, reason: &str) -> Self {
+        self.command_with(action, reason, |_| ())
+    }
+
+    /// Applies a command that `change` completes.
+    pub(crate) fn command_with(mut self, action: Action, reason: &str, change: impl FnOnce(&mut Command)) -> Self {
+        self.act(action, reason, change);
         self
     }
 

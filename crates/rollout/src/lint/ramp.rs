@@ -150,6 +150,7 @@ fn steps(spec: &RolloutSpec, found: &mut Found) {
         if let Some(share) = step.mirror {
             mirror_step(spec, index, share, before.is_some(), found);
             bake(spec, index, found);
+            approve(spec, index, found);
             continue;
         }
         let path = format!("steps[{index}].weight");
@@ -172,6 +173,7 @@ fn steps(spec: &RolloutSpec, found: &mut Found) {
         }
         before = Some(weight);
         bake(spec, index, found);
+        approve(spec, index, found);
     }
     if (0..spec.steps.len()).all(|step| spec.require(step) == Require::NoFail) {
         found.warn(
@@ -230,6 +232,28 @@ fn mirror_step(spec: &RolloutSpec, index: usize, share: Share, after_weight: boo
             &path,
             "promotion follows this step: the canary would get all traffic in one step",
             "add a step with a weight after it",
+        );
+    }
+}
+
+/// Reports an approval that cannot be given in time, or that is never asked for.
+fn approve(spec: &RolloutSpec, index: usize, found: &mut Found) {
+    let Some(approval) = spec.steps[index].approve else { return };
+    if approval.within < spec.window {
+        let message = format!(
+            "an approval within {} ends with the next verdict, before it can be given: there is one verdict per window of {}",
+            approval.within, spec.window
+        );
+        found.error(format!("steps[{index}].approve.within"), message, "give people more time, such as 4h");
+    }
+    if spec.mode == Mode::Observe {
+        let message = "a rollout that is only observed takes no steps, so the approval is never asked for";
+        found.add(
+            Severity::Warning,
+            format!("steps[{index}].approve"),
+            message,
+            "leave it out, or leave `mode` out",
+            &["mode"],
         );
     }
 }

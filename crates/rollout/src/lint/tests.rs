@@ -151,6 +151,23 @@ fn the_windows_left_out_do_not_cover_a_step_or_the_monitor() {
 }
 
 #[test]
+fn an_approval_needs_time_and_a_rollout_that_takes_steps() {
+    let (by, otherwise) = (serin_spec::Approver::Operator, serin_spec::Otherwise::Hold);
+    let approve = |secs| {
+        let within = Duration::from_secs(secs);
+        move |spec: &mut RolloutSpec| {
+            spec.steps[0].approve = Some(serin_spec::Approval { by, within, otherwise, marginal: false });
+        }
+    };
+    assert_eq!(problems(approve(3600)), [""; 0]);
+    refused("steps[0].approve.within", "ends with the next verdict", approve(0));
+    warned("steps[0].approve", "never asked for", |spec| {
+        approve(3600)(spec);
+        spec.mode = serin_spec::Mode::Observe;
+    });
+}
+
+#[test]
 fn planned_looks_need_a_horizon_and_normal_sums() {
     let plan = |answers, looks| Some(serin_spec::GroupSequential { answers, looks });
     let path = "steps[1].groupSequential";

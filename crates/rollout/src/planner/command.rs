@@ -8,6 +8,7 @@ use serin_schemas::{
 use super::{
     Clock, Effects, HeldFor, HoldCause, ModelState, Outcome, Pause, Planner, Queued, RolloutState, StepIndex, Turn,
     WallMs,
+    freeze::is_about_pattern,
     serving::{stable_of, startable},
     turn::{event_id, push_bounded},
 };
@@ -20,23 +21,21 @@ const COMMANDS_KEPT: usize = 256;
 const QUEUE_MAX: usize = 8;
 
 /// Why a command cannot be done, as a sentence for people.
-type Refusal = String;
+pub(super) type Refusal = String;
 
 impl Planner {
     pub(super) fn on_command(&mut self, command: &Command, now_ms: WallMs, effects: &mut Effects) {
-        if command.action == Action::Apply {
+        if is_about_pattern(command.action) {
+            self.on_freeze(command, now_ms, effects);
+            return;
+        }
+        if matches!(command.action, Action::Apply | Action::Retry) {
             let model = &command.model;
             self.models.entry(model.clone()).or_insert_with(|| ModelState::new(model.clone()));
         }
-        let mut turn = Turn {
-            now_ms,
-            settings: self.settings,
-            routers: &self.routers,
-            effects,
-            actor: command.actor.clone(),
-            cause: Some(command.id.clone()),
-            asked_at: Some(command.at),
-        };
+        let turn = Turn::new(self.settings, &self.routers, &self.freezes, now_ms, effects);
+        let (actor, cause, asked_at) = (command.actor.clone(), Some(command.id.clone()), Some(command.at));
+        let mut turn = Turn { actor, cause, asked_at, ..turn };
         if command.action == Action::StopAll {
             for state in self.models.values_mut() {
                 state.on_command(command, &mut turn);
@@ -59,6 +58,8 @@ impl ModelState {
         let now = self.now(turn, Some(command.at));
         let done = match command.action {
             Action::Apply => self.on_apply(command, now, turn),
+            Action::Retry => self.on_retry(command, now, turn),
+            Action::Undo => self.on_undo(command, now, turn),
             Action::StopAll => {
                 self.on_stop(command, now, turn);
                 Ok(())
@@ -83,12 +84,17 @@ impl ModelState {
     fn on_apply(&mut self, command: &Command, now: EventTime, turn: &mut Turn<'_>) -> Result<(), Refusal> {
         let id = command.rollout.clone().ok_or("the command has no rollout id")?;
         let spec = self.read_spec(command)?;
-        if self.knows(&id) {
-            return Err(format!("rollout {id} already exists; apply it under a new id"));
+        self.accept(Queued { id, spec, actor: command.actor.clone(), retry: None }, now, turn)
+    }
+
+    /// Starts a rollout, or queues it behind the active one.
+    pub(super) fn accept(&mut self, queued: Queued, now: EventTime, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        if self.knows(&queued.id) {
+            return Err(format!("rollout {} already exists; apply it under a new id", queued.id));
         }
-        let spec = self.checked_at_once(spec, turn)?;
+        let spec = self.checked_at_once(queued.spec, turn)?;
         self.warn_about_stable(&spec, now, turn);
-        let (concurrency, queued) = (spec.concurrency, Queued { id, spec, actor: command.actor.clone() });
+        let (concurrency, queued) = (spec.concurrency, Queued { spec, ..queued });
         let Some(mut active) = self.active.take() else {
             self.start(queued, now, EventKind::Started, turn);
             return Ok(());
@@ -126,7 +132,7 @@ impl ModelState {
         Ok(())
     }
 
-    fn read_spec(&self, command: &Command) -> Result<RolloutSpec, Refusal> {
+    pub(super) fn read_spec(&self, command: &Command) -> Result<RolloutSpec, Refusal> {
         let text = command.spec.as_deref().ok_or("the command has no spec")?;
         let spec: RolloutSpec =
             serde_json::from_str(text).map_err(|cause| format!("the spec cannot be read: {cause}"))?;
@@ -210,7 +216,11 @@ impl ModelState {
             Action::PromoteFull => self.on_promote_full(&mut rollout, command, now, turn),
             Action::Pause => self.on_pause(&mut rollout, command, now, turn),
             Action::Resume => self.on_resume(&mut rollout, command, now, turn),
-            Action::Abort | Action::Apply | Action::StopAll => {
+            Action::SetWeight => self.on_set_weight(&mut rollout, command, now, turn),
+            Action::Approve => self.on_approve(&mut rollout, command, now, turn),
+            Action::Reject => self.on_reject(&mut rollout, command, now, turn),
+            // The others are not about an active rollout.
+            _ => {
                 let sentence = stopped("aborted", command);
                 self.end(&mut rollout, Phase::Aborted, Outcome::Aborted, Vec::new(), sentence, now, turn);
                 Ok(())
@@ -228,6 +238,7 @@ impl ModelState {
         turn: &mut Turn<'_>,
     ) -> Result<(), Refusal> {
         moves_weights(rollout)?;
+        not_frozen(rollout)?;
         let why = format!(", {}", stopped("promoted", command));
         if rollout.promoted {
             self.complete(rollout, &why, now, turn);
@@ -250,6 +261,7 @@ impl ModelState {
         turn: &mut Turn<'_>,
     ) -> Result<(), Refusal> {
         moves_weights(rollout)?;
+        not_frozen(rollout)?;
         let why = format!(", {}", stopped("promoted in full", command));
         if rollout.promoted {
             self.complete(rollout, &why, now, turn);
@@ -313,6 +325,9 @@ impl ModelState {
                 "no verdicts arrive: check that the aggregator and the analyzer are running, then it resumes by itself"
                     .to_owned(),
             ),
+            Some(HoldCause::Approval) => {
+                Err("the step waits for an approval; approve it, or reject it to end the rollout".to_owned())
+            }
             // A warm-up is not held, but the issue that it waits for can be acknowledged in the same way.
             None if rollout.warm_up_waits.is_some_and(NoDataReason::is_finding) => {
                 let seen = acknowledge(rollout);
@@ -345,7 +360,7 @@ fn acknowledge(rollout: &mut RolloutState) -> String {
 }
 
 /// A rollout that is only observed cannot promote anything.
-fn moves_weights(rollout: &RolloutState) -> Result<(), Refusal> {
+pub(super) fn moves_weights(rollout: &RolloutState) -> Result<(), Refusal> {
     if rollout.acts() {
         return Ok(());
     }
@@ -354,6 +369,12 @@ fn moves_weights(rollout: &RolloutState) -> Result<(), Refusal> {
          apply the file with `mode: act`",
         rollout.spec.canary.version.in_words()
     ))
+}
+
+/// A frozen model takes no steps, also not by hand.
+fn not_frozen(rollout: &RolloutState) -> Result<(), Refusal> {
+    let frozen = |freeze: &super::Freeze| format!("no steps are taken during {}; unfreeze it first", freeze.in_words());
+    rollout.freeze.as_ref().map_or(Ok(()), |freeze| Err(frozen(freeze)))
 }
 
 fn refused_without_state(command: &Command, now_ms: WallMs) -> RolloutEvent {
@@ -375,7 +396,7 @@ fn refused_without_state(command: &Command, now_ms: WallMs) -> RolloutEvent {
     }
 }
 
-fn stopped(done: &str, command: &Command) -> String {
+pub(super) fn stopped(done: &str, command: &Command) -> String {
     if command.reason.is_empty() {
         format!("{done} by {}", command.actor)
     } else {
@@ -383,7 +404,7 @@ fn stopped(done: &str, command: &Command) -> String {
     }
 }
 
-fn verb(action: Action) -> &'static str {
+pub(super) fn verb(action: Action) -> &'static str {
     match action {
         Action::Apply => "apply",
         Action::Promote | Action::PromoteFull => "promote",
@@ -391,10 +412,17 @@ fn verb(action: Action) -> &'static str {
         Action::Resume => "resume",
         Action::Abort => "abort",
         Action::StopAll => "stop all",
+        Action::SetWeight => "set-weight",
+        Action::Approve => "approve",
+        Action::Reject => "reject",
+        Action::Freeze => "freeze",
+        Action::Unfreeze => "unfreeze",
+        Action::Undo => "undo",
+        Action::Retry => "retry",
     }
 }
 
-fn word(phase: Phase) -> &'static str {
+pub(super) fn word(phase: Phase) -> &'static str {
     match phase {
         Phase::Pending => "pending",
         Phase::Warming => "warming up",

@@ -8,7 +8,7 @@ use super::{
     HoldCause, ModelState, Outcome, RolloutState, Turn,
     verdict::{missing_for_promotion, why_held},
 };
-use serin_spec::OnInconclusive;
+use serin_spec::{OnInconclusive, Otherwise};
 
 /// What happens to a held rollout if the verdicts do not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +17,11 @@ pub enum AfterHold {
     Verdicts,
     /// After `holdMax` the rollout is rolled back on a finding.
     Finding,
-    /// After `holdMax` the rollout is rolled back, without a finding.
+    /// After `holdMax`, or after the time for an approval, the rollout is rolled back, without a finding.
     RolledBack,
     /// After `holdMax` the next step is taken.
     Promoted,
-    /// After `holdMax` an event asks once for a decision by a person.
+    /// After `holdMax`, or after the time for an approval, an event asks once for a decision by a person.
     Asked,
 }
 
@@ -31,6 +31,10 @@ impl RolloutState {
         let hold = self.hold.as_ref()?;
         Some(match (hold.cause, self.spec.decision.on_inconclusive) {
             (HoldCause::Stale, _) => AfterHold::Verdicts,
+            (HoldCause::Approval, _) => match self.approval().map(|approval| approval.otherwise) {
+                Some(Otherwise::Rollback) => AfterHold::RolledBack,
+                Some(Otherwise::Hold) | None => AfterHold::Asked,
+            },
             _ if !findings(verdict).is_empty() => AfterHold::Finding,
             (_, OnInconclusive::Rollback) => AfterHold::RolledBack,
             // Without sound evidence nothing is promoted.
@@ -62,36 +66,45 @@ impl ModelState {
             (HoldCause::Marginal, Decision::Promote)
                 if missing_for_promotion(rollout, verdict, now, turn).is_none() =>
             {
-                self.advance(rollout, &format!(": {}", verdict.sentence), now, turn);
+                self.take_step(rollout, verdict, turn);
             }
-            (HoldCause::Stale, Decision::Hold) => {
+            (HoldCause::Stale | HoldCause::Approval, Decision::Hold) => {
                 let sentence = why_held(rollout, verdict, turn);
                 self.hold(rollout, HoldCause::Health, sentence, now, turn);
             }
+            // It was approved during a freeze.
+            (HoldCause::Approval, _) if rollout.approved.is_some() => self.take_step(rollout, verdict, turn),
             (HoldCause::Stale, _) => self.resume_step(rollout, "verdicts arrive again".to_owned(), now, turn),
             (HoldCause::Health, decision) if decision != Decision::Hold => {
                 self.resume_step(rollout, "the evidence is sound again".to_owned(), now, turn);
             }
-            (HoldCause::Health | HoldCause::Marginal, _) => self.wait(rollout, verdict, turn),
+            (HoldCause::Health | HoldCause::Marginal | HoldCause::Approval, _) => self.wait(rollout, verdict, turn),
         }
     }
 
     /// After `hold_max`, does what `on_inconclusive` says; with a finding, rolls back on that finding.
     fn wait(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
-        let (now, hold_max) = (verdict.as_of, rollout.spec.decision.hold_max);
+        let (now, hold_max) = (verdict.as_of, rollout.hold_limit());
         let after = rollout.after_hold(verdict);
+        let needs_approval = rollout.approval().is_some();
+        let unapproved = rollout.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::Approval);
         let Some(hold) = rollout.hold.as_mut().filter(|hold| now.since(hold.since) >= hold_max.0) else { return };
         match after {
             Some(AfterHold::Finding) => self.end_on_finding(rollout, verdict, &format!("held for {hold_max}"), turn),
             Some(AfterHold::RolledBack) => {
+                let why = if unapproved { "not approved within" } else { "inconclusive after a hold of" };
                 let sentence = format!(
-                    "inconclusive after a hold of {hold_max}: back to {}. No finding against {}",
+                    "{why} {hold_max}: back to {}. No finding against {}",
                     rollout.spec.stable.version.in_words(),
                     rollout.spec.canary.version.in_words()
                 );
                 self.end(rollout, Phase::RolledBack, Outcome::Inconclusive, Vec::new(), sentence, now, turn);
             }
-            Some(AfterHold::Promoted) => {
+            // Also without evidence, the step needs its approval.
+            Some(AfterHold::Promoted) if needs_approval => {
+                self.ask(rollout, &format!("inconclusive after a hold of {hold_max}"), now, turn);
+            }
+            Some(AfterHold::Promoted) if rollout.freeze.is_none() => {
                 let why = format!(
                     " without a finding: inconclusive after a hold of {hold_max}, and onInconclusive is promote"
                 );
@@ -99,10 +112,14 @@ impl ModelState {
             }
             Some(AfterHold::Asked) if !hold.reported => {
                 hold.reported = true;
-                let sentence = format!("held for {hold_max} without a finding: promote, resume or abort it");
+                let sentence = if unapproved {
+                    format!("not approved within {hold_max}: approve or reject it")
+                } else {
+                    format!("held for {hold_max} without a finding: promote, resume or abort it")
+                };
                 self.emit(Some(rollout), EventKind::Warned, sentence, now, turn);
             }
-            Some(AfterHold::Asked | AfterHold::Verdicts) | None => {}
+            Some(AfterHold::Promoted | AfterHold::Asked | AfterHold::Verdicts) | None => {}
         }
     }
 

@@ -1,24 +1,31 @@
 //! The planner: a pure state machine that turns verdicts, commands, router reports and ticks into routing tables, control records
 //! and audit events.
 //!
-//! Bake, hold and monitor run in **event time**, which verdicts carry. The wall clock is used for leases, to notice that verdicts
-//! stopped, and to notice that routers went away.
+//! Bake, hold, approval and monitor run in **event time**, which verdicts carry. The wall clock is used for leases, for the ends that
+//! people set (of a freeze, of the time in which a promotion can be undone), to notice that verdicts stopped, and to notice that
+//! routers went away.
 //!
 //! Invariants (property tests below): generations of a model strictly grow. A rollback can happen in any phase, and its table has no
-//! canary. Weights only go up the ramp or to zero. Only a promotion changes the serving version, so every way back leads to the table from
-//! before the rollout. The same inputs give the same outputs whether or not the state was written and read in between. No input
+//! canary; neither a freeze nor an approval delays it. Weights only go up the ramp or to zero, unless a person sets one. Only a promotion
+//! or an undo changes the serving version, so every way back leads to the table from before the rollout. The same inputs give the same outputs whether or not the state was written and read in between. No input
 //! panics.
 
+mod approval;
 mod command;
+mod confirm;
+mod freeze;
 mod held;
 mod near;
 mod quantities;
+mod retry;
 mod routers;
 mod serving;
 mod state;
 mod tick;
 mod turn;
+mod undo;
 mod verdict;
+mod weight;
 
 #[cfg(test)]
 mod properties;
@@ -28,7 +35,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serin_schemas::{
-    ids::{EventTime, Generation, ModelName},
+    ids::{EventTime, Generation, ModelName, Span},
+    pattern,
     records::{Arm, Command, Configured, Control, RolloutEvent, RouterStatus, RoutingTable, Verdict},
 };
 
@@ -38,8 +46,8 @@ pub use held::AfterHold;
 pub use quantities::{StepIndex, WallMs};
 pub use routers::{ACTUATOR, Applied, RouterSeen, applied};
 pub use state::{
-    Clock, Ended, Ending, HeldFor, Hold, HoldCause, LastVerdict, Lease, ModelState, Outcome, Pause, Queued,
-    RolloutState, STATE_VERSION, StateError,
+    ByHand, Clock, Ended, Ending, Freeze, HeldFor, Hold, HoldCause, LastVerdict, Lease, ModelState, Outcome, Pause,
+    Queued, Retry, RolloutState, STATE_VERSION, StateError, Unconfirmed,
 };
 pub use verdict::without_order;
 
@@ -90,6 +98,10 @@ pub struct Effects {
     pub routers_changed: bool,
     /// Routers whose own configurations have changed, or that are gone.
     pub configured_changed: BTreeSet<String>,
+    /// Whether the freezes have changed.
+    pub freezes_changed: bool,
+    /// For each confirmed rollback, the time that the slowest router took to apply it.
+    pub confirmed: Vec<Span>,
 }
 
 impl Effects {
@@ -105,6 +117,8 @@ pub struct Planner {
     settings: Settings,
     models: BTreeMap<ModelName, ModelState>,
     routers: BTreeMap<String, RouterSeen>,
+    /// By the pattern of their models.
+    freezes: BTreeMap<String, Freeze>,
 }
 
 impl Planner {
@@ -121,6 +135,16 @@ impl Planner {
     /// Takes over what is known of the routers, except their own configurations.
     pub fn restore_routers(&mut self, routers: BTreeMap<String, RouterSeen>) {
         self.routers = routers;
+    }
+
+    /// Takes over the freezes.
+    pub fn restore_freezes(&mut self, freezes: BTreeMap<String, Freeze>) {
+        self.freezes = freezes;
+    }
+
+    /// The freezes, by the pattern of their models.
+    pub fn freezes(&self) -> &BTreeMap<String, Freeze> {
+        &self.freezes
     }
 
     /// Takes over what a router's own configuration contains.
@@ -195,6 +219,12 @@ impl Planner {
         }
         self.report_changes(&status.router, &before, &seen, now_ms, effects);
         self.routers.insert(status.router.clone(), seen);
+        let mut turn = Turn::new(self.settings, &self.routers, &self.freezes, now_ms, effects);
+        for table in &status.applied {
+            if let Some(state) = self.models.get_mut(&table.model) {
+                state.on_applied(table, &mut turn);
+            }
+        }
     }
 
     fn forget(&mut self, router: &str, effects: &mut Effects) {
@@ -241,31 +271,16 @@ impl Planner {
         let usable = usable.map(|model| (model, format!("router {router} can use the newest table again")));
         for (model, sentence) in started.chain(over).chain(refused).chain(usable) {
             let Some(state) = self.models.get_mut(model) else { continue };
-            let mut turn = Turn {
-                now_ms,
-                settings: self.settings,
-                routers: &self.routers,
-                effects,
-                actor: router.to_owned(),
-                cause: None,
-                asked_at: None,
-            };
-            state.warn(sentence, &mut turn);
+            let turn = Turn::new(self.settings, &self.routers, &self.freezes, now_ms, effects);
+            state.warn(sentence, &mut Turn { actor: router.to_owned(), ..turn });
         }
     }
 
     fn on_verdict(&mut self, verdict: &Verdict, now_ms: WallMs, effects: &mut Effects) {
         let Some(state) = self.models.get_mut(&verdict.model) else { return };
-        let mut turn = Turn {
-            now_ms,
-            settings: self.settings,
-            routers: &self.routers,
-            effects,
-            actor: "analyzer".to_owned(),
-            cause: Some(verdict.id.clone()),
-            asked_at: None,
-        };
-        state.on_verdict(verdict, &mut turn);
+        let turn = Turn::new(self.settings, &self.routers, &self.freezes, now_ms, effects);
+        let (actor, cause) = ("analyzer".to_owned(), Some(verdict.id.clone()));
+        state.on_verdict(verdict, &mut Turn { actor, cause, ..turn });
     }
 
     fn on_tick(&mut self, now_ms: WallMs, effects: &mut Effects) {
@@ -277,16 +292,9 @@ impl Planner {
         for name in &gone {
             self.forget(name, effects);
         }
+        self.end_freezes(now_ms, effects);
+        let mut turn = Turn::new(self.settings, &self.routers, &self.freezes, now_ms, effects);
         for state in self.models.values_mut() {
-            let mut turn = Turn {
-                now_ms,
-                settings: self.settings,
-                routers: &self.routers,
-                effects,
-                actor: "controller".to_owned(),
-                cause: None,
-                asked_at: None,
-            };
             state.on_tick(&mut turn);
         }
     }
@@ -297,6 +305,7 @@ struct Turn<'a> {
     now_ms: WallMs,
     settings: Settings,
     routers: &'a BTreeMap<String, RouterSeen>,
+    freezes: &'a BTreeMap<String, Freeze>,
     effects: &'a mut Effects,
     actor: String,
     cause: Option<String>,
@@ -304,7 +313,26 @@ struct Turn<'a> {
     asked_at: Option<EventTime>,
 }
 
+impl<'a> Turn<'a> {
+    /// A turn of the controller itself, without a cause.
+    fn new(
+        settings: Settings,
+        routers: &'a BTreeMap<String, RouterSeen>,
+        freezes: &'a BTreeMap<String, Freeze>,
+        now_ms: WallMs,
+        effects: &'a mut Effects,
+    ) -> Self {
+        let actor = "controller".to_owned();
+        Self { now_ms, settings, routers, freezes, effects, actor, cause: None, asked_at: None }
+    }
+}
+
 impl Turn<'_> {
+    /// The freeze of a model, if there is one.
+    fn freeze_of(&self, model: &ModelName) -> Option<&Freeze> {
+        self.freezes.values().find(|freeze| pattern::matches(&freeze.models, model.as_str()))
+    }
+
     /// Routers that have reported recently.
     fn live(&self) -> impl Iterator<Item = (&String, &RouterSeen)> {
         self.routers.iter().filter(|(_, router)| self.now_ms.since(router.seen_ms) <= self.settings.router_ms)

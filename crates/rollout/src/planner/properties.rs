@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serin_schemas::{
-    ids::{EventTime, RolloutId, Version},
+    ids::{EventTime, RolloutId, Span, Version},
     records::{
         Action, Arm, ArmSummary, Command, Control, Decision, EventKind, Phase, Reason, Route, RouterStatus, Segment,
         TableApplied, Verdict,
@@ -11,8 +11,7 @@ use serin_schemas::{
 
 use super::*;
 use crate::testing::spec;
-use serin_spec::Concurrency;
-use serin_spec::{Mode, OnInconclusive, RolloutSpec, units::Duration};
+use serin_spec::{Approval, Approver, Concurrency, Mode, OnInconclusive, Otherwise, RolloutSpec, units::Duration};
 
 /// The next input. Verdicts are about the active rollout (give or take a generation), commands about any rollout.
 #[derive(Clone, Debug)]
@@ -38,6 +37,13 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => Just(Action::Resume),
         1 => Just(Action::Abort),
         1 => Just(Action::StopAll),
+        2 => Just(Action::SetWeight),
+        2 => Just(Action::Approve),
+        1 => Just(Action::Reject),
+        2 => Just(Action::Freeze),
+        1 => Just(Action::Unfreeze),
+        2 => Just(Action::Undo),
+        2 => Just(Action::Retry),
     ];
     prop_oneof![
         6 => (-600..200_000_i64, decision, any::<bool>(), 0..2_i64, 0..500_i64, any::<bool>()).prop_map(
@@ -45,7 +51,7 @@ fn happening() -> impl Strategy<Value = Happening> {
                 after_secs, decision, frozen, generation_back, answers, with_reason
             }
         ),
-        2 => (action, proptest::option::of(0..6_u8), 0..12_u8)
+        2 => (action, proptest::option::of(0..6_u8), 0..14_u8)
             .prop_map(|(action, rollout, spec)| Happening::Command { action, rollout, spec }),
         1 => (0..40_i64, any::<bool>()).prop_map(|(generation, leaving)| Happening::Status { generation, leaving }),
         2 => (0..60_000_i64).prop_map(|after_ms| Happening::Tick { after_ms }),
@@ -72,6 +78,11 @@ fn variant(number: u8) -> RolloutSpec {
         }
         10 => (spec.stable.url, spec.concurrency) = (None, Concurrency::Queue),
         11 => spec.canary.path_version = Some("2".to_owned()),
+        12 | 13 => {
+            let (by, within, otherwise) = (Approver::Operator, Duration::from_secs(100_000), Otherwise::Rollback);
+            let approve = Some(Approval { by, within, otherwise, marginal: number == 13 });
+            spec.steps.iter_mut().for_each(|step| step.approve = approve);
+        }
         _ => spec.steps.reverse(),
     }
     spec
@@ -133,15 +144,18 @@ impl Driver {
             }
             Happening::Command { action, rollout, spec } => {
                 self.commands += 1;
+                let (id, at) = (format!("c{}", self.commands), EventTime::from_secs(self.event_secs));
+                let id_of = |number: u8| RolloutId(format!("r{number}"));
                 Input::Command(Box::new(Command {
-                    id: format!("c{}", self.commands),
-                    action,
-                    model: "flights".into(),
-                    rollout: rollout.map(|number| RolloutId(format!("r{number}"))),
+                    rollout: rollout.map(id_of),
                     spec: Some(serde_json::to_string(&variant(spec)).unwrap()),
-                    actor: "ada".into(),
-                    reason: String::new(),
-                    at: EventTime::from_secs(self.event_secs),
+                    weight: Some(i32::from(spec) * 900),
+                    force: spec % 2 == 0,
+                    until: (spec > 5).then(|| at.plus(Span::from_secs(40))),
+                    retries: Some(id_of(spec % 6)),
+                    from_step: (spec % 3 > 0).then_some(i32::from(spec % 3)),
+                    reason: if spec % 4 == 0 { String::new() } else { "because".to_owned() },
+                    ..Command::new(id, action, "flights".into(), "ada".into(), at)
                 }))
             }
             Happening::Status { generation, leaving } => {
@@ -175,6 +189,7 @@ fn restarted(planner: &Planner) -> Planner {
     }
     let routers = serde_json::to_vec(planner.routers()).unwrap();
     copy.restore_routers(serde_json::from_slice(&routers).unwrap());
+    copy.restore_freezes(planner.freezes().clone());
     for (name, router) in planner.routers() {
         router.configured.iter().for_each(|configured| copy.restore_configured(name, configured.clone()));
     }
@@ -204,9 +219,12 @@ proptest! {
         let mut newest_control = None;
         let mut newest = (Generation(0), -1);
         let mut shown: Option<(RolloutId, i32)> = None;
-        let mut serving = None;
+        let (mut serving, mut before_promotion) = (None, None);
         for happening in &happenings {
             let input = driver.input(happening, &planner);
+            let asked = if let Input::Command(command) = &input { Some(command.action) } else { None };
+            let of = |planner: &Planner| planner.model(&"flights".into()).and_then(|state| state.active.clone());
+            let was_frozen = of(&planner).is_some_and(|rollout| rollout.freeze.is_some()) && asked.is_none();
             // A restart has no effect.
             let mut restored = restarted(&planner);
             let effects = planner.apply(input.clone(), WallMs(driver.wall_ms));
@@ -229,20 +247,27 @@ proptest! {
                 prop_assert_eq!(split, 10_000);
                 prop_assert!(table.routes.iter().all(|route| route.share >= 0));
                 prop_assert_eq!(table.routes[0].arm, Arm::Stable);
-                // Only a promotion changes the serving version: every start and every way back has the table from before.
+                // Only a promotion or its undo changes the serving version: every start and every way back has the table from before.
                 let completed = |event: &RolloutEvent| {
                     event.kind == EventKind::Completed && event.generation == table.generation
                 };
                 let serves = base(table);
-                if !effects.events.iter().any(completed) {
-                    prop_assert!(serving.as_ref().is_none_or(|before| *before == serves), "{:?} after {:?}", serves, serving);
+                let same = serving.as_ref().is_none_or(|before| *before == serves);
+                if effects.events.iter().any(completed) {
+                    before_promotion = serving.take();
+                } else if !same && asked == Some(Action::Undo) {
+                    let before = before_promotion.take();
+                    prop_assert_eq!(Some(&serves), before.as_ref(), "an undo goes back by one promotion");
+                } else {
+                    prop_assert!(same, "{:?} after {:?}", serves, serving);
                 }
                 serving = Some(serves);
                 prop_assert_eq!(table.lease_ms > 0, canary_share(table) > 0, "exactly a canary needs a lease");
-                // The weight goes up the ramp, or to zero.
+                // The weight goes up the ramp, or to zero, unless a person sets it. It does not grow during a freeze.
                 let canary = canary_share(table);
                 if let (Some((rollout, before)), Some(now)) = (&shown, &table.rollout) && rollout == now {
-                    prop_assert!(canary >= *before, "{} after {}", canary, before);
+                    prop_assert!(canary >= *before || asked == Some(Action::SetWeight), "{} after {}", canary, before);
+                    prop_assert!(canary <= *before || !was_frozen, "{} after {} in a freeze", canary, before);
                 }
                 shown = table.rollout.clone().map(|rollout| (rollout, canary));
             }

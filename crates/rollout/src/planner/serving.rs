@@ -4,7 +4,7 @@
 //! text of a file, so every way back leads to the table from before.
 
 use serin_schemas::{
-    ids::ModelName,
+    ids::{ModelName, Version},
     records::{Arm, Configured, RoutingTable},
 };
 
@@ -82,14 +82,28 @@ fn without_address(spec: &RolloutSpec, turn: &Turn<'_>) -> Option<String> {
     let arms = [&spec.stable, &spec.canary].map(|version| (&version.version, &version.url));
     let shadows = spec.shadows.iter().map(|shadow| (&shadow.version, &shadow.url));
     let mut open = arms.into_iter().chain(shadows).filter(|(_, url)| url.is_none()).map(|(version, _)| version);
-    let reported = turn.live().any(|(_, router)| router.configured.is_some());
     let version = open.find(|version| !turn.configured(&spec.model).any(|(_, known)| known.version == **version))?;
+    unknown_to_routers(&spec.model, version, turn)
+}
+
+/// Returns the problem if no router would find servers for this version. `None` if they are found, or if no router has reported.
+pub(super) fn unreachable(spec: &RolloutSpec, version: &VersionSpec, turn: &Turn<'_>) -> Option<String> {
+    let is_known =
+        version.url.is_some() || turn.configured(&spec.model).any(|(_, known)| known.version == version.version);
+    if is_known || spec.traffic == TrafficSource::External {
+        return None;
+    }
+    unknown_to_routers(&spec.model, &version.version, turn)
+}
+
+fn unknown_to_routers(model: &ModelName, version: &Version, turn: &Turn<'_>) -> Option<String> {
+    let reported = turn.live().any(|(_, router)| router.configured.is_some());
     reported.then(|| {
         format!(
             "no router knows where {} is served: it has no `url`, and no router's configuration lists it in \
              `models.{}.versions`; give it a `url`",
             version.in_words(),
-            spec.model
+            model
         )
     })
 }

@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 use serin_schemas::{
-    ids::{EventTime, Generation, ModelName, RolloutId, Span},
+    ids::{EventTime, Generation, ModelName, RolloutId, Span, Version},
     records::{Arm, Decision, NoDataReason, Phase, Reason, RoutingTable, Verdict},
 };
 
 use super::quantities::{StepIndex, WallMs, share_number, step_number};
-use serin_spec::{Frozen, Mode, RolloutSpec, Rules, Share, Step, VersionSpec};
+use serin_spec::{
+    Approval, Frozen, Mode, RolloutSpec, Rules, Share, Step, TrafficSource, VersionSpec, units::Duration,
+};
 
 /// Version of [`ModelState`] and [`RolloutState`] as JSON.
 pub const STATE_VERSION: u32 = 1;
@@ -45,6 +47,12 @@ pub struct ModelState {
     pub newest_event_at: Option<EventTime>,
     /// A routing table on the log that this state does not know: the state was lost, or is older than the log.
     pub unknown_table: Option<RoutingTable>,
+    /// The rollout that was promoted last, as long as it was not undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Box<RolloutState>>,
+    /// The newest rollback, until every router has applied it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unconfirmed: Option<Unconfirmed>,
 }
 
 /// A rollout in the queue of its model.
@@ -57,6 +65,9 @@ pub struct Queued {
     pub spec: RolloutSpec,
     /// The user or program that asked for it.
     pub actor: String,
+    /// The ended rollout that it starts again, if it is a retry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
 }
 
 /// A rollout that has ended.
@@ -67,6 +78,81 @@ pub struct Ended {
     pub id: RolloutId,
     /// How the rollout ended.
     pub ending: Ending,
+    /// The number of the attempt: 1 unless it was a retry.
+    #[serde(default = "first_attempt")]
+    pub attempt: u32,
+}
+
+fn first_attempt() -> u32 {
+    1
+}
+
+/// The ended rollout that a rollout starts again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retry {
+    /// The rollout of the attempt before.
+    pub of: RolloutId,
+    /// Number of this attempt, from 2.
+    pub attempt: u32,
+    /// How the attempt before ended, as a sentence.
+    pub ended: String,
+    /// Whether the evidence ended it.
+    pub on_evidence: bool,
+    /// Why it is tried again, in the words of the person who asked; may be empty if no evidence was against it.
+    pub reason: String,
+    /// The step with which it starts after warm-up.
+    #[serde(with = "step_number")]
+    pub from_step: Option<StepIndex>,
+}
+
+/// Weights that a person set in a rollout.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ByHand {
+    /// The steps of the rollout file.
+    pub planned: Vec<Step>,
+    /// Each weight with its step and person, as clauses, oldest first.
+    pub weights: Vec<String>,
+}
+
+/// A freeze: no steps are taken. A rollback ignores it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Freeze {
+    /// The pattern of the models.
+    pub models: String,
+    /// The person or program that asked for it.
+    pub by: String,
+    /// The reason that they gave.
+    pub reason: String,
+    /// Time of the command, by the wall clock.
+    pub since: EventTime,
+    /// When it ends by itself, wall clock; `None`: when it is ended.
+    pub until: Option<EventTime>,
+}
+
+/// A rollback that is decided, while routers apply it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unconfirmed {
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// The version that gets no more calls.
+    pub version: Version,
+    /// The rollout's last phase.
+    pub phase: Phase,
+    /// The rollout's last step.
+    #[serde(with = "step_number")]
+    pub step: Option<StepIndex>,
+    /// Whose reports count.
+    pub traffic: TrafficSource,
+    /// The generation of the table without the version.
+    pub generation: Generation,
+    /// When it was decided, wall clock.
+    pub decided_ms: WallMs,
+    /// The longest time that a router took from the table's arrival on the log until it used the table, in microseconds.
+    pub slowest_us: Option<i64>,
 }
 
 /// The lease of a routing table.
@@ -162,6 +248,21 @@ pub struct RolloutState {
     /// The newest verdict that an operator had seen when resuming. The issues that it held for hold no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<EventTime>,
+    /// The weights that a person set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<ByHand>,
+    /// The approval of the step, as a clause with the person and the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<String>,
+    /// The freeze that keeps it from taking steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeze: Option<Freeze>,
+    /// The attempt before, if this is a retry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Until when it may be undone, wall clock. Set when it is promoted for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo_until: Option<WallMs>,
 }
 
 /// What is kept of the newest verdict.
@@ -260,6 +361,8 @@ pub enum HoldCause {
     Marginal,
     /// No verdicts arrive.
     Stale,
+    /// The step waits for an approval.
+    Approval,
 }
 
 /// A pause of a rollout.
@@ -324,6 +427,8 @@ impl ModelState {
             events: 0,
             newest_event_at: None,
             unknown_table: None,
+            previous: None,
+            unconfirmed: None,
         }
     }
 
@@ -389,12 +494,43 @@ impl RolloutState {
             rules: Rules::CURRENT,
             control_ms: now_ms,
             acknowledged: None,
+            by_hand: None,
+            approved: None,
+            freeze: None,
+            retry: queued.retry,
+            undo_until: None,
         }
     }
 
     /// The step of the ramp that the rollout is in.
     pub fn current_step(&self) -> Option<&Step> {
         self.step.and_then(|step| self.spec.steps.get(step.0))
+    }
+
+    /// The spec as the rollout file has it: without steps for weights that a person set.
+    pub fn file(&self) -> RolloutSpec {
+        let mut spec = self.spec.clone();
+        if let Some(by_hand) = &self.by_hand {
+            spec.steps.clone_from(&by_hand.planned);
+        }
+        spec
+    }
+
+    /// The approval that the current step needs before the next one.
+    pub fn approval(&self) -> Option<Approval> {
+        self.current_step().and_then(|step| step.approve).filter(|_| !self.promoted)
+    }
+
+    /// The number of the attempt: 1 unless it is a retry.
+    pub fn attempt(&self) -> u32 {
+        self.retry.as_ref().map_or(1, |retry| retry.attempt)
+    }
+
+    /// How long it is held before what its file says about a hold applies.
+    pub fn hold_limit(&self) -> Duration {
+        let waits = self.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::Approval);
+        let within = self.approval().filter(|_| waits).map(|approval| approval.within);
+        within.unwrap_or(self.spec.decision.hold_max)
     }
 
     /// Whether the canary serves everything except a holdback: it is promoted, or has ended as promoted.

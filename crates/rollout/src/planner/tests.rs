@@ -1,12 +1,16 @@
 //! The lifecycle of a rollout, input by input.
 
 mod commands;
+mod freezes;
 mod held;
 mod mirror;
 mod missing_data;
+mod phases;
 mod routers;
 mod rules;
 mod stable;
+mod steps;
+mod ways_back;
 
 use serin_schemas::{
     ids::{EventTime, RolloutId, Version},
@@ -24,6 +28,7 @@ const MINUTE: i64 = 60;
 const HOUR: i64 = 3600;
 
 /// A planner with a wall clock and helpers to send it inputs. Event time is given in seconds.
+#[derive(Clone)]
 struct World {
     planner: Planner,
     wall_ms: i64,
@@ -48,17 +53,18 @@ impl World {
     }
 
     fn command_with(&mut self, action: Action, rollout: Option<&str>, spec: Option<String>) -> Effects {
+        self.command_by(action, |command| (command.rollout, command.spec) = (rollout.map(RolloutId::from), spec))
+    }
+
+    /// A command of ada, with a reason, which `change` completes.
+    fn command_by(&mut self, action: Action, change: impl FnOnce(&mut Command)) -> Effects {
         self.commands += 1;
-        let command = Command {
-            id: format!("command-{}", self.commands),
-            action,
-            model: "flights".into(),
-            rollout: rollout.map(RolloutId::from),
-            spec,
-            actor: "ada".to_owned(),
+        let id = format!("command-{}", self.commands);
+        let mut command = Command {
             reason: "because".to_owned(),
-            at: self.asked_at,
+            ..Command::new(id, action, "flights".into(), "ada".to_owned(), self.asked_at)
         };
+        change(&mut command);
         self.planner.apply(Input::Command(Box::new(command)), WallMs(self.wall_ms))
     }
 
@@ -475,25 +481,4 @@ fn a_version_that_a_router_stops_calling_is_reported_at_once() {
     assert_eq!(sentences(&[7]), Vec::<String>::new(), "it is reported once");
     assert_eq!(sentences(&[]), ["router router-0 calls v2 again"]);
     assert_eq!(sentences(&[9]), [away]);
-}
-
-#[test]
-fn missing_labels_are_reported_once() {
-    let mut world = World::new();
-    let seen = |world: &mut World, secs: i64, events: i64| {
-        let mut verdict = world.verdict(secs, Decision::Continue);
-        verdict.warmup_events = Some(events);
-        let effects = world.send(verdict);
-        effects.events.into_iter().map(|event| event.sentence).collect::<Vec<_>>()
-    };
-    let twelve_hours = 12 * 3600;
-    let mut slow = spec();
-    slow.metrics[0].maturity = serin_spec::units::Duration::from_secs(twelve_hours);
-    world.apply_spec("r1", &slow);
-    assert_eq!(seen(&mut world, 60, 5000), [""; 0], "labels need their time");
-    assert_eq!(seen(&mut world, twelve_hours + 60, 5000), [""; 0]);
-    assert_eq!(seen(&mut world, twelve_hours + 700, 10), [""; 0], "too few answers are a different problem");
-    let sentences = seen(&mut world, twelve_hours + 760, 5000);
-    assert!(sentences.len() == 1 && sentences[0].contains("waits for the first labels of wrong"), "{sentences:?}");
-    assert_eq!(seen(&mut world, twelve_hours + 820, 5000), [""; 0], "once");
 }

@@ -7,6 +7,7 @@ use serin_spec::{Policy, Rules, Share};
 
 impl ModelState {
     pub(super) fn on_tick(&mut self, turn: &mut Turn<'_>) {
+        self.confirm(turn);
         let Some(mut rollout) = self.active.take() else {
             if let Some(table) = self.unknown_table.take() {
                 self.back_to_stable(table, turn);

@@ -8,7 +8,8 @@ use serin_sketches::hash::hash64;
 use uuid::Builder;
 
 use super::{
-    Clock, Ended, Ending, Hold, HoldCause, ModelState, Outcome, Queued, RolloutState, StepIndex, Turn,
+    Clock, Ended, Ending, Hold, HoldCause, ModelState, Outcome, Queued, RolloutState, StepIndex, Turn, Unconfirmed,
+    WallMs,
     serving::{stable_of, startable},
     state::Lease,
 };
@@ -32,12 +33,14 @@ impl ModelState {
         // The routers may be ahead of the last verdict of the rollout before.
         let now = turn.router_clock().map_or(now, |clock| clock.max(now));
         let mut rollout = RolloutState::new(queued, now, turn.now_ms);
+        rollout.freeze = turn.freeze_of(&self.model).cloned();
         let spec = &rollout.spec;
         let before = if rollout.acts() { "the first canary request" } else { "the comparison begins (observed only)" };
         let (stable, canary) = (spec.stable.version.in_words(), spec.canary.version.in_words());
         let sentence = format!(
-            "{stable} -> {canary}: learning from at least {} answers of {stable} before {before}",
-            spec.warmup.min_events
+            "{stable} -> {canary}: learning from at least {} answers of {stable} before {before}{}",
+            spec.warmup.min_events,
+            rollout.retry.as_ref().map_or_else(String::new, ToString::to_string)
         );
         self.transition(&mut rollout, kind, sentence, now, turn);
         self.active = Some(rollout);
@@ -66,6 +69,7 @@ impl ModelState {
         rollout.step = Some(StepIndex(step));
         rollout.hold = None;
         rollout.pause = None;
+        rollout.approved = None;
         rollout.clock = Clock::started(now);
         rollout.answers_before = rollout.answers;
         self.transition(rollout, EventKind::Advanced, sentence, now, turn);
@@ -83,6 +87,7 @@ impl ModelState {
 
     /// Gives the canary all calls, except the holdback if it is monitored.
     pub(super) fn promote(&mut self, rollout: &mut RolloutState, why: &str, now: EventTime, turn: &mut Turn<'_>) {
+        let why = &format!("{why}{}", rollout.set_by_hand());
         let holdback = rollout.spec.promotion.holdback.unwrap_or_default();
         // Nothing can be compared without what warm-up froze.
         if rollout.spec.promotion.monitor.is_zero() || holdback.is_none() || rollout.frozen.is_none() {
@@ -131,15 +136,24 @@ impl ModelState {
             Phase::Superseded => EventKind::Superseded,
             _ => EventKind::RolledBack,
         };
+        let was_leased = rollout.is_leased();
         rollout.phase = phase;
         rollout.hold = None;
         rollout.pause = None;
+        rollout.freeze = None;
         rollout.clock.stop(now);
         rollout.canary_share = if phase == Phase::Completed { Share::ALL } else { Share::default() };
         (rollout.mirror_share, rollout.control_share) = (Share::default(), Share::default());
         let actor = turn.actor.clone();
         rollout.ending = Some(Ending { outcome, reasons, sentence: sentence.clone(), at: now, actor });
+        if phase == Phase::Completed && rollout.acts() {
+            let keeps = rollout.spec.promotion.keeps_previous().0.0 / 1000;
+            rollout.undo_until = Some(WallMs(turn.now_ms.0.saturating_add(keeps)));
+        }
         self.transition(rollout, kind, sentence, now, turn);
+        if was_leased && phase != Phase::Completed {
+            self.unconfirmed = Some(Unconfirmed::of(rollout, &rollout.spec.canary.version, turn.now_ms));
+        }
     }
 
     /// Holds a rollout at its weight.
@@ -152,6 +166,7 @@ impl ModelState {
         turn: &mut Turn<'_>,
     ) {
         rollout.phase = Phase::Held;
+        rollout.approved = None;
         rollout.clock.stop(now);
         rollout.hold = Some(Hold { cause, since: now, reported: false });
         self.transition(rollout, EventKind::Held, sentence, now, turn);
@@ -183,7 +198,11 @@ impl ModelState {
             let RolloutState { spec, phase, .. } = &rollout;
             self.serving = Some(if *phase == Phase::Completed { &spec.canary } else { &spec.stable }.clone());
         }
-        push_bounded(&mut self.ended, Ended { id: rollout.id, ending }, ENDED_KEPT);
+        push_bounded(&mut self.ended, Ended { id: rollout.id.clone(), ending, attempt: rollout.attempt() }, ENDED_KEPT);
+        if rollout.undo_until.is_some() {
+            // What an undo does not need is left out, because rows are bounded.
+            self.previous = Some(Box::new(RolloutState { frozen: None, verdict: None, ..rollout }));
+        }
         while let Some(next) = self.queue.pop_front() {
             match self.spec_to_start(&next.spec, turn) {
                 Ok(spec) => {
@@ -218,7 +237,7 @@ impl ModelState {
             actor: turn.actor.clone(),
         };
         waiting.ending = Some(ending.clone());
-        push_bounded(&mut self.ended, Ended { id: waiting.id.clone(), ending }, ENDED_KEPT);
+        push_bounded(&mut self.ended, Ended { id: waiting.id.clone(), ending, attempt: waiting.attempt() }, ENDED_KEPT);
         self.emit(Some(&waiting), EventKind::Aborted, sentence, now, turn);
     }
 
@@ -227,6 +246,20 @@ impl ModelState {
         &mut self,
         rollout: &mut RolloutState,
         kind: EventKind,
+        sentence: String,
+        now: EventTime,
+        turn: &mut Turn<'_>,
+    ) {
+        self.write_table(rollout, sentence, now, turn);
+        self.write_control(rollout, now, turn);
+        let sentence = rollout.sentence.clone();
+        self.emit(Some(rollout), kind, sentence, now, turn);
+    }
+
+    /// Takes the next generation, and emits its table.
+    pub(super) fn write_table(
+        &mut self,
+        rollout: &mut RolloutState,
         sentence: String,
         now: EventTime,
         turn: &mut Turn<'_>,
@@ -240,9 +273,6 @@ impl ModelState {
             let table = self.table(rollout, now);
             turn.effects.tables.push(table);
         }
-        self.write_control(rollout, now, turn);
-        let sentence = rollout.sentence.clone();
-        self.emit(Some(rollout), kind, sentence, now, turn);
     }
 
     /// A hold for missing verdicts must not extend the lease that they would have renewed.

@@ -80,6 +80,8 @@ impl ModelState {
             return;
         };
         match serde_json::from_str::<Frozen>(text) {
+            // The analyzer repeats what it has frozen until a step starts.
+            Ok(_) if rollout.freeze.is_some() => {}
             Ok(frozen) => {
                 let why =
                     format!(" after {} answers of {}", frozen.warmup_events, rollout.spec.stable.version.in_words());
@@ -88,7 +90,8 @@ impl ModelState {
                 for issue in verdict.health.iter().filter(cannot) {
                     self.emit(Some(rollout), EventKind::Warned, issue.sentence.clone(), verdict.as_of, turn);
                 }
-                self.bake(rollout, 0, &why, verdict.as_of, turn);
+                let first = rollout.first_step();
+                self.bake(rollout, first, &why, verdict.as_of, turn);
             }
             Err(cause) => {
                 let sentence = format!("verdict {} has an unreadable `frozen`: {cause}; still warming up", verdict.id);
@@ -176,11 +179,16 @@ impl ModelState {
         }
         let Some(step) = rollout.current_step() else { return };
         let (spent, max) = (rollout.clock.spent(now), step.bake.max);
+        let asks_if_marginal = step.approve.is_some_and(|approval| approval.marginal);
         match missing_for_promotion(rollout, verdict, now, turn) {
-            None => self.advance(rollout, &format!(": {}", verdict.sentence), now, turn),
+            None => self.take_step(rollout, verdict, turn),
             Some(missing) if spent >= max.0 => {
                 let sentence = format!("marginal after {}: {missing}", Duration(spent));
-                self.hold(rollout, HoldCause::Marginal, sentence, now, turn);
+                if asks_if_marginal {
+                    self.ask(rollout, &sentence, now, turn);
+                } else {
+                    self.hold(rollout, HoldCause::Marginal, sentence, now, turn);
+                }
             }
             Some(_) => {}
         }
@@ -198,7 +206,9 @@ impl ModelState {
         // Monitoring does not end while the canary cannot be judged, but it does not wait without a limit either.
         let unsound = verdict.decision == Decision::Hold && rollout.rules.need_data();
         let spent = rollout.clock.spent(now);
-        if spent >= monitor.0 && !unsound {
+        if rollout.freeze.is_some() {
+            // The holdback stays until the freeze ends.
+        } else if spent >= monitor.0 && !unsound {
             self.complete(rollout, &format!(" after {monitor} of monitoring"), now, turn);
         } else if spent.0 >= monitor.0.0.saturating_add(rollout.spec.decision.hold_max.0.0)
             && verdict.reasons.is_empty()

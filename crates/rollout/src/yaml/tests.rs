@@ -128,7 +128,7 @@ fallback: yes
     30:5: error: metrics[1].margin: the metric does not define how much harm is acceptable; set absolute, relative or both, or a limit
     32:3: error: decision.false_rollback: the key "false_rollback" is unknown; did you mean "falseRollback"?
     33:19: error: decision.onInconclusive: "roll_back" is not valid here; did you mean "rollback"?
-    34:12: error: promotion: a map of keys is expected here, this is "1d"; valid keys: holdback, monitor
+    34:12: error: promotion: a map of keys is expected here, this is "1d"; valid keys: holdback, keepPrevious, monitor
     35:11: error: fallback: true or false is expected here, this is "yes"; write true or false, without quotes
     "#);
     assert_eq!(check(text, None).problems.len(), 24);

@@ -17,10 +17,10 @@ use serde_json::json;
 use serin_rollout::{RolloutState, Traffic, planner::Applied};
 use serin_schemas::{
     envelope::Envelope,
-    ids::{EventTime, ModelName, RolloutId},
+    ids::{ModelName, RolloutId},
     records::{Action, Command, EventKind, RolloutEvent},
 };
-use serin_spec::{Mode, Problem};
+use serin_spec::{Mode, Problem, Share};
 use serin_stream::record::{Outgoing, Target};
 use serin_topology::COMMANDS;
 use uuid::Uuid;
@@ -33,7 +33,7 @@ use super::{
 use crate::{REASON_MAX, view::View};
 
 /// Longest wait for an answer.
-const WAIT_MAX: Duration = Duration::from_mins(1);
+pub(super) const WAIT_MAX: Duration = Duration::from_mins(1);
 /// How long writing a command may take.
 const FLUSH: Duration = Duration::from_secs(10);
 
@@ -41,10 +41,10 @@ const FLUSH: Duration = Duration::from_secs(10);
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Answer {
     /// The command's id.
-    command: String,
+    pub(super) command: String,
     /// The rollout that the command is about.
     #[serde(skip_serializing_if = "Option::is_none")]
-    rollout: Option<RolloutId>,
+    pub(super) rollout: Option<RolloutId>,
     /// Whether the command was refused.
     pub(crate) refused: bool,
     /// The result in one sentence; left out if there was none within the given time.
@@ -52,13 +52,13 @@ pub(crate) struct Answer {
     pub(crate) sentence: Option<String>,
     /// The audit event.
     #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<Arc<RolloutEvent>>,
+    pub(super) event: Option<Arc<RolloutEvent>>,
     /// Which routers use the table that the command led to; left out if it led to none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    applied: Option<Applied>,
+    pub(super) applied: Option<Applied>,
     /// Warnings about the spec.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    problems: Vec<Problem>,
+    pub(super) problems: Vec<Problem>,
 }
 
 /// `?dry_run=&wait_ms=&per_second=`.
@@ -78,7 +78,7 @@ pub(super) struct ApplyOptions {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Wait {
     /// How long to wait for the answer, in milliseconds.
-    wait_ms: u64,
+    pub(super) wait_ms: u64,
 }
 
 /// The body of an action.
@@ -86,7 +86,55 @@ pub(super) struct Wait {
 #[serde(deny_unknown_fields, default)]
 struct ActBody {
     reason: String,
+    /// For `promote`: to the end.
     full: bool,
+    /// For `set-weight`: the canary's share.
+    weight: Option<Share>,
+    /// For `set-weight`: also beyond the steps of the file.
+    force: bool,
+    /// For `retry`: the number of the first step after warm-up, from 1.
+    from_step: Option<i32>,
+}
+
+/// The action of a verb.
+///
+/// # Errors
+/// There is no such verb, or the body has something that it does not use.
+fn action_of(verb: &str, body: &ActBody) -> Result<Action, Failure> {
+    let wrong = |error: String| Failure::new(StatusCode::BAD_REQUEST, error);
+    let action = match verb {
+        "promote" if body.full => Action::PromoteFull,
+        "promote" => Action::Promote,
+        "pause" => Action::Pause,
+        "resume" => Action::Resume,
+        "abort" => Action::Abort,
+        "set-weight" => Action::SetWeight,
+        "approve" => Action::Approve,
+        "reject" => Action::Reject,
+        "undo" => Action::Undo,
+        "retry" => Action::Retry,
+        _ => {
+            let error = format!(
+                "{verb:?} is not an action; the actions are promote, pause, resume, abort, set-weight, approve, reject, undo and \
+                 retry"
+            );
+            return Err(Failure::new(StatusCode::NOT_FOUND, error));
+        }
+    };
+    if body.full && verb != "promote" {
+        return Err(wrong("`full` is only valid for promote".to_owned()));
+    }
+    let sets = action == Action::SetWeight;
+    if sets != body.weight.is_some() || (body.force && !sets) {
+        return Err(wrong(
+            "set-weight needs a `weight`, such as \"10%\"; `weight` and `force` are only valid for it".to_owned(),
+        ));
+    }
+    match body.from_step {
+        Some(_) if action != Action::Retry => Err(wrong("`from_step` is only valid for retry".to_owned())),
+        Some(..1) => Err(wrong("`from_step` is the number of a step, from 1".to_owned())),
+        _ => Ok(action),
+    }
 }
 
 pub(super) async fn apply(
@@ -111,14 +159,9 @@ pub(super) async fn apply(
     }
     let rollout = RolloutId(Uuid::now_v7().to_string());
     let command = Command {
-        id: Uuid::now_v7().to_string(),
-        action: Action::Apply,
-        model: spec.model.clone(),
         rollout: Some(rollout.clone()),
         spec: Some(serde_json::to_string(&spec).map_err(|error| unwritten(&error))?),
-        actor,
-        reason: String::new(),
-        at: EventTime(state.now_ms().saturating_mul(1000)),
+        ..state.command(Action::Apply, spec.model.clone(), actor)
     };
     let answer = state.ask(command, options.wait_ms).await?;
     let answer = Answer { rollout: Some(rollout), problems: checked.problems, ..answer };
@@ -134,38 +177,49 @@ pub(super) async fn act(
     body: Bytes,
 ) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
     let why = read_body(&body)?;
-    let action = match (verb.as_str(), why.full) {
-        ("promote", false) => Action::Promote,
-        ("promote", true) => Action::PromoteFull,
-        ("pause", false) => Action::Pause,
-        ("resume", false) => Action::Resume,
-        ("abort", false) => Action::Abort,
-        ("pause" | "resume" | "abort", true) => {
-            return Err(Failure::new(StatusCode::BAD_REQUEST, "`full` is only valid for promote"));
-        }
-        _ => {
-            let error = format!("{verb:?} is not an action; the actions are promote, pause, resume and abort");
-            return Err(Failure::new(StatusCode::NOT_FOUND, error));
-        }
-    };
+    let action = action_of(&verb, &why)?;
     let known = state.rollout(&id).await?;
     // A model's name means the rollout that is active when the command is handled.
     let model = known.view.model.clone();
     let rollout = (model.as_str() != id).then_some(known.id);
     let command = Command {
-        id: Uuid::now_v7().to_string(),
-        action,
-        model,
         rollout: rollout.clone(),
-        spec: None,
-        actor,
         reason: why.reason,
-        at: EventTime(state.now_ms().saturating_mul(1000)),
+        weight: why.weight.map(|weight| weight.0),
+        force: why.force,
+        ..state.command(action, model, actor)
     };
     let answer = state.ask(command, wait.wait_ms).await?;
     let rollout = answer.event.as_ref().and_then(|event| event.rollout.clone()).or(rollout);
     let status = if answer.event.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
     respond(status, &Answer { rollout, ..answer })
+}
+
+/// Starts an ended rollout again, with the steps of its file.
+pub(super) async fn retry(
+    State(state): State<ApiState>,
+    Extension(Caller { name: actor, .. }): Extension<Caller>,
+    Path(id): Path<String>,
+    Query(wait): Query<Wait>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
+    let why = read_body(&body)?;
+    action_of("retry", &why)?;
+    let known = state.rollout(&id).await?;
+    let none = || Failure::new(StatusCode::CONFLICT, format!("the file of rollout {} is not known any more", known.id));
+    let spec = known.view.state.as_ref().ok_or_else(none)?.file();
+    let rollout = RolloutId(Uuid::now_v7().to_string());
+    let command = Command {
+        rollout: Some(rollout.clone()),
+        spec: Some(serde_json::to_string(&spec).map_err(|error| unwritten(&error))?),
+        reason: why.reason,
+        retries: Some(known.id),
+        from_step: why.from_step.map(|number| number - 1),
+        ..state.command(Action::Retry, spec.model.clone(), actor)
+    };
+    let answer = state.ask(command, wait.wait_ms).await?;
+    let status = if answer.event.is_some() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+    respond(status, &Answer { rollout: Some(rollout), ..answer })
 }
 
 pub(super) async fn stop_all(
@@ -176,17 +230,8 @@ pub(super) async fn stop_all(
 ) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
     let why = read_body(&body)?;
     let before = state.view();
-    let command = Command {
-        id: Uuid::now_v7().to_string(),
-        action: Action::StopAll,
-        // Every partition gets the command, and each fold stops all its models.
-        model: ModelName::from("*"),
-        rollout: None,
-        spec: None,
-        actor,
-        reason: why.reason,
-        at: EventTime(state.now_ms().saturating_mul(1000)),
-    };
+    // Every partition gets the command, and each fold stops all its models.
+    let command = Command { reason: why.reason, ..state.command(Action::StopAll, ModelName::from("*"), actor) };
     let id = command.id.clone();
     // An emergency stop is written to the log immediately. The running rollouts are determined afterwards.
     state.write(command, Target::EveryPartition).await?;
@@ -243,15 +288,20 @@ fn read_body(body: &Bytes) -> Result<ActBody, Failure> {
     let mut why: ActBody = serde_json::from_slice(body).map_err(|error| {
         wrong(format!("the body is not {{\"reason\": \"...\", \"full\": false}}: {error}")).coded("invalid_json")
     })?;
-    if why.reason.len() > REASON_MAX {
-        return Err(wrong(format!("the reason is longer than {REASON_MAX} bytes")));
-    }
-    // A reason is printed on operators' terminals and in audit records, where a line end could imitate another line.
-    why.reason = why.reason.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    why.reason = on_one_line(&why.reason)?;
     Ok(why)
 }
 
-fn respond(status: StatusCode, answer: &Answer) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
+/// A reason is printed on operators' terminals and in audit records, where a line end could imitate another line.
+pub(super) fn on_one_line(reason: &str) -> Result<String, Failure> {
+    if reason.len() > REASON_MAX {
+        let error = format!("the reason is longer than {REASON_MAX} bytes");
+        return Err(Failure::new(StatusCode::BAD_REQUEST, error));
+    }
+    Ok(reason.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect())
+}
+
+pub(super) fn respond(status: StatusCode, answer: &Answer) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
     let body = serde_json::to_value(answer).map_err(|error| unwritten(&error))?;
     if answer.refused {
         let sentence = answer.sentence.clone().unwrap_or_default();
@@ -265,6 +315,11 @@ fn unwritten(error: &dyn std::fmt::Display) -> Failure {
 }
 
 impl ApiState {
+    /// A command of `actor` without a rollout, a spec and options.
+    pub(super) fn command(&self, action: Action, model: ModelName, actor: String) -> Command {
+        Command::new(Uuid::now_v7().to_string(), action, model, actor, self.wall_clock())
+    }
+
     /// Writes a command, waits for its answer, and then for routers to use the table that it led to.
     pub(crate) async fn ask(&self, command: Command, wait_ms: u64) -> Result<Answer, Failure> {
         let (id, about, action) = (command.id.clone(), command.rollout.clone(), command.action);

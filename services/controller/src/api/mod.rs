@@ -6,6 +6,7 @@
 mod actions;
 mod applied;
 mod auth;
+mod freeze;
 mod plan;
 mod queries;
 mod session;
@@ -44,6 +45,10 @@ pub fn api(state: ApiState) -> Router {
         .route("/v1/rollouts/{id}/contrasts", get(queries::contrasts))
         .route("/v1/rollouts/{id}/progress", get(queries::progress))
         .route("/v1/rollouts/{id}/{verb}", post(actions::act))
+        .route("/v1/rollouts/{id}/retry", post(actions::retry))
+        .route("/v1/freezes", get(queries::freezes))
+        .route("/v1/freeze", post(freeze::freeze))
+        .route("/v1/unfreeze", post(freeze::unfreeze))
         .route("/v1/stream", get(stream::stream))
         .route("/v1/plan", post(plan::plan))
         .route("/v1/stop-all", post(actions::stop_all))

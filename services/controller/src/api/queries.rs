@@ -362,6 +362,12 @@ pub(super) async fn routing(State(state): State<ApiState>) -> Json<Value> {
     Json(json!(state.view().tables().values().collect::<Vec<_>>()))
 }
 
+/// What is frozen now.
+pub(super) async fn freezes(State(state): State<ApiState>) -> Json<Value> {
+    let view = state.wait_until(STARTING, View::caught_up).await;
+    Json(json!(view.freezes(state.now_ms()).collect::<Vec<_>>()))
+}
+
 pub(super) async fn routers(State(state): State<ApiState>) -> Json<Value> {
     Json(json!(state.view().routers().collect::<Vec<_>>()))
 }

@@ -7,6 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value};
+use serin_rollout::planner::WallMs;
+use serin_schemas::ids::EventTime;
 use serin_stream::{
     clock::Clock,
     log::{Log, LogError, Writer},
@@ -121,6 +123,11 @@ impl ApiState {
 
     pub(crate) fn now_ms(&self) -> i64 {
         self.0.clock.now_ms()
+    }
+
+    /// The wall clock as the time of a command.
+    pub(crate) fn wall_clock(&self) -> EventTime {
+        WallMs(self.now_ms()).as_event_time()
     }
 }
 

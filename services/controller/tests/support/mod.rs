@@ -53,15 +53,11 @@ pub(crate) fn outgoing<R: codec::Record>(topic: &'static str, record: &R) -> Out
 
 pub(crate) fn apply(rollout: &str) -> Command {
     let spec = serin_rollout::parse_yaml(SPEC).unwrap();
+    let id = format!("apply-{rollout}");
     Command {
-        id: format!("apply-{rollout}"),
-        action: Action::Apply,
-        model: "flights".into(),
         rollout: Some(RolloutId::from(rollout)),
         spec: Some(serde_json::to_string(&spec).unwrap()),
-        actor: "ada".into(),
-        reason: String::new(),
-        at: EventTime::from_secs(0),
+        ..Command::new(id, Action::Apply, "flights".into(), "ada".into(), EventTime::from_secs(0))
     }
 }
 

@@ -7,8 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::exit;
 
 /// Verbs of kubectl, Argo Rollouts, Flagger, Kayenta and `LaunchDarkly`, and what to write instead.
-const OTHERS: [(&str, &str); 20] = [
-    ("approve", "serin promote ROLLOUT"),
+const OTHERS: [(&str, &str); 18] = [
     ("canary", "serin apply -f FILE"),
     ("cancel", "serin abort ROLLOUT"),
     ("create", "serin apply -f FILE"),
@@ -19,13 +18,12 @@ const OTHERS: [(&str, &str); 20] = [
     ("health", "serin doctor"),
     ("logs", "serin events ROLLOUT, or serin tail TOPIC"),
     ("ls", "serin list"),
-    ("rollback", "serin abort ROLLOUT"),
     ("rollouts", "serin list"),
     ("run", "serin up"),
-    ("set", "serin promote ROLLOUT for the next weight"),
+    ("scale", "serin set-weight ROLLOUT PERCENT --reason TEXT"),
+    ("set", "serin set-weight ROLLOUT PERCENT --reason TEXT"),
     ("start", "serin apply -f FILE, or serin up for the services"),
     ("terminate", "serin abort ROLLOUT"),
-    ("undo", "serin abort ROLLOUT while it runs; after its end, serin apply a file with the earlier version as canary"),
     ("validate", "serin lint -f FILE"),
     ("watch", "serin get ROLLOUT --watch"),
 ];

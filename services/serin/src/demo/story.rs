@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
+use serde_json::json;
 use serin_rollout::{Outcome, RolloutState};
 use serin_schemas::{
     ids::{EventTime, Generation, Span},
@@ -196,7 +197,7 @@ impl Story<'_> {
             end = end.plus(self.replay.length());
         }
         let state = self.state(&rollout).await?;
-        self.api.act(&rollout, "abort", "the demo ran out of flights", false).await.ok();
+        self.api.act(&rollout, "abort", json!({"reason": "the demo ran out of flights"})).await.ok();
         Ok(Ending {
             model: MODEL,
             stable: chapter.stable,

@@ -122,6 +122,8 @@ impl<'a> Player<'a> {
         // Requests are drawn independently, so each is a separate unit.
         let mut drawn = spec.clone();
         drawn.assignment.sticky = None;
+        // Approvals are given at once: what people would answer, and when, is not simulated.
+        drawn.steps.iter_mut().for_each(|step| step.approve = None);
         pipeline.apply(&drawn)?;
         let mut streams = BTreeMap::from([(Span::default(), Vec::new())]);
         for (index, metric) in spec.metrics.iter().enumerate() {

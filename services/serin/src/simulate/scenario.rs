@@ -223,8 +223,14 @@ impl Scenario {
         if let Some(weight) = case.weight {
             let hour = Duration::from_secs(3600);
             let bake = Bake { min: hour, max: hour, min_events: 0 };
-            spec.steps =
-                vec![Step { weight, mirror: None, bake, require: Some(Require::NoFail), group_sequential: None }];
+            spec.steps = vec![Step {
+                weight,
+                mirror: None,
+                bake,
+                require: Some(Require::NoFail),
+                group_sequential: None,
+                approve: None,
+            }];
         }
         spec
     }

@@ -35,7 +35,7 @@ pub(crate) async fn diff(args: &Diff) -> anyhow::Result<ExitCode> {
     };
     let rollout = args.rollout.as_deref().unwrap_or(file.model.as_str());
     let state = Api::new(&args.remote)?.state(rollout).await?;
-    let found = differences(&state.spec, file);
+    let found = differences(&state.file(), file);
     match args.remote.output {
         Output::Json => {
             let each = |one: &Difference| json!({"path": one.path, "rollout": one.rollout, "file": one.file});

@@ -15,7 +15,7 @@ use serin_spec::RolloutSpec;
 use super::{
     contrasts::{contrasts, is_in_doubt},
     examples::examples,
-    progress::Missing,
+    progress::{Missing, by_people},
 };
 use crate::{
     cli::{Explain, Output},
@@ -112,6 +112,7 @@ fn lines(
     for reason in &verdict.reasons {
         add(format!("  because {} ({}): {}", reason.metric, reason.segment, reason.sentence));
     }
+    by_people(state).into_iter().for_each(&mut add);
     add(String::new());
     if let Some(learned) = verdict.warmup_events {
         let stable = state.spec.stable.version.in_words();

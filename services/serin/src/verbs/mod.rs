@@ -34,7 +34,7 @@ pub(crate) use list::list;
 pub(crate) use local::{lint, print_problems, rate, read, schema};
 pub(crate) use plan::plan;
 pub(crate) use profile::profile;
-pub(crate) use remote::{act, apply, status, stop_all};
+pub(crate) use remote::{act, apply, freeze, retry, set_weight, status, stop_all, unfreeze};
 pub(crate) use replay::replay;
 pub(crate) use served::SERVED;
 pub(crate) use simulate::simulate;

@@ -12,6 +12,7 @@ use serin_schemas::{
 };
 use serin_spec::{RolloutSpec, units::Duration};
 
+use super::remote::freeze_line;
 use crate::{
     plan,
     time::{span, to_the_second},
@@ -40,6 +41,29 @@ pub(super) fn lines(state: &RolloutState, verdict: Option<&Verdict>, started: Op
         _ => return Vec::new(),
     };
     lines.extend(proof(state, verdict, started));
+    lines
+}
+
+/// What people did to the rollout: weights, a freeze, an earlier attempt, and the way back after a promotion.
+pub(super) fn by_people(state: &RolloutState) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(freeze) = &state.freeze {
+        lines.push(format!("Frozen:    no steps are taken; {}", freeze_line(freeze)));
+    }
+    if let Some(by_hand) = &state.by_hand {
+        lines.push(format!("By hand:   {}", by_hand.weights.join(", ")));
+    }
+    if let Some(approved) = &state.approved {
+        lines.push(format!("Approval:  {approved}"));
+    }
+    if let Some(retry) = &state.retry {
+        let reason = if retry.reason.is_empty() { String::new() } else { format!(" ({})", retry.reason) };
+        lines.push(format!("Attempt:   {}{reason}, after rollout {}: {}", retry.attempt, retry.of, retry.ended));
+    }
+    if let Some(until) = state.undo_until {
+        let (back, until) = (state.spec.stable.version.in_words(), to_the_second(until.as_event_time()));
+        lines.push(format!("Way back:  serin undo {} goes back to {back}, until {until} UTC", state.spec.model));
+    }
     lines
 }
 
@@ -222,7 +246,7 @@ fn labels(state: &RolloutState, metric: &MetricVerdict, spent: Span) -> Option<(
 
 fn held(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
     let Some(hold) = &state.hold else { return Vec::new() };
-    let decision = &state.spec.decision;
+    let limit = state.hold_limit();
     let model = &state.spec.model;
     let since = verdict.map_or(Span(0), |verdict| Span(verdict.as_of.since(hold.since).0.max(0)));
     let after = verdict.and_then(|verdict| state.after_hold(verdict));
@@ -238,23 +262,36 @@ fn held(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
                 HoldCause::Health => "when the evidence is sound again",
                 HoldCause::Marginal => "when there is enough evidence",
                 HoldCause::Stale => "when verdicts arrive again",
+                HoldCause::Approval => "when the freeze ends",
             };
+            let setting = if cause == HoldCause::Approval { "approve.within" } else { "decision.holdMax" };
             let then = match after {
                 AfterHold::Finding => "it is rolled back because of the finding",
+                AfterHold::RolledBack if cause == HoldCause::Approval => "it is rolled back without a finding",
                 AfterHold::RolledBack => "it is rolled back as inconclusive",
                 AfterHold::Promoted => "it goes to the next step",
                 AfterHold::Asked => "it waits for an operator",
                 AfterHold::Verdicts => "it waits for verdicts",
             };
             let when = match after {
-                AfterHold::Asked if since.0 >= decision.hold_max.0.0 => "it waits for an operator".to_owned(),
-                _ => format!("in {} {then} (decision.holdMax)", left(decision.hold_max, since)),
+                AfterHold::Asked if since.0 >= limit.0.0 => "it waits for an operator".to_owned(),
+                _ => format!("in {} {then} ({setting})", left(limit, since)),
             };
-            format!("Held:      for {}; it continues by itself {continues}; {when}", time(since))
+            if cause != HoldCause::Approval {
+                format!("Held:      for {}; it continues by itself {continues}; {when}", time(since))
+            } else if state.approved.is_some() {
+                "Approval:  given; the step is taken when the freeze ends".to_owned()
+            } else {
+                format!("Approval:  asked {} ago; {when}", time(since))
+            }
         }
     }];
     lines.extend(baked(state, spent(state, verdict)));
-    lines.push(format!("You can:   serin abort {model}, serin promote {model}, serin resume {model}"));
+    lines.push(if hold.cause == HoldCause::Approval {
+        format!("You can:   serin approve {model}, serin reject {model}")
+    } else {
+        format!("You can:   serin abort {model}, serin promote {model}, serin resume {model}")
+    });
     lines
 }
 
@@ -337,14 +374,9 @@ mod tests {
         spec.decision.on_inconclusive = serde_json::from_str(&format!("{on_inconclusive:?}")).unwrap();
         let mut planner = Planner::new(Settings::default());
         let command = Command {
-            id: "c".to_owned(),
-            action: Action::Apply,
-            model: spec.model.clone(),
             rollout: Some("r".into()),
             spec: Some(serde_json::to_string(&spec).unwrap()),
-            actor: "ada".to_owned(),
-            reason: String::new(),
-            at: EventTime(0),
+            ..Command::new("c".to_owned(), Action::Apply, spec.model.clone(), "ada".to_owned(), EventTime(0))
         };
         planner.apply(Input::Command(Box::new(command)), WallMs(0));
         let state = |planner: &Planner| planner.model(&spec.model).unwrap().active.clone().unwrap();

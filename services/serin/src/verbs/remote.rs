@@ -1,4 +1,4 @@
-//! Verbs that act on a rollout at the controller: `apply`, `status`, `promote`, `pause`, `resume`, `abort`, `stop`.
+//! Verbs that act on a rollout at the controller: `apply`, `status`, `promote`, `set-weight`, `freeze` and so on.
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +21,10 @@ use super::{
     local::{print_problems, print_warnings, read},
 };
 use crate::{
-    cli::{Act, Apply, Output, Remote, Status, Stop},
+    cli::{Act, Apply, Freeze, Output, Remote, Retry, SetWeight, Status, Stop, Unfreeze},
     client::{Api, ApiError},
     exit, output, plan,
+    time::to_the_second,
 };
 
 /// How long to wait for routers to use the last table of an ended rollout, and the wait between two requests.
@@ -108,7 +109,7 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
 async fn runs_already(api: &Api, file: Option<&RolloutSpec>) -> Option<RolloutState> {
     let file = file?;
     let state = api.state(file.model.as_str()).await.ok()?;
-    (!state.phase.is_final() && differences(&state.spec, file).is_empty()).then_some(state)
+    (!state.phase.is_final() && differences(&state.file(), file).is_empty()).then_some(state)
 }
 
 /// What `apply` reports about a rollout that already runs with the file, and how to start over. Held and paused rollouts count as
@@ -260,10 +261,64 @@ fn exit_code(state: &RolloutState, applied: Option<&Applied>) -> ExitCode {
     })
 }
 
-/// `serin promote`, `pause`, `resume`, `abort`.
+/// `serin promote`, `pause`, `resume`, `abort`, `approve`, `reject`, `undo`.
 pub(crate) async fn act(args: &Act, verb: &str, full: bool) -> anyhow::Result<ExitCode> {
-    let answer = Api::new(&args.remote)?.act(&args.rollout, verb, &args.reason, full).await?;
+    let body = json!({"reason": args.reason, "full": full});
+    let answer = Api::new(&args.remote)?.act(&args.rollout, verb, body).await?;
     print_answer(&answer, args.remote.output)
+}
+
+/// `serin set-weight`.
+pub(crate) async fn set_weight(args: &SetWeight) -> anyhow::Result<ExitCode> {
+    let body = json!({"reason": args.reason, "weight": args.weight, "force": args.force});
+    let answer = Api::new(&args.remote)?.act(&args.rollout, "set-weight", body).await?;
+    print_answer(&answer, args.remote.output)
+}
+
+/// `serin retry`.
+pub(crate) async fn retry(args: &Retry) -> anyhow::Result<ExitCode> {
+    let Act { rollout, reason, remote } = &args.act;
+    let body = json!({"reason": reason, "from_step": args.from_step});
+    let answer = Api::new(remote)?.act(rollout, "retry", body).await?;
+    if remote.output == Output::Text
+        && let Some(id) = answer["rollout"].as_str()
+    {
+        output::text(format!("rollout {id}"));
+    }
+    print_answer(&answer, remote.output)
+}
+
+/// `serin freeze`.
+pub(crate) async fn freeze(args: &Freeze) -> anyhow::Result<ExitCode> {
+    let api = Api::new(&args.remote)?;
+    let Some(models) = args.models.as_deref().or(args.all.then_some("*")) else {
+        let freezes = api.freezes().await?;
+        match args.remote.output {
+            Output::Json => output::json(&serde_json::to_value(&freezes)?)?,
+            Output::Text if freezes.is_empty() => output::text("nothing is frozen"),
+            Output::Text => freezes.iter().for_each(|freeze| output::text(freeze_line(freeze))),
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let until = args.span.map(|span| jiff::Timestamp::now().as_microsecond().saturating_add(span.0.0));
+    let answer = api.freeze("freeze", json!({"models": models, "reason": args.reason, "until": until})).await?;
+    print_answer(&answer, args.remote.output)
+}
+
+/// `serin unfreeze`.
+pub(crate) async fn unfreeze(args: &Unfreeze) -> anyhow::Result<ExitCode> {
+    let models = args.models.as_deref().unwrap_or("*");
+    let answer = Api::new(&args.remote)?.freeze("unfreeze", json!({"models": models, "reason": args.reason})).await?;
+    print_answer(&answer, args.remote.output)
+}
+
+/// A freeze with its end, as one line.
+pub(super) fn freeze_line(freeze: &serin_rollout::planner::Freeze) -> String {
+    let until = freeze.until.map_or_else(
+        || format!("until: serin unfreeze {}", if freeze.models == "*" { "--all" } else { freeze.models.as_str() }),
+        |until| format!("until {} UTC", to_the_second(until)),
+    );
+    format!("{}: by {} ({}), {until}", freeze.models, freeze.by, freeze.reason)
 }
 
 /// `serin stop --all`.

@@ -124,15 +124,11 @@ fn program() -> Program {
 /// Starts a rollout of this file, and returns the command.
 fn apply(simulation: &Simulation, file: &str) -> Command {
     let spec = serin_rollout::parse_yaml(file).unwrap().normalized();
+    let (id, actor, at) = ("apply".to_owned(), "simulation".to_owned(), micros(simulation.now_ms()));
     let apply = Command {
-        id: "apply".to_owned(),
-        action: Action::Apply,
-        model: MODEL.into(),
         rollout: Some(RolloutId::from("simulated")),
         spec: Some(serde_json::to_string(&spec).unwrap()),
-        actor: "simulation".to_owned(),
-        reason: String::new(),
-        at: micros(simulation.now_ms()),
+        ..Command::new(id, Action::Apply, MODEL.into(), actor, at)
     };
     simulation.log().writer(1).unwrap().send(outgoing(COMMANDS, Target::ByKey, MODEL, &apply)).unwrap();
     apply

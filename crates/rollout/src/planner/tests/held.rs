@@ -53,6 +53,7 @@ fn held(cause: HoldCause, on_inconclusive: OnInconclusive) -> World {
         HoldCause::Health => drop(world.say(MINUTE, Decision::Hold)),
         HoldCause::Marginal => drop(world.say(5 * HOUR, Decision::Continue)),
         HoldCause::Stale => drop(world.tick(3_600_000)),
+        HoldCause::Approval => panic!("steps.rs has the tests of approvals"),
     }
     assert_eq!(world.state().active.as_ref().unwrap().hold.as_ref().map(|hold| hold.cause), Some(cause));
     world

@@ -241,3 +241,24 @@ fn a_warm_up_that_the_analyzer_refuses_is_reported_and_ends() {
         assert!(ending.sentence.contains("too fine"), "{}", ending.sentence);
     }
 }
+
+#[test]
+fn missing_labels_are_reported_once() {
+    let mut world = World::new();
+    let seen = |world: &mut World, secs: i64, events: i64| {
+        let mut verdict = world.verdict(secs, Decision::Continue);
+        verdict.warmup_events = Some(events);
+        let effects = world.send(verdict);
+        effects.events.into_iter().map(|event| event.sentence).collect::<Vec<_>>()
+    };
+    let twelve_hours = 12 * 3600;
+    let mut slow = spec();
+    slow.metrics[0].maturity = serin_spec::units::Duration::from_secs(twelve_hours);
+    world.apply_spec("r1", &slow);
+    assert_eq!(seen(&mut world, 60, 5000), [""; 0], "labels need their time");
+    assert_eq!(seen(&mut world, twelve_hours + 60, 5000), [""; 0]);
+    assert_eq!(seen(&mut world, twelve_hours + 700, 10), [""; 0], "too few answers are a different problem");
+    let sentences = seen(&mut world, twelve_hours + 760, 5000);
+    assert!(sentences.len() == 1 && sentences[0].contains("waits for the first labels of wrong"), "{sentences:?}");
+    assert_eq!(seen(&mut world, twelve_hours + 820, 5000), [""; 0], "once");
+}

@@ -67,6 +67,7 @@ impl Page {
             let indent = if line.starts_with(' ') { 2 } else { INDENT };
             head.push(terminal.wrap(&line, indent));
         }
+        head.extend(progress::by_people(state).into_iter().map(|line| terminal.wrap(&line, INDENT)));
         head.push(terminal.wrap(&format!("Routing:   {}", routing(state, reported)), INDENT));
         head.extend(refusals(reported).map(|refusal| terminal.wrap(&format!("  ! {refusal}"), 2)));
         let (stable, canary) = (state.spec.stable.version.in_words(), state.spec.canary.version.in_words());

@@ -164,6 +164,22 @@ fn paused_and_aborted() {
     insta::assert_snapshot!(format!("{seen}\n{}", pages(&aborted)));
 }
 
+/// A weight set by hand, a freeze, a step that waits for an approval, and its undo.
+#[test]
+fn people_step_in() {
+    let approve = ("weight: 25%, ", "weight: 25%, approve: {within: 3h, otherwise: rollback}, ");
+    let by_hand = Sample::with(&[approve, ("minEvents: 500", "minEvents: 0")]).warm();
+    let by_hand = by_hand.command_with(Action::SetWeight, "small servers", |command| command.weight = Some(250));
+    let by_hand = by_hand.command(Action::Freeze, "incident 4711").verdict(900, |_| ());
+    let frozen = pages(&by_hand);
+    let next = |sample: Sample, secs| sample.verdict(secs, |verdict| verdict.decision = Decision::Promote);
+    let asked = next(next(next(by_hand.command(Action::Unfreeze, ""), 1600), 2300), 3000);
+    let asked = asked.verdict(3600, |verdict| verdict.decision = Decision::Promote);
+    let waits = pages(&asked);
+    let undone = asked.command(Action::PromoteFull, "seen").command(Action::Undo, "complaints");
+    insta::assert_snapshot!(format!("{frozen}\n{waits}\n{}", pages(&undone)));
+}
+
 #[test]
 fn only_observed() {
     let sample = Sample::with(&[("kind: Rollout\n", "kind: Rollout\nmode: observe\n")]).warm().verdict(900, failing);
