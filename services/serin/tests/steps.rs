@@ -1,7 +1,5 @@
 //! Stepping in with the real binary: weights, freezes and approvals during a rollout, and the ways back after it.
 
-#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
-
 mod support;
 #[path = "support/world.rs"]
 mod world;
