@@ -19,8 +19,8 @@ pub fn short_token(setting: &str, token: &str) -> Option<String> {
     })
 }
 
-/// Whether a name is long and looks random, as tokens do. Whoever swaps names and values writes a token as a name. Problems do not
-/// repeat such a name.
+/// Whether a name is long and looks random, as tokens do. A configuration that swaps names and values has a token as a name, and a
+/// problem must not repeat it.
 pub fn looks_like_secret(name: &str) -> bool {
     let is_random = name.bytes().any(|byte| byte.is_ascii_digit()) && !name.contains(['-', '_', '.']);
     is_random && name.len() >= TOKEN_MIN

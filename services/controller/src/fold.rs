@@ -1,8 +1,8 @@
 //! The stage: the planner over one partition of `verdicts`, `commands` and `router-status`.
 //!
 //! Rows, all in JSON: `model/<name>` is a [`ModelState`], `routers` is what the routers reported, `configured/<router>` is one router's
-//! own configuration, `freezes` is what is frozen. The routing table, the controls and the audit events of one input are committed together with the rows that
-//! led to them.
+//! own configuration, `freezes` is what is frozen. The routing table, the controls and the audit events of one input are committed
+//! together with the rows that led to them.
 
 use serin_schemas::Code;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -36,7 +36,7 @@ const MODEL_ROW: &str = "model/";
 /// Longest id of a command or a rollout.
 const MAX_ID_BYTES: usize = 128;
 /// Longest name of a model or an actor.
-const MAX_NAME_BYTES: usize = 256;
+pub(crate) const MAX_NAME_BYTES: usize = 256;
 /// Row of the routers.
 const ROUTERS_ROW: &[u8] = b"routers";
 /// Row prefix of the routers' own configurations.

@@ -70,7 +70,12 @@ async fn a_freeze_reaches_every_partition_and_is_listed() {
     }
     let (status, refused) = act(&world, "freeze", &json!({"models": "*"})).await;
     assert_eq!((status, &refused["error"]), (StatusCode::CONFLICT, &json!("freeze refused: a freeze needs a reason")));
-    assert_eq!(act(&world, "freeze", &json!({"models": ""})).await.0, StatusCode::BAD_REQUEST);
+    for models in [String::new(), "f\n".to_owned(), "f".repeat(257)] {
+        for verb in ["freeze", "unfreeze"] {
+            let (status, _) = act(&world, verb, &json!({"models": models, "reason": "holidays"})).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{verb} {models:?}");
+        }
+    }
     let (status, frozen) = act(&world, "freeze", &json!({"models": "f*", "reason": "holidays"})).await;
     assert_eq!((status, &frozen["sentence"]), (StatusCode::OK, &json!("no steps of f*: frozen by operator: holidays")));
     let (_, freezes) = world.get("/v1/freezes").await;

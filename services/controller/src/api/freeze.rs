@@ -21,7 +21,7 @@ use super::{
     auth::Caller,
     state::{ApiState, Failure},
 };
-use crate::view::View;
+use crate::{fold::MAX_NAME_BYTES, view::View};
 
 /// The body of `freeze` and `unfreeze`.
 #[derive(Debug, Deserialize)]
@@ -66,8 +66,11 @@ async fn send(
         Failure::new(StatusCode::BAD_REQUEST, format!("the body is not {form}: {error}"))
     })?;
     let reason = on_one_line(&body.reason)?;
-    if body.models.is_empty() || body.models.chars().any(char::is_control) {
-        let error = "`models` is not a pattern of models; write for example \"flights\", \"team-a-*\" or \"*\"";
+    let bytes = body.models.len();
+    if bytes == 0 || bytes > MAX_NAME_BYTES || body.models.chars().any(char::is_control) {
+        let error = format!(
+            "`models` is not a pattern of models; write 1 to {MAX_NAME_BYTES} bytes, for example \"flights\", \"team-a-*\" or \"*\""
+        );
         return Err(Failure::new(StatusCode::BAD_REQUEST, error));
     }
     let command = Command {
