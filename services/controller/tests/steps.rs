@@ -121,6 +121,27 @@ async fn a_promotion_is_undone_and_tried_again_with_the_steps_of_the_file() {
     assert_ne!(state["spec"]["steps"][1]["weight"], json!("7%"));
 }
 
+/// An undo by the model's name is about its newest rollout.
+#[tokio::test]
+async fn an_undo_after_a_rollout_that_was_not_promoted_does_not_undo_the_promotion_before() {
+    let world = World::new(Config::default());
+    let promoted = baking(&world).await;
+    act(&world, "rollouts/flights/promote", &json!({"full": true})).await;
+    let next = SPEC.replace("version: v1", "version: v2").replace("canary: {version: v2", "canary: {version: v3");
+    let next = next.replace("9002", "9003").replace("9001", "9002");
+    let ended = world.apply(&next).await;
+    let (status, answer) = act(&world, "rollouts/flights/undo", &json!({"reason": "one"})).await;
+    assert_eq!((status, &answer["rollout"]), (StatusCode::OK, &json!(ended)), "{answer}");
+    // The same request again, as after a timeout.
+    let (status, refused) = act(&world, "rollouts/flights/undo", &json!({"reason": "one"})).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{refused}");
+    assert!(refused["error"].as_str().unwrap().contains(&promoted), "it names what can be undone: {refused}");
+    let (_, tables) = world.get("/v1/routing").await;
+    assert_eq!(tables[0]["routes"][0]["version"], json!("v2"));
+    let (status, undone) = act(&world, &format!("rollouts/{promoted}/undo"), &json!({"reason": "two"})).await;
+    assert_eq!(status, StatusCode::OK, "{undone}");
+}
+
 #[tokio::test]
 async fn nothing_to_approve_is_refused_and_a_viewer_may_do_none_of_it() {
     let world = World::new(Config::default());

@@ -20,7 +20,10 @@ impl ModelState {
         if rollout.approval().is_some() && rollout.approved.is_none() {
             self.ask(rollout, &verdict.sentence, now, turn);
         } else if rollout.freeze.is_none() {
-            let approved = rollout.approved.as_ref().map_or_else(String::new, |approved| format!(", {approved}"));
+            let approved = rollout
+                .approved
+                .as_ref()
+                .map_or_else(String::new, |approved| format!(", {approved}{}", although(verdict.decision)));
             self.advance(rollout, &format!("{approved}: {}", without_order(&verdict.sentence)), now, turn);
         }
     }
@@ -46,15 +49,14 @@ impl ModelState {
                     .to_owned(),
             );
         }
-        let open = rollout.verdict.as_ref().is_some_and(|verdict| verdict.decision != Decision::Promote);
-        let although = if open { ", although not every check has passed" } else { "" };
-        let approved = format!("{}{although}", stopped("approved", command));
+        let approved = stopped("approved", command);
         if let Some(freeze) = &rollout.freeze {
             let sentence = format!("{approved}; the step is taken when {} ends", freeze.in_words());
             rollout.approved = Some(approved);
             self.transition(rollout, EventKind::Resumed, sentence, now, turn);
         } else {
-            self.advance(rollout, &format!(", {approved}"), now, turn);
+            let although = rollout.verdict.as_ref().map_or("", |verdict| although(verdict.decision));
+            self.advance(rollout, &format!(", {approved}{although}"), now, turn);
         }
         Ok(())
     }
@@ -72,6 +74,11 @@ impl ModelState {
         self.end(rollout, Phase::Aborted, Outcome::Aborted, Vec::new(), sentence, now, turn);
         Ok(())
     }
+}
+
+/// Names that a step is taken without all of its evidence, as the newest verdict has it when the step is taken.
+fn although(decision: Decision) -> &'static str {
+    if decision == Decision::Promote { "" } else { ", although not every check has passed" }
 }
 
 fn waits_for_approval(rollout: &RolloutState) -> Result<(), Refusal> {

@@ -60,6 +60,11 @@ impl ModelState {
         if let Some(freeze) = rollout.freeze.as_ref().filter(|_| weight > rollout.canary_share) {
             return Err(format!("{} allows no larger weight; a smaller one is possible", freeze.in_words()));
         }
+        if rollout.stale_reported && weight > rollout.canary_share {
+            return Err("no verdicts arrive, so a larger weight is not known to be safe: check that the aggregator and the analyzer are \
+                        running; a smaller weight is possible"
+                .to_owned());
+        }
         if weight == rollout.canary_share {
             return Err(format!("the canary already has a weight of {weight}"));
         }
@@ -69,6 +74,15 @@ impl ModelState {
         let like = planned.iter().rev().filter(is_weight).find(|step| step.weight <= weight);
         let like = like.or_else(|| planned.iter().find(is_weight)).or_else(|| planned.last());
         let like = like.ok_or("the rollout has no steps")?;
+        let share = rollout.canary_share;
+        let mut between =
+            planned.iter().filter(is_weight).filter(|step| step.weight > share && step.weight < like.weight);
+        let current = rollout.approval().is_some() && like.weight > share;
+        if (current || between.any(|step| step.approve.is_some())) && weight > share && !command.force {
+            return Err(format!(
+                "{weight} would skip an approval that the file asks for; approve that step when it waits, set a smaller weight, or use `force`"
+            ));
+        }
         steps.push(Step { weight, mirror: None, ..like.clone() });
         steps.extend(planned.iter().filter(is_weight).filter(|step| step.weight > weight).cloned());
         if steps.len() > STEPS_MAX {

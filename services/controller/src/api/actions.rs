@@ -179,9 +179,10 @@ pub(super) async fn act(
     let why = read_body(&body)?;
     let action = action_of(&verb, &why)?;
     let known = state.rollout(&id).await?;
-    // A model's name means the rollout that is active when the command is handled.
+    // A model's name means the rollout that is active when the command is handled. An undo is about the newest rollout, so that a second
+    // one, or one after a rollback, does not undo an earlier promotion.
     let model = known.view.model.clone();
-    let rollout = (model.as_str() != id).then_some(known.id);
+    let rollout = (model.as_str() != id || action == Action::Undo).then_some(known.id);
     let command = Command {
         rollout: rollout.clone(),
         reason: why.reason,

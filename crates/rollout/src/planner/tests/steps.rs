@@ -1,6 +1,6 @@
 //! Weights that a person sets, and steps that wait for an approval.
 
-use serin_spec::{Approval, Approver, Otherwise, Share, units::Duration};
+use serin_spec::{Approval, Approver, Otherwise, Share, Step, units::Duration};
 
 use super::*;
 
@@ -123,6 +123,47 @@ fn a_step_waits_for_its_approval_and_the_next_one_does_not() {
 }
 
 #[test]
+fn a_weight_set_by_hand_does_not_skip_an_approval() {
+    let mut world = approving(Otherwise::Hold, false);
+    for _ in 0..2 {
+        let refused = set_weight(&mut world, 2_500, false);
+        assert!(refused.events[0].sentence.contains("25% would skip an approval"), "{}", refused.events[0].sentence);
+        world.say(10 * MINUTE, Decision::Promote);
+    }
+    // The step of the file below the weight needs the approval, so the new one needs it too. A smaller weight skips nothing.
+    for weight in [1_000, 100] {
+        let effects = set_weight(&mut world, weight, false);
+        assert_eq!(canary(&effects), weight);
+        assert!(world.state().active.as_ref().unwrap().approval().is_some(), "{weight}");
+    }
+    assert_eq!(canary(&set_weight(&mut world, 2_500, true)), 2_500);
+    // Nor the approval of a step between.
+    let mut file = spec();
+    let step = |weight| Step { weight: Share(weight), ..file.steps[0].clone() };
+    let mut between = step(1_000);
+    between.approve = Some(Approval {
+        by: Approver::Operator,
+        within: Duration::from_secs(HOUR),
+        otherwise: Otherwise::Hold,
+        marginal: false,
+    });
+    file.steps = vec![step(500), between, step(2_500)];
+    let mut world = World::new();
+    world.apply_spec("r1", &file);
+    world.warm(0);
+    assert!(set_weight(&mut world, 2_500, false).events[0].sentence.contains("would skip an approval"));
+    assert_eq!(canary(&set_weight(&mut world, 1_000, false)), 1_000);
+}
+
+#[test]
+fn without_verdicts_only_a_smaller_weight_is_possible() {
+    let mut world = World::baking();
+    world.tick(24 * 3_600_000);
+    assert!(set_weight(&mut world, 1_200, false).events[0].sentence.contains("no verdicts arrive"));
+    assert_eq!(canary(&set_weight(&mut world, 100, false)), 100);
+}
+
+#[test]
 fn a_rejected_step_ends_the_rollout() {
     let mut world = approving(Otherwise::Hold, false);
     asked(&mut world);
@@ -171,23 +212,31 @@ fn nothing_against_the_canary_waits_for_an_approval() {
 
 #[test]
 fn an_approval_during_a_freeze_takes_the_step_when_the_freeze_ends() {
-    for (marginal, decision) in [(false, Decision::Promote), (true, Decision::Continue)] {
+    // The clause is about the evidence when the step is taken, not when it was approved.
+    for (marginal, asked, decision) in [
+        (false, Decision::Promote, Decision::Promote),
+        (true, Decision::Continue, Decision::Continue),
+        (false, Decision::Promote, Decision::Continue),
+        (true, Decision::Continue, Decision::Promote),
+    ] {
         let mut world = approving(Otherwise::Rollback, marginal);
         world.command(Action::Freeze);
-        let effects = world.say(4 * HOUR, decision);
+        let effects = world.say(4 * HOUR, asked);
         assert!(effects.events[0].sentence.starts_with("waits for an approval: "), "{}", effects.events[0].sentence);
         let approved = world.command(Action::Approve);
         assert!(
             approved.events[0].sentence.contains("the step is taken when the freeze of flights by ada"),
             "{approved:?}"
         );
-        assert!(world.say(20 * HOUR, decision).is_silent(), "its time does not run out");
+        assert!(world.say(20 * HOUR, asked).is_silent(), "its time does not run out");
         world.command(Action::Unfreeze);
         let effects = world.say(21 * HOUR, decision);
         assert!(
             effects.events[0].step == 1 && effects.events[0].sentence.contains(", approved by ada: because"),
             "{effects:?}"
         );
+        let clause = ", although not every check has passed";
+        assert_eq!(effects.events[0].sentence.contains(clause), decision == Decision::Continue, "{effects:?}");
     }
 }
 
