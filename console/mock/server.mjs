@@ -11,6 +11,7 @@ import { dirname, extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { gzipSync } from "node:zlib";
+import { contrasts } from "./contrasts.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const TYPES = {
@@ -335,6 +336,7 @@ export async function start({
             segments: () => matrix(one.verdicts.at(-1)),
             events: () => ({ events: one.events.slice(after), next: one.events.length }),
             profile: () => one.profile,
+            contrasts: () => contrasts(one),
             examples: () => (one.state.phase === "held" ? [example] : []),
         }[parts[3]]?.();
         return found ? answer(200, found) : problem(404, "no_verdict", "there is no verdict yet");
