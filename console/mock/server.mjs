@@ -518,6 +518,12 @@ function large(base) {
         disagreement: { type: "pairs", differ: 4, share: 0.02 },
         count: { type: "events", events: 12, per_answer: 0.4 },
     };
+    // Mirrored answers only, and an answer that was read in part.
+    one.profile.profiles.find((arm) => arm.arm === "canary").arm = "shadow";
+    Object.assign(one.profile, {
+        left_out: 1200,
+        read: { note: "windows: only the newest 100,000 records were read" },
+    });
     one.profile.profiles.forEach((arm) =>
         arm.metrics.push(
             ...many.slice(0, 8).map((metric) => ({

@@ -411,9 +411,14 @@ function Distributions({ state }: { state: RolloutState }) {
     return (
         <Section title="Distributions" id="distributions">
             <p class="dim">
-                Share of the values of each arm, since the canary started, from the sketches in the windows.
+                Share of the values of each arm, since the canary started, from the sketches in the windows. Mirrored
+                answers of the canary are drawn as an arm of their own.
             </p>
             <Failure error={error} />
+            {profiles?.read.note && <p class="notice">{profiles.read.note}</p>}
+            {profiles && profiles.left_out > 0 && (
+                <p class="notice">{format.count(profiles.left_out)} distributions are left out of the answer.</p>
+            )}
             {!profiles && !error && (
                 <p class="dim" role="status">
                     Loading …
