@@ -99,9 +99,11 @@ export async function start({
         changed(one);
     };
 
-    const act = (one, verb, { reason }, actor) => {
+    const act = (one, verb, { reason, weight }, actor) => {
         const { state } = one;
         const done = ["completed", "rolled_back", "aborted", "superseded"].includes(state.phase);
+        if (done && verb === "retry")
+            return [201, { rollout: state.id, refused: false, sentence: `tried again by ${actor}: ${reason}` }];
         if (done)
             return [
                 409,
@@ -126,9 +128,22 @@ export async function start({
             state.step < state.spec.steps.length - 1
                 ? Object.assign(state, { phase: "baking", step: state.step + 1, canaryShare: 5000, hold: null })
                 : Object.assign(state, { phase: "completed", canaryShare: 10000, promoted: true });
+        else if (verb === "set-weight" && weight)
+            Object.assign(state, { phase: "baking", canaryShare: 100 * Number.parseFloat(weight), hold: null });
+        else if (verb === "freeze")
+            state.freeze = { models: state.spec.model, by: actor, reason, since: micros(), until: null };
+        else if (verb === "unfreeze") delete state.freeze;
         else return [404, { error: `there is no action ${verb}`, code: "not_found" }];
         state.sentence = `${verb} by ${actor}: ${reason}`;
-        const kind = { pause: "paused", resume: "resumed", abort: "aborted", promote: "advanced" }[verb];
+        const kind = {
+            pause: "paused",
+            resume: "resumed",
+            abort: "aborted",
+            promote: "advanced",
+            "set-weight": "advanced",
+            freeze: "frozen",
+            unfreeze: "unfrozen",
+        }[verb];
         one.events.push({
             id: `mock-${one.events.length}`,
             kind,
@@ -306,6 +321,11 @@ export async function start({
         if (parts[1] === "stop-all") {
             for (const one of known.values()) act(one, "abort", { reason: "stop all" }, who[0]);
             return answer(200, { refused: false, sentence: "all rollouts have stopped; all traffic is on stable" });
+        }
+        if (parts[1] === "freeze" || parts[1] === "unfreeze") {
+            const { models, reason } = JSON.parse(await body());
+            const [status, found] = act(find(models), parts[1], { reason }, who[0]);
+            return answer(status, found);
         }
         if (parts[1] !== "rollouts") return problem(404, "not_found", "there is no such path");
         if (parts.length === 2)

@@ -86,6 +86,10 @@ export interface Act {
     consequence: string;
     danger: boolean;
     full?: boolean;
+    /** Asks for the share of the calls. */
+    asksWeight?: boolean;
+    /** For freezes: the pattern of models. */
+    models?: string;
 }
 
 /** The actions on a rollout, the one that the finding recommends first. */
@@ -121,14 +125,45 @@ export function actions(state: RolloutState, verdict: Verdict | null): Act[] {
         danger: false,
         consequence: `${fresh} keeps ${weight(state)} of the calls, and no step is taken until you resume. Evidence against it still rolls it back.`,
     };
+    const weigh: Act = {
+        verb: "set-weight",
+        label: "Set weight",
+        danger: false,
+        asksWeight: true,
+        consequence: `${fresh} gets this share of the calls in a step of its own, whose evidence starts over. No check counts as passed by it.`,
+    };
+    const freeze: Act = state.freeze
+        ? {
+              verb: "unfreeze",
+              label: "Unfreeze",
+              danger: false,
+              models: state.freeze.models,
+              consequence: `Rollouts of ${state.freeze.models} take steps again.`,
+          }
+        : {
+              verb: "freeze",
+              label: "Freeze",
+              danger: false,
+              models: state.spec.model,
+              consequence: `No rollout of ${state.spec.model} takes a step until somebody ends the freeze, also not by hand. Evidence against ${fresh} still rolls it back.`,
+          };
+    const retry: Act = {
+        verb: "retry",
+        label: "Try again",
+        danger: false,
+        consequence: `A new rollout of ${fresh} starts with the same file and its own warm-up. The finding of this one stays visible in it.`,
+    };
+    // A frozen model takes no steps, also not by hand.
+    const steps = (acts: Act[]) =>
+        [...acts, weigh, freeze].filter((act) => !state.freeze || !["promote", "set-weight"].includes(act.verb));
     switch (state.phase) {
         case "pending":
             return [{ ...back, label: "Remove from the queue", consequence: "The rollout does not start." }];
         case "warming":
-            return [pause, back];
+            return [pause, back, freeze];
         case "baking":
         case "shadowing":
-            return finding ? [back, pause, promote] : [pause, promote, back];
+            return steps(finding ? [back, pause, promote] : [pause, promote, back]);
         case "held":
             if (state.hold?.cause === "approval") {
                 return [
@@ -146,7 +181,7 @@ export function actions(state: RolloutState, verdict: Verdict | null): Act[] {
                     },
                 ];
             }
-            return finding ? [back, resume, promote] : [resume, promote, back];
+            return steps(finding ? [back, resume, promote] : [resume, promote, back]);
         case "paused":
             return finding ? [back, resume, promote] : [resume, promote, back];
         case "promoted":
@@ -162,6 +197,9 @@ export function actions(state: RolloutState, verdict: Verdict | null): Act[] {
                       },
                   ]
                 : [];
+        case "rolled_back":
+        case "aborted":
+            return [retry];
         default:
             return [];
     }

@@ -251,7 +251,36 @@ describe("with tokens", () => {
         await dialog.getByText("In use by 1 router").waitFor();
         await dialog.getByRole("button", { name: "Close" }).click();
         await page.locator(".headline").getByText("ABORTED: v4").waitFor();
-        assert.equal(await page.getByRole("button", { name: /…$/ }).count(), 0, "an ended rollout has no actions");
+        const left = await page.getByRole("button", { name: /…$/ }).allTextContents();
+        assert.deepEqual(left, ["Try again …"], "an ended rollout can only be tried again");
+        await page.close();
+    });
+
+    test("an operator sets a weight, freezes and unfreezes", async () => {
+        const page = await open(chromium);
+        await page.goto(`${server.url}/rollouts/fraud`);
+        await signIn(page, "operator-token-of-the-mock");
+        const dialog = page.getByRole("dialog");
+        const send = async (button, reason, command, result) => {
+            await page.getByRole("button", { name: `${button} …`, exact: true }).click();
+            if (button === "Set weight") await dialog.getByLabel("Share of the calls").fill("2.5");
+            await dialog.getByLabel("Reason").fill(reason);
+            await dialog.getByText(command).waitFor();
+            await dialog.locator("button[type=submit]").click();
+            await dialog.getByText(result).waitFor();
+            await dialog.getByRole("button", { name: "Close" }).click();
+        };
+        await send(
+            "Set weight",
+            "small servers",
+            /^serin set-weight \S+ 2\.5% --reason 'small servers'$/,
+            "set-weight by ada",
+        );
+        await send("Freeze", "incident", "serin freeze 'fraud' --reason 'incident'", "freeze by ada: incident");
+        await page.getByText("Frozen by ada").waitFor();
+        assert.equal(await page.getByRole("button", { name: "Set weight …" }).count(), 0);
+        await send("Unfreeze", "solved", "serin unfreeze 'fraud' --reason 'solved'", "unfreeze by ada: solved");
+        await page.getByRole("button", { name: "Freeze …", exact: true }).waitFor();
         await page.close();
     });
 });

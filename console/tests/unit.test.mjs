@@ -138,7 +138,17 @@ test("the finding decides which action comes first, and an ended rollout has non
         ["approve", "reject"],
     );
     assert.equal(words.actions(state({ phase: "completed", undoUntil: Date.now() + 60_000 }), null)[0].verb, "undo");
-    for (const phase of ["completed", "rolled_back", "aborted", "superseded"]) assert.equal(first(phase), undefined);
+    for (const phase of ["completed", "superseded"]) assert.equal(first(phase), undefined);
+    for (const phase of ["rolled_back", "aborted"]) assert.equal(first(phase), "Try again");
+});
+
+test("a frozen rollout is not moved by hand", () => {
+    const verbs = (change) => words.actions(state(change), null).map((one) => one.verb);
+    assert.deepEqual(verbs({}), ["pause", "promote", "abort", "set-weight", "freeze"]);
+    const freeze = { models: "m*", by: "ann", reason: "incident", until: null };
+    assert.deepEqual(verbs({ freeze }), ["pause", "abort", "unfreeze"]);
+    assert.equal(words.actions(state({ freeze }), null).at(-1).models, "m*");
+    assert.deepEqual(verbs({ phase: "warming" }), ["pause", "abort", "freeze"]);
 });
 
 test("a difference outside of its interval is not shown", () => {
@@ -158,7 +168,7 @@ test("a difference outside of its interval is not shown", () => {
 });
 
 test("every action has a consequence that names the version", () => {
-    for (const phase of ["warming", "shadowing", "baking", "held", "promoted"]) {
+    for (const phase of ["warming", "shadowing", "baking", "held", "promoted", "rolled_back"]) {
         for (const action of words.actions(state({ phase }), null))
             assert.ok(action.consequence.length > 20, `${phase} ${action.verb}`);
     }

@@ -13,9 +13,11 @@ export interface Request {
     label: string;
     consequence: string;
     danger: boolean;
+    /** Asks for the share of the calls in percent, as the second argument of the functions below. */
+    asksWeight?: boolean;
     /** The same on the command line. */
-    command: (reason: string) => string;
-    send: (reason: string) => Promise<Answer>;
+    command: (reason: string, weight: string) => string;
+    send: (reason: string, weight: string) => Promise<Answer>;
     /** Called with the answer when it was not refused. */
     done?: (answer: Answer) => void;
 }
@@ -33,8 +35,12 @@ export const asking = () => asked.value !== null;
 export const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
 
 /** Sends an action on a rollout. */
-export const act = (id: string, verb: string, full: boolean) => (reason: string) =>
-    api.post<Answer>(api.rollout(id, `/${verb}?wait_ms=10000`), { reason, full });
+export const act = (id: string, verb: string, more: Record<string, unknown>) =>
+    api.post<Answer>(api.rollout(id, `/${verb}?wait_ms=10000`), more);
+
+/** Starts or ends a freeze. */
+export const freeze = (verb: string, models: string, reason: string) =>
+    api.post<Answer>(`/v1/${verb}?wait_ms=10000`, { models, reason });
 
 export const stopAll: () => void = () =>
     ask({
@@ -55,6 +61,7 @@ export function Asked() {
 function Question({ request }: { request: Request }) {
     const dialog = useRef<HTMLDialogElement>(null);
     const [reason, setReason] = useState("");
+    const [weight, setWeight] = useState("");
     const [busy, setBusy] = useState(false);
     const [error, setError] = useState<string | null>(null);
     const [answer, setAnswer] = useState<Answer | null>(null);
@@ -65,7 +72,7 @@ function Question({ request }: { request: Request }) {
         setBusy(true);
         setError(null);
         try {
-            const answer = await request.send(reason.trim());
+            const answer = await request.send(reason.trim(), `${weight.trim()}%`);
             setAnswer(answer);
             request.done?.(answer);
         } catch (error) {
@@ -80,18 +87,33 @@ function Question({ request }: { request: Request }) {
                 {answer === null ? (
                     <>
                         <p>{request.consequence}</p>
+                        {request.asksWeight && (
+                            <label>
+                                Share of the calls, in %
+                                <input
+                                    value={weight}
+                                    inputMode="decimal"
+                                    pattern="[0-9]+([.][0-9]+)?"
+                                    maxLength={6}
+                                    required
+                                    autoFocus
+                                    onInput={(event) => setWeight(event.currentTarget.value)}
+                                />
+                            </label>
+                        )}
                         <label>
                             Reason, for the audit log
                             <input
                                 value={reason}
                                 maxLength={500}
                                 required
-                                autoFocus
+                                autoFocus={!request.asksWeight}
                                 onInput={(event) => setReason(event.currentTarget.value)}
                             />
                         </label>
                         <p class="dim small">
-                            On the command line: <code>{request.command(reason.trim() || "REASON")}</code>
+                            On the command line:{" "}
+                            <code>{request.command(reason.trim() || "REASON", `${weight.trim() || "PERCENT"}%`)}</code>
                         </p>
                         <Failure error={error} />
                         <div class="buttons end">
@@ -101,7 +123,7 @@ function Question({ request }: { request: Request }) {
                             <button
                                 type="submit"
                                 class={request.danger ? "danger" : "primary"}
-                                disabled={busy || reason.trim() === ""}
+                                disabled={busy || reason.trim() === "" || (request.asksWeight && weight.trim() === "")}
                             >
                                 {busy ? "Waiting for the result …" : request.label}
                             </button>

@@ -77,8 +77,8 @@ pub(crate) struct Guard {
     /// Whether this version's servers are called even if all of them failed.
     last_resort: bool,
     examples: Vec<Arc<Example>>,
-    /// The span of this call of the version, if the call is traced.
-    span: Option<SpanContext>,
+    /// The span of this call of the version, if the call is traced. Boxed, because few calls are.
+    span: Option<Box<SpanContext>>,
     _flight: Flight,
 }
 
@@ -146,7 +146,7 @@ impl Guard {
             place: None,
             last_resort: is_last_resort(table, &choice.route),
             examples: Vec::new(),
-            span: called.trace.as_ref().map(|trace| trace.span()),
+            span: called.trace.as_ref().map(|trace| Box::new(trace.span())),
             shared: Arc::clone(shared),
             table: Arc::clone(table),
             _flight: flight,
@@ -471,7 +471,7 @@ impl Guard {
 
     /// Reports the spans of this call of the version and of its event, if the call is traced. Returns the context for the event.
     fn trace(&self, ended: &Ended) -> Option<SpanContext> {
-        let (trace, context) = (self.called.trace.as_ref()?, self.span.clone()?);
+        let (trace, context) = (self.called.trace.as_ref()?, self.span.as_deref()?.clone());
         let (end_us, parent) = (trace.now_us(), context.span_id());
         let error = (ended.outcome == Outcome::Failed)
             .then(|| ended.cause.as_deref().unwrap_or(ended.outcome.as_str()).to_owned());
