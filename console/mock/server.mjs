@@ -11,6 +11,7 @@ import { dirname, extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { gzipSync } from "node:zlib";
+import { contrasts } from "./contrasts.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const TYPES = {
@@ -355,6 +356,7 @@ export async function start({
             segments: () => matrix(one.verdicts.at(-1)),
             events: () => ({ events: one.events.slice(after), next: one.events.length }),
             profile: () => one.profile,
+            contrasts: () => contrasts(one),
             examples: () => (one.state.phase === "held" ? [example] : []),
         }[parts[3]]?.();
         return found ? answer(200, found) : problem(404, "no_verdict", "there is no verdict yet");
@@ -536,6 +538,12 @@ function large(base) {
         disagreement: { type: "pairs", differ: 4, share: 0.02 },
         count: { type: "events", events: 12, per_answer: 0.4 },
     };
+    // Mirrored answers only, and an answer that was read in part.
+    one.profile.profiles.find((arm) => arm.arm === "canary").arm = "shadow";
+    Object.assign(one.profile, {
+        left_out: 1200,
+        read: { note: "windows: only the newest 100,000 records were read" },
+    });
     one.profile.profiles.forEach((arm) =>
         arm.metrics.push(
             ...many.slice(0, 8).map((metric) => ({

@@ -350,6 +350,8 @@ export type Distribution =
     | {
           type: "points";
           points: { value: number; count: number }[];
+          /** The last point counts all values above it. */
+          cap?: number;
           quantiles: Record<string, number>;
           mean: number | null;
       }
@@ -364,6 +366,7 @@ export interface Profile {
     from: number;
     to: number;
     windows: number;
+    calls: Record<string, number>;
     metrics: {
         metric: string;
         unit: string | null;
@@ -375,6 +378,9 @@ export interface Profile {
 export interface Profiles {
     profiles: Profile[];
     not_profiled: { name: string; add: string }[];
+    /** Number of distributions that the answer does not have. */
+    left_out: number;
+    read: { note: string | null };
 }
 
 export interface CapturedAnswer {
@@ -404,4 +410,32 @@ export interface Problem {
     column?: number;
     message: string;
     wayOut?: string;
+}
+
+/** Both arms in one part of the calls. Captured pairs have no control arm. */
+export interface Both {
+    canary: { n: number; value: number };
+    control: { n: number; value: number } | null;
+}
+/** How much worse the canary is in one part of the calls than in all others. */
+export interface Contrast {
+    metric: string;
+    /** What the values are, if they are not the metric's own values. Then they are shares. */
+    measure: string | null;
+    place: Segment[];
+    from: "windows" | "events" | "captures";
+    here: Both;
+    elsewhere: Both;
+    z: number;
+    p: number;
+    p_corrected: number;
+    lead: boolean;
+}
+export interface Contrasts {
+    level: number;
+    looked: number;
+    too_few: number;
+    strongest: Contrast[];
+    read: { topic: string; note: string | null }[];
+    notes: string[];
 }

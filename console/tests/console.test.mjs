@@ -312,6 +312,21 @@ test("500 segments are sorted by a metric, worst first", async () => {
     await server.stop();
 });
 
+test("distributions show mirrored answers, counts per answer, and that the log was read in part", async () => {
+    const server = await start();
+    const page = await open(chromium);
+    await page.goto(`${server.url}${LARGE}/distributions`);
+    const part = page.getByRole("region", { name: "Distributions" });
+    await part.locator(".key.shadow").first().waitFor();
+    assert.match(await part.locator(".key.shadow").first().innerText(), /^mirrored, v\d, [\d,]+ values$/);
+    assert.ok((await part.locator(".curve.shadow").count()) > 0);
+    await part.getByText("0.4 per answer").first().waitFor();
+    await part.getByText("only the newest 100,000 records were read").waitFor();
+    await part.getByText("1,200 distributions are left out").waitFor();
+    await page.close();
+    await server.stop();
+});
+
 test("the page weighs less than 80 kB", async () => {
     let sum = 0;
     for (const file of ["index.html", "app.js", "app.css", "icon.svg"])

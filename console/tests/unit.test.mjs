@@ -28,13 +28,14 @@ globalThis.navigator ??= { language: "en-US" };
 globalThis.document = { createElement: () => ({ style: {} }) };
 globalThis.dispatchEvent ??= () => true;
 globalThis.addEventListener ??= () => undefined;
-const { format, words, route, store, distribution, chart, matrix, fleet, plan, rollout } = await load(
+const { format, words, route, store, distribution, chart, contrasts, matrix, fleet, plan, rollout } = await load(
     "format",
     "words",
     "route",
     "store",
     "parts/distribution",
     "parts/chart",
+    "parts/contrasts",
     "parts/matrix",
     "views/fleet",
     "views/plan",
@@ -261,4 +262,24 @@ test("a series stays bounded and keeps the starts of steps", () => {
     assert.equal(points.at(-1).as_of, 4999);
     assert.ok(points.some((point) => point.as_of === 10));
     assert.equal(rollout.append(points, { as_of: 4999, step: 1 }), points, "an older point changes nothing");
+});
+
+test("a search for contrasts is offered where there is something to find", () => {
+    const state = (change) => ({ hold: null, ending: null, ...change });
+    const verdict = (result) => ({ metrics: [{ result }] });
+    assert.ok(contrasts.inDoubt(state({ hold: { cause: "marginal" } }), null));
+    assert.ok(contrasts.inDoubt(state({ ending: { outcome: "inconclusive" } }), null));
+    assert.ok(contrasts.inDoubt(state({}), verdict("fail")));
+    assert.ok(!contrasts.inDoubt(state({}), null));
+    assert.ok(!contrasts.inDoubt(state({}), verdict("undecided")));
+    assert.ok(!contrasts.inDoubt(state({ ending: { outcome: "promoted" } }), verdict("pass")));
+});
+
+test("the multiplicity of a search is in words, also when nothing could be looked at", () => {
+    const found = (looked, too_few) => contrasts.looked({ looked, too_few, level: 0.05 });
+    assert.match(found(40, 3), /^Looked at 40 contrasts, once. 3 more had too few answers. .* at most 0.00125.$/);
+    assert.match(found(1, 0), /^Looked at 1 contrast, once. A lead/);
+    assert.match(found(1_000_000, 0), /1,000,000 \(Bonferroni\), so p alone is at most 5e-8.$/);
+    assert.equal(found(0, 3), "No contrast had enough answers; 3 had too few.");
+    assert.deepEqual([1, 0.02, 5.4e-10, 0].map(contrasts.probability), ["1.000", "0.020", "5e-10", "< 1e-300"]);
 });

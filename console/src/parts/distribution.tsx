@@ -8,8 +8,16 @@ const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [560, 180, 44, 34, 8];
 /** Bars on the screen. Bins of the sketches are narrower and are merged. */
 const BARS = 48;
 
+/** The arms that are drawn, those with the old version first. */
+const ARMS = ["control", "canary", "shadow"] as const;
+type Arm = (typeof ARMS)[number];
+
+/** The name of an arm. Mirrored answers are of the canary's version. */
+const armName = (arm: Arm) => (arm === "shadow" ? "mirrored" : arm);
+
 interface Curve {
-    arm: "canary" | "control";
+    arm: Arm;
+    version: string;
     distribution: Distribution;
     count: number;
 }
@@ -86,7 +94,7 @@ function Histogram({ curves, unit, name }: { curves: Curve[]; unit: string | nul
             class="distribution"
             viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
             role="img"
-            aria-label={`Distribution of ${name} in both arms`}
+            aria-label={`Distribution of ${name} by arm`}
         >
             {[0.5, 1].map((part) => (
                 <g key={part}>
@@ -119,7 +127,13 @@ function Histogram({ curves, unit, name }: { curves: Curve[]; unit: string | nul
     );
 }
 
-function Bars({ rows }: { rows: { label: string; arm: string; share: number | null }[] }) {
+function Bars({
+    rows,
+    text = (share) => format.value(share, "percent"),
+}: {
+    rows: { label: string; arm: string; share: number | null }[];
+    text?: (share: number | null) => string;
+}) {
     const most = Math.max(...rows.map((row) => row.share ?? 0), 1e-9);
     return (
         <ul class="bars">
@@ -129,7 +143,7 @@ function Bars({ rows }: { rows: { label: string; arm: string; share: number | nu
                     <svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">
                         <rect width={((row.share ?? 0) / most) * 100} height="8" class={`fill ${row.arm}`} />
                     </svg>
-                    <strong>{format.value(row.share, "percent")}</strong>
+                    <strong>{text(row.share)}</strong>
                 </li>
             ))}
         </ul>
@@ -170,7 +184,7 @@ function body(curves: Curve[], unit: string | null, name: string) {
             <Bars
                 rows={top.flatMap((label) =>
                     counts.map((one) => ({
-                        label: `${label}, ${one.arm}`,
+                        label: `${label}, ${armName(one.arm)}`,
                         arm: one.arm,
                         share: one.all > 0 ? (one.classes[label] ?? 0) / one.all : null,
                     })),
@@ -186,14 +200,19 @@ function body(curves: Curve[], unit: string | null, name: string) {
                         ({ arm, distribution }) =>
                             distribution.type === "moments" &&
                             distribution.mean !== null &&
-                            `${arm}: mean ${format.significant(distribution.mean)}, standard deviation ${format.significant(Math.sqrt(distribution.variance ?? 0))}`,
+                            `${armName(arm)}: mean ${format.significant(distribution.mean)}, standard deviation ${format.significant(Math.sqrt(distribution.variance ?? 0))}`,
                     )
                     .filter(Boolean)
                     .join("; ")}
             </p>
         );
     }
-    return <Bars rows={curves.map((curve) => ({ label: curve.arm, arm: curve.arm, share: share(curve) }))} />;
+    return (
+        <Bars
+            rows={curves.map((curve) => ({ label: armName(curve.arm), arm: curve.arm, share: share(curve) }))}
+            text={type === "events" ? (each) => `${format.value(each, "plain")} per answer` : undefined}
+        />
+    );
 }
 
 const LEVELS = [
@@ -205,13 +224,16 @@ const LEVELS = [
 
 /** One value in both arms: its name, the picture and the quantiles. */
 export function DistributionCard({ name, profiles }: { name: string; profiles: Profile[] }) {
-    const found = (arm: "canary" | "control") =>
-        profiles.find((one) => one.arm === arm)?.metrics.find((one) => one.metric === name && !one.segment);
-    const curves: Curve[] = (["control", "canary"] as const).flatMap((arm) => {
-        const one = found(arm);
-        return one ? [{ arm, distribution: one.distribution, count: one.count }] : [];
+    let unit: string | null = null;
+    const curves = ARMS.flatMap((arm): Curve[] => {
+        const profile = profiles.find((one) => one.arm === arm);
+        const one = profile?.metrics.find((one) => one.metric === name && !one.segment);
+        unit ??= one?.unit ?? null;
+        return profile && one
+            ? [{ arm, version: profile.version, distribution: one.distribution, count: one.count }]
+            : [];
     });
-    const unit = found("canary")?.unit ?? found("control")?.unit ?? null;
+    const cap = curves.flatMap(({ distribution }) => (distribution.type === "points" && distribution.cap) || [])[0];
     const quantiles = curves.flatMap((curve) =>
         "quantiles" in curve.distribution
             ? [{ arm: curve.arm, of: curve.distribution.quantiles, mean: curve.distribution.mean }]
@@ -225,11 +247,12 @@ export function DistributionCard({ name, profiles }: { name: string; profiles: P
             <p class="legend">
                 {curves.map((curve) => (
                     <span key={curve.arm} class={`key ${curve.arm}`}>
-                        {curve.arm}, {format.count(curve.count)} values
+                        {armName(curve.arm)}, {curve.version}, {format.count(curve.count)} values
                     </span>
                 ))}
             </p>
             {curves.length === 0 ? <p class="dim">No values yet.</p> : body(curves, unit, name)}
+            {cap !== undefined && <p class="dim small">Values above {format.significant(cap)} are counted there.</p>}
             {quantiles.length > 0 && (
                 <Scroll label={`Quantiles of ${name}`}>
                     <table>
@@ -247,7 +270,7 @@ export function DistributionCard({ name, profiles }: { name: string; profiles: P
                         <tbody>
                             {quantiles.map((row) => (
                                 <tr key={row.arm}>
-                                    <th scope="row">{row.arm}</th>
+                                    <th scope="row">{armName(row.arm)}</th>
                                     <td>{text(row.mean)}</td>
                                     {LEVELS.map(([level]) => (
                                         <td key={level}>{text(row.of[level])}</td>

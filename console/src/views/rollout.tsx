@@ -5,6 +5,7 @@ import * as api from "../api";
 import * as format from "../format";
 import { Actions } from "../parts/actions";
 import { MetricCharts } from "../parts/chart";
+import { ContrastSearch, inDoubt } from "../parts/contrasts";
 import { DataHealth } from "../parts/health";
 import { DistributionCard } from "../parts/distribution";
 import { Evidence } from "../parts/evidence";
@@ -148,6 +149,9 @@ function Page({ state, link, tab }: { state: RolloutState; link: string; tab: st
     const harm = words.harm(state, verdict);
     const text = state.headline ? words.headline(state.headline.text, model) : words.phase(state.phase);
     const cause = state.ending?.sentence ?? state.sentence;
+    // What a search has found stays when the hold ends meanwhile.
+    const doubted = useRef(false);
+    doubted.current ||= inDoubt(state, verdict);
     return (
         <>
             <nav aria-label="Path" class="path">
@@ -204,6 +208,7 @@ function Page({ state, link, tab }: { state: RolloutState; link: string; tab: st
                             <SegmentMatrix matrix={matrix} spec={state.spec} />
                         </Section>
                     )}
+                    {doubted.current && <ContrastSearch state={state} />}
                     <DataHealth state={state} verdict={verdict} />
                     <Story events={events} />
                 </>
@@ -406,9 +411,14 @@ function Distributions({ state }: { state: RolloutState }) {
     return (
         <Section title="Distributions" id="distributions">
             <p class="dim">
-                Share of the values of each arm, since the canary started, from the sketches in the windows.
+                Share of the values of each arm, since the canary started, from the sketches in the windows. Mirrored
+                answers of the canary are drawn as an arm of their own.
             </p>
             <Failure error={error} />
+            {profiles?.read.note && <p class="notice">{profiles.read.note}</p>}
+            {profiles && profiles.left_out > 0 && (
+                <p class="notice">{format.count(profiles.left_out)} distributions are left out of the answer.</p>
+            )}
             {!profiles && !error && (
                 <p class="dim" role="status">
                     Loading …
