@@ -42,7 +42,7 @@ function Table({ contrasts, state }: { contrasts: Contrast[]; state: RolloutStat
     };
     return (
         <Scroll label="Contrasts">
-            <table>
+            <table class="texts">
                 <thead>
                     <tr>
                         <th scope="col">metric</th>
