@@ -11,6 +11,7 @@
 
 use std::sync::OnceLock;
 
+use bytes::Bytes;
 pub use opentelemetry::{
     KeyValue,
     trace::{SpanContext, SpanId, SpanKind, TraceFlags, TraceId, TraceState},
@@ -153,13 +154,13 @@ pub trait Tracer: Send {
     fn written(&mut self, record: &Outgoing, now_us: i64) -> Vec<Span>;
 }
 
-/// The record `R` that was written, if it is one.
-pub fn written<R: codec::Record>(record: &Outgoing) -> Option<R> {
-    let (name, version) = record_type(&record.headers).ok()?;
+/// The record `R` in these headers and this value, if it is one.
+pub fn decode<R: codec::Record>(headers: &Headers, value: Option<&Bytes>) -> Option<R> {
+    let (name, version) = record_type(headers).ok()?;
     if name != R::NAME {
         return None;
     }
-    codec::decode(version, record.value.as_ref()?).ok()
+    codec::decode(version, value?).ok()
 }
 
 #[cfg(test)]

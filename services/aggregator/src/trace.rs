@@ -6,8 +6,6 @@
 use std::collections::VecDeque;
 
 use serin_schemas::{
-    codec,
-    envelope::record_type,
     ids::{EventTime, RolloutId},
     records::{Prediction, WindowClosed},
 };
@@ -38,10 +36,8 @@ pub(crate) struct Tracer {
 
 impl trace::Tracer for Tracer {
     fn read(&mut self, record: &Record) {
-        let Some((context, call)) = trace::of_record(&record.headers).and_then(|at| Some((at, prediction(record)?)))
-        else {
-            return;
-        };
+        let Some(context) = trace::of_record(&record.headers) else { return };
+        let Some(call) = trace::decode::<Prediction>(&record.headers, record.value.as_ref()) else { return };
         let Some(rollout) = call.rollout else { return };
         if self.calls.len() == CALLS {
             self.calls.pop_front();
@@ -51,7 +47,9 @@ impl trace::Tracer for Tracer {
     }
 
     fn written(&mut self, record: &Outgoing, now_us: i64) -> Vec<Span> {
-        let Some(window) = trace::written::<WindowClosed>(record) else { return Vec::new() };
+        let Some(window) = trace::decode::<WindowClosed>(&record.headers, record.value.as_ref()) else {
+            return Vec::new();
+        };
         let as_of = EventTime(window.end.0.saturating_add(window.maturity.0));
         let verdict = trace::verdict(&window.rollout, as_of);
         let number = format!("{}-{}", window.partition, window.maturity.0);
@@ -110,21 +108,13 @@ impl Counted {
     }
 }
 
-/// The prediction in a record, if it contains one.
-fn prediction(record: &Record) -> Option<Prediction> {
-    let (name, version) = record_type(&record.headers).ok()?;
-    if name != <Prediction as codec::Record>::NAME {
-        return None;
-    }
-    codec::decode(version, record.value.as_ref()?).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use bytes::Bytes;
     use serin_schemas::{
+        codec,
         envelope::{Envelope, traced_headers},
         headers::Headers,
         ids::{Generation, Span as TimeSpan},

@@ -19,7 +19,7 @@ pub(crate) struct Tracer;
 
 impl trace::Tracer for Tracer {
     fn written(&mut self, record: &Outgoing, now_us: i64) -> Vec<Span> {
-        let Some(verdict) = trace::written::<Verdict>(record) else { return Vec::new() };
+        let Some(verdict) = trace::decode::<Verdict>(&record.headers, record.value.as_ref()) else { return Vec::new() };
         let decision = match verdict.decision {
             Decision::Promote => "promote",
             Decision::Rollback => "rollback",

@@ -39,7 +39,9 @@ impl trace::Tracer for Tracer {
     }
 
     fn written(&mut self, record: &Outgoing, now_us: i64) -> Vec<Span> {
-        let Some(event) = trace::written::<RolloutEvent>(record) else { return Vec::new() };
+        let Some(event) = trace::decode::<RolloutEvent>(&record.headers, record.value.as_ref()) else {
+            return Vec::new();
+        };
         let (Some(rollout), Some((verdict, as_of))) = (&event.rollout, self.newest.get(&record.key)) else {
             return Vec::new();
         };

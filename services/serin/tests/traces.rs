@@ -209,20 +209,28 @@ fn a_collector_receives_the_whole_trace_of_a_call() {
     assert_eq!(lines, 2, "one of the analyzer, one of the controller:\n{log}");
 }
 
-/// A collector that cannot be reached delays neither calls nor verdicts, and is reported once.
+/// A collector that cannot be reached, refuses or never answers delays neither calls, verdicts nor the end of the process, and is
+/// reported once.
 #[test]
-fn a_collector_that_is_away_changes_nothing() {
-    let v1 = world::model_server(world::Behavior::Good);
-    let v2 = world::model_server(world::Behavior::Fails);
-    let mut settings = wall(&[("v1", &v1), ("v2", &v2)]);
-    settings.push(format!("telemetry.traces.otlp={}/v1/traces", world::unreachable_url()));
-    settings.push("telemetry.traces.sample=1".to_owned());
-    let pipeline = Pipeline::embedded(&borrowed(&settings)).unwrap();
-    let (user, _traffic) = (User(pipeline.api()), Traffic::start(&pipeline.router(), 100));
-    let id = user.apply(&rollout("v2", "1h"));
-    user.wait_for_phase(&id, "rolled_back");
-    let warned =
-        || pipeline.log("up").matches("traces do not reach the OTLP collector (telemetry.traces.otlp)").count();
-    wait_until(PATIENCE, || Ok(warned() > 0)).unwrap();
-    assert_eq!(warned(), 1);
+fn a_collector_that_fails_changes_nothing() {
+    let refuses = server(|_, _| (500, String::new()));
+    // The backlog accepts connections that are never read.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hangs = format!("http://{}", silent.local_addr().unwrap());
+    for collector in [world::unreachable_url(), refuses, hangs] {
+        let v1 = world::model_server(world::Behavior::Good);
+        let v2 = world::model_server(world::Behavior::Fails);
+        let mut settings = wall(&[("v1", &v1), ("v2", &v2)]);
+        settings.push(format!("telemetry.traces.otlp={collector}/v1/traces"));
+        settings.push("telemetry.traces.sample=1".to_owned());
+        let mut pipeline = Pipeline::embedded(&borrowed(&settings)).unwrap();
+        let (user, _traffic) = (User(pipeline.api()), Traffic::start(&pipeline.router(), 100));
+        let id = user.apply(&rollout("v2", "1h"));
+        user.wait_for_phase(&id, "rolled_back");
+        let warning = "traces do not reach the OTLP collector (telemetry.traces.otlp)";
+        wait_until(PATIENCE, || Ok(pipeline.log("up").contains(warning))).unwrap();
+        pipeline.stop("up").unwrap();
+        assert_eq!(pipeline.log("up").matches(warning).count(), 1, "{collector}: {}", pipeline.log("up"));
+    }
+    drop(silent);
 }
