@@ -55,7 +55,9 @@ impl ModelState {
         let planned = rollout.by_hand.as_ref().map_or(&rollout.spec.steps, |by_hand| &by_hand.planned).clone();
         let most = planned.iter().map(|step| step.weight).max().unwrap_or_default();
         if weight > most && !command.force {
-            return Err(format!("the steps of the file go up to {most}, not {weight}; use at most {most}, or `force`"));
+            return Err(format!(
+                "the steps of the file go up to {most}, not {weight}; use at most {most}, or force it"
+            ));
         }
         if let Some(freeze) = rollout.freeze.as_ref().filter(|_| weight > rollout.canary_share) {
             return Err(format!("{} allows no larger weight; a smaller one is possible", freeze.in_words()));
@@ -80,7 +82,7 @@ impl ModelState {
         let current = rollout.approval().is_some() && like.weight > share;
         if (current || between.any(|step| step.approve.is_some())) && weight > share && !command.force {
             return Err(format!(
-                "{weight} would skip an approval that the file asks for; approve that step when it waits, set a smaller weight, or use `force`"
+                "{weight} would skip an approval that the file asks for; approve that step when it waits, set a smaller weight, or force it"
             ));
         }
         steps.push(Step { weight, mirror: None, ..like.clone() });
