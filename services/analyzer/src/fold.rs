@@ -5,14 +5,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serin_schemas::{
-    codec::{EncodeError, decode},
-    envelope::{self, Envelope},
+    codec::EncodeError,
+    envelope::Envelope,
     event::WindowRecord,
     ids::RolloutId,
     records::{ClosedThrough, Control, Decision, Verdict, WindowClosed},
 };
-use serin_sketches::Summary;
-use serin_statistics::StratumPasts;
 use serin_stream::{
     fold::{Context, Fold, FoldError, FoldFactory, Poison, Rows},
     partition_of,
@@ -21,18 +19,13 @@ use serin_stream::{
 };
 
 use crate::{
-    clusters::Cluster,
     config::Config,
-    evidence::{Evidence, Looks},
-    latest,
     metrics::{self, Metrics},
     progress::Progress,
     refused,
-    rollout::{Refusal, Rollout},
+    rollout::Rollout,
     rows::{self, Kind},
-    units::Units,
     verdict,
-    warmup::WarmRow,
     window::WindowKey,
 };
 
@@ -119,7 +112,7 @@ impl Fold for AnalyzerFold {
         }
         self.start_over(rows)?;
         for (id, rollout) in &self.rollouts {
-            let (found, planned) = (rollout.evidence.len(), rollout.plan.hypotheses.len());
+            let (found, planned) = (rollout.evidence().len(), rollout.plan().hypotheses.len());
             if found != planned {
                 return Err(FoldError::State(format!(
                     "the analyzer has {found} of {planned} hypotheses of rollout {id}"
@@ -147,7 +140,7 @@ impl Fold for AnalyzerFold {
     }
 
     fn before_commit(&mut self, context: &mut Context<'_>) -> Result<(), FoldError> {
-        self.rollouts.iter_mut().try_for_each(|(id, rollout)| write(id, rollout, context.rows))
+        self.rollouts.iter_mut().try_for_each(|(id, rollout)| rollout.write(id, context.rows))
     }
 }
 
@@ -161,65 +154,14 @@ impl AnalyzerFold {
         }
         let orphan = || FoldError::State(format!("the analyzer has rows of rollout {id} without its head"));
         let rollout = self.rollouts.get_mut(&id).ok_or_else(orphan)?;
-        match kind {
-            // Keys end in the index and rows come in key order, so hypotheses arrive in order.
-            Kind::Guards => {
-                rollout.guards = rows::decode("guards", value)?;
-                if rows::counts_zeros_as_values(value) {
-                    rollout.guards.baseline.forget_zeros(&rollout.plan);
-                }
-            }
-            // The row of the guards has a smaller key, so it was read before.
-            Kind::CallUnits => {
-                let (outage, shares) = rows::decode("units of calls", value)?;
-                rollout.guards.outage.units = outage;
-                rollout.head.coverage.restore_units(shares);
-            }
-            Kind::Latest => {
-                let (index, row): (u32, latest::Row) = rows::decode("latest windows", value)?;
-                let evidence = rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?;
-                evidence.latest.restore(row).map_err(|error| FoldError::State(error.to_string()))?;
-            }
-            Kind::Hypothesis => {
-                let evidence: Evidence = rows::decode("a hypothesis", value)?;
-                rollout.evidence.push(evidence.under(rollout.plan.rules));
-            }
-            Kind::Looks => {
-                let (index, looks): (u32, Looks) = rows::decode("planned looks", value)?;
-                rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?.restore_looks(looks);
-            }
-            Kind::Strata => {
-                let (index, pasts): (u32, StratumPasts) = rows::decode("strata", value)?;
-                rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?.pasts = pasts;
-            }
-            Kind::Units => {
-                let (index, units): (u32, Units) = rows::decode("units", value)?;
-                rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?.units = units;
-            }
-            Kind::Cluster => {
-                let (metric, cluster): (u32, Cluster) = rows::decode("clusters", value)?;
-                rollout.clusters.restore(metric as usize, cluster);
-            }
-            Kind::WarmUp => {
-                let row: WarmRow = rows::decode("warm-up", value)?;
-                let summary = Summary::decode(&row.summary).map_err(|error| FoldError::State(error.to_string()))?;
-                rollout.warm.restore((row.metric, row.segment), summary);
-            }
-            Kind::Partial | Kind::Head => {
-                let taken = rollout.take(partial_of(value)?).map_err(bad)?;
-                taken.map_err(|refusal| {
-                    FoldError::State(format!("rollout {id} has a stored window that it refuses: {refusal:?}"))
-                })?;
-            }
-        }
-        Ok(())
+        rollout.restore_row(kind, value)
     }
 
     /// Restarts the evidence of each rollout that was judged under other rules than this build uses for it.
     fn start_over(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
         for (id, rollout) in self.rollouts.extract_if(.., |_, rollout| rollout.is_of_other_rules()).collect::<Vec<_>>()
         {
-            tracing::warn!(rollout = %id, before = %rollout.head.judged, "the rollout's evidence starts over under other rules");
+            tracing::warn!(rollout = %id, before = %rollout.head().judged, "the rollout's evidence starts over under other rules");
             delete_all(&rows::rollout(&id), rows)?;
             let again = rollout.start_over().map_err(|poison| FoldError::State(poison.message))?;
             self.rollouts.insert(id, again);
@@ -281,7 +223,7 @@ impl AnalyzerFold {
         };
         match rollout.take(window) {
             Ok(Ok(key)) => {
-                rows.put(&rows::partial(&id, &key, partition), partial_row(record)?);
+                rows.put(&rows::partial(&id, &key, partition), rows::partial_row(record)?);
                 self.check_pending()?;
             }
             Ok(Err(refusal)) => {
@@ -294,7 +236,7 @@ impl AnalyzerFold {
     }
 
     fn check_pending(&self) -> Result<(), FoldError> {
-        let pending: usize = self.rollouts.values().map(|rollout| rollout.pending.len()).sum();
+        let pending: usize = self.rollouts.values().map(Rollout::pending).sum();
         if pending <= self.config.max_pending_windows {
             return Ok(());
         }
@@ -323,14 +265,14 @@ impl AnalyzerFold {
         let [Some(through), Some(relayed)] = marks else { return Ok(Ok(())) };
         let heard = self.progress.heard();
         for (id, rollout) in &mut self.rollouts {
-            let (done, is_due) = rollout.advance(if rollout.plan.is_external() { relayed } else { through })?;
+            let (done, is_due) = rollout.advance(if rollout.plan().is_external() { relayed } else { through })?;
             self.metrics.windows(done.len());
             for (window, parts) in done {
                 delete_partials(id, &window, parts.into_iter(), context.rows);
             }
             if is_due {
                 let verdict = verdict::due(rollout, &heard);
-                self.metrics.verdict(&verdict, &rollout.plan.spec);
+                self.metrics.verdict(&verdict, &rollout.plan().spec);
                 log(&verdict);
                 context.out.push(outgoing(verdict, &self.source)?);
                 context.commit_now = true;
@@ -343,86 +285,6 @@ impl AnalyzerFold {
 /// Whether rows can be kept under a rollout's id.
 fn is_id(id: &RolloutId) -> bool {
     !id.as_str().is_empty() && id.as_str().len() <= MAX_ID && !id.as_str().contains('\0')
-}
-
-impl Refusal {
-    pub(crate) const ALL: [Self; 4] = [Self::Repeated, Self::Late, Self::UnknownGeneration, Self::OtherRules];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Repeated => "repeated",
-            Self::Late => "late",
-            Self::UnknownGeneration => "unknown_generation",
-            Self::OtherRules => "other_rules",
-        }
-    }
-}
-
-/// Writes what changed since the last commit.
-fn write(id: &RolloutId, rollout: &mut Rollout, rows: &mut dyn Rows) -> Result<(), FoldError> {
-    if std::mem::take(&mut rollout.changed) {
-        rows.put(&rows::head(id), rows::encode(&rollout.head)?);
-        if rollout.plan.rules.need_data() {
-            rows.put(&rows::guards(id), rows::encode(&rollout.guards)?);
-        }
-        if rollout.plan.guarded {
-            let row = (&rollout.guards.outage.units, rollout.head.coverage.units());
-            rows.put(&rows::call_units(id), rows::encode(&row)?);
-        }
-    }
-    for index in std::mem::take(&mut rollout.dirty) {
-        rows.put(&rows::hypothesis(id, index), rows::encode(&rollout.evidence[index])?);
-        if !rollout.plan.strata(index).is_empty() {
-            let row = rows::encode(&(index as u32, &rollout.evidence[index].pasts))?;
-            rows.put(&rows::strata(id, index), row);
-        }
-        if rollout.plan.guarded {
-            rows.put(&rows::units(id, index), rows::encode(&(index as u32, &rollout.evidence[index].units))?);
-        }
-        for (place, row) in rollout.evidence[index].latest.unsaved() {
-            rows.put(&rows::latest(id, index, place), rows::encode(&(index as u32, row))?);
-        }
-        let key = rows::looks(id, index);
-        match &rollout.evidence[index].looks {
-            Some(looks) => rows.put(&key, rows::encode(&(index as u32, looks))?),
-            None if rollout.plan.looks_of(index).is_some() => rows.delete(&key),
-            None => {}
-        }
-    }
-    for metric in std::mem::take(&mut rollout.clusters.dirty) {
-        let key = rows::cluster(id, metric);
-        match rollout.clusters.get(metric) {
-            Some(cluster) => rows.put(&key, rows::encode(&(metric as u32, cluster))?),
-            None => rows.delete(&key),
-        }
-    }
-    for (metric, segment) in std::mem::take(&mut rollout.warm.dirty) {
-        let key = rows::warm_up(id, metric, &segment);
-        let warm = (metric, segment);
-        match rollout.warm.get(&warm) {
-            Some(summary) => {
-                let row = WarmRow { metric: warm.0, segment: warm.1, summary: summary.encode() };
-                rows.put(&key, rows::encode(&row)?);
-            }
-            None => rows.delete(&key),
-        }
-    }
-    Ok(())
-}
-
-/// A partial window is stored as it arrived: the version of its schema, then its body.
-fn partial_row(record: &Record) -> Result<Bytes, FoldError> {
-    let (_, version) = envelope::record_type(&record.headers).map_err(|error| FoldError::State(error.to_string()))?;
-    let body = record.value.as_deref().unwrap_or_default();
-    Ok([&[rows::FORMAT][..], &version.to_le_bytes(), body].concat().into())
-}
-
-fn partial_of(row: &[u8]) -> Result<WindowClosed, FoldError> {
-    let what = "a partial window";
-    let unreadable = |cause: &str| FoldError::State(format!("the analyzer's row of {what} cannot be read: {cause}"));
-    let (version, body) =
-        rows::body(what, row)?.split_first_chunk().ok_or_else(|| unreadable("the row is truncated"))?;
-    decode::<WindowClosed>(u32::from_le_bytes(*version), body).map_err(|error| unreadable(&error.to_string()))
 }
 
 fn delete_all(prefix: &[u8], rows: &mut dyn Rows) -> Result<(), FoldError> {

@@ -8,11 +8,11 @@ use crate::{rollout::Rollout, standing::Issue};
 
 /// The answers of an arm that are left out, as a sentence; `None` if there are none.
 fn left_out(rollout: &Rollout, arm: Arm) -> Option<String> {
-    let checks = rollout.plan.is_external() && rollout.plan.rules.check_versions();
-    let excluded = rollout.head.arms.get(&arm).filter(|_| checks)?.excluded;
+    let checks = rollout.plan().is_external() && rollout.plan().rules.check_versions();
+    let excluded = rollout.head().arms.get(&arm).filter(|_| checks)?.excluded;
     let (name, version) = match arm {
-        Arm::Canary => ("the canary", &rollout.head.canary),
-        arm => (arm.as_str(), &rollout.head.stable),
+        Arm::Canary => ("the canary", &rollout.head().canary),
+        arm => (arm.as_str(), &rollout.head().stable),
     };
     let version = version.in_words();
     let text = format!(

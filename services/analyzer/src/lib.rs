@@ -27,7 +27,6 @@ mod fold;
 mod foreign;
 mod head;
 mod health;
-mod latch;
 mod latest;
 pub mod metrics;
 mod outage;

@@ -101,11 +101,11 @@ impl Metrics {
 
     /// Creates the counters of a rollout, at 0.
     fn begin(&self, rollout: &Rollout) {
-        let model = KeyValue::new("model", rollout.head.model.as_str().to_owned());
+        let model = KeyValue::new("model", rollout.head().model.as_str().to_owned());
         for decision in [Decision::Promote, Decision::Rollback, Decision::Continue, Decision::Hold] {
             self.decisions.add(0, &[model.clone(), decision_label(decision)]);
         }
-        for metric in &rollout.plan.spec.metrics {
+        for metric in &rollout.plan().spec.metrics {
             for result in [MetricResult::Pass, MetricResult::Fail, MetricResult::Undecided, MetricResult::NoData] {
                 self.findings.add(0, &[model.clone(), metric_label(&metric.name), result_label(result)]);
             }

@@ -1,5 +1,8 @@
 //! One rollout: it takes windows, keeps the evidence, and reports when a verdict is due, after a window's time has passed everywhere.
 
+mod latch;
+mod stored;
+
 use serin_schemas::Code;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +25,7 @@ use crate::{
     health::Health,
     plan::{Plan, is_external},
     progress::Progress,
+    standing::Issue,
     warmup::{WarmUp, by_hypothesis},
     window::{CellKey, Merged, Part, WindowKey, add_counts},
 };
@@ -39,20 +43,33 @@ pub(crate) enum Refusal {
     OtherRules,
 }
 
+impl Refusal {
+    pub(crate) const ALL: [Self; 4] = [Self::Repeated, Self::Late, Self::UnknownGeneration, Self::OtherRules];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Repeated => "repeated",
+            Self::Late => "late",
+            Self::UnknownGeneration => "unknown_generation",
+            Self::OtherRules => "other_rules",
+        }
+    }
+}
+
 /// One rollout's state.
 pub(crate) struct Rollout {
-    pub(crate) head: Head,
-    pub(crate) guards: Guards,
-    pub(crate) plan: Plan,
+    head: Head,
+    guards: Guards,
+    plan: Plan,
     /// Parallel to `plan.hypotheses`.
-    pub(crate) evidence: Vec<Evidence>,
-    pub(crate) clusters: Clusters,
-    pub(crate) warm: WarmUp,
-    pub(crate) pending: BTreeMap<WindowKey, Merged>,
+    evidence: Vec<Evidence>,
+    clusters: Clusters,
+    warm: WarmUp,
+    pending: BTreeMap<WindowKey, Merged>,
     /// Hypotheses whose row is out of date.
-    pub(crate) dirty: BTreeSet<usize>,
+    dirty: BTreeSet<usize>,
     /// Whether the head's row is out of date.
-    pub(crate) changed: bool,
+    changed: bool,
 }
 
 /// A window that was judged, and the partitions whose parts it had.
@@ -103,6 +120,58 @@ impl Rollout {
         rollout.check(control)?;
         rollout.control(control)?;
         Ok(rollout)
+    }
+
+    /// The state that its Control records and its windows have led to.
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// What can keep it from taking a step.
+    pub(crate) fn guards(&self) -> &Guards {
+        &self.guards
+    }
+
+    /// What is tested.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The evidence of each hypothesis, in the order of the plan. Empty until warm-up has ended.
+    pub(crate) fn evidence(&self) -> &[Evidence] {
+        &self.evidence
+    }
+
+    /// The summaries of warm-up.
+    pub(crate) fn warm(&self) -> &WarmUp {
+        &self.warm
+    }
+
+    /// The number of windows that wait for parts of other partitions.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Records the issues of the evidence as of its last verdict, so that later ones are recognized as new.
+    pub(crate) fn note(&mut self, issues: &[Issue]) {
+        let Self { head: Head { coverage, as_of, .. }, plan, guards, .. } = self;
+        let one_arm = |metric: usize| plan.metrics.get(metric).is_some_and(|metric| metric.one_arm);
+        let is_over = |metric: usize| {
+            let [canary, control] = coverage.values(metric);
+            canary > 0 && (control > 0 || one_arm(metric))
+        };
+        guards.standing.note(*as_of, issues, is_over);
+    }
+
+    /// Proposes to end warm-up with the segments that it saw.
+    pub(crate) fn propose(&mut self) {
+        let frozen = self.warm.freeze(&self.plan, self.head.warmup_events);
+        self.head.proposed = Some(serde_json::to_string(&frozen).expect("maps with text keys are JSON"));
+    }
+
+    /// Forgets the losses of calls that a verdict has reported.
+    pub(crate) fn clear_lost(&mut self) {
+        self.head.health.clear_lost();
     }
 
     /// Whether the rollout was judged under other rules than this build uses for it.

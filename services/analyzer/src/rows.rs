@@ -8,8 +8,12 @@
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
-use serin_schemas::{ids::RolloutId, records::Segment};
-use serin_stream::fold::FoldError;
+use serin_schemas::{
+    codec, envelope,
+    ids::RolloutId,
+    records::{Segment, WindowClosed},
+};
+use serin_stream::{fold::FoldError, record::Record};
 
 use crate::{
     head::{Head, OldCounts, OutcomeCounts},
@@ -213,6 +217,21 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T,
     let body = body(what, bytes)?;
     postcard::from_bytes(body)
         .map_err(|error| FoldError::State(format!("the analyzer's row of {what} cannot be read: {error}; {REBUILD}")))
+}
+
+/// A partial window is stored as it arrived: the version of its schema, then its body.
+pub(crate) fn partial_row(record: &Record) -> Result<Bytes, FoldError> {
+    let (_, version) = envelope::record_type(&record.headers).map_err(|error| FoldError::State(error.to_string()))?;
+    let body = record.value.as_deref().unwrap_or_default();
+    Ok([&[FORMAT][..], &version.to_le_bytes(), body].concat().into())
+}
+
+/// The partial window of a row.
+pub(crate) fn partial_of(row: &[u8]) -> Result<WindowClosed, FoldError> {
+    let what = "a partial window";
+    let unreadable = |cause: &str| FoldError::State(format!("the analyzer's row of {what} cannot be read: {cause}"));
+    let (version, body) = body(what, row)?.split_first_chunk().ok_or_else(|| unreadable("the row is truncated"))?;
+    codec::decode::<WindowClosed>(u32::from_le_bytes(*version), body).map_err(|error| unreadable(&error.to_string()))
 }
 
 /// Whether rows of this format can be read. Their first byte is the format.

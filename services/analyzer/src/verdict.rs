@@ -20,9 +20,10 @@ use crate::{
     arms::percent,
     baseline::{lacks, missing_policy},
     coverage::BOTH_ARMS,
+    delays::{delay_issues, may_be_late},
     evidence::Evidence,
     foreign::{explained, foreign},
-    head::{Era, Head},
+    head::Era,
     health::contradictions,
     plan::OTHER,
     progress::Heard,
@@ -44,45 +45,37 @@ pub(crate) fn due(rollout: &mut Rollout, heard: &Heard) -> Verdict {
     record_findings(rollout);
     propose(rollout);
     let verdict = of(rollout, heard);
-    rollout.head.health.clear_lost();
+    rollout.clear_lost();
     verdict
 }
 
 /// Records what is wrong with the evidence now, so that later issues can be recognized as new.
 fn record_findings(rollout: &mut Rollout) {
-    if !rollout.plan.rules.need_data() {
-        return;
+    if rollout.plan().rules.need_data() {
+        let issues = issues(rollout);
+        rollout.note(&issues);
     }
-    let issues = issues(rollout);
-    let Rollout { head: Head { coverage, as_of, .. }, plan, guards, .. } = rollout;
-    let one_arm = |metric: usize| plan.metrics.get(metric).is_some_and(|metric| metric.one_arm);
-    let is_over = |metric: usize| {
-        let [canary, control] = coverage.values(metric);
-        canary > 0 && (control > 0 || one_arm(metric))
-    };
-    guards.standing.note(*as_of, &issues, is_over);
 }
 
 /// Freezes the segments once warm-up has seen enough and no issue rules out a comparison with it.
 fn propose(rollout: &mut Rollout) {
-    let head = &rollout.head;
+    let head = rollout.head();
     if head.frozen.is_some() || head.proposed.is_some() || !rollout.has_learned() {
         return;
     }
-    let judged = |issue| rollout.guards.standing.judged(issue);
-    let stops = rollout.plan.rules.need_data() && issues(rollout).into_iter().map(judged).any(|issue| issue.stops());
+    let judged = |issue| rollout.guards().standing.judged(issue);
+    let stops = rollout.plan().rules.need_data() && issues(rollout).into_iter().map(judged).any(|issue| issue.stops());
     if !stops {
-        let frozen = rollout.warm.freeze(&rollout.plan, rollout.head.warmup_events);
-        rollout.head.proposed = Some(serde_json::to_string(&frozen).expect("maps with text keys are JSON"));
+        rollout.propose();
     }
 }
 
 /// The verdict on a rollout as of its head's `as_of`.
 fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
-    let head = &rollout.head;
+    let head = rollout.head();
     let (generation, era) = head.current();
     let warming_up = era.is_warm_up() || head.frozen.is_none();
-    let judged = |issue: Issue| rollout.guards.standing.judged(issue);
+    let judged = |issue: Issue| rollout.guards().standing.judged(issue);
     let missing_data = if warming_up { MissingData::new() } else { missing_data(rollout, era) };
     let missing_data: MissingData = missing_data.into_iter().map(|(metric, issue)| (metric, judged(issue))).collect();
     let health: Vec<Issue> = health(rollout, era, &missing_data).into_iter().map(judged).collect();
@@ -110,8 +103,8 @@ fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
         frozen: None,
         sentence: String::new(),
         build: crate::BUILD.to_owned(),
-        seen: if warming_up && rollout.plan.rules.need_data() {
-            rollout.guards.baseline.seen(&rollout.plan)
+        seen: if warming_up && rollout.plan().rules.need_data() {
+            rollout.guards().baseline.seen(rollout.plan())
         } else {
             Vec::new()
         },
@@ -132,23 +125,23 @@ fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
 
 /// Every issue of the evidence, whether it was acknowledged or not.
 fn issues(rollout: &Rollout) -> Vec<Issue> {
-    let era = rollout.head.current().1;
-    if era.is_warm_up() || rollout.head.frozen.is_none() {
+    let era = rollout.head().current().1;
+    if era.is_warm_up() || rollout.head().frozen.is_none() {
         return health(rollout, era, &MissingData::new());
     }
     let mut issues = health(rollout, era, &missing_data(rollout, era));
-    issues.extend(rollout.may_be_late());
+    issues.extend(may_be_late(rollout));
     issues
 }
 
 /// The issues of the evidence, in the order in which they are reported.
 fn health(rollout: &Rollout, era: Era, missing_data: &MissingData) -> Vec<Issue> {
-    let Rollout { plan, head, guards, .. } = rollout;
+    let (plan, head, guards) = (rollout.plan(), rollout.head(), rollout.guards());
     if era.is_warm_up() || head.frozen.is_none() {
         let needed = plan.rules.need_data() && head.frozen.is_none();
         let mut health = if needed { guards.baseline.issues(plan) } else { Vec::new() };
         if needed && rollout.has_learned() {
-            health.extend(ranges::issues(plan, &rollout.warm));
+            health.extend(ranges::issues(plan, rollout.warm()));
         }
         health.extend(foreign(rollout));
         return health;
@@ -158,17 +151,17 @@ fn health(rollout: &Rollout, era: Era, missing_data: &MissingData) -> Vec<Issue>
     // A failing stable makes every other issue doubtful, so it comes first. A canary that fails alone comes last: its metrics show it.
     let (first, last) = if of_stable { (outage, None) } else { (None, outage) };
     let mut health: Vec<Issue> = first.into_iter().collect();
-    health.extend(rollout.delay_issues());
+    health.extend(delay_issues(rollout));
     health.extend(missing_data.values().cloned());
     health.extend(explained(head.health.issues(plan, era.step, era.shares, head.as_of), rollout));
     health.extend(head.coverage.issues(plan));
-    health.extend(rollout.evidence.first().filter(|_| plan.guarded).and_then(|first| first.units.issue()));
+    health.extend(rollout.evidence().first().filter(|_| plan.guarded).and_then(|first| first.units.issue()));
     health.extend(foreign(rollout).into_iter().chain(contradictions(plan, &head.arms)).chain(last));
     health
 }
 
 fn id(rollout: &Rollout) -> String {
-    let head = &rollout.head;
+    let head = rollout.head();
     let policy = hash64(
         policy(head.rules).as_bytes(),
         [head.spec.as_str(), head.frozen.as_deref().unwrap_or("")].join("\0").as_bytes(),
@@ -182,7 +175,7 @@ type MissingData = BTreeMap<usize, Issue>;
 
 /// Finds the metrics without data in this step. While stable itself fails, no values can be expected, so none is listed.
 fn missing_data(rollout: &Rollout, era: Era) -> MissingData {
-    let Rollout { plan, head, guards, .. } = rollout;
+    let (plan, head, guards) = (rollout.plan(), rollout.head(), rollout.guards());
     if !plan.rules.need_data() || guards.outage.is_of_stable(plan, &guards.baseline) {
         return MissingData::new();
     }
@@ -191,7 +184,7 @@ fn missing_data(rollout: &Rollout, era: Era) -> MissingData {
         if plan.metrics[index].paired {
             let stream = plan.metrics[index].maturity;
             let due = head.steps.get(&stream) == Some(&era.step) && head.step_canary >= plan.spec.decision.min_answers;
-            let seen = plan.overall(index).is_none_or(|overall| rollout.evidence[overall].canary_seen > 0);
+            let seen = plan.overall(index).is_none_or(|overall| rollout.evidence()[overall].canary_seen > 0);
             let text = format!("{} has no data: no mirrored call had both answers", metric.name);
             let issue = Issue::new(NoDataReason::NoShadowTraffic, policy, text).of(index);
             return (due && !seen).then_some((index, issue));
@@ -211,8 +204,8 @@ fn missing_data(rollout: &Rollout, era: Era) -> MissingData {
 }
 
 fn warming(rollout: &Rollout, verdict: &mut Verdict) {
-    let (seen, wanted) = (rollout.head.warmup_events, rollout.plan.spec.warmup.min_events);
-    verdict.frozen.clone_from(&rollout.head.proposed);
+    let (seen, wanted) = (rollout.head().warmup_events, rollout.plan().spec.warmup.min_events);
+    verdict.frozen.clone_from(&rollout.head().proposed);
     verdict.ln_e_rollback = 0.0;
     let issue = |policy: &str| verdict.health.iter().find(|issue| issue.policy == policy);
     if let Some(issue) = issue("rollback").filter(|_| verdict.frozen.is_none()) {
@@ -232,7 +225,7 @@ fn warming(rollout: &Rollout, verdict: &mut Verdict) {
 }
 
 fn arms(rollout: &Rollout) -> Vec<ArmSummary> {
-    let head = &rollout.head;
+    let head = rollout.head();
     let summary = |arm| {
         let counts = head.arms.get(&arm).cloned().unwrap_or_else(|| ArmCounts::none(arm));
         ArmSummary {
@@ -266,16 +259,16 @@ fn is_stable_out_of_date(metrics: &[MetricVerdict]) -> bool {
 /// What is known of each hypothesis, in the order of the plan.
 fn metrics(rollout: &Rollout, era: Era, health: &[Issue], missing_data: &MissingData) -> Vec<MetricVerdict> {
     let p = weighted_holm_adjusted(&rollout.weighted(|evidence| p_anytime(evidence.test.max_ln_e_fail())));
-    let plans = rollout.plan.hypotheses.iter().zip(&rollout.evidence).zip(p).enumerate();
+    let plans = rollout.plan().hypotheses.iter().zip(rollout.evidence()).zip(p).enumerate();
     plans
         .map(|(index, ((plan, evidence), p_fail))| {
-            let spec = &rollout.plan.spec;
+            let spec = &rollout.plan().spec;
             let metric = &spec.metrics[plan.metric];
             // Until a stream has reached the step, it shows nothing about the step.
-            let stream = rollout.plan.stream_of(index);
-            let reached = rollout.head.steps.get(&stream) == Some(&era.step);
+            let stream = rollout.plan().stream_of(index);
+            let reached = rollout.head().steps.get(&stream) == Some(&era.step);
             let settling = rollout.is_settling(stream);
-            let holds = reached || rollout.plan.metrics[plan.metric].paired;
+            let holds = reached || rollout.plan().metrics[plan.metric].paired;
             let ln_e_pass = if holds { evidence.test.ln_e_pass() } else { 0.0 };
             // A metric passes either by its looks or by its e-process: using both would spend the error rate twice.
             let looks = evidence.looks.as_ref().filter(|looks| looks.step == era.step).map(|looks| &looks.test);
@@ -287,7 +280,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[Issue], missing_data: &Missing
             let (correction, p_fail) =
                 if plan.weight > 0.0 { (Correction::WeightedHolm, p_fail) } else { (Correction::None, p_anytime) };
             let units = rollout
-                .plan
+                .plan()
                 .guarded
                 .then(|| units::claim(&evidence.test, &evidence.units, p_fail <= spec.decision.false_rollback, passes));
             let few = units.as_ref().and_then(units::Claim::few);
@@ -301,7 +294,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[Issue], missing_data: &Missing
                 _ => None,
             };
             let mut effect = evidence.test.effect();
-            if rollout.plan.rules.need_data() {
+            if rollout.plan().rules.need_data() {
                 evidence.test.bound_early(&mut effect);
                 // The result itself also bounds the effect.
                 match result {
@@ -318,7 +311,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[Issue], missing_data: &Missing
             // A class that control never had has no margin: any share of it is beyond the margin.
             let hidden = evidence.test.beyond(&effect).is_some_and(|by| by <= 0.0);
             let late = evidence.latest.harm().filter(|_| hidden && !culprit.as_ref().is_some_and(|(_, new)| *new));
-            let part = rollout.head.coverage.part_of(&rollout.plan, plan.metric).filter(|_| plan.segment.is_all());
+            let part = rollout.head().coverage.part_of(rollout.plan(), plan.metric).filter(|_| plan.segment.is_all());
             MetricVerdict {
                 metric: metric.name.clone(),
                 segment: plan.segment.clone(),
@@ -357,8 +350,8 @@ fn metrics(rollout: &Rollout, era: Era, health: &[Issue], missing_data: &Missing
                     part: part.as_deref(),
                     why: why.as_deref(),
                     late,
-                    tipped: rollout.head.crossed.is_some_and(|crossing| crossing.largest as usize == index),
-                    times: Times { as_of: rollout.head.as_of, step_began: rollout.guards.step_began },
+                    tipped: rollout.head().crossed.is_some_and(|crossing| crossing.largest as usize == index),
+                    times: Times { as_of: rollout.head().as_of, step_began: rollout.guards().step_began },
                 }
                 .sentence((result, no_data), &effect),
                 culprit: culprit.map(|(name, _)| name),
@@ -382,11 +375,11 @@ fn groups(rollout: &Rollout, metrics: &[MetricVerdict]) -> Vec<GroupVerdict> {
     if metrics.is_empty() {
         return Vec::new();
     }
-    let groups = rollout.plan.groups.iter().enumerate();
+    let groups = rollout.plan().groups.iter().enumerate();
     groups
         .map(|(place, plan)| {
-            let failed_at = rollout.head.groups.get(place).and_then(|state| state.failed_at);
-            let members = plan.members.iter().filter_map(|&(metric, _)| metrics.get(rollout.plan.overall(metric)?));
+            let failed_at = rollout.head().groups.get(place).and_then(|state| state.failed_at);
+            let members = plan.members.iter().filter_map(|&(metric, _)| metrics.get(rollout.plan().overall(metric)?));
             let members: Vec<Finding> = members.map(|member| finding(member.result)).collect();
             let (weight, ln_e_fail) = rollout.group_evidence(place);
             let result = match group_finding(failed_at.is_some(), &members) {
@@ -420,25 +413,25 @@ fn estimate(arm: ArmEstimate) -> Estimate {
 
 /// Why a metric over all traffic does not count yet in this step, if it has seen too few answers of an arm.
 fn short_of(rollout: &Rollout, era: Era, index: usize) -> Option<String> {
-    let (hypothesis, evidence) = (&rollout.plan.hypotheses[index], &rollout.evidence[index]);
-    let least = rollout.plan.spec.decision.min_answers;
-    let stream = rollout.plan.stream_of(index);
-    let reached = rollout.head.steps.get(&stream) == Some(&era.step) && !rollout.is_settling(stream);
-    if !rollout.plan.rules.need_data() || !hypothesis.segment.is_all() || !reached {
+    let (hypothesis, evidence) = (&rollout.plan().hypotheses[index], &rollout.evidence()[index]);
+    let least = rollout.plan().spec.decision.min_answers;
+    let stream = rollout.plan().stream_of(index);
+    let reached = rollout.head().steps.get(&stream) == Some(&era.step) && !rollout.is_settling(stream);
+    if !rollout.plan().rules.need_data() || !hypothesis.segment.is_all() || !reached {
         return None;
     }
-    let metric = &rollout.plan.metrics[hypothesis.metric];
+    let metric = &rollout.plan().metrics[hypothesis.metric];
     let one_arm = metric.paired || metric.one_arm;
     let [canary, control] = if metric.paired {
         // What mirrored calls have shown still holds in steps without mirrored calls.
         [evidence.canary_seen; 2]
     } else {
-        rollout.head.coverage.values(hypothesis.metric)
+        rollout.head().coverage.values(hypothesis.metric)
     };
     if canary >= least && (one_arm || control >= least) {
         return None;
     }
-    let what = if rollout.plan.spec.metrics[hypothesis.metric].needs_label() { "labels" } else { "answers" };
+    let what = if rollout.plan().spec.metrics[hypothesis.metric].needs_label() { "labels" } else { "answers" };
     Some(if one_arm {
         format!("it has {canary} {what} of the canary, and a check needs at least {least}")
     } else {
@@ -454,21 +447,23 @@ fn result(
     (passes, few, short): (bool, bool, bool),
     (health, missing_data): (&[Issue], &MissingData),
 ) -> (MetricResult, Option<NoDataReason>) {
-    let evidence = &rollout.evidence[index];
+    let evidence = &rollout.evidence()[index];
     if evidence.failed_at.is_some() {
         return (MetricResult::Fail, None);
     }
-    let metric = rollout.plan.hypotheses[index].metric;
-    let labels = rollout.plan.spec.metrics[metric].needs_label();
+    let metric = rollout.plan().hypotheses[index].metric;
+    let labels = rollout.plan().spec.metrics[metric].needs_label();
     let concerns = |issue: &&Issue| {
         issue.stops()
             && match issue.reason {
                 // These concern one metric each.
                 NoDataReason::ValueMissing | NoDataReason::NoShadowTraffic => false,
-                NoDataReason::Outage => rollout.guards.outage.is_of_stable(&rollout.plan, &rollout.guards.baseline),
+                NoDataReason::Outage => {
+                    rollout.guards().outage.is_of_stable(rollout.plan(), &rollout.guards().baseline)
+                }
                 NoDataReason::LabelsMissing => labels,
-                NoDataReason::LabelDelay => labels && !rollout.plan.spec.metrics[metric].source.is_delay(),
-                NoDataReason::ValueShareDiffers => rollout.head.coverage.differs(metric),
+                NoDataReason::LabelDelay => labels && !rollout.plan().spec.metrics[metric].source.is_delay(),
+                NoDataReason::ValueShareDiffers => rollout.head().coverage.differs(metric),
                 _ => true,
             }
     };
@@ -495,15 +490,15 @@ fn result(
 
 /// Why there is nothing to judge a metric by, if there is nothing.
 fn missing(rollout: &Rollout, index: usize) -> Option<NoDataReason> {
-    let (plan, evidence) = (&rollout.plan.hypotheses[index], &rollout.evidence[index]);
+    let (plan, evidence) = (&rollout.plan().hypotheses[index], &rollout.evidence()[index]);
     if evidence.canary_seen > 0 && (evidence.is_one_arm() || evidence.control_seen > 0) {
         return None;
     }
-    if rollout.plan.metrics[plan.metric].paired {
+    if rollout.plan().metrics[plan.metric].paired {
         return Some(NoDataReason::NoShadowTraffic);
     }
-    let stream = rollout.plan.stream_of(index);
-    if stream.0 > 0 && !rollout.head.steps.contains_key(&stream) {
+    let stream = rollout.plan().stream_of(index);
+    if stream.0 > 0 && !rollout.head().steps.contains_key(&stream) {
         return Some(NoDataReason::LabelsPending);
     }
     if rollout.is_settling(stream) {
@@ -515,13 +510,13 @@ fn missing(rollout: &Rollout, index: usize) -> Option<NoDataReason> {
     } else {
         (Arm::Control, NoDataReason::NoControlTraffic)
     };
-    let answered = rollout.head.arms.get(&arm).is_some_and(|counts| counts.predictions > 0);
+    let answered = rollout.head().arms.get(&arm).is_some_and(|counts| counts.predictions > 0);
     // A segment may simply be rare. A metric that no answer has carried at all is a different problem.
     let seen = |evidence: &crate::evidence::Evidence| {
         if arm == Arm::Canary { evidence.canary_seen > 0 } else { evidence.control_seen > 0 }
     };
-    let overall = rollout.plan.overall(plan.metric);
-    if !answered || overall.is_some_and(|overall| seen(&rollout.evidence[overall])) {
+    let overall = rollout.plan().overall(plan.metric);
+    if !answered || overall.is_some_and(|overall| seen(&rollout.evidence()[overall])) {
         return Some(none);
     }
     Some(if stream.0 > 0 { NoDataReason::LabelsMissing } else { NoDataReason::ValueMissing })
@@ -534,8 +529,8 @@ fn score_of(
     groups: &[GroupVerdict],
     missing_data: &MissingData,
 ) -> Score {
-    let spec = rollout.plan.spec.metrics.iter().enumerate();
-    let judged = spec.filter(|&(index, metric)| metric.role != Role::Watch && !rollout.plan.is_grouped(index));
+    let spec = rollout.plan().spec.metrics.iter().enumerate();
+    let judged = spec.filter(|&(index, metric)| metric.role != Role::Watch && !rollout.plan().is_grouped(index));
     let judged = judged.filter(|(_, metric)| {
         !metrics.iter().any(|verdict| verdict.metric == metric.name && is_left_out(rollout, missing_data, verdict))
     });
@@ -560,10 +555,10 @@ fn score_of(
 }
 
 fn decide(rollout: &Rollout, era: Era, heard: &Heard, missing_data: &MissingData, verdict: &mut Verdict) {
-    let score = verdict.score_high <= rollout.plan.spec.decision.rollback_score;
-    let against_it = rollout.head.crossed.is_some() || score;
-    let late = if against_it { rollout.may_be_late() } else { None };
-    let late = late.map(|late| rollout.guards.standing.judged(late));
+    let score = verdict.score_high <= rollout.plan().spec.decision.rollback_score;
+    let against_it = rollout.head().crossed.is_some() || score;
+    let late = if against_it { may_be_late(rollout) } else { None };
+    let late = late.map(|late| rollout.guards().standing.judged(late));
     // A result that may rest on late labels and was acknowledged is not a finding. No step is taken past it: its checks have failed.
     let against_it = against_it && late.as_ref().is_none_or(Issue::stops);
     if let Some(late) = late.as_ref().filter(|late| !late.stops()) {
@@ -610,9 +605,9 @@ fn decide(rollout: &Rollout, era: Era, heard: &Heard, missing_data: &MissingData
 
 /// Names the deciding metrics that saw only a part of the answers.
 fn partly_seen(rollout: &Rollout) -> String {
-    let metrics = rollout.plan.spec.metrics.iter().enumerate().filter(|(_, metric)| metric.role != Role::Watch);
+    let metrics = rollout.plan().spec.metrics.iter().enumerate().filter(|(_, metric)| metric.role != Role::Watch);
     let partly = metrics.filter_map(|(index, metric)| {
-        let part = rollout.head.coverage.part_of(&rollout.plan, index)?;
+        let part = rollout.head().coverage.part_of(rollout.plan(), index)?;
         Some(format!("; {} saw only {part}", metric.name))
     });
     partly.collect()
@@ -623,12 +618,12 @@ const MOST_LATE: f64 = 0.05;
 
 /// Why a step with complete evidence is not promoted yet: a writer may still have events. A rollback never waits for that.
 fn not_heard(rollout: &Rollout, heard: &Heard) -> Option<String> {
-    let passed = heard.through.map(|through| through.minus(rollout.plan.spec.grace.0));
-    if passed.is_some_and(|passed| passed < rollout.head.as_of) {
+    let passed = heard.through.map(|through| through.minus(rollout.plan().spec.grace.0));
+    if passed.is_some_and(|passed| passed < rollout.head().as_of) {
         return Some(waits_for(heard));
     }
     // Rules 1 looked only at the difference between the arms.
-    let (canary, control) = rollout.head.health.late_shares().filter(|_| rollout.head.rules > 1)?;
+    let (canary, control) = rollout.head().health.late_shares().filter(|_| rollout.head().rules > 1)?;
     let (name, share) = if control > canary { ("control", control) } else { ("the canary", canary) };
     (share > MOST_LATE).then(|| {
         format!(
@@ -663,12 +658,12 @@ fn reason(verdict: &MetricVerdict) -> Reason {
 /// The evidence against the canary, worst first: the failed hypotheses by their largest e-value; if none failed alone, the one
 /// that contributed most when the average crossed.
 fn against(rollout: &Rollout, metrics: &[MetricVerdict]) -> Vec<Reason> {
-    let largest = |index: usize| rollout.evidence[index].test.max_ln_e_fail();
+    let largest = |index: usize| rollout.evidence()[index].test.max_ln_e_fail();
     let failed = |index: &usize| metrics[*index].failed_at.is_some() && metrics[*index].weight > 0.0;
     let mut failed: Vec<usize> = (0..metrics.len()).filter(failed).collect();
     failed.sort_by(|&one, &two| largest(two).total_cmp(&largest(one)));
     if failed.is_empty() {
-        failed.extend(rollout.head.crossed.map(|crossing| crossing.largest as usize));
+        failed.extend(rollout.head().crossed.map(|crossing| crossing.largest as usize));
     }
     failed.into_iter().filter_map(|index| metrics.get(index)).map(reason).collect()
 }
@@ -680,10 +675,10 @@ fn blocking(
     missing_data: &MissingData,
     verdict: &Verdict,
 ) -> Option<(Vec<Reason>, String)> {
-    let in_step = rollout.head.steps.get(&Span::default()) == Some(&era.step) && rollout.head.step_canary > 0;
+    let in_step = rollout.head().steps.get(&Span::default()) == Some(&era.step) && rollout.head().step_canary > 0;
     if !in_step {
         let sentence = if rollout.is_settling(Span::default()) {
-            let settles = rollout.plan.spec.settles_for();
+            let settles = rollout.plan().spec.settles_for();
             format!("the first {settles} of the step are left out of the comparison while the canary settles")
         } else {
             "no window of this step has answers of the canary yet".to_owned()
@@ -694,10 +689,10 @@ fn blocking(
         let metrics = verdict.metrics.iter().filter(|metric| metric.role != Role::Watch);
         metrics.filter(|metric| !is_left_out(rollout, missing_data, metric))
     };
-    let require = rollout.plan.require(era.step);
+    let require = rollout.plan().require(era.step);
     let open = |metric: &&MetricVerdict| metric.result != MetricResult::Pass && is_required(require, metric);
     // A difference that rests on few units is not a failure, but no step is taken past it.
-    let alpha = rollout.plan.spec.decision.false_rollback;
+    let alpha = rollout.plan().spec.decision.false_rollback;
     let waits = |metric: &MetricVerdict| metric.no_data == Some(NoDataReason::FewUnits) && metric.p_fail <= alpha;
     let stops = |metric: &&MetricVerdict| {
         metric.result == MetricResult::Fail || waits(metric) || is_unseen(rollout, missing_data, metric)
@@ -706,7 +701,7 @@ fn blocking(
     if require != Require::NoFail {
         let unknown = |metric: &&MetricVerdict| open(metric) && !stops(metric);
         missing.extend(judged().filter(unknown).filter(|metric| metric.role == Role::Gate).map(reason));
-        if missing.is_empty() && verdict.score_low < rollout.plan.spec.decision.promote_score {
+        if missing.is_empty() && verdict.score_low < rollout.plan().spec.decision.promote_score {
             missing.extend(judged().filter(open).map(reason));
         }
     }
@@ -717,7 +712,7 @@ fn blocking(
 /// Whether a gate has seen too little for any step, so that it has neither passed nor failed. Labels are exempt, because they may
 /// come after the ramp; a step that requires a pass waits for them.
 fn is_unseen(rollout: &Rollout, missing_data: &MissingData, metric: &MetricVerdict) -> bool {
-    let Some(index) = rollout.plan.metric_index(&metric.metric) else { return false };
+    let Some(index) = rollout.plan().metric_index(&metric.metric) else { return false };
     let unseen = matches!(
         metric.no_data,
         Some(
@@ -729,13 +724,13 @@ fn is_unseen(rollout: &Rollout, missing_data: &MissingData, metric: &MetricVerdi
         )
     );
     let gate = metric.role == Role::Gate && metric.segment.is_all();
-    let label = rollout.plan.spec.metrics[index].needs_label();
-    rollout.plan.rules.need_data() && gate && unseen && !label && !missing_data.contains_key(&index)
+    let label = rollout.plan().spec.metrics[index].needs_label();
+    rollout.plan().rules.need_data() && gate && unseen && !label && !missing_data.contains_key(&index)
 }
 
 /// Whether no step waits for a metric: the router reads hardly any answers, or the file says to proceed without its data.
 fn is_left_out(rollout: &Rollout, missing_data: &MissingData, metric: &MetricVerdict) -> bool {
-    let index = rollout.plan.metric_index(&metric.metric);
+    let index = rollout.plan().metric_index(&metric.metric);
     let proceeds =
         index.and_then(|index| missing_data.get(&index)).is_some_and(|issue| issue.policy == Policy::Proceed);
     proceeds || is_hardly_read(rollout, metric)
@@ -743,9 +738,9 @@ fn is_left_out(rollout: &Rollout, missing_data: &MissingData, metric: &MetricVer
 
 /// Whether a metric has no finding and the router reads hardly any of the answers.
 fn is_hardly_read(rollout: &Rollout, metric: &MetricVerdict) -> bool {
-    let index = rollout.plan.metric_index(&metric.metric);
+    let index = rollout.plan().metric_index(&metric.metric);
     metric.result != MetricResult::Fail
-        && index.is_some_and(|index| rollout.head.coverage.is_hardly_read(&rollout.plan, index))
+        && index.is_some_and(|index| rollout.head().coverage.is_hardly_read(rollout.plan(), index))
 }
 
 /// Whether a step that requires passes also requires one of this metric in this segment.
@@ -755,7 +750,7 @@ fn is_required(require: Require, metric: &MetricVerdict) -> bool {
 }
 
 fn enough(rollout: &Rollout, era: Era, missing_data: &MissingData, verdict: &Verdict) -> String {
-    let require = rollout.plan.require(era.step);
+    let require = rollout.plan().require(era.step);
     if require != Require::NoFail {
         let gates = || {
             let gates = verdict.metrics.iter().filter(|metric| metric.role == Role::Gate);
@@ -771,7 +766,7 @@ fn enough(rollout: &Rollout, era: Era, missing_data: &MissingData, verdict: &Ver
         );
     }
     let checks = verdict.metrics.iter().filter(|metric| metric.weight > 0.0 && metric.result != MetricResult::NoData);
-    let last = usize::try_from(era.step).is_ok_and(|step| step + 1 >= rollout.plan.spec.steps.len());
+    let last = usize::try_from(era.step).is_ok_and(|step| step + 1 >= rollout.plan().spec.steps.len());
     let more = if last {
         "the last step requires no more (`require: no_fail`), so nothing had to be shown"
     } else {

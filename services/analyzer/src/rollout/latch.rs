@@ -7,11 +7,11 @@
 use serin_schemas::ids::EventTime;
 use serin_statistics::{group_ln_e, ln_weighted_average, p_anytime, rejects, weighted_holm};
 
+use super::Rollout;
 use crate::{
     evidence::Evidence,
     head::{Crossing, GroupState},
     plan::OTHER,
-    rollout::Rollout,
 };
 
 impl Rollout {
