@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use serin_sketches::hash::{bucket, hash64};
 use serin_spec::units::Share;
 
-use super::{Answer, Model};
+use super::model::{Answer, Model};
 use crate::cli;
 
 /// Name of the output.

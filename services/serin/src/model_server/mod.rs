@@ -6,8 +6,9 @@
 
 pub(crate) mod fraud;
 mod load;
+mod model;
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use axum::{
@@ -25,26 +26,10 @@ use crate::{cli, output, serve};
 use fraud::Fraud;
 
 pub(crate) use load::load;
+pub(crate) use model::{Answer, Model};
 
 /// Header with the latency of a call in microseconds, for a router on a replay clock.
 const LATENCY: HeaderName = HeaderName::from_static("x-serin-latency-us");
-
-/// One version of a model.
-pub(crate) trait Model: Send + Sync + 'static {
-    /// Name of the version.
-    fn version(&self) -> &str;
-    /// The answer to one request with this `id` and these `inputs` tensors.
-    fn answer(&self, id: &str, inputs: &Value) -> Answer;
-}
-
-/// The answer of a model.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Answer {
-    /// Latency of the answer.
-    pub(crate) takes: Duration,
-    /// The `outputs` of the response, or an error with its status.
-    pub(crate) result: Result<Value, (StatusCode, String)>,
-}
 
 /// The clock on which an answer takes time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,10 @@ use serin_kinds::{Metric as _, Unit};
 use serin_schemas::records::Role;
 use serin_spec::{MetricSource, MetricSpec, Require, units::Duration};
 
-use super::{Forecast, MetricStep, Request, StepForecast, unit};
+use super::{
+    course::{Forecast, MetricStep, StepForecast},
+    request::{Request, unit},
+};
 use crate::time::span;
 
 /// A bake time is wasted if it is this many times as long as the evidence needs.

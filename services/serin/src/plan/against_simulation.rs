@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Forecast, Request, forecast};
+use super::{Request, course::Forecast, forecast};
 use crate::{
     parallel,
     simulate::{Experiment, Report, Setup, World},

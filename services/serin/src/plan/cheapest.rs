@@ -8,7 +8,7 @@ use serde::Serialize;
 use serin_kinds::count;
 use serin_spec::{RolloutSpec, Schedule};
 
-use super::{Forecast, Request, forecast, text::percent};
+use super::{course::Forecast, forecast::forecast, request::Request, text::percent};
 use crate::{
     output,
     terminal::{Column, Table, Terminal},

@@ -28,7 +28,7 @@ metrics:
 }
 
 /// Plans the rollout, and plays it ten times.
-fn both(metric: &str, stable: f64) -> (super::Forecast, Vec<Run>, Vec<String>) {
+fn both(metric: &str, stable: f64) -> (super::course::Forecast, Vec<Run>, Vec<String>) {
     let spec = serin_rollout::parse_yaml(&text(metric)).unwrap().normalized();
     let base = BTreeMap::from([("m".to_owned(), stable)]);
     let setup = Setup { per_second: 200.0, base: base.clone(), ..Setup::default() };

@@ -1,6 +1,6 @@
 //! Computes a forecast: every metric in every step, then the ramp as a whole.
 
-use serin_kinds::{Kind as _, Metric as _};
+use serin_kinds::{Kind as _, Metric as _, budget};
 use serin_schemas::records::Role;
 use serin_spec::{MetricKind, MetricSource, Require, RolloutSpec, Step};
 use serin_statistics::{
@@ -9,8 +9,10 @@ use serin_statistics::{
 };
 
 use super::{
-    Cost, Course, Forecast, MetricStep, Reach, Regressed, Request, StepCost, StepForecast, advice, budget,
+    advice,
+    course::{Cost, Course, Forecast, MetricStep, Reach, Regressed, StepCost, StepForecast},
     metric::Metric,
+    request::Request,
 };
 
 /// The share of rollouts that "most" means.
@@ -389,4 +391,12 @@ fn cost(request: &Request, healthy: &Course) -> Cost {
         steps,
         mirrored_calls: if mirrored { healthy.canary_requests } else { 0.0 },
     }
+}
+
+/// Each metric's share of the rollback budget over all traffic, and the number of hypotheses, as in the analyzer.
+fn budget(spec: &RolloutSpec) -> (Vec<f64>, usize) {
+    let mut shares = budget::shares(spec, &budget::expected(spec));
+    let count = shares.len();
+    shares.truncate(spec.metrics.len());
+    (shares, count)
 }

@@ -5,7 +5,7 @@ use serin_schemas::records::Role;
 use serin_spec::{Direction, MetricSpec};
 use serin_statistics::planning::{PlanError, Planned};
 
-use super::Request;
+use super::request::Request;
 use crate::simulate;
 
 /// A metric with the figures of its forecast.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Forecast, Request, forecast, proof, text::lines, under_limits};
+use super::{Request, course::Forecast, forecast, proof, text::lines, under_limits};
 use crate::terminal::of_width;
 
 const ROLLOUT: &str = "

@@ -3,7 +3,10 @@
 use serin_kinds::{Unit, count, significant};
 use serin_spec::RolloutSpec;
 
-use super::{Course, Forecast, MetricStep, Reach, StepForecast, unit};
+use super::{
+    course::{Course, Forecast, MetricStep, Reach, StepForecast},
+    request::unit,
+};
 use crate::{
     evidence::short,
     output,

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::Role;
+use super::role::Role;
 use crate::settings::Settings;
 
 /// The limit is raised to this at most. Some systems have no limit, but allocate a table for all files that are allowed.

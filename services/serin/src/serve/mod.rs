@@ -4,22 +4,20 @@
 //! reported, before any role starts.
 
 mod files;
+mod log;
 mod replace;
+mod role;
 mod running;
 
-use std::{collections::BTreeSet, process::ExitCode, sync::Arc};
+use std::{collections::BTreeSet, process::ExitCode};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serin_listener::Offer;
-use serin_stream::{
-    embedded::{EmbeddedLog, EmbeddedOptions},
-    kafka::KafkaLog,
-    log::Log,
-};
-use serin_topology::Difference;
 
 pub(crate) use files::open_files;
+pub(crate) use log::{differences, open_log, open_log_read_only};
 use replace::Inherited;
+pub(crate) use role::Role;
 use running::router_config;
 pub(crate) use running::{Running, start};
 
@@ -29,112 +27,6 @@ use crate::{
     settings::{self, LogFormat, LogKind, Settings, SettingsError},
     telemetry,
 };
-
-/// A role of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Splits the traffic.
-    Router,
-    /// Folds events into windows.
-    Aggregator,
-    /// Turns windows into verdicts.
-    Analyzer,
-    /// Turns verdicts into weights.
-    Controller,
-}
-
-impl Role {
-    /// Every role, in the order in which they start.
-    pub(crate) const ALL: &'static [Self] = &[Self::Controller, Self::Analyzer, Self::Aggregator, Self::Router];
-
-    /// The role's name on the command line, in metrics and in logs.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Router => "router",
-            Self::Aggregator => "aggregator",
-            Self::Analyzer => "analyzer",
-            Self::Controller => "controller",
-        }
-    }
-}
-
-/// Opens the log that the settings name.
-pub(crate) fn open_log(settings: &Settings) -> anyhow::Result<Arc<dyn Log>> {
-    match settings.log.kind {
-        LogKind::Kafka => {
-            let mut options = settings.log.kafka.clone();
-            options.prefix.clone_from(&settings.topology.prefix);
-            let log = KafkaLog::connect(&options).context("the Kafka cluster (log.kafka)")?;
-            Ok(Arc::new(log))
-        }
-        LogKind::Embedded => {
-            let path = settings.data_dir.0.join("log");
-            let options = EmbeddedOptions {
-                prefix: settings.topology.prefix.clone(),
-                max_bytes: settings.log.embedded.max_bytes,
-                max_open_files: files::share()?.database,
-                ..EmbeddedOptions::default()
-            };
-            let log =
-                EmbeddedLog::open(&path, options).with_context(|| format!("the embedded log in {}", path.display()))?;
-            Ok(Arc::new(log))
-        }
-    }
-}
-
-/// A log that is only read, possibly while `serin up` in another process writes it.
-pub(crate) struct ReadOnlyLog {
-    pub(crate) log: Arc<dyn Log>,
-    /// Temporary files of a reader of the embedded log. Removed on drop, after the log is closed.
-    _scratch: Option<tempfile::TempDir>,
-}
-
-/// Opens the log that the settings name, read-only.
-pub(crate) fn open_log_read_only(settings: &Settings) -> anyhow::Result<ReadOnlyLog> {
-    if settings.log.kind == LogKind::Kafka {
-        return Ok(ReadOnlyLog { log: open_log(settings)?, _scratch: None });
-    }
-    let path = settings.data_dir.0.join("log");
-    let options = EmbeddedOptions { prefix: settings.topology.prefix.clone(), ..EmbeddedOptions::default() };
-    let scratch = tempfile::tempdir().context("a temporary directory")?;
-    let log = EmbeddedLog::follow(&path, scratch.path(), &options)
-        .with_context(|| format!("the embedded log in {} (data_dir)", path.display()))?;
-    Ok(ReadOnlyLog { log: Arc::new(log), _scratch: Some(scratch) })
-}
-
-/// Refuses topics on which a stage would lose records or send them to the wrong task, and lists all differences. Other differences
-/// are logged as warnings. A router alone never refuses, because it serves without the log too.
-fn check_topics(log: &dyn Log, settings: &Settings, roles: &[Role]) -> anyhow::Result<()> {
-    let found = match compare(log, settings) {
-        Ok(found) => found,
-        Err(error) if roles == [Role::Router] => {
-            tracing::warn!(error = format!("{error:#}"), "the topics could not be checked");
-            return Ok(());
-        }
-        Err(error) => return Err(error),
-    };
-    let refuse = roles != [Role::Router] && found.iter().any(Difference::is_fatal);
-    if !refuse {
-        for difference in &found {
-            tracing::warn!(%difference, "a topic differs from its expected configuration");
-        }
-        return Ok(());
-    }
-    let all: Vec<String> = found.iter().map(ToString::to_string).collect();
-    bail!("the topics differ from their expected configuration:\n  - {}", all.join("\n  - "))
-}
-
-/// The differences between topics and their expected configuration, one sentence each.
-pub(crate) fn differences(log: &dyn Log, settings: &Settings) -> anyhow::Result<Vec<String>> {
-    Ok(compare(log, settings)?.iter().map(ToString::to_string).collect())
-}
-
-fn compare(log: &dyn Log, settings: &Settings) -> anyhow::Result<Vec<Difference>> {
-    let expected = settings.topics();
-    let names: Vec<&str> = expected.iter().map(|topic| topic.name.as_str()).collect();
-    let actual = log.describe(&names)?;
-    Ok(serin_topology::check(&expected, &actual))
-}
 
 /// Reads the configuration and makes all checks of these roles that need neither a log nor a port.
 fn load(roles: &[Role], args: &Serve) -> Result<Settings, SettingsError> {

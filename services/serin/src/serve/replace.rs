@@ -16,7 +16,7 @@ use serin_listener::{Offer, Sockets, TakenOver};
 use serin_router::StartError;
 
 use super::{
-    Role,
+    role::Role,
     running::{Running, router_config},
 };
 use crate::{settings::Settings, telemetry::Readiness};

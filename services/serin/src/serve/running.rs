@@ -12,7 +12,7 @@ use serin_stream::{
     store::{MemoryStores, RocksLimits, RocksStores, Stores},
 };
 
-use super::Role;
+use super::{files, log, role::Role};
 use crate::{
     settings::{LogKind, Settings},
     telemetry::Readiness,
@@ -44,16 +44,16 @@ pub(crate) async fn start(
     sockets: &mut Sockets,
     writer: Option<&str>,
 ) -> anyhow::Result<Running> {
-    let log = super::open_log(settings)?;
+    let log = log::open_log(settings)?;
     if settings.log.kind == LogKind::Embedded {
         log.create(&settings.topics())?;
     }
-    super::check_topics(log.as_ref(), settings, roles)?;
+    log::check_topics(log.as_ref(), settings, roles)?;
     let stores: Arc<dyn Stores> = if roles == [Role::Router] {
         // A router has no state of stages, and the process that replaces it must not find the directory locked.
         Arc::new(MemoryStores::default())
     } else {
-        let limits = RocksLimits { max_open_files: super::files::share()?.database, ..RocksLimits::default() };
+        let limits = RocksLimits { max_open_files: files::share()?.database, ..RocksLimits::default() };
         let stores = RocksStores::open(&settings.data_dir.0.join("state"), limits);
         Arc::new(stores.context("the directory of local state (data_dir)")?)
     };

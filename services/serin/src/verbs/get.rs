@@ -1,6 +1,7 @@
 //! `serin get`: one rollout on one screen; with `--watch`, refreshed with each verdict.
 
 mod page;
+mod reported;
 #[cfg(test)]
 mod tests;
 
@@ -10,16 +11,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use serin_rollout::{
-    RolloutState,
-    planner::{Applied, without_order},
-};
-use serin_schemas::{
-    ids::{ModelName, Version},
-    records::{RouterStatus, Undecided, Verdict},
-};
+use serin_rollout::{RolloutState, planner::without_order};
+use serin_schemas::records::Verdict;
 
-use self::page::{Page, Shown, event_line};
+use self::{
+    page::{Page, Shown, event_line},
+    reported::{Reported, refused, undecided},
+};
 use super::deadline::Deadline;
 use crate::{
     cli::{Get, Output},
@@ -137,38 +135,6 @@ impl Watch {
     }
 }
 
-/// Reports of routers about a rollout.
-struct Reported {
-    /// The routers that use its table.
-    applied: Option<Applied>,
-    /// The calls that they could not assign as the rollout requires, by router.
-    undecided: Vec<(String, Undecided)>,
-    /// Why they cannot use its table or a newer one, one sentence each.
-    refused: Vec<String>,
-}
-
-/// Why routers cannot use the rollout's table or a newer one.
-fn refused(routers: &[RouterStatus], state: &RolloutState) -> Vec<String> {
-    let of = |router: &RouterStatus| {
-        let reported = router.refused.iter().filter(|reported| reported.model == state.spec.model);
-        let reported =
-            reported.filter(|reported| reported.generation >= state.generation || reported.generation.0 == 0);
-        reported
-            .map(|reported| format!("router {} cannot use the newest table: {}", router.router, reported.reason))
-            .collect::<Vec<_>>()
-    };
-    routers.iter().flat_map(of).collect()
-}
-
-/// The calls of a model that routers could not assign as its rollout requires, by router.
-fn undecided(routers: &[RouterStatus], model: &ModelName) -> Vec<(String, Undecided)> {
-    let of = |router: &RouterStatus| {
-        let reported = router.undecided.iter().filter(|reported| reported.model == *model);
-        reported.map(|reported| (router.router.clone(), reported.clone())).collect::<Vec<_>>()
-    };
-    routers.iter().flat_map(of).collect()
-}
-
 /// The document of `--output json`.
 fn document(state: &RolloutState, verdict: Option<&Verdict>, page: &Value, reported: &Reported) -> Value {
     let undecided: Vec<Value> = reported
@@ -182,35 +148,10 @@ fn document(state: &RolloutState, verdict: Option<&Verdict>, page: &Value, repor
         "refused": reported.refused})
 }
 
-/// A sentence about the calls that a router could not assign as required.
-fn undecided_sentence(router: &str, reported: &Undecided, stable: &Version) -> String {
-    let Undecided { needed, reason, calls, of, .. } = reported;
-    let share = 100.0 * *calls as f64 / (*of).max(1) as f64;
-    let what = match needed.as_str() {
-        "sticky" => "the sticky key",
-        "target" => "the value that a target matches",
-        _ => "the value of a segment",
-    };
-    if reason == "absent" {
-        return format!(
-            "  router {router}: {calls} of {of} calls ({share:.1} %) have no sticky key; they are split at random"
-        );
-    }
-    format!(
-        "  ! router {router}: {what} could not be read in {calls} of {of} calls ({share:.1} %, {reason}); they went to {} and are not compared",
-        stable.in_words()
-    )
-}
-
 /// Turns a missing verdict into `None`.
 fn optional(verdict: Result<Verdict, ApiError>) -> Result<Option<Verdict>, ApiError> {
     match verdict {
         Err(ApiError::NotFound(_)) => Ok(None),
         verdict => verdict.map(Some),
     }
-}
-
-/// Why routers cannot use the newest table, unless `applied` contains it already.
-fn refusals(reported: &Reported) -> impl Iterator<Item = &String> {
-    reported.refused.iter().filter(|_| reported.applied.as_ref().is_none_or(|applied| !applied.refused))
 }

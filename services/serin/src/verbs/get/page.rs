@@ -13,7 +13,7 @@ use serin_schemas::{
     records::{Arm, Phase, Verdict},
 };
 
-use super::{Reported, refusals, undecided_sentence};
+use super::reported::{Reported, refusals, undecided_sentence};
 use crate::{
     evidence::{self, Rows},
     headline::{headline, ramp},

@@ -1,3 +1,4 @@
+use serin_rollout::planner::Applied;
 use serin_schemas::{
     ids::Generation,
     records::{Action, Decision, MetricResult, NoDataReason, Segment},
