@@ -9,7 +9,7 @@ use serin_rollout::{Outcome, RolloutState};
 use serin_schemas::records::{MetricResult, Verdict};
 use serin_spec::RolloutSpec;
 
-use super::explain::meant;
+use super::meant::meant;
 use crate::{
     cli::{Explain, Output},
     client::{Api, ApiError, read},

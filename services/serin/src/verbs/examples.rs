@@ -6,7 +6,7 @@ use serde_json::Value;
 use serin_insight::examples::{Shows, shows, why_none};
 use serin_schemas::records::{Capture, MetricResult, Segment, Verdict};
 
-use super::explain::meant;
+use super::meant::meant;
 use crate::{
     cli::{Explain, Output},
     client::{Api, ApiError},

@@ -15,6 +15,7 @@ use serin_spec::RolloutSpec;
 use super::{
     contrasts::{contrasts, is_in_doubt},
     examples::examples,
+    meant::meant,
     progress::{Missing, by_people},
 };
 use crate::{
@@ -70,19 +71,6 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
         output::line(line);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The metric that a user means by a name, or an error that lists the metrics.
-pub(super) fn meant<'a>(metric: &'a str, spec: &RolloutSpec) -> anyhow::Result<&'a str> {
-    // In warm-up the verdict has no metrics yet.
-    let names: Vec<String> = spec.metrics.iter().map(|known| known.name.clone()).collect();
-    let meant = if names.iter().any(|name| name == metric) { metric } else { serin_spec::built_in_name(metric) };
-    anyhow::ensure!(
-        names.iter().any(|name| name == meant),
-        "the rollout has no metric {metric:?}; it has {}",
-        unique(names).join(", ")
-    );
-    Ok(meant)
 }
 
 /// Without a verdict there is no evidence yet, which is not a failure.
@@ -268,10 +256,4 @@ fn probability(p: f64) -> String {
         p if p > 0.0 => format!("{p:.1e}"),
         _ => "0".to_owned(),
     }
-}
-
-fn unique(mut names: Vec<String>) -> Vec<String> {
-    names.sort();
-    names.dedup();
-    names
 }

@@ -12,6 +12,7 @@ mod get;
 mod history;
 mod list;
 mod local;
+mod meant;
 mod plan;
 mod profile;
 mod progress;
