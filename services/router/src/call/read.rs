@@ -9,7 +9,9 @@ use crate::{
     call::{request::Call, worker::Worker},
     config::{Config, span},
     protocol::{
-        Promise, Scan, Unread, Wire, asks_first,
+        Promise, Scan, Unread, Wire,
+        asks::Asks,
+        asks_first,
         decoder::Decoder,
         grpc,
         headers::MODEL,
@@ -17,7 +19,6 @@ use crate::{
         reader::{self, Reader},
         refusal::Refusal,
         rows::{self, RowList, RowLists},
-        scan::Asks,
     },
 };
 

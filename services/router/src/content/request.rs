@@ -15,8 +15,9 @@ use crate::{
     content::values::{cut, first, first_of_tensor, header_text, number, scalar_text},
     protocol::{
         Promise, Unread,
+        asks::Asks,
         rows::{ask, may_name_a_row, names_first_item, names_value_of_tensor},
-        scan::{Asks, LONGEST_TEXT},
+        scan::LONGEST_TEXT,
     },
 };
 
@@ -32,7 +33,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) promise: Promise,
 }
 
-/// Result of a rule: nothing, a text, or an unreadable value.
+/// Result of a rule: nothing, a string, or an unreadable value.
 type Found = Result<Option<String>, Unread>;
 
 /// Features of a request.

@@ -6,7 +6,7 @@
 use memchr::memmem;
 use serde_json::{Map, Value};
 
-use crate::protocol::{Unread, scan::Asks};
+use crate::protocol::{Unread, asks::Asks};
 
 /// Longest value of a field that is kept.
 const LONGEST_FIELD: usize = 64 << 10;

@@ -235,7 +235,7 @@ pub(crate) fn code(status: StatusCode) -> u16 {
     }
 }
 
-/// A text as a value of [`MESSAGE`]: percent-encoded.
+/// A string as a value of [`MESSAGE`]: percent-encoded.
 pub(crate) fn message(text: &str) -> HeaderValue {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -3,6 +3,7 @@
 //! There are five protocols. The Open Inference Protocol V2 and `KServe`'s V1 name the model in the path; V2 over gRPC and the
 //! OpenAI-compatible paths name it in the body; all other requests are routed by a header or by a path in the configuration.
 
+pub(crate) mod asks;
 pub(crate) mod decode;
 pub(crate) mod decoder;
 mod form;

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::LazyLock};
 
 use percent_encoding::percent_decode_str;
 
-use crate::protocol::{Promise, scan::Asks};
+use crate::protocol::{Promise, asks::Asks};
 
 /// The field that names the model.
 pub(crate) static MODEL: LazyLock<Asks> = LazyLock::new(|| {

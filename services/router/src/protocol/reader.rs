@@ -11,11 +11,12 @@ use serde_json::Value;
 
 use crate::protocol::{
     Unread,
+    asks::Asks,
     decoder::{DecodeError, Decoder},
     form::Form,
     grpc,
     rows::{self, RowList, RowLists, Start},
-    scan::{Asks, LONGEST_TEXT, Scanner},
+    scan::{LONGEST_TEXT, Scanner},
     tensors,
 };
 
@@ -25,7 +26,7 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
 /// Maximum number of bytes of one raw tensor that are read: enough for any single value.
 const TENSOR_BYTES: usize = LONGEST_TEXT + 4;
 
-/// The same for a tensor of texts of which a row is read: the place of a text depends on the lengths of all texts before it.
+/// The same for a tensor of strings if one of its rows is read: the place of a string depends on the lengths of all strings before it.
 const TEXTS_BYTES: usize = 1 << 20;
 
 /// Largest decompressed gRPC message: the limit that servers have by default.
@@ -73,7 +74,7 @@ struct RawTensor {
     end: u64,
     /// End of the tensor.
     last: u64,
-    /// Number of rows and request id, for texts of which a row is read.
+    /// Number of rows and request id, for strings if one of their rows is read.
     texts: Option<(usize, String)>,
 }
 
@@ -105,7 +106,7 @@ impl RawTensor {
         let Some((rows, id)) = &self.texts else {
             return tensors::raw_values(datatype, raw).unwrap_or_else(none);
         };
-        // Of texts that are longer than what is read, the row is unknown.
+        // If the strings are longer than what is read, the row is unknown.
         let is_whole = raw.len() as u64 == self.end - self.start;
         let row = is_whole.then(|| tensors::texts_of_row(raw, *rows, id)).flatten();
         row.map_or_else(none, Value::Array)
@@ -269,7 +270,7 @@ impl Text<'_> {
         let found = match (self.raw, self.scanner) {
             (Some(raw), _) => raw.end(),
             (None, Some(scanner)) => {
-                // The mark of UTF-8, or JSON in UTF-16, which is not read.
+                // The byte order mark of UTF-8, or JSON in UTF-16, which is not read.
                 let begins_json = matches!(
                     self.begin.as_slice(),
                     [b'{' | b'[' | 0xef, ..] | [0xfe, 0xff] | [0xff, 0xfe] | [0, b'{' | b'[']

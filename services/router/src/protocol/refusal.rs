@@ -1,4 +1,4 @@
-//! Reasons why the router refuses a request, as texts for callers and labels for metrics.
+//! Reasons why the router refuses a request, as messages for callers and labels for metrics.
 
 use http::StatusCode;
 use serin_listener::HostError;

@@ -9,14 +9,14 @@
 use serde_json::Value;
 use serin_schemas::records::Batch;
 
-use crate::protocol::scan::Asks;
+use crate::protocol::asks::Asks;
 
 /// How a body's lists of rows are read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RowLists<'a> {
     /// Whether the rows are the items of `instances`, or of a list in `inputs`, as in `KServe`'s V1. Otherwise they are those of tensors.
     pub(crate) instances: bool,
-    /// The part of each list that is read, in the order of the lists. Of the others everything is read.
+    /// The part of each list that is read, in the order of the lists. All other lists are read whole.
     pub(crate) starts: &'a [Start],
     /// The request id of which the drawn row of raw tensors is read.
     pub(crate) drawn: Option<&'a str>,

@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::protocol::{
     Unread,
+    asks::Asks,
     grpc::{FieldValue, PREFIX, field, first_message, put_varint, read_varint},
     rows::{self, Start},
-    scan::Asks,
 };
 
 /// Converts a body of the binary tensor extension, whose first `json` bytes are JSON.
@@ -133,7 +133,7 @@ fn raw_of_row(tensor: &Value, raw: &[u8], rows: usize, request_id: &str) -> Opti
     }
 }
 
-/// The drawn row of raw texts; `None` if they do not have several rows.
+/// The drawn row of raw strings; `None` if they do not have several rows.
 pub(super) fn texts_of_row(raw: &[u8], rows: usize, request_id: &str) -> Option<Vec<Value>> {
     let row = first_of(Start::drawn(request_id, rows, each_text(raw).count())?);
     Some(each_text(raw).skip(row.start).take(row.len()).map(text).collect())
@@ -200,7 +200,7 @@ fn count(contents: &[u8]) -> Option<usize> {
     Some(count)
 }
 
-/// Number of bytes of raw values that are read. The first value may be a text with a length prefix.
+/// Number of bytes of raw values that are read. The first value may be a string with a length prefix.
 fn first_values(raw: &[u8]) -> usize {
     let text = raw.first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length) as usize);
     if text <= TEXT_BYTES { TENSOR_BYTES.max(text + 4) } else { TENSOR_BYTES }
@@ -388,7 +388,7 @@ fn packed_varints(packed: &[u8], mut each: impl FnMut(u64)) {
     }
 }
 
-/// Reads raw values in the protocol's layout: little-endian without gaps; texts with a length prefix. `None` for an unknown datatype.
+/// Reads raw values in the protocol's layout: little-endian without gaps; strings with a length prefix. `None` for an unknown datatype.
 pub(super) fn raw_values(datatype: &str, raw: &[u8]) -> Option<Value> {
     let values: Vec<Value> = match datatype {
         "BOOL" => raw.iter().map(|&byte| Value::Bool(byte != 0)).collect(),
@@ -442,7 +442,7 @@ fn texts(raw: &[u8]) -> Vec<Value> {
     each_text(raw).map(text).collect()
 }
 
-/// Texts with length prefixes, up to one that is incomplete.
+/// Strings with length prefixes, up to one that is incomplete.
 fn each_text(mut raw: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (length, rest) = raw.split_first_chunk::<4>()?;

@@ -15,11 +15,7 @@ use serde_json::Value;
 use serin_schemas::ids::Version;
 use serin_sketches::hash::hash64;
 
-use crate::protocol::{
-    decoder::Decoder,
-    scan::{Asks, Scanner},
-    written::Written,
-};
+use crate::protocol::{asks::Asks, decoder::Decoder, scan::Scanner, written::Written};
 
 /// Overhead of an entry: its id in the map and in the queue, and the allocator's overhead.
 const ENTRY: usize = 256;

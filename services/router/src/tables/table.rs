@@ -19,7 +19,7 @@ use serin_spec::{OutputRule, SegmentSpec, StickyKey, TrafficPolicy};
 use crate::{
     config::{Config, ModelConfig, VersionServers, span},
     content::{request, seen::Names},
-    protocol::scan::Asks,
+    protocol::asks::Asks,
     tables::{
         fleet::Fleet,
         route::{Route, TableError, version_label},
