@@ -7,13 +7,52 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serin_schemas::{Code, foreign::Refusal};
 
-use crate::half::{Logger, Part};
-
 /// The headers of Seldon's logger on Kafka, which have no prefix.
 const BARE: [&str; 7] = ["type", "modelid", "requestid", "inferenceservicename", "namespace", "endpoint", "protocol"];
+
+/// The program that wrote an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Logger {
+    /// `KServe`'s payload logger.
+    Kserve,
+    /// Seldon's request logger.
+    Seldon,
+}
+
+impl Logger {
+    /// The name of its door.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kserve => "kserve",
+            Self::Seldon => "seldon",
+        }
+    }
+}
+
+/// Which part of a call an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The request.
+    Request,
+    /// The answer.
+    Response,
+}
+
+impl Part {
+    /// The name of the part.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Response => "response",
+        }
+    }
+}
 
 /// An event: its attributes by lower-case name, and its body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,7 +108,7 @@ impl Event {
             (None | Some(Value::Null), Some(Value::String(encoded))) => STANDARD
                 .decode(encoded)
                 .map_err(|_| Refusal::new(Code::Garbage, "data_base64: expected base64 of the body"))?,
-            // A body that is not JSON may be a text in `data`.
+            // A body that is not JSON may be a string in `data`.
             (Some(Value::String(text)), _) => text.into_bytes(),
             (Some(data), _) => data.to_string().into_bytes(),
             (None, _) => Vec::new(),

@@ -15,7 +15,7 @@ use serin_schemas::{
 };
 
 use crate::{
-    cloud::Event,
+    cloud::{Event, Logger, Part},
     payload,
     rules::{Defaults, DoorRules, Mapped, failure},
 };
@@ -23,60 +23,21 @@ use crate::{
 /// The type of a half on a topic. The bytes of [`Half::encode`] are its version 1.
 pub const TYPE: &str = "dev.serin.half.v1";
 
-/// The program that wrote an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Logger {
-    /// `KServe`'s payload logger.
-    Kserve,
-    /// Seldon's request logger.
-    Seldon,
-}
-
-impl Logger {
-    /// The name of its door.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Kserve => "kserve",
-            Self::Seldon => "seldon",
-        }
-    }
-
-    fn defaults(self) -> &'static Defaults {
-        match self {
-            Self::Kserve => &Defaults {
-                model: &[("attribute", "inferenceservicename")],
-                version: &[("response", "/model_version"), ("attribute", "endpoint")],
-                request_id: &[("attribute", "id")],
-            },
-            Self::Seldon => &Defaults {
-                model: &[("attribute", "inferenceservicename")],
-                // The predictor of the deployment.
-                version: &[("attribute", "endpoint")],
-                // `id` differs between the request and the response.
-                request_id: &[("attribute", "requestid")],
-            },
-        }
-    }
-}
-
-/// Which part of a call an event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Part {
-    /// The request.
-    Request,
-    /// The answer.
-    Response,
-}
-
-impl Part {
-    /// The name of the part.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Request => "request",
-            Self::Response => "response",
-        }
+/// Where a logger writes what the rules do not name.
+fn defaults(logger: Logger) -> &'static Defaults {
+    match logger {
+        Logger::Kserve => &Defaults {
+            model: &[("attribute", "inferenceservicename")],
+            version: &[("response", "/model_version"), ("attribute", "endpoint")],
+            request_id: &[("attribute", "id")],
+        },
+        Logger::Seldon => &Defaults {
+            model: &[("attribute", "inferenceservicename")],
+            // The predictor of the deployment.
+            version: &[("attribute", "endpoint")],
+            // `id` differs between the request and the response.
+            request_id: &[("attribute", "requestid")],
+        },
     }
 }
 
@@ -143,7 +104,7 @@ impl Half {
         };
         let body = payload::parse(&event.body, &event.content_type);
         let json = body.as_ref().and_then(|body| body.as_ref().ok());
-        let found = rules.find(logger.defaults(), &|kind, name| match kind {
+        let found = rules.find(defaults(logger), &|kind, name| match kind {
             "attribute" => event.attribute(name).map(Value::from),
             "metadata" => metadata(event, name),
             "request" => json.filter(|_| part == Part::Request)?.pointer(name).cloned(),

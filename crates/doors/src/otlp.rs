@@ -94,7 +94,7 @@ pub fn read(body: &[u8], is_json: bool, rules: &Mapping, bounds: &Bounds) -> Res
     Ok(found)
 }
 
-/// The answer to an export request of which `refused` spans were refused.
+/// The answer to an export request; `refused` is the number of its spans that were refused.
 pub fn answer(refused: usize, message: &str, is_json: bool) -> Vec<u8> {
     if is_json {
         let partial =
@@ -200,7 +200,7 @@ impl Span {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })

@@ -15,7 +15,7 @@ use crate::rules::number;
 pub(crate) struct Payload {
     /// The numbers of the drawn row, by output.
     pub(crate) outputs: BTreeMap<String, f64>,
-    /// The texts of the drawn row, by output.
+    /// The strings of the drawn row, by output.
     pub(crate) classes: BTreeMap<String, String>,
     /// The rows, if there are several.
     pub(crate) batch: Option<Batch>,

@@ -271,7 +271,7 @@ pub(crate) fn text(value: &Value) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// A text, cut at the maximum length of a text in an event. Such a segment value counts as `other`.
+/// A string, cut at the maximum length of a string in an event. Such a segment value counts as `other`.
 fn cut(text: &str) -> &str {
     let end = (0..=LONGEST_TEXT.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
     &text[..end.unwrap_or(0)]

@@ -157,8 +157,8 @@ impl Pairs {
             Err(problems) => return Ok(Err(all(problems))),
         };
         let (request, response) = match half.part {
-            serin_doors::half::Part::Request => (half, &first),
-            serin_doors::half::Part::Response => (&first, half),
+            serin_doors::cloud::Part::Request => (half, &first),
+            serin_doors::cloud::Part::Response => (&first, half),
         };
         Ok(match pair(request, response, bounds) {
             Ok(prediction) => {

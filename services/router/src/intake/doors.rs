@@ -13,9 +13,9 @@ use http::{HeaderValue, Response, StatusCode, header, request};
 use http_body_util::BodyExt as _;
 use serin_access::Door;
 use serin_doors::{
-    cloud::Event,
+    cloud::{Event, Logger},
     envoy,
-    half::{Half, Logger},
+    half::Half,
     otlp,
 };
 use serin_schemas::{Code, foreign::Refusal, records::Prediction};

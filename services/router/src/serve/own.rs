@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use http::{Method, Response, StatusCode, request};
 use serde_json::json;
-use serin_doors::{envoy, half::Logger, otlp};
+use serin_doors::{cloud::Logger, envoy, otlp};
 
 use crate::{
     body::request::CallerBody,
