@@ -8,7 +8,6 @@ use serin_schemas::{
 use super::{
     Clock, Effects, HeldFor, HoldCause, ModelState, Outcome, Pause, Planner, Queued, RolloutState, StepIndex, Turn,
     WallMs,
-    freeze::is_about_pattern,
     serving::{stable_of, startable},
     turn::{event_id, push_bounded},
 };
@@ -22,6 +21,11 @@ const QUEUE_MAX: usize = 8;
 
 /// Why a command cannot be done, as a sentence for people.
 pub(super) type Refusal = String;
+
+/// Whether a command is about a pattern of models, and so for every partition.
+fn is_about_pattern(action: Action) -> bool {
+    matches!(action, Action::Freeze | Action::Unfreeze)
+}
 
 impl Planner {
     pub(super) fn on_command(&mut self, command: &Command, now_ms: WallMs, effects: &mut Effects) {

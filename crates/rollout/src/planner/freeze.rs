@@ -125,11 +125,6 @@ impl ModelState {
     }
 }
 
-/// Whether a command is about a pattern of models, and so for every partition.
-pub(super) fn is_about_pattern(action: Action) -> bool {
-    matches!(action, Action::Freeze | Action::Unfreeze)
-}
-
 fn event_of(models: &ModelName, kind: EventKind, sentence: String, now_ms: WallMs) -> RolloutEvent {
     RolloutEvent {
         id: String::new(),
