@@ -8,7 +8,7 @@ use serin_spec::{
 };
 use serin_statistics::Hypothesis;
 
-use super::{Found, bounds, filters, measure, values};
+use super::{Found, bounds, filters, measure, named, values};
 
 /// With more gates than this, each gate gets only a small part of the false-rollback budget, and all have to pass.
 const GATES_MAX: usize = 5;
@@ -50,7 +50,7 @@ fn testable(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Fou
 
 fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     for (index, name) in metric.segments.iter().enumerate() {
-        segment(spec, name, format!("{path}.segments[{index}]"), found);
+        named::segment(spec, name, format!("{path}.segments[{index}]"), found);
     }
     let (name, kind) = match &metric.source {
         MetricSource::Output(output)
@@ -76,47 +76,7 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
         | MetricSource::Feedback(_)
         | MetricSource::LabelDelay(_) => return,
     };
-    output(spec, name, kind, format!("{path}.source"), found);
-}
-
-/// Reports a segment dimension that a metric names and the file does not define.
-pub(super) fn segment(spec: &RolloutSpec, name: &str, path: String, found: &mut Found) {
-    if spec.segments.iter().any(|segment| segment.name == name) {
-        return;
-    }
-    let known = spec.segments.iter().map(|segment| segment.name.as_str());
-    let fix = serin_spec::suggest::fix(name, known, "define it under `segments` with a source");
-    found.add(Severity::Error, path, format!("no segment is named {name:?}"), fix, &["segments[].name"]);
-}
-
-/// Reports an output that is not defined or not of this kind.
-pub(super) fn output(spec: &RolloutSpec, name: &str, kind: OutputKind, path: String, found: &mut Found) {
-    match spec.reported(name) {
-        None => {
-            let features = spec.features.iter().map(|feature| feature.name.as_str());
-            let built_in = serin_spec::BUILT_IN_OUTPUTS.iter().map(|(name, _)| *name);
-            let known = spec.outputs.iter().map(|output| output.name.as_str()).chain(features).chain(built_in);
-            let fix =
-                serin_spec::suggest::fix(name, known, "define it under `outputs`, so that routers find it in answers");
-            let message = format!("no output is named {name:?}, so the metric never has data");
-            found.add(Severity::Error, path, message, fix, &["outputs[].name"]);
-        }
-        Some(reported) if reported != kind => {
-            let is = match reported {
-                OutputKind::Number => "a number",
-                OutputKind::Class => "a class",
-                OutputKind::Ranking => "a ranking",
-            };
-            let needed = match kind {
-                OutputKind::Number => "number",
-                OutputKind::Class => "class",
-                OutputKind::Ranking => "ranking",
-            };
-            let message = format!("output {name:?} is {is}");
-            found.add(Severity::Error, path, message, format!("set `kind: {needed}` on the output"), &["outputs"]);
-        }
-        Some(_) => {}
-    }
+    named::output(spec, name, kind, format!("{path}.source"), found);
 }
 
 fn strata(metric: &MetricSpec, path: &str, found: &mut Found) {

@@ -4,7 +4,7 @@ use serin_kinds::{Kind as _, Range};
 
 use super::{
     Found,
-    filters::{self, Left},
+    left::{Left, contradicting},
 };
 use serin_spec::{BUILT_IN_OUTPUTS, FilterSubject, MetricKind, MetricSource, MetricSpec, RolloutSpec, Severity};
 
@@ -54,7 +54,7 @@ fn common(one: Range, two: Range) -> Range {
 
 /// The value of every answer that the conditions of a metric leave, if they leave only one.
 fn constant(spec: &RolloutSpec, metric: &MetricSpec) -> Option<String> {
-    if metric.filters.is_empty() || filters::contradicting(metric).is_some() {
+    if metric.filters.is_empty() || contradicting(metric).is_some() {
         return None;
     }
     let output = |name| Left::of(metric, FilterSubject::Output(name));
