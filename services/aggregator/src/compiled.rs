@@ -19,8 +19,7 @@ use crate::{
     label::Label,
     pairing::Pairing,
     ranking::{self, ItemLabel, Ranked},
-    value::{Value, class_hash, is_error},
-    window::{InSegments, NoSummary, Observed},
+    value::{InSegments, NoSummary, Observed, Value, class_hash, is_error},
 };
 
 /// Name of a pseudo-label: the time of a label in microseconds. It is joined, kept and revised together with the

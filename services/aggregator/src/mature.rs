@@ -8,8 +8,8 @@ use crate::{
     joins::Joins,
     keys::{Group, JoinKey, WindowKey, place_of},
     rollout::{ActiveRollout, Work},
-    value::Value,
-    window::{Observed, Subject, Window, dither},
+    value::{Observed, Value},
+    window::{Subject, Window, dither},
 };
 
 impl ActiveRollout {

@@ -25,8 +25,8 @@ use crate::{
     metrics::Tally,
     pairing::PairSide,
     segments::Dictionary,
-    value::class_hash,
-    window::{ArmWindow, CellView, NoSummary, Subject, Window, dither},
+    value::{NoSummary, class_hash},
+    window::{ArmWindow, CellView, Subject, Window, dither},
 };
 
 /// Which part of a generation's traffic is sketched.

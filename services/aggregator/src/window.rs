@@ -11,7 +11,7 @@ use crate::{
     counts::Counts,
     keys::WindowKey,
     segments::Dictionary,
-    value::Value,
+    value::Observed,
 };
 
 /// The positions of each metric's cells: `all` first, then each dimension's values, then the bucket sums if units are
@@ -130,45 +130,6 @@ pub(crate) struct Subject<'a> {
     pub(crate) numbers: &'a [u16],
     /// Hash of the request's unit, if units are assigned.
     pub(crate) unit: Option<u64>,
-}
-
-/// The [scaled](Metric::scaled) value of a metric.
-#[derive(Clone, Debug)]
-pub(crate) struct Observed<'a> {
-    /// The value over all traffic.
-    pub(crate) whole: Value<'a>,
-    /// The value in segments.
-    pub(crate) in_segments: InSegments<'a>,
-}
-
-/// The value of an answer in its segments.
-#[derive(Clone, Debug)]
-pub(crate) enum InSegments<'a> {
-    /// That over all traffic.
-    Same,
-    /// Of a call with several rows: that of the row whose segments are known.
-    Other(Value<'a>),
-    /// That row has no value.
-    Nothing,
-}
-
-/// No summary of the metric can hold the value.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NoSummary;
-
-impl<'a> Observed<'a> {
-    /// The same value everywhere.
-    pub(crate) fn one(value: Value<'a>) -> Self {
-        Self { whole: value, in_segments: InSegments::Same }
-    }
-
-    fn in_segments(&self) -> Option<&Value<'a>> {
-        match &self.in_segments {
-            InSegments::Same => Some(&self.whole),
-            InSegments::Other(value) => Some(value),
-            InSegments::Nothing => None,
-        }
-    }
 }
 
 impl Window {
