@@ -21,6 +21,7 @@ mod digest;
 mod error;
 mod events;
 pub mod hash;
+mod kind;
 mod lin_hist;
 mod log_hist;
 mod log_key;
@@ -38,13 +39,15 @@ pub use class_counts::{ClassCounts, MAX_CLASS_BYTES, MAX_CLASSES};
 pub use digest::Digest;
 pub use error::{DecodeError, InsertError, MergeError};
 pub use events::Events;
+pub use kind::{FORMAT_VERSION, SummaryKind};
 pub use lin_hist::{LIN_CELLS, LinHist};
-pub use log_hist::{GAMMA, LN_GAMMA, LogHist, ZERO_KEY, key_nearest_edge, key_of, lower_edge, upper_edge};
+pub use log_hist::{LogHist, ZERO_KEY, key_nearest_edge, key_of, lower_edge, upper_edge};
+pub use log_key::{GAMMA, LN_GAMMA};
 pub use moments::{Moments, UNITS_PER_ONE};
 pub use pairs::{Pair, Pairs};
 pub use rate::Rate;
 pub use scatter::{Scatter, class_position, log_position};
-pub use summary::{FORMAT_VERSION, Summary, SummaryKind};
+pub use summary::Summary;
 
 /// Largest number of observations in one summary: 2^53. Every integer up to it is exact in `f64`.
 pub const MAX_COUNT: u64 = 1 << 53;

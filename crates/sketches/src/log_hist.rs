@@ -6,14 +6,10 @@
 //! (relative-error bins), with fixed bins and the lowest bins collapsed.
 
 use crate::bins::{Bins, CAP};
-use crate::log_key::key_of_positive;
+use crate::log_key::{GAMMA, LN_GAMMA, key_of_positive};
 use crate::varint::{Reader, put_u64};
 use crate::{DecodeError, InsertError, MAX_COUNT, MergeError};
 
-/// Ratio of neighboring edges, (1 + 0.01) / (1 - 0.01).
-pub const GAMMA: f64 = 1.01 / 0.99;
-/// `ln(1.01 / 0.99)`, correctly rounded.
-pub const LN_GAMMA: f64 = 0.020_000_666_706_669_525;
 /// The bin of the value zero, below all other bins.
 pub const ZERO_KEY: i32 = i32::MIN;
 

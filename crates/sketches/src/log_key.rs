@@ -3,7 +3,10 @@
 //! A table of 128 logarithms per octave and a short series give `ln x` to 1e-12. That decides the bin of all values except
 //! those within 1e-7 bins of an edge, for which the full logarithm decides. So the result always follows the definition.
 
-use crate::LN_GAMMA;
+/// Ratio of neighboring edges, (1 + 0.01) / (1 - 0.01).
+pub const GAMMA: f64 = 1.01 / 0.99;
+/// `ln(1.01 / 0.99)`, correctly rounded.
+pub const LN_GAMMA: f64 = 0.020_000_666_706_669_525;
 
 const SLOTS: usize = 128;
 const MANTISSA: u64 = (1 << 52) - 1;

@@ -17,7 +17,7 @@ pub enum Pair {
         /// Control's outcome.
         control: bool,
     },
-    /// Whether the answers are equal, for answers that are only compared for equality (classes, texts).
+    /// Whether the answers are equal, for answers that are only compared for equality (classes, strings).
     Same(bool),
     /// The answers are numbers.
     Number {

@@ -1,57 +1,10 @@
 //! A summary of any kind, and its encoding: version, type, body.
 
-use std::fmt;
-
+use crate::kind::{FORMAT_VERSION, SummaryKind};
 use crate::varint::Reader;
 use crate::{
     Buckets, ByUnit, CappedHist, ClassCounts, DecodeError, Events, LinHist, LogHist, MergeError, Moments, Pairs, Rate,
 };
-
-/// First byte of every encoded summary. A reader refuses any other version; a new layout needs a new version.
-pub const FORMAT_VERSION: u8 = 1;
-
-/// The kind of a summary. The number is the type byte of the encoding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum SummaryKind {
-    /// [`Rate`].
-    Rate = 1,
-    /// [`LogHist`].
-    Log = 2,
-    /// [`LinHist`].
-    Lin = 3,
-    /// [`CappedHist`].
-    Capped = 4,
-    /// [`ClassCounts`].
-    Classes = 5,
-    /// [`Moments`].
-    Moments = 6,
-    /// [`Buckets`].
-    Buckets = 7,
-    /// [`Events`].
-    Events = 8,
-    /// [`Pairs`].
-    Pairs = 9,
-    /// [`ByUnit`].
-    ByUnit = 10,
-}
-
-impl fmt::Display for SummaryKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Rate => "rate",
-            Self::Log => "log histogram",
-            Self::Lin => "linear histogram",
-            Self::Capped => "capped histogram",
-            Self::Classes => "class counts",
-            Self::Moments => "moments",
-            Self::Buckets => "bucket sums",
-            Self::Events => "events",
-            Self::Pairs => "pairs",
-            Self::ByUnit => "per-unit",
-        })
-    }
-}
 
 /// What one arm did, for one metric, segment and window.
 #[derive(Clone, Debug, PartialEq, Eq)]
