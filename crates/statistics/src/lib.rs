@@ -51,11 +51,11 @@ pub use combine::{
     stable_is_out_of_date, weighted_holm, weighted_holm_adjusted,
 };
 pub use hypothesis::{
-    About, Against, ArmEstimate, Effect, Hypothesis, HypothesisSpec, LooksError, LooksPlan, MIN_PAST, MOST_LOOKS,
-    Measure, ObserveError, PartEvidence, PlannedLooks, Robustness, Stratum, StratumPasts, UnitEvidence,
+    About, Against, ArmEstimate, Effect, Hypothesis, HypothesisSpec, LooksError, LooksPlan, MOST_LOOKS, Measure,
+    ObserveError, PartEvidence, PlannedLooks, Robustness, Stratum, StratumPasts, UnitEvidence,
 };
 pub use margin::{Direction, Line, Margin, SpecError};
-pub use memory::Memory;
+pub use memory::{MIN_PAST, Memory};
 pub use mixture::{Mixture, Starts, p_anytime};
 pub use past::{FAST_FORGETTING, FORGETTING, PastHist, PastMean, PastRate};
 pub use score::{Finding, Score, group_finding, score};

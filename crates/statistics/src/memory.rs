@@ -6,9 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::hypothesis::MIN_PAST;
 use crate::numeric::ln_1p;
 use crate::{FAST_FORGETTING, FORGETTING, PastHist, PastMean, PastRate};
+
+/// Smallest forgotten number of control's answers before any bet is made. With fewer answers the base rate is a guess, and a
+/// bad guess costs a process evidence that it does not regain. Windows before that only inform the past.
+pub const MIN_PAST: f64 = 30.0;
 
 /// `n KL(fast || slow)` beyond which the slow memory is out of date, in nats. By chance this happens about once in 500 windows
 /// (`2 n KL` is about chi-squared with one degree of freedom; the forgotten `n` understates the fast memory's precision).

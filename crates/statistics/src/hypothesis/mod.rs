@@ -20,7 +20,6 @@ mod view;
 pub use effect::{ArmEstimate, Effect};
 pub use looks::{LooksError, LooksPlan, MOST_LOOKS, PlannedLooks};
 pub use parts::{About, PartEvidence};
-pub use past::MIN_PAST;
 pub use spec::{Against, HypothesisSpec, Measure};
 pub use strata::StratumPasts;
 pub use units::{Robustness, UnitEvidence};
@@ -374,7 +373,7 @@ impl Hypothesis {
         self.last_window
     }
 
-    /// Whether enough is known about control to bet ([`MIN_PAST`]).
+    /// Whether enough is known about control to bet ([`crate::MIN_PAST`]).
     pub fn is_ready(&self) -> bool {
         self.spec.one_arm() || self.spec.measure == Measure::Count || self.past.suffices()
     }

@@ -7,11 +7,7 @@ use serin_sketches::{LIN_CELLS, Pairs, Rate, Summary, ZERO_KEY, key_nearest_edge
 use super::classes::PastClasses;
 use super::spec::Measure;
 use super::view::View;
-use crate::{FORGETTING, Memory, PastHist, PastMean, PastRate};
-
-/// Smallest forgotten number of control's answers before any bet is made. With fewer answers the base rate is a guess, and a
-/// bad guess costs a process evidence that it does not regain. Windows before that only inform the past.
-pub const MIN_PAST: f64 = 30.0;
+use crate::{FORGETTING, MIN_PAST, Memory, PastHist, PastMean, PastRate};
 
 /// The past of a hypothesis; see the module documentation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -192,7 +192,7 @@ fn mean_steps(canary: &Grid, control: &Grid, past: &PastMean, line: Line, ends: 
 
 /// The steps of one arm's mean against limits for (FAIL, PASS).
 fn limit_mean_steps(canary: &Grid, past: &PastMean, (fail, pass): (f64, f64), sign: f64) -> Steps {
-    let sd = if past.n() >= super::MIN_PAST { past.sd() } else { PastMean::default().sd() };
+    let sd = if past.n() >= crate::MIN_PAST { past.sd() } else { PastMean::default().sd() };
     let side = |limit: f64, sign: f64| one_mean::ln_e_each(canary, limit_mean_bets(sd, limit, sign), limit, sign);
     Steps::of(side(fail, sign), side(pass, -sign))
 }
