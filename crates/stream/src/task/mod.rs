@@ -14,6 +14,7 @@ mod open;
 mod poison;
 mod retry;
 mod run;
+mod state;
 mod thread;
 
 use serin_schemas::Code;
@@ -36,7 +37,8 @@ pub(crate) use self::open::Watch;
 pub use self::{
     failures::Place,
     poison::PoisonLimit,
-    thread::{TaskHandle, TaskState, TaskStatus},
+    state::TaskState,
+    thread::{TaskHandle, TaskStatus},
 };
 pub(crate) use self::{
     failures::RecordFailures,

@@ -22,7 +22,7 @@ use crate::{
     metrics::TaskMetrics,
     record::{Headers, Outgoing, Record, Target, TopicPartition},
     rows::Overlay,
-    task::thread::panic_text,
+    task::state::panic_text,
     trace::{self, Tracer},
 };
 

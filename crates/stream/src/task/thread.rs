@@ -1,7 +1,6 @@
 //! The thread of a task: opens, runs, reopens and stops it.
 
 use std::{
-    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
@@ -13,46 +12,15 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::{Next, OpenTask, Pace, Retry, State, TaskError, TaskParts, open::Watch};
+use super::{
+    Next, OpenTask, Pace, Retry, State, TaskError, TaskParts,
+    open::Watch,
+    state::{TaskState, panic_text},
+};
 use crate::{local::lock, metrics::TaskMetrics};
 
 /// A task that has failed this many times without progress is stuck: it is not ready, even while it retries.
 const STUCK_AFTER: u32 = 3;
-
-/// The lifecycle state of a task.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TaskState {
-    /// The task takes over from the previous owner.
-    #[default]
-    Opening,
-    /// The task reads the changelog.
-    Restoring,
-    /// The task reads its inputs.
-    Running,
-    /// The task makes its last commit.
-    Draining,
-    /// The task has ended as requested.
-    Closed,
-    /// The task waits before it reopens.
-    Waiting,
-    /// The task has ended with an error that needs an operator.
-    Failed,
-}
-
-impl TaskState {
-    /// The number of the state in metrics.
-    fn code(self) -> u64 {
-        match self {
-            Self::Opening => 1,
-            Self::Restoring => 2,
-            Self::Running => 3,
-            Self::Draining => 4,
-            Self::Closed => 5,
-            Self::Waiting => 6,
-            Self::Failed => 7,
-        }
-    }
-}
 
 /// The status of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -190,12 +158,6 @@ impl Watch for Shared {
     fn stopping(&self) -> bool {
         self.stop() != Stop::No
     }
-}
-
-/// The message of a panic.
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 struct Runner {
