@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-/// Declares the codes with their texts.
+/// Declares the codes with their messages.
 macro_rules! codes {
     ($($code:ident $text:literal: $meaning:literal, $fix:literal;)*) => {
         /// Why a record or an entry is refused.
@@ -79,7 +79,7 @@ codes! {
         "There are too many values.",
         "Send fewer values. docs/limits.md lists the limit.";
     ClassTooLong "class_too_long":
-        "A class or a text value is longer than 256 bytes.",
+        "A class or a string value is longer than 256 bytes.",
         "Report a short class, not the whole text.";
     BadRevision "bad_revision":
         "The revision is negative or greater than the current time in microseconds.",

@@ -35,7 +35,7 @@ const MAX_CAUSE_BYTES: usize = 300;
 
 /// A record that is written to topics.
 pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// Name of the record in headers and texts, such as `prediction`.
+    /// Name of the record in headers and messages, such as `prediction`.
     const NAME: &'static str;
     /// The version that this build writes.
     const VERSION: u32;
@@ -246,7 +246,7 @@ fn short(cause: &str) -> String {
     format!("{} ...", &cause[..cause.floor_char_boundary(MAX_CAUSE_BYTES)])
 }
 
-/// A reader that records attempts to read past the end. The Avro library reads an early end inside a text, a boolean or a union as
+/// A reader that records attempts to read past the end. The Avro library reads an early end inside a string, a boolean or a union as
 /// null.
 struct Strict<'a> {
     rest: &'a [u8],

@@ -25,7 +25,7 @@ fn drawn<R: Draw + std::fmt::Debug>() -> impl Strategy<Value = R> {
     prop::collection::vec(any::<u8>(), 0..300).prop_map(|bytes| R::draw(&mut Source(&bytes)))
 }
 
-/// Checks that view and library read the same. NaN is not equal to itself, so texts are compared.
+/// Checks that view and library read the same. NaN is not equal to itself, so strings are compared.
 fn agree(body: &[u8]) -> Result<(), TestCaseError> {
     let library = codec::decode::<Prediction>(Prediction::VERSION, body).ok().map(|record| format!("{record:?}"));
     let view = PredictionView::read(body).map(|view| format!("{:?}", view.to_record()));

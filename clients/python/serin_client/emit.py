@@ -43,7 +43,7 @@ class Emitter:
         config=None,
     ):
         if not isinstance(brokers, str) or not brokers:
-            raise TypeError(f"brokers: expected a text such as 'host:9092', not {brokers!r}")
+            raise TypeError(f"brokers: expected a string such as 'host:9092', not {brokers!r}")
         if not isinstance(queue_events, int) or queue_events < 1:
             raise ValueError(f"queue_events: expected at least 1, not {queue_events!r}")
         self._producer = Producer(
@@ -196,7 +196,7 @@ def _optional(check, name, value):
 
 def _short(name, value):
     if not isinstance(value, str):
-        raise TypeError(f"{name}: expected a text, not {value!r}")
+        raise TypeError(f"{name}: expected a string, not {value!r}")
     if not value or len(value.encode()) > LONGEST:
         raise ValueError(f"{name}: expected 1 to {LONGEST} bytes, not {len(value.encode())}")
     return value
@@ -205,7 +205,7 @@ def _short(name, value):
 def _text(name, value):
     value = _plain(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, uuid.UUID)):
-        raise TypeError(f"{name}: expected a text, not {value!r}")
+        raise TypeError(f"{name}: expected a string, not {value!r}")
     return _short(name, str(value))
 
 
@@ -217,7 +217,7 @@ def _segment(name, value):
 
 
 def _unit(name, value):
-    """Returns the unit as a text. A whole number is the same unit in every notation: 7, 7.0, "7"."""
+    """Returns the unit as a string. A whole number is the same unit in every notation: 7, 7.0, "7"."""
     value = _plain(value)
     if isinstance(value, float) and math.isfinite(value):
         return _short(name, str(int(value)) if value.is_integer() and abs(value) < 1e15 else str(value))

@@ -73,7 +73,7 @@ fn one_or_many_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({"anyOf": [{"type": "array", "items": one}, {"type": "string"}]})
 }
 
-/// Reads one value, a list of values, or a text of comma-separated values.
+/// Reads one value, a list of values, or a string of comma-separated values.
 fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     struct OneOrMany<T>(std::marker::PhantomData<T>);
     impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMany<T> {

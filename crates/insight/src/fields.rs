@@ -20,7 +20,7 @@ const MOST_BYTES: usize = 64;
 const SMALL: f64 = 20.0;
 
 /// The fields of a request body with one value each: `None` if the body is not whole JSON. Input tensors have their names, other fields
-/// their path. Of a list, the first item counts. Redacted values are left out.
+/// their path. The first item of a list counts. Redacted values are left out.
 pub(crate) fn of_request(body: &str) -> Option<BTreeMap<String, String>> {
     let body: Value = serde_json::from_str(body).ok()?;
     let mut fields = BTreeMap::new();

@@ -3,8 +3,8 @@
 //! - It limits how long a write waits for a client that does not read its responses. hyper limits the time of a head, and the listener
 //!   that of a handler. Neither covers the write of a response: without this limit, a client that sends requests and reads nothing would
 //!   occupy its connection forever.
-//! - It records what is received, to see line feeds that hyper accepts.
-//! - hyper refuses a request that it cannot parse without a reason. The stream writes a response with one instead.
+//! - It records what is received, to detect bare line feeds, which hyper accepts.
+//! - hyper does not give a reason when it refuses a request that it cannot parse. The stream replaces its response by one with a reason.
 
 use std::{
     io,
@@ -32,7 +32,7 @@ pub(crate) struct Sending<S> {
     refusal: Option<(Vec<u8>, usize)>,
 }
 
-/// The response to write instead of one with which hyper refuses a request that it cannot parse; `None` for any other response.
+/// The response that replaces hyper's response to a request that it cannot parse; `None` for any other response of hyper.
 fn with_reason(response: &[u8]) -> Option<Vec<u8>> {
     let head = std::str::from_utf8(response).ok()?.strip_prefix("HTTP/1.1 ")?;
     let (line, fields) = head.strip_suffix("\r\n\r\n")?.split_once("\r\n")?;

@@ -224,7 +224,7 @@ pub fn without_credentials(url: &str) -> String {
     url.split(',').map(of).collect::<Vec<_>>().join(",")
 }
 
-/// Whether two texts list the same servers. Order and spelling do not matter.
+/// Whether two strings list the same servers. Order and spelling do not matter.
 pub fn same_servers(a: &str, b: &str) -> bool {
     let keys = |urls: &str| {
         let list = Address::parse_list(urls).ok()?;

@@ -17,7 +17,7 @@ pub struct Filter {
     /// Segment dimension of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment: Option<String>,
-    /// The value is this one. `true` means a number from 0.5 on, `false` one below 0.5; a text is a class or a segment value.
+    /// The value is this one. `true` means a number from 0.5 on, `false` one below 0.5; a string is a class or a segment value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is: Option<FilterValue>,
     /// The number is this one or higher.

@@ -1,4 +1,4 @@
-//! A problem of a spec: where it is, what is wrong, and how to fix it. The texts address the author of the spec.
+//! A problem of a spec: where it is, what is wrong, and how to fix it. Its messages address the author of the spec.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ pub struct Problem {
     pub severity: Severity,
     /// Path in the spec, such as `metrics[0].margin`; empty for the whole spec.
     pub path: String,
-    /// Line of the problem, counted from 1; `None` if the spec was not read from a text.
+    /// Line of the problem, counted from 1; `None` if the spec was not read from a string.
     pub line: Option<usize>,
     /// Column of the problem, counted from 1.
     pub column: Option<usize>,

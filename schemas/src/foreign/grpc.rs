@@ -44,7 +44,7 @@ pub fn http_status(code: u16) -> u16 {
     }
 }
 
-/// The code that a text stands for: a number, or a name in any case. `None` for any other text.
+/// The code that a string stands for: a number, or a name in any case. `None` for any other text.
 pub fn code_of(text: &str) -> Option<u16> {
     let named = || NAMES.iter().position(|name| name.eq_ignore_ascii_case(text));
     text.parse().ok().or_else(|| u16::try_from(named()?).ok())

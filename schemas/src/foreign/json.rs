@@ -131,7 +131,7 @@ pub fn feedback(value: &Value, about: &Attributes, bounds: &Bounds) -> Result<Fe
         body.add("score.value", name, score.get("value").unwrap_or(&Value::Null), &mut values);
     }
     let is_of_drawn_row = body.is_of_drawn_row(&request_id, values.rows);
-    // Of the labels of a batch, one row's are used. Those of other rows are valid, but there is nothing to write.
+    // One row's labels of a batch are used. Those of other rows are valid, but there is nothing to write.
     let may_be_empty = !is_of_drawn_row || values.rows.is_some() && values.null;
     let Values { numbers, texts, .. } = if is_of_drawn_row { values } else { Values::default() };
     let feedback = Feedback {
@@ -151,12 +151,12 @@ pub fn feedback(value: &Value, about: &Attributes, bounds: &Bounds) -> Result<Fe
 /// Parses a finite number, written as in JSON or nearly so.
 fn number_in(text: &str) -> Option<f64> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    // `inf`, `nan` and the like are texts.
+    // `inf`, `nan` and the like are strings.
     let is_number = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
     text.parse().ok().filter(|number: &f64| is_number && number.is_finite())
 }
 
-/// Whether a text is the word for a number that is not finite, as Python and C++ write it.
+/// Whether a string is the word for a number that is not finite, as Python and C++ write it.
 fn is_not_finite(text: &str) -> bool {
     !text.contains(|c: char| c.is_ascii_digit()) && text.parse().is_ok_and(|number: f64| !number.is_finite())
 }
@@ -174,7 +174,7 @@ struct Body<'a> {
     problems: Vec<Refusal>,
 }
 
-/// Numbers and texts by name.
+/// Numbers and strings by name.
 #[derive(Default)]
 struct Values<'a> {
     /// The call whose rows a list has the values of; `None` where lists are not accepted.
@@ -216,20 +216,20 @@ impl<'a> Body<'a> {
         names.iter().filter_map(|name| self.members.get(*name)).find(|value| !value.is_null())
     }
 
-    /// A text. A whole number is read as its digits.
+    /// A string. A whole number is read as its digits.
     fn text(&mut self, names: &[&str]) -> Option<String> {
         let text = match self.get(names)? {
             Value::String(text) => text.clone(),
             Value::Number(number) if !number.is_f64() => number.to_string(),
             _ => {
-                self.bad(names[0], "a text");
+                self.bad(names[0], "a string");
                 return None;
             }
         };
         Some(text).filter(|text| !text.is_empty())
     }
 
-    /// The unit (user, session, account): the hash of a text or a number. A whole number is the same unit in every spelling: `7`,
+    /// The unit (user, session, account): the hash of a string or a number. A whole number is the same unit in every spelling: `7`,
     /// `7.0`, `"7"`.
     fn unit(&mut self, model: &str) -> Option<i64> {
         let unit = match self.get(&["unit"])? {
@@ -246,7 +246,7 @@ impl<'a> Body<'a> {
             _ => None,
         };
         if unit.is_none() {
-            self.bad("unit", &format!("a text of 1 to {LONGEST_TEXT} bytes, or a number"));
+            self.bad("unit", &format!("a string of 1 to {LONGEST_TEXT} bytes, or a number"));
         }
         unit.map(|unit| serin_sketches::hash::unit(model, &unit))
     }
@@ -343,7 +343,7 @@ impl<'a> Body<'a> {
             // Every JSON number can be converted.
             Value::Number(number) => drop(to.numbers.insert(name.to_owned(), number.as_f64().unwrap_or(f64::NAN))),
             Value::String(text) => {
-                // As in answers that a router reads, a number may be written as a text. The metric determines which one is used.
+                // As in answers that a router reads, a number may be written as a string. The metric determines which one is used.
                 if let Some(number) = number_in(text) {
                     to.numbers.insert(name.to_owned(), number);
                 }
@@ -368,7 +368,7 @@ impl<'a> Body<'a> {
                 let place: String = place.chars().take(100).collect();
                 let found = if value.is_array() { "a list" } else { "an object" };
                 let expected =
-                    format!("a number, a text or a truth value, not {found}; send each value under its own name");
+                    format!("a number, a string or a truth value, not {found}; send each value under its own name");
                 self.bad(&place, &expected);
             }
         }
@@ -433,7 +433,11 @@ mod tests {
         assert_eq!((unit(json!(null)), unit(json!(""))), (Ok(None), Ok(None)));
         assert_eq!(unit(json!("u".repeat(256))), hash(&"u".repeat(256)));
         for bad in [json!("u".repeat(257)), json!(true), json!([1]), json!({})] {
-            assert_eq!(unit(bad.clone()).unwrap_err(), "unit: expected a text of 1 to 256 bytes, or a number", "{bad}");
+            assert_eq!(
+                unit(bad.clone()).unwrap_err(),
+                "unit: expected a string of 1 to 256 bytes, or a number",
+                "{bad}"
+            );
         }
     }
 
@@ -493,7 +497,7 @@ mod tests {
         let of = |value: Value| reasons(label(&json!({"prediction_id": "a", "values": {"fraud": value}}))).concat();
         for (value, found) in [(json!([]), "a list"), (json!({"is": 1}), "an object"), (json!([{}]), "an object")] {
             let expected = format!(
-                "bad_value values.fraud: expected a number, a text or a truth value, not {found}; send each value under its \
+                "bad_value values.fraud: expected a number, a string or a truth value, not {found}; send each value under its \
                  own name"
             );
             assert!(of(value).starts_with(&expected));
@@ -563,7 +567,7 @@ mod tests {
             (json!({"label": [1, 0], "rows": 3}), "rows: expected the number of values in each list"),
             (json!({"label": [1, 0], "reward": [1]}), "expected a list of 1 values like the other lists"),
             (json!({"label": [[1], [0]]}), "label: expected one value per row of the answer"),
-            (json!({"label": []}), "label: expected a number, a text or a truth value, not a list"),
+            (json!({"label": []}), "label: expected a number, a string or a truth value, not a list"),
         ] {
             let mut body = body;
             body["prediction_id"] = json!("a");
@@ -609,11 +613,11 @@ mod tests {
         assert_eq!(
             reasons(read),
             [
-                "bad_value prediction_id: expected a text",
+                "bad_value prediction_id: expected a string",
                 "bad_value arm: expected stable, control, canary, shadow or pinned",
                 "negative_latency latency_ms: -1; a latency cannot be negative",
                 "bad_value completed_at: expected microseconds since 1970 as a whole number, or an RFC 3339 time",
-                "bad_value outputs.p: expected a number, a text or a truth value, not a list; send each value under its \
+                "bad_value outputs.p: expected a number, a string or a truth value, not a list; send each value under its \
                  own name",
                 "bad_value classes: expected an object",
                 "bad_value generation: expected a whole number",

@@ -1,7 +1,7 @@
 //! JSON as servers and callers write it in practice.
 //!
 //! Python writes `NaN` and `Infinity`, C++ writes `nan` and `inf`, .NET writes a byte order mark before the text, some writers produce
-//! numbers that exceed a double, and some cut a text within a character (`"\ud83d"`). Their meaning is clear, and other parsers accept most
+//! numbers that exceed a double, and some cut a string within a character (`"\ud83d"`). Their meaning is clear, and other parsers accept most
 //! of them. Pure.
 
 use serde::de::DeserializeOwned;
@@ -24,7 +24,7 @@ const WORDS: [(&[u8], &[u8]); 10] = [
     (b"inf", b"Infinity"),
 ];
 
-/// Parses a JSON text; `None` if it is not valid. Numbers that are not finite become texts, such as `"NaN"`.
+/// Parses a JSON text; `None` if it is not valid. Numbers that are not finite become strings, such as `"NaN"`.
 pub fn read(body: &[u8]) -> Option<Value> {
     let body = without_mark(body);
     match serde_json::from_slice(body) {
@@ -38,7 +38,7 @@ pub fn read(body: &[u8]) -> Option<Value> {
     }
 }
 
-/// Parses a JSON text in which numbers that are not finite are null. As values of the keys in `kept` they become texts, such as `"NaN"`.
+/// Parses a JSON text in which numbers that are not finite are null. As values of the keys in `kept` they become strings, such as `"NaN"`.
 ///
 /// # Errors
 /// Returns what is wrong with the text.
@@ -131,7 +131,7 @@ fn text(rest: &[u8]) -> usize {
     rest.len()
 }
 
-/// A text in which U+FFFD replaces each half of a surrogate pair without its other half; `None` if there is no such half.
+/// A string in which U+FFFD replaces each half of a surrogate pair without its other half; `None` if there is no such half.
 fn with_whole_characters(text: &[u8]) -> Option<Vec<u8>> {
     let unit = |at: usize| {
         let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;

@@ -89,7 +89,7 @@ impl Outcome {
     pub const ALL: [Self; 7] =
         [Self::Ok, Self::Refused, Self::Redirected, Self::Failed, Self::Unusable, Self::Unread, Self::Cancelled];
 
-    /// Name of the outcome on the wire, in metrics and in texts.
+    /// Name of the outcome on the wire, in metrics and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",

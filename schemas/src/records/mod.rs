@@ -98,7 +98,7 @@ pub enum Arm {
 }
 
 impl Arm {
-    /// Name of the arm on the wire, in metrics and in texts.
+    /// Name of the arm on the wire, in metrics and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stable => "stable",

@@ -77,7 +77,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads an array of texts. The list is not allocated by the encoded length, which can be wrong, but grows with each entry.
+    /// Reads an array of strings. The list is not allocated by the encoded length, which can be wrong, but grows with each entry.
     pub(super) fn texts(&mut self) -> Read<Vec<&'a str>> {
         let mut texts = Vec::new();
         while let Some(count) = self.block()? {

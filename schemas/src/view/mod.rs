@@ -1,4 +1,4 @@
-//! Reads predictions and feedback in place, without allocation: texts and maps stay in the body.
+//! Reads predictions and feedback in place, without allocation: strings and maps stay in the body.
 //!
 //! Most events are only counted. The Avro library's allocations (a `String` per text, a tree per map) would be most of the cost of an
 //! event. [`EventView`] reads the current version itself, and everything else with the library. A view has the same content as the

@@ -131,7 +131,7 @@ fn one_key_does_not_make_shares_differ() {
     }
 }
 
-/// Of calls that are cancelled midway nothing depends, with and without counts per unit.
+/// Nothing depends on calls that are cancelled midway, with and without counts per unit.
 #[test]
 fn calls_that_are_cancelled_midway_only_warn() {
     let mut attacked = world(50);

@@ -300,7 +300,7 @@ fn read(record: &Record) -> Result<Input, Poison> {
     }
 }
 
-/// Bounds the texts of a command: ids of a model's commands are kept in its row, and every event contains reason and actor. The API
+/// Bounds the strings of a command: ids of a model's commands are kept in its row, and every event contains reason and actor. The API
 /// checks its own commands, but other clients may write to the topic too.
 fn check(command: &Command) -> Result<(), Poison> {
     let texts = [

@@ -91,7 +91,7 @@ fn scan(mut reader: Reader<'_>, body: &[u8]) -> Result<(Option<Value>, Vec<RowLi
 /// Reads a body as a request and as an answer. No body and no rules may cause a panic in the code under test.
 ///
 /// # Panics
-/// If the result violates a guarantee: a number that is not finite, a text that is too long, an example that is larger than allowed.
+/// If the result violates a guarantee: a number that is not finite, a string that is too long, an example that is larger than allowed.
 pub fn read(rules: &Rules, headers: &HeaderMap, body: &[u8]) {
     let asks = request::asks(rules.sticky.as_ref(), &rules.targets, &rules.segments, &rules.features);
     for promise in [Promise::Tensors, Promise::Predictions] {

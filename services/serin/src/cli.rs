@@ -504,7 +504,7 @@ pub(crate) struct Export {
 
 /// What to export.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::doc_markdown, reason = "these are the texts of --help")]
+#[expect(clippy::doc_markdown, reason = "this is the text of --help")]
 pub(crate) enum Exported {
     /// Which version each user saw, from the events on the log: CSV, or JSON lines with --output json
     ///
@@ -541,7 +541,7 @@ pub(crate) struct Exposures {
 /// How predictions are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
-    /// Numbers if most values are numbers. Classes if all are texts, 0 or 1, or, like the labels, few distinct whole numbers.
+    /// Numbers if most values are numbers. Classes if all are strings, 0 or 1, or, like the labels, few distinct whole numbers.
     #[default]
     Auto,
     /// Numbers: scores, probabilities, amounts.

@@ -427,7 +427,7 @@ fn in_plain_words<T: DeserializeOwned>(value: &config::Value, error: &config::Co
     json.and_then(|json| serde_json::from_value::<T>(json).err()).map_or(text, |error| error.to_string())
 }
 
-/// Adds a problem for each address with a user or a password. These have no effect anywhere, and would be shown and logged. A text with
+/// Adds a problem for each address with a user or a password. These have no effect anywhere, and would be shown and logged. A string with
 /// spaces or line ends, such as the rollout file of a policy, is not an address. Lint checks the addresses in rollout files.
 fn credentials(path: &str, value: &serde_json::Value, problems: &mut Vec<String>) {
     use serde_json::Value;
@@ -451,7 +451,7 @@ fn credentials(path: &str, value: &serde_json::Value, problems: &mut Vec<String>
     }
 }
 
-/// A text that does not quote a value.
+/// A string that does not quote a value.
 fn without(text: &str, value: &str) -> String {
     if value.is_empty() { text.to_owned() } else { text.replace(value, "(hidden)") }
 }

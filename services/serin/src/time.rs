@@ -38,7 +38,7 @@ pub(crate) fn named(option: &str, text: &str, now: Timestamp) -> anyhow::Result<
 /// The range of time that a user names with `--from` (included) and `--to` (excluded).
 ///
 /// # Errors
-/// Returns an error if a text is not a time, or if the range is empty.
+/// Returns an error if a string is not a time, or if the range is empty.
 pub(crate) fn range(
     from: Option<&str>,
     to: Option<&str>,

@@ -65,7 +65,7 @@ fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let programs = Programs { serin: cli.serin, envoy: cli.envoy, configs: cli.configs };
     let (rounds, span) = if cli.short { (1, Duration::from_secs(2)) } else { (5, Duration::from_secs(4)) };
-    // A new broker is slower at first, until the compilers of Kafka's virtual machine are done.
+    // A new broker is slower at first, until the just-in-time compiler of its Java virtual machine has run.
     let series =
         if cli.short { Series { warm_up: 100, measured: 200 } } else { Series { warm_up: 1000, measured: 1000 } };
     let scratch = tempfile::Builder::new().prefix("serin-bench-router.").tempdir()?;

@@ -544,7 +544,7 @@ fn a_spec_whose_records_could_be_too_large_is_refused() {
     };
     assert_eq!(errors(&many(100)), [""; 0]);
     only("error", "metrics", "there are 6802 metrics; a rollout may have at most 200", &errors(&many(6800)));
-    // A few entries with long texts.
+    // A few entries with long strings.
     let pointer = |spec: &mut RolloutSpec| {
         spec.segments[0].source = SegmentSource::Json(format!("/{}", "p".repeat(MAX_SPEC_BYTES)));
     };

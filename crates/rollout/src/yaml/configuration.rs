@@ -24,7 +24,7 @@ pub struct Configuration<'a> {
 impl Configuration<'_> {
     /// Returns everything in a file that does not fit the schema. Missing keys are not reported, because other sources may have them.
     ///
-    /// A text that is not one YAML document without aliases has no problems here. The loader of the configuration reports them.
+    /// A string that is not one YAML document without aliases has no problems here. The loader of the configuration reports them.
     pub fn problems_of_file(&self, text: &str) -> Vec<Problem> {
         tree::parse(text).map_or_else(|_| Vec::new(), |root| walk(&root, self.schema, self.form()).problems)
     }
@@ -135,7 +135,7 @@ mod tests {
         for path in [&["models"][..], &["models", "m"], &["free"]] {
             let problems = with(|form| form.problems_of_setting(path, "token=hunter2"));
             let shown = format!("{problems:?}");
-            assert!(shown.contains("this is a text") && !shown.contains("hunter2"), "{path:?}: {shown}");
+            assert!(shown.contains("this is a string") && !shown.contains("hunter2"), "{path:?}: {shown}");
         }
         for text in [
             "token hunter2\n",

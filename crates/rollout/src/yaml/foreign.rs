@@ -6,7 +6,7 @@ use super::{
 };
 use serin_spec::Problem;
 
-/// Where a tool's files are described, and what takes their place here.
+/// What to do with a file of another tool.
 const FIX: &str = "write a rollout file; see docs/rollout-spec.md";
 
 /// The problem of a file that another tool reads.

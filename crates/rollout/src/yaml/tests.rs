@@ -1,4 +1,4 @@
-//! Problems of texts with mistakes.
+//! Problems of files with mistakes.
 
 use std::fmt::Write as _;
 
@@ -244,7 +244,7 @@ fn json_may_escape_any_character() {
         let problem = read(half).unwrap_err();
         assert!(problem.contains(" is only half of a character; write both halves"), "{half}: {problem}");
     }
-    // Other texts are left alone.
+    // Other strings are left alone.
     for text in ["a: b", "# {\\ud83d\na: 1", "{\"a\": 1}", ""] {
         assert_eq!(super::with_whole_escapes(text).unwrap(), text);
     }

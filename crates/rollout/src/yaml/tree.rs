@@ -8,7 +8,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use super::problem;
 use serin_spec::Problem;
 
-/// Maximum size of a text, in bytes.
+/// Maximum size of a string, in bytes.
 const TEXT_MAX: usize = 1 << 20;
 /// Maximum depth of the tree.
 const DEPTH_MAX: usize = 32;
@@ -43,8 +43,8 @@ pub(super) struct Key {
     pub(super) text: String,
 }
 
-/// A text in which each pair of escapes for one character, such as `\\ud83d\\udc24`, is one escape. JSON has such pairs, but YAML does not, so
-/// a text that is not JSON is unchanged.
+/// A string in which each pair of escapes for one character, such as `\\ud83d\\udc24`, is one escape. JSON has such pairs, but YAML does not, so
+/// a string that is not JSON is unchanged.
 ///
 /// # Errors
 /// Half of a pair.

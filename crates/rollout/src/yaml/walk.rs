@@ -134,7 +134,7 @@ impl<'a> Walker<'a> {
     fn found(&self, value: &Value, path: &str) -> String {
         match value {
             Value::Scalar { text, .. } if !(self.form.is_secret)(path) => format!("{text:?}"),
-            Value::Scalar { .. } => "a text".to_owned(),
+            Value::Scalar { .. } => "a string".to_owned(),
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a map of keys".to_owned(),
         }
@@ -178,7 +178,7 @@ impl<'a> Walker<'a> {
             ("object" | "array", value) => {
                 let found = match value {
                     // Any key below may be a secret, for example after a forgotten colon.
-                    Value::Scalar { .. } if self.form.is_part => "a text".to_owned(),
+                    Value::Scalar { .. } if self.form.is_part => "a string".to_owned(),
                     value => self.found(value, path),
                 };
                 let message = format!("{} is expected here, this is {found}", expected(kind(resolved)));

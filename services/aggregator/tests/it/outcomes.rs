@@ -55,7 +55,7 @@ fn windows(rules: i32, answers: &[Prediction]) -> Vec<WindowClosed> {
     bench.windows()
 }
 
-/// `k` of `n` of the canary over all traffic.
+/// The two counts of a metric in the cell of the canary over all traffic: events, and answers.
 fn of(window: &WindowClosed, metric: &str) -> (u64, u64) {
     cell(window, Arm::Canary, metric, &Segment::all())
 }

@@ -16,7 +16,7 @@ const GOLDEN_FORMAT: u8 = 6;
 /// One line per row: key, space, value, in hex.
 const GOLDEN: &str = include_str!("rows.v6.hex");
 
-/// The spec is a text so that the rows do not change when specs get new members.
+/// The spec is a string so that the rows do not change when specs get new members.
 const SPEC: &str = r#"{"apiVersion":"serin.dev/v1","kind":"Rollout","model":"flights","stable":{"version":"v1"},
 "canary":{"version":"v2"},"steps":[{"weight":"5%"}],"segments":[{"name":"origin","source":{"header":"x-origin"}}],
 "metrics":[{"name":"score","kind":{"mean":{"min":0,"max":2}},"source":{"output":"score"},"margin":{"absolute":0.1},

@@ -381,7 +381,7 @@ fn unknown(id: &str) -> Failure {
     Failure::new(StatusCode::NOT_FOUND, error).coded("unknown_rollout")
 }
 
-/// The error for a text that matches several rollouts. It lists at most [`NAMED`] of them, newest first.
+/// The error for a string that matches several rollouts. It lists at most [`NAMED`] of them, newest first.
 fn ambiguous(view: &View, text: &str, several: &[&RolloutId]) -> String {
     let of = |id: &&RolloutId| {
         let state = view.rollout(id.as_str())?.state.clone()?;

@@ -13,7 +13,7 @@ pub struct Limits {
     /// Bodies up to this size are kept in memory for segments, sticky keys, output rules and fallback. Larger bodies are only passed
     /// through.
     pub keep_body: usize,
-    /// Maximum number of rows of an answer that each output rule reads. Of a larger batch it reads a random sample of this size, chosen by
+    /// Maximum number of rows of an answer that each output rule reads. It reads a random sample of this size of a larger batch, chosen by
     /// the hash of the request id, so both arms are read alike.
     pub rows: usize,
     /// Total bytes of request bodies held in memory. When they are used up, the router reads no further; a body that waits longer than

@@ -289,7 +289,7 @@ struct Tally {
     /// Scalars that are null or not a number, including those within objects.
     missing: u64,
     nulls: u64,
-    /// The missing values that are written as texts. Where an answer is text, they are not missing.
+    /// The missing values that are written as strings. Where an answer is text, they are not missing.
     words: u64,
     texts: u64,
     /// Strings that are whole numbers: Protocol Buffers write 64-bit integers this way in JSON.
@@ -379,7 +379,7 @@ impl Tally {
     }
 }
 
-/// Whether a text is the word for a number that is not finite. A text with digits is none: `12e45678` is an id.
+/// Whether a string is the word for a number that is not finite. A string with digits is none: `12e45678` is an id.
 fn is_missing(text: &str) -> bool {
     let is_word = !text.contains(|c: char| c.is_ascii_digit());
     is_word && text.parse::<f64>().is_ok_and(|number| !number.is_finite()) || text == "-nan(ind)"

@@ -169,7 +169,7 @@ fn unreadable(body: &[u8], written: Written, expected: bool) -> Content {
     }
 }
 
-/// Whether a text starts like an HTML page.
+/// Whether a string starts like an HTML page.
 fn is_page(body: &[u8]) -> bool {
     let text = json::without_mark(body.trim_ascii_start()).trim_ascii_start();
     [&b"<!doctype html"[..], b"<html"]

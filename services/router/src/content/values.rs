@@ -39,7 +39,7 @@ pub(crate) fn scalar_text(value: &Value) -> Option<String> {
     }
 }
 
-/// A text truncated to [`LONGEST`] bytes at a character boundary.
+/// A string truncated to [`LONGEST`] bytes at a character boundary.
 pub(crate) fn cut(text: &str) -> &str {
     if text.len() <= LONGEST {
         return text;

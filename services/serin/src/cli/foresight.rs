@@ -8,7 +8,7 @@ use super::{Output, Serve};
 
 /// What `serin plan` forecasts.
 #[derive(Debug, Args)]
-#[expect(clippy::doc_markdown, reason = "these are the texts of --help")]
+#[expect(clippy::doc_markdown, reason = "this is the text of --help")]
 pub(crate) struct Plan {
     /// The rollout file; - for standard input
     #[arg(long, short, value_name = "FILE")]
@@ -38,7 +38,7 @@ pub(crate) struct Plan {
 }
 
 /// What `serin simulate` plays.
-#[expect(clippy::doc_markdown, reason = "these are the texts of --help")]
+#[expect(clippy::doc_markdown, reason = "this is the text of --help")]
 #[derive(Debug, Args)]
 pub(crate) struct Simulate {
     /// The rollout file; - for standard input

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::Problem;
 use crate::cli::Compare;
 
-/// One prediction as in the file. Empty texts mean missing values.
+/// One prediction as in the file. Empty strings mean missing values.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Row {
     pub(super) line: u64,
@@ -269,7 +269,7 @@ fn no_nan(text: &[u8]) -> &'static str {
     if has(b"NaN") || has(b"Infinity") { " (JSON has no NaN or Infinity; write null for a missing value)" } else { "" }
 }
 
-/// A number is as the file has it, so that it keeps all its digits. `None`: a text with half of a character.
+/// A number is as the file has it, so that it keeps all its digits. `None`: a string with half of a character.
 fn as_text(value: &RawValue) -> Option<String> {
     match value.get() {
         "null" => Some(String::new()),

@@ -73,7 +73,7 @@ struct Inputs<'a> {
 
 impl<'a> Inputs<'a> {
     fn text(&mut self, name: &str) -> String {
-        self.take(name, "a text", |value| value.as_str().map(str::to_owned))
+        self.take(name, "a string", |value| value.as_str().map(str::to_owned))
     }
 
     fn number(&mut self, name: &str) -> f64 {
@@ -314,7 +314,7 @@ mod tests {
         ]);
         let error = Flight::from_oip(&inputs).unwrap_err();
         let expected = [
-            "input `origin` must be a text, not 7",
+            "input `origin` must be a string, not 7",
             "input `carrier` must have an array `data` with one element",
             "input `distance_mi` must have an array `data` with one element",
             "input `sched_dep_hour` must be an integer, not 5.5",

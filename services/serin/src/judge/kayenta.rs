@@ -99,7 +99,7 @@ fn pairs(request: &Value, config: &Value, problems: &mut Vec<String>) -> Vec<Met
     for (place, pair) in list.iter().enumerate() {
         let path = format!("metricSetPairList[{place}]");
         let Some(name) = pair["name"].as_str() else {
-            problems.push(format!("{path}.name: a text is needed"));
+            problems.push(format!("{path}.name: a string is needed"));
             continue;
         };
         let Some(metric) = metrics.iter().find(|metric| metric["name"] == name) else {
@@ -127,7 +127,7 @@ fn metric_config(canary: &Value, name: &str, problems: &mut Vec<String>) -> Metr
     let mut flag = |key: &str| match &canary[key] {
         Value::Null => false,
         Value::Bool(flag) => *flag,
-        // Kayenta throws on a text here, and gives no verdict at all.
+        // Kayenta throws on a string here, and gives no verdict at all.
         other => {
             problems.push(format!("metric {name}: {key} must be true or false, this is {other}"));
             false
@@ -247,7 +247,7 @@ mod tests {
                 "metricSetPairList[0].values.experiment: a list of numbers is needed",
                 "metric a: critical must be true or false, this is \"true\"",
                 "metricSetPairList[1]: canaryConfig has no metric \"b\"",
-                "metricSetPairList[2].name: a text is needed",
+                "metricSetPairList[2].name: a string is needed",
             ]
         );
     }

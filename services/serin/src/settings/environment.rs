@@ -47,7 +47,7 @@ pub(crate) fn names(variables: impl Iterator<Item = String>) -> Vec<Named> {
     let of = |variable: String| {
         let lower = variable.to_lowercase();
         let parts: Vec<String> = lower.strip_prefix(PREFIX)?.split("__").map(str::to_owned).collect();
-        // Lower case may change the length of a text.
+        // Lower case may change the length of a string.
         let written: Vec<&str> = variable.split("__").skip(1).collect();
         let fits = |pattern: &&&[&str]| {
             parts.len() >= pattern.len()

@@ -18,7 +18,7 @@ const USUAL: usize = 80;
 /// Smallest width for wrapping. A narrower terminal wraps lines itself.
 const NARROWEST: usize = 40;
 
-/// The meaning of a text, shown as its color.
+/// The meaning of a string, shown as its color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     /// A good state.
@@ -90,7 +90,7 @@ impl Terminal {
         style.force_styling(self.colors).apply_to(text).to_string()
     }
 
-    /// Wraps the lines of a text between words. Continuation lines are indented by `more` columns more than the line.
+    /// Wraps the lines of a string between words. Continuation lines are indented by `more` columns more than the line.
     pub(crate) fn wrap(self, text: &str, more: usize) -> String {
         let Some(width) = self.width else { return text.to_owned() };
         let wrapped = text.split('\n').flat_map(|line| {

@@ -11,7 +11,7 @@ use super::{Terminal, Tone, wrapped};
 const SPACE: usize = 2;
 /// Smallest width of a shortened name.
 const SHORTEST: usize = 12;
-/// Columns of this rank or larger are left out before a text takes more than two lines.
+/// Columns of this rank or larger are left out before a string takes more than two lines.
 const SPARE: u8 = 5;
 
 /// A column of a table.
@@ -65,7 +65,7 @@ pub(crate) struct Cell {
 impl Cell {
     /// A cell with a tone.
     pub(crate) fn toned(text: impl Into<String>, tone: Tone) -> Self {
-        // Texts from other sources may contain line breaks.
+        // Strings from other sources may contain line breaks.
         Self { text: text.into().replace(['\n', '\r', '\t'], " "), tone }
     }
 }
@@ -148,7 +148,7 @@ impl<'a> Table<'a> {
                 shown.remove(place);
             }
         };
-        // Columns of rank SPARE or larger are left out before a text takes many lines, the others after that.
+        // Columns of rank SPARE or larger are left out before a string takes many lines, the others after that.
         leave_out(&two, SPARE);
         leave_out(&many, 1);
         let least = if sum(&shown, &two) <= width { two } else { many };
@@ -191,14 +191,14 @@ impl<'a> Table<'a> {
     }
 }
 
-/// How many lines a text may take.
+/// How many lines a string may take.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lines {
     Two,
     Many,
 }
 
-/// The smallest width in which a text takes at most this many lines.
+/// The smallest width in which a string takes at most this many lines.
 fn narrowest(text: &str, lines: Lines) -> usize {
     let longest = text.split(' ').map(measure_text_width).max().unwrap_or(0);
     let all = measure_text_width(text);

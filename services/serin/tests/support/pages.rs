@@ -47,12 +47,12 @@ impl Stage {
         self.folder.path()
     }
 
-    /// Replaces the page's ports in a text by the actual ones.
+    /// Replaces the page's ports in a string by the actual ones.
     pub(crate) fn with_ports(&self, text: &str) -> String {
         swap(text, |number| self.ports.get(number).cloned())
     }
 
-    /// Replaces the actual ports in a text by the page's ports.
+    /// Replaces the actual ports in a string by the page's ports.
     fn with_ports_of_page(&self, text: &str) -> String {
         swap(text, |number| self.ports.iter().find(|(_, here)| *here == number).map(|(page, _)| page.clone()))
     }
@@ -143,7 +143,7 @@ impl Drop for Stage {
     }
 }
 
-/// Replaces whole numbers in a text.
+/// Replaces whole numbers in a string.
 fn swap(text: &str, by: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -157,7 +157,7 @@ fn swap(text: &str, by: impl Fn(&str) -> Option<String>) -> String {
     out + rest
 }
 
-/// Masks the parts of a text that depend on time and chance: numbers with their signs, ids, dates, and the width of columns.
+/// Masks the parts of a string that depend on time and chance: numbers with their signs, ids, dates, and the width of columns.
 pub(crate) fn masked(text: &str) -> String {
     let line = |line: &str| {
         let line = line.trim_end();

@@ -86,7 +86,7 @@ impl<'a> Input<'a> {
     }
 
     pub(crate) fn text(self, key: &str) -> Result<&'a str, CaseError> {
-        self.value(key)?.as_str().ok_or_else(|| key_error(key, "a text"))
+        self.value(key)?.as_str().ok_or_else(|| key_error(key, "a string"))
     }
 
     pub(crate) fn nums(self, key: &str) -> Result<Vec<f64>, CaseError> {
