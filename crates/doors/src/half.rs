@@ -255,7 +255,7 @@ fn metadata(event: &Event, name: &str) -> Option<Value> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use serin_schemas::ids::Span;
 

@@ -162,7 +162,7 @@ pub(crate) struct Defaults {
 }
 
 /// The value of a kind and a name in the input of a door.
-pub(crate) type Look<'a> = &'a dyn Fn(&str, &str) -> Option<Value>;
+type Look<'a> = &'a dyn Fn(&str, &str) -> Option<Value>;
 
 /// The parts of a call that a mapping has found.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use serin_sketches::Summary;
 use serin_spec::RolloutSpec;
 
 /// Which summary: the arm, the index of the metric in the spec, and the segment.
-pub(crate) type CellKey = (Arm, usize, Segment);
+type CellKey = (Arm, usize, Segment);
 
 /// Merged summaries. Sums per unit only measure how units cluster, so they are not kept.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// What the router writes instead of a value that must not be kept.
-pub(crate) const REDACTED: &str = "[redacted]";
+const REDACTED: &str = "[redacted]";
 
 /// Deepest nesting that is searched for fields.
 const DEPTH: usize = 4;

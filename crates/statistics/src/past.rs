@@ -92,7 +92,7 @@ impl PastMean {
     }
 
     /// Creates a past from sums of powers 0 to 3.
-    pub(crate) fn of([n, s1, s2, s3]: [f64; 4]) -> Self {
+    fn of([n, s1, s2, s3]: [f64; 4]) -> Self {
         Self { n, s1, s2, s3 }
     }
 

@@ -161,7 +161,7 @@ pub(crate) struct Metric {
     pub(crate) by_value: bool,
     pub(crate) measure: Measure,
     /// Conditions that an answer must meet to count.
-    pub(crate) conditions: Vec<Condition>,
+    conditions: Vec<Condition>,
     /// For [`MetricKind::Disagreement`]: decides whether two answers agree.
     pub(crate) pairing: Option<Pairing>,
     /// Indexes in [`CompiledSpec::dimensions`].
@@ -426,7 +426,7 @@ impl Measure {
     /// Whether a call with this outcome counts in the metric (since rules version 2). A call that its caller cancelled is no
     /// evidence about the version. An output is read only from an answer that is not known to be bad, because bad
     /// answers have their own gates.
-    pub(crate) fn takes(&self, outcome: Outcome) -> bool {
+    fn takes(&self, outcome: Outcome) -> bool {
         match self {
             Self::Outcome | Self::Cancelled => true,
             Self::Output(_) | Self::Class { .. } => matches!(outcome, Outcome::Ok | Outcome::Unread),

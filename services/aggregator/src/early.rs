@@ -43,7 +43,7 @@ pub(crate) fn find<'a, T>(values: &'a Named<T>, name: &str) -> Option<&'a T> {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Pending {
     /// When the entry expires.
-    pub(crate) expires: EventTime,
+    expires: EventTime,
     /// Numeric labels.
     pub(crate) labels: Named<Label>,
     /// Labels whose value is a class.

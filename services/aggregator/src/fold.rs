@@ -47,7 +47,7 @@ const MAX_ID_BYTES: usize = 256;
 
 /// The aggregator's fold over one partition.
 pub struct AggregatorFold {
-    pub(crate) partition: i32,
+    partition: i32,
     /// Number of partitions of `events`.
     partitions: i32,
     pub(crate) config: Config,

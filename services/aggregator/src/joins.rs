@@ -71,7 +71,7 @@ impl Joins {
     }
 
     /// Number of waiting predictions.
-    pub(crate) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.rows[0].len() + self.rows[1].len()
     }
 

@@ -75,12 +75,12 @@ impl Key {
         self
     }
 
-    pub(crate) fn i64(mut self, number: i64) -> Self {
+    fn i64(mut self, number: i64) -> Self {
         self.0.extend_from_slice(&(number as u64 ^ (1 << 63)).to_be_bytes());
         self
     }
 
-    pub(crate) fn byte(mut self, byte: u8) -> Self {
+    fn byte(mut self, byte: u8) -> Self {
         self.0.push(byte);
         self
     }

@@ -9,7 +9,7 @@ use serin_schemas::{records::Segment, view::MapView};
 use serin_spec::{Frozen, MAX_SEGMENT_VALUE_BYTES};
 
 /// The value that represents all other values.
-pub(crate) const OTHER: &str = "other";
+const OTHER: &str = "other";
 
 /// Values of one dimension.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -41,7 +41,7 @@ use serin_schemas::{
 const WORDS: usize = 16;
 
 /// How many sequence numbers back a new record can be distinguished from a repeated one.
-pub(crate) const REACH: i64 = WORDS as i64 * 64;
+const REACH: i64 = WORDS as i64 * 64;
 
 /// The classification of a record by its sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

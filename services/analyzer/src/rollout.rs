@@ -73,7 +73,7 @@ pub(crate) struct Rollout {
 }
 
 /// A window that was judged, and the partitions whose parts it had.
-pub(crate) type Done = (WindowKey, BTreeSet<i32>);
+type Done = (WindowKey, BTreeSet<i32>);
 
 fn bad_control(control: &Control, what: &str, cause: &dyn std::fmt::Display) -> Poison {
     let message = format!("Control of rollout {}, generation {}: {what}: {cause}", control.rollout, control.generation);

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// First byte of every row that is written. Format 1 had hypotheses without limits, memories and new classes.
-pub(crate) const FORMAT: u8 = 6;
+const FORMAT: u8 = 6;
 /// Oldest format that is read. Heads of format 2 end before [`crate::head::Head::began`]. Heads up to format 3 count four
 /// outcomes fewer, see [`OldCounts`], and do not contain their rules. Heads of format 4 do not count labels that contradict each other,
 /// see [`OutcomeCounts`]. Up to format 5 there is no [`Kind::CallUnits`]. Everything else is the same.

@@ -16,7 +16,7 @@ use crate::plan::{OTHER, Plan};
 const MAX_CELLS: usize = 2000;
 
 /// What a warm-up summary is about.
-pub(crate) type WarmKey = (usize, Segment);
+type WarmKey = (usize, Segment);
 
 /// A warm-up summary as a row.
 #[derive(Serialize, Deserialize)]

@@ -22,7 +22,7 @@ pub mod verbs;
 pub mod view;
 
 /// Longest reason of a command, in bytes. Every event contains it.
-pub(crate) const REASON_MAX: usize = 1000;
+const REASON_MAX: usize = 1000;
 
 pub use config::{Config, ConfigError};
 pub use fold::{ControllerFactory, NewestTables, NoTables, RoutingTopic};

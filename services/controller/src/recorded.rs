@@ -32,9 +32,9 @@ pub(crate) struct Bound {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Read {
     /// The topic.
-    pub(crate) topic: &'static str,
+    topic: &'static str,
     /// Number of records, of all models.
-    pub(crate) records: u64,
+    records: u64,
     /// Whether everything that the topic holds was read.
     pub(crate) complete: bool,
     /// What was not read, and why.

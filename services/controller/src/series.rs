@@ -12,7 +12,7 @@ use serin_schemas::{
 };
 
 /// Most points of a series.
-pub(crate) const MOST: usize = 160;
+const MOST: usize = 160;
 /// Most metrics of a point.
 const MOST_METRICS: usize = 64;
 

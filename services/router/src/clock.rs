@@ -110,7 +110,7 @@ impl Clock {
     }
 
     /// Fails if the replay clock must not be set to `to`.
-    pub(crate) fn may_set(&self, to: EventTime) -> Result<(), SetError> {
+    fn may_set(&self, to: EventTime) -> Result<(), SetError> {
         let replay = self.replay.as_ref().ok_or(SetError::NotReplay)?;
         let now = replay.load(Ordering::SeqCst);
         if to.0 < now { Err(SetError::Backwards { now, asked: to.0 }) } else { Ok(()) }

@@ -209,7 +209,7 @@ fn verdict_cell(metric: &MetricVerdict) -> Cell {
 }
 
 /// Why a metric was not judged, as text.
-pub(crate) fn why(reason: Option<NoDataReason>) -> &'static str {
+fn why(reason: Option<NoDataReason>) -> &'static str {
     match reason {
         Some(NoDataReason::NoCanaryTraffic) => "no canary traffic",
         Some(NoDataReason::NoControlTraffic) => "no control traffic",

@@ -30,7 +30,7 @@ pub(crate) struct Cost {
     /// CPU seconds for decoding every record with the Avro library, measured separately.
     pub(crate) library_seconds: f64,
     /// Rows written.
-    pub(crate) rows: u64,
+    rows: u64,
 }
 
 impl Cost {

@@ -23,7 +23,7 @@ use serin_topology::{Cleanup, TopicSpec, Topology};
 use crate::load::{Load, MATURITY_US, Mix, WINDOW_US};
 
 /// Topic to which Kafka Streams writes its windows.
-pub(crate) const STREAMS_WINDOWS: &str = "streams-windows";
+const STREAMS_WINDOWS: &str = "streams-windows";
 /// Maximum number of records that wait in the writer.
 const QUEUE: usize = 200_000;
 const PATIENCE: Duration = Duration::from_mins(2);

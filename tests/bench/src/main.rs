@@ -55,22 +55,22 @@ enum Command {
 }
 
 /// Shared state of all parts.
-pub(crate) struct Bench {
-    pub(crate) short: bool,
-    pub(crate) scratch: tempfile::TempDir,
-    pub(crate) report: Report,
-    pub(crate) broker: Option<Broker>,
-    pub(crate) streams: Option<PathBuf>,
+struct Bench {
+    short: bool,
+    scratch: tempfile::TempDir,
+    report: Report,
+    broker: Option<Broker>,
+    streams: Option<PathBuf>,
 }
 
 impl Bench {
     /// Selects one of two sizes: full or short.
-    pub(crate) fn size<T>(&self, full: T, short: T) -> T {
+    fn size<T>(&self, full: T, short: T) -> T {
         if self.short { short } else { full }
     }
 
     /// The broker, started on first use.
-    pub(crate) fn broker(&mut self) -> anyhow::Result<&Broker> {
+    fn broker(&mut self) -> anyhow::Result<&Broker> {
         if self.broker.is_none() {
             self.broker = Some(Broker::start(BrokerOptions::default())?);
         }
@@ -78,7 +78,7 @@ impl Bench {
     }
 
     /// A new directory.
-    pub(crate) fn folder(&self) -> anyhow::Result<PathBuf> {
+    fn folder(&self) -> anyhow::Result<PathBuf> {
         Ok(tempfile::tempdir_in(self.scratch.path())?.keep())
     }
 }

@@ -109,7 +109,7 @@ pub(crate) struct Outcome {
     pub(crate) poison: u64,
     /// By task: records and bytes read to restore, seconds until the fold was open.
     pub(crate) restored: Vec<(u64, u64, f64)>,
-    pub(crate) rss_mb: f64,
+    rss_mb: f64,
 }
 
 impl Outcome {

@@ -36,7 +36,7 @@ fn shadows(spec: &RolloutSpec, found: &mut Found) {
 /// The same servers serve both versions.
 pub(crate) struct SharedServers {
     /// Key of the canary's address in the spec.
-    pub(crate) key: &'static str,
+    key: &'static str,
     /// What is wrong.
     pub(crate) message: String,
     /// How to fix it.

@@ -25,7 +25,7 @@ pub(crate) fn empty(kind: usize) -> Summary {
 }
 
 /// Adds one observation derived from `value` (any non-negative number).
-pub(crate) fn insert(summary: &mut Summary, value: f64) {
+fn insert(summary: &mut Summary, value: f64) {
     let hash = hash64(b"test", &value.to_le_bytes());
     let share = value / (1.0 + value);
     match summary {

@@ -8,7 +8,7 @@
 use crate::numeric::{bisect, exp, is_inner, normal_sf, sqrt};
 
 /// Share of processes that have gathered `nats` (above 0) by `multiple` times the mean number of answers.
-pub(crate) fn share_by(multiple: f64, nats: f64) -> f64 {
+pub(super) fn share_by(multiple: f64, nats: f64) -> f64 {
     if multiple.is_nan() || multiple <= 0.0 {
         return 0.0;
     }
@@ -20,7 +20,7 @@ pub(crate) fn share_by(multiple: f64, nats: f64) -> f64 {
 
 /// The multiple of the mean number of answers by which this share of processes has gathered `nats`. `None` unless the share
 /// is strictly between 0 and 1.
-pub(crate) fn multiple_for(share: f64, nats: f64) -> Option<f64> {
+pub(super) fn multiple_for(share: f64, nats: f64) -> Option<f64> {
     const MOST: f64 = 1e3;
     (is_inner(share) && share_by(MOST, nats) >= share).then(|| bisect(MOST, 0.0, |m| share_by(m, nats) >= share))
 }

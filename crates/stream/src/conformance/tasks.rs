@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// A watch that never stops the task and ignores its states.
-pub(crate) struct Unwatched;
+struct Unwatched;
 
 impl Watch for Unwatched {
     fn entered(&self, _state: TaskState) {}
@@ -37,9 +37,9 @@ impl Watch for Unwatched {
 }
 
 /// A task that is driven step by step, with injected faults.
-pub(crate) struct Driver {
+struct Driver {
     parts: TaskParts,
-    pub(crate) faults: Faults,
+    faults: Faults,
     metrics: TaskMetrics,
     task: Option<OpenTask>,
 }
@@ -70,7 +70,7 @@ impl Driver {
     }
 
     /// Drops the task, as in a crash.
-    pub(crate) fn crash(&mut self) {
+    fn crash(&mut self) {
         self.task = None;
     }
 
@@ -89,7 +89,7 @@ impl Driver {
         self.attempt(|task, metrics| task.step(Pace::AtMost(wait), metrics))
     }
 
-    pub(crate) fn commit(&mut self) -> bool {
+    fn commit(&mut self) -> bool {
         self.attempt(OpenTask::commit).is_some()
     }
 
@@ -113,7 +113,7 @@ pub(crate) fn create_topics(log: &dyn Log, partitions: i32) -> Outcome {
     Ok(log.create(&topics)?)
 }
 
-pub(crate) const ONE_INPUT: Counting = Counting { inputs: &["in"] };
+const ONE_INPUT: Counting = Counting { inputs: &["in"] };
 
 fn pairs(count: usize) -> Vec<(String, String)> {
     let value = |n: usize| {
@@ -128,7 +128,7 @@ fn pairs(count: usize) -> Vec<(String, String)> {
     (0..count).map(|n| (format!("k{}", n % 5), value(n).to_owned())).collect()
 }
 
-pub(crate) fn feed(log: &dyn Log, pairs: &[(String, String)]) -> Outcome {
+fn feed(log: &dyn Log, pairs: &[(String, String)]) -> Outcome {
     write(log, pairs.iter().map(|(key, value)| outgoing("in", Target::Partition(0), key, value)))
 }
 

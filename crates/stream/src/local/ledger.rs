@@ -6,18 +6,18 @@ use super::storage::{Change, Place, StorageError, Stored};
 
 /// Records that are appended atomically, with their owner.
 #[derive(Debug)]
-pub(crate) struct Submission {
+pub(super) struct Submission {
     /// Transactional id and epoch; `None` for a plain write.
-    pub(crate) owner: Option<(String, i64)>,
+    pub(super) owner: Option<(String, i64)>,
     /// The records with their partitions, in order.
-    pub(crate) records: Vec<(Place, Stored)>,
+    pub(super) records: Vec<(Place, Stored)>,
     /// Positions of a group that are committed with the records.
-    pub(crate) positions: Vec<(String, Place, i64)>,
+    pub(super) positions: Vec<(String, Place, i64)>,
 }
 
 /// The reason why a submission was rejected.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum SubmitError {
+pub(super) enum SubmitError {
     /// A newer owner of the id exists.
     #[error("fenced by a newer owner")]
     Fenced,
@@ -27,33 +27,33 @@ pub(crate) enum SubmitError {
 }
 
 /// The offset after the last record written to each partition.
-pub(crate) type Ends = BTreeMap<Place, i64>;
+pub(super) type Ends = BTreeMap<Place, i64>;
 
 /// The metadata of a log, which is also in the storage.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(super) struct Ledger {
     /// Next offset of each partition.
-    pub(crate) next: HashMap<Place, i64>,
+    pub(super) next: HashMap<Place, i64>,
     /// Newest epoch of each transactional id.
-    pub(crate) epochs: HashMap<String, i64>,
+    pub(super) epochs: HashMap<String, i64>,
     /// Number of the next topic.
-    pub(crate) next_topic: u32,
+    pub(super) next_topic: u32,
     /// Newest timestamp of each partition with append time.
-    pub(crate) newest: HashMap<Place, i64>,
+    pub(super) newest: HashMap<Place, i64>,
 }
 
 /// Changes for one atomic write, and the offsets that they use.
 #[derive(Debug, Default)]
-pub(crate) struct Staged {
-    pub(crate) changes: Vec<Change>,
-    pub(crate) ends: Ends,
+pub(super) struct Staged {
+    pub(super) changes: Vec<Change>,
+    pub(super) ends: Ends,
     /// Newest timestamps, as in the [ledger](Ledger::newest).
     newest: BTreeMap<Place, i64>,
 }
 
 impl Ledger {
     /// Adds a submission to the staged write.
-    pub(crate) fn stage(&self, what: Submission, staged: &mut Staged) -> Result<Ends, SubmitError> {
+    pub(super) fn stage(&self, what: Submission, staged: &mut Staged) -> Result<Ends, SubmitError> {
         if let Some((id, epoch)) = &what.owner
             && self.epochs.get(id) != Some(epoch)
         {
@@ -78,13 +78,13 @@ impl Ledger {
     }
 
     /// Applies the staged changes after they were written.
-    pub(crate) fn written(&mut self, staged: &Staged) {
+    pub(super) fn written(&mut self, staged: &Staged) {
         self.next.extend(&staged.ends);
         self.newest.extend(&staged.newest);
     }
 
     /// The epoch of the next owner of `id`.
-    pub(crate) fn next_epoch(&self, id: &str) -> i64 {
+    pub(super) fn next_epoch(&self, id: &str) -> i64 {
         self.epochs.get(id).map_or(0, |epoch| epoch + 1)
     }
 }

@@ -74,8 +74,8 @@ impl<S: Storage> Clone for LocalLog<S> {
 type Queued = (Submission, Sender<Result<Ends, SubmitError>>);
 
 pub(crate) struct Inner<S> {
-    pub(crate) options: LocalOptions,
-    pub(crate) clock: Arc<dyn Clock>,
+    options: LocalOptions,
+    clock: Arc<dyn Clock>,
     pub(crate) storage: S,
     pub(crate) topics: Topics,
     groups: Arc<Groups>,
@@ -211,7 +211,7 @@ impl<S: Storage> Local for Inner<S> {
 
 impl<S: Storage> Inner<S> {
     /// Appends a submission atomically, together with all other queued submissions.
-    pub(crate) fn submit(&self, what: Submission) -> Result<Ends, SubmitError> {
+    fn submit(&self, what: Submission) -> Result<Ends, SubmitError> {
         let (reply, answer) = bounded(1);
         lock(&self.queue).push((what, reply));
         self.lead(&mut lock(&self.ledger));
@@ -251,7 +251,7 @@ impl<S: Storage> Inner<S> {
     }
 
     /// Runs `change` while no append is running.
-    pub(crate) fn exclusive<T>(&self, change: impl FnOnce(&mut Ledger) -> T) -> T {
+    fn exclusive<T>(&self, change: impl FnOnce(&mut Ledger) -> T) -> T {
         change(&mut lock(&self.ledger))
     }
 }

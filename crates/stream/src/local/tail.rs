@@ -36,12 +36,12 @@ impl Tail {
     }
 
     /// Makes records up to `end` visible and wakes the waiting readers.
-    pub(crate) fn publish(&self, end: i64) {
+    pub(super) fn publish(&self, end: i64) {
         self.end.store(end, Ordering::Release);
         lock(&self.waiters).retain(|waiter| waiter.upgrade().inspect(|wake| wake.notify()).is_some());
     }
 
-    pub(crate) fn watch(&self, wake: &Arc<Wake>) {
+    pub(super) fn watch(&self, wake: &Arc<Wake>) {
         lock(&self.waiters).push(Arc::downgrade(wake));
     }
 }

@@ -134,7 +134,7 @@ impl Topics {
     }
 
     /// Makes the records before `end` visible to readers.
-    pub(crate) fn publish(&self, place: Place, end: i64) {
+    pub(super) fn publish(&self, place: Place, end: i64) {
         let topics = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
         let tail = topics.get(&place.topic).and_then(|topic| topic.tails.get(place.partition as usize));
         if let Some(tail) = tail {

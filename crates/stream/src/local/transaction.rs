@@ -15,7 +15,7 @@ use crate::{
     record::{Outgoing, TopicPartition},
 };
 
-pub(crate) struct LocalTransaction<S> {
+pub(super) struct LocalTransaction<S> {
     log: Arc<Inner<S>>,
     id: String,
     epoch: i64,

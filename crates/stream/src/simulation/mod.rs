@@ -84,7 +84,7 @@ struct Shared {
 
 /// Forwards the steps of processes to the simulation.
 #[derive(Clone)]
-pub(crate) struct Hook(Weak<Inner>);
+struct Hook(Weak<Inner>);
 
 impl World for Hook {
     fn at(&self, process: &str, step: Step) -> Fate {

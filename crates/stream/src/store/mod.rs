@@ -19,7 +19,7 @@ pub use self::rocks::{RocksLimits, RocksStores};
 #[cfg(any(feature = "embedded", feature = "store"))]
 pub(crate) use self::rocks_error::in_use_or;
 #[cfg(feature = "store")]
-pub(crate) use self::rocks_error::is_in_use;
+use self::rocks_error::is_in_use;
 
 /// A store error, such as a full disk or a damaged file.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::StoreError;
 
 /// Whether another process has locked the directory.
-pub(crate) fn is_in_use(error: &rocksdb::Error) -> bool {
+pub(super) fn is_in_use(error: &rocksdb::Error) -> bool {
     error.as_ref().contains("/LOCK")
 }
 

@@ -44,10 +44,10 @@ struct Inner {
 
 /// A record that is dead-lettered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DeadLettered {
-    pub(crate) poison: Poison,
+pub(super) struct DeadLettered {
+    pub(super) poison: Poison,
     /// Whether even its dead letter was rejected. The letter is then written without the record's bytes.
-    pub(crate) bare: bool,
+    pub(super) bare: bool,
 }
 
 /// What to do after a failed commit.
@@ -61,12 +61,12 @@ pub(crate) enum Handled {
 
 impl RecordFailures {
     /// Whether each record is currently committed on its own.
-    pub(crate) fn is_one_by_one(&self) -> bool {
+    pub(super) fn is_one_by_one(&self) -> bool {
         lock(&self.0).one_by_one > 0
     }
 
     /// The reason why a record is dead-lettered, if it is.
-    pub(crate) fn dead_lettered(&self, place: &Place) -> Option<DeadLettered> {
+    pub(super) fn dead_lettered(&self, place: &Place) -> Option<DeadLettered> {
         let inner = lock(&self.0);
         // The map is almost always empty; avoid hashing then.
         if inner.dead_lettered.is_empty() { None } else { inner.dead_lettered.get(place).cloned() }
@@ -90,7 +90,7 @@ impl RecordFailures {
 
     /// Handles a commit of `records` records, the last one at `place`. `well` means that none of them was
     /// dead-lettered.
-    pub(crate) fn committed(&self, records: usize, place: Option<&Place>, well: bool) {
+    pub(super) fn committed(&self, records: usize, place: Option<&Place>, well: bool) {
         let mut inner = lock(&self.0);
         inner.one_by_one = inner.one_by_one.saturating_sub(records);
         if well && records > 0 {

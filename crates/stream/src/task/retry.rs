@@ -40,7 +40,7 @@ impl Retry {
     }
 
     /// Number of errors since the last success.
-    pub(crate) fn in_a_row(&self) -> u32 {
+    pub(super) fn in_a_row(&self) -> u32 {
         self.in_a_row
     }
 

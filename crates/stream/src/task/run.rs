@@ -132,7 +132,7 @@ impl OpenTask {
     }
 
     /// Makes a waiting [`step`](Self::step) return.
-    pub(crate) fn waker(&self) -> std::sync::Arc<dyn Fn() + Send + Sync> {
+    pub(super) fn waker(&self) -> std::sync::Arc<dyn Fn() + Send + Sync> {
         self.reader.waker()
     }
 
@@ -270,7 +270,7 @@ impl OpenTask {
     }
 
     /// The position of the last commit in each input, in a readable form.
-    pub(crate) fn position(&self) -> String {
+    pub(super) fn position(&self) -> String {
         let inputs = self.inputs.iter().filter_map(|input| {
             let committed = input.committed?;
             Some(Place { at: input.at.clone(), offset: committed.0 }.to_string())
@@ -279,7 +279,7 @@ impl OpenTask {
     }
 
     /// Whether there is nothing to read and nothing to commit.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.dirty_since.is_none() && self.inputs.iter().all(|input| self.reader.at_end(&input.at))
     }
 

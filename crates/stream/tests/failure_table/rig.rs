@@ -24,7 +24,7 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self::with(quick())
     }
 

@@ -57,7 +57,7 @@ pub(crate) fn click_metric() -> Value {
            "margin": {"absolute": 0.05}, "maturity": "20s", "whenMissing": "zero"})
 }
 
-pub(crate) fn frozen() -> Frozen {
+fn frozen() -> Frozen {
     Frozen { segments: [("origin".to_owned(), vec!["LGA".to_owned(), "JFK".to_owned()])].into(), warmup_events: 100 }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 
 impl Rollout {
     /// Records what has failed by now. Failures and the crossing are never withdrawn.
-    pub(crate) fn latch(&mut self, end: EventTime) {
+    pub(super) fn latch(&mut self, end: EventTime) {
         if self.plan.rules.need_data() {
             self.guards.mixed.extend(self.head.health.mixed().map(str::to_owned));
         }
@@ -90,7 +90,7 @@ impl Rollout {
     }
 
     /// Whether a hypothesis's evidence against the canary rests on few units.
-    pub(crate) fn rests_on_few(&self, index: usize) -> bool {
+    fn rests_on_few(&self, index: usize) -> bool {
         let evidence = &self.evidence[index];
         self.plan.guarded && evidence.test.fail_robustness(&evidence.units.sums).rests_on.is_some()
     }
@@ -105,7 +105,7 @@ impl Rollout {
     }
 
     /// A hypothesis's `ln E` as far as it counts.
-    pub(crate) fn counted_ln_e(&self, index: usize) -> f64 {
+    fn counted_ln_e(&self, index: usize) -> f64 {
         let ln_e = self.evidence[index].test.ln_e_fail();
         if ln_e > 0.0 && !self.counts(index) { 0.0 } else { ln_e }
     }

@@ -21,8 +21,8 @@ pub(crate) type People = fn(metric: &str, arm: Arm, seed: u64) -> (Summary, Vec<
 /// A rollout with any metrics, whose windows are drawn as summaries.
 pub(crate) struct Lab {
     pub(crate) world: World,
-    pub(crate) spec: RolloutSpec,
-    pub(crate) draw: Draw,
+    spec: RolloutSpec,
+    draw: Draw,
     pub(crate) harm: f64,
     /// The canary's answers per window. Control has ten times as many.
     pub(crate) n: u64,
@@ -173,7 +173,7 @@ impl Lab {
 }
 
 /// Users with ten answers each, all of them alike.
-pub(crate) fn buckets(dice: &mut Dice, summary: &Summary) -> Summary {
+fn buckets(dice: &mut Dice, summary: &Summary) -> Summary {
     let mut sums = Buckets::new();
     match summary {
         Summary::Rate(rate) => {

@@ -133,8 +133,8 @@ pub(crate) struct World {
     pub(crate) canary: Version,
     /// Answers per window.
     pub(crate) traffic: u64,
-    pub(crate) spec: String,
-    pub(crate) rollout: String,
+    spec: String,
+    rollout: String,
     pub(crate) control: Control,
     /// End of the last window.
     pub(crate) now: EventTime,
@@ -240,7 +240,7 @@ impl World {
         self.feed(record)
     }
 
-    pub(crate) fn feed(&mut self, record: Record) -> Applied {
+    fn feed(&mut self, record: Record) -> Applied {
         let applied = self.harness.apply(&record).unwrap();
         self.tape.push(record);
         if applied.commit_now && self.commit_each {
@@ -338,7 +338,7 @@ impl World {
     }
 }
 
-pub(crate) fn verdict(out: &Outgoing) -> Verdict {
+fn verdict(out: &Outgoing) -> Verdict {
     assert_eq!(out.topic, "verdicts");
     decode(<Verdict as Schema>::VERSION, out.value.as_ref().unwrap()).unwrap()
 }

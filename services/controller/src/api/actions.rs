@@ -340,7 +340,7 @@ impl ApiState {
     }
 
     /// Writes a command. When this returns, the command is on the log.
-    pub(crate) async fn write(&self, command: Command, target: Target) -> Result<(), Failure> {
+    pub(super) async fn write(&self, command: Command, target: Target) -> Result<(), Failure> {
         let envelope =
             Envelope { id: &command.id, source: "/controller/api", subject: command.model.as_str(), time: command.at };
         let record = Outgoing::record(COMMANDS, target, command.model.0.clone(), &command, &envelope)

@@ -148,7 +148,7 @@ impl Failure {
 
     /// The same failure with a code of its own.
     #[must_use]
-    pub(crate) fn coded(self, code: &'static str) -> Self {
+    pub(super) fn coded(self, code: &'static str) -> Self {
         Self { code, ..self }
     }
 

@@ -93,7 +93,7 @@ pub(crate) fn grpc_message(message: &[u8]) -> Response<AnswerBody> {
 }
 
 /// The answer if the version failed: 504 for a timeout, 503 if it was not called, otherwise 502.
-pub(crate) fn upstream_failed(
+pub(super) fn upstream_failed(
     wire: Wire,
     table: &Table,
     route: &Route,
@@ -128,7 +128,7 @@ pub(crate) fn upstream_failed(
 
 /// Adds the headers that name the version, arm and prediction id. If the configuration hides the version and arm, it also removes such
 /// headers of the server.
-pub(crate) fn mark(headers: &mut HeaderMap, route: &Route, id: Option<HeaderValue>, answers: &Answers) {
+pub(super) fn mark(headers: &mut HeaderMap, route: &Route, id: Option<HeaderValue>, answers: &Answers) {
     if answers.arm_header {
         if let Some(version) = &route.header {
             headers.insert(VERSION, version.clone());

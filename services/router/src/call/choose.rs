@@ -19,7 +19,7 @@ use crate::{
 impl Call<'_> {
     /// Chooses the version. Also returns the key of the chain of responses to which the call belongs. `segment` is why the value of a
     /// segment could not be read.
-    pub(crate) fn choose(
+    pub(super) fn choose(
         &self,
         seen: Seen<'_>,
         segment: Option<Unread>,

@@ -21,7 +21,7 @@ impl Cors {
     }
 
     /// Whether a request is a CORS preflight request.
-    pub(crate) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+    pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
         *method == Method::OPTIONS
             && headers.contains_key(header::ORIGIN)
             && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)

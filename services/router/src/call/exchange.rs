@@ -91,7 +91,7 @@ impl Call<'_> {
     }
 
     /// Sends the request to a version and waits for the head of its answer.
-    pub(crate) async fn send(
+    pub(super) async fn send(
         &self,
         outgoing: Outgoing,
         server: &Base,
@@ -111,7 +111,7 @@ impl Call<'_> {
     }
 
     /// Receives the answer: as a whole if it is small, otherwise as a stream that is passed through.
-    pub(crate) async fn receive(
+    async fn receive(
         &self,
         response: Response<Delivery>,
         mut guard: Guard,
@@ -174,12 +174,12 @@ impl Call<'_> {
 
 /// The event of a call: the suffix that makes its id unique, and the examples to which its answer belongs.
 pub(crate) struct Event {
-    pub(crate) suffix: String,
-    pub(crate) examples: Vec<Arc<Example>>,
+    pub(super) suffix: String,
+    pub(super) examples: Vec<Arc<Example>>,
 }
 
 /// How a call of a version ended.
-pub(crate) enum Attempt {
+pub(super) enum Attempt {
     Answered(Response<AnswerBody>),
     Failed(Failed),
 }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Sends copies of a call to the shadows that take one. Returns the examples to which the live answer belongs.
-pub(crate) fn send(
+pub(super) fn send(
     worker: &Arc<Worker>,
     table: &Arc<Table>,
     called: &Called,

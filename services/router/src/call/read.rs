@@ -26,7 +26,7 @@ use crate::{
 const MODEL_WITHIN: usize = 16 << 10;
 
 /// Reads the model from the body, for protocols that have it there.
-pub(crate) async fn in_body(
+pub(super) async fn in_body(
     worker: &Worker,
     config: &Config,
     headers: &HeaderMap,
@@ -116,11 +116,11 @@ async fn scan(
 
 /// What rules read of a body.
 #[derive(Debug, Default)]
-pub(crate) struct ReadBody {
+pub(super) struct ReadBody {
     /// The requested values; `None` if the body contains none.
-    pub(crate) found: Option<Value>,
+    pub(super) found: Option<Value>,
     /// Those of the drawn row alone, if there are several rows. Null: they could not be read.
-    pub(crate) row: Option<Value>,
+    pub(super) row: Option<Value>,
 }
 
 impl Call<'_> {
@@ -130,7 +130,7 @@ impl Call<'_> {
     }
 
     /// The decompressed body of a request, if it can be decompressed within the limit for kept bodies.
-    pub(crate) fn plain(&self, body: &Bytes) -> Option<Bytes> {
+    pub(super) fn plain(&self, body: &Bytes) -> Option<Bytes> {
         match Decoder::of(&self.headers, self.config.limits.keep_body as u64).ok()? {
             Some(decoder) => decoder.whole(body).ok().map(Bytes::from),
             None => Some(body.clone()),
@@ -181,7 +181,7 @@ impl Call<'_> {
     }
 
     /// Takes the body for sending. A kept part of it is used for copies and for a fallback.
-    pub(crate) async fn take(&self, body: Arriving, wanted: bool) -> Result<Taken, Refusal> {
+    pub(super) async fn take(&self, body: Arriving, wanted: bool) -> Result<Taken, Refusal> {
         let (limits, timeouts) = (&self.config.limits, &self.config.timeouts);
         let streams = self.target.both_stream;
         let taking = Taking {

@@ -27,31 +27,31 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// A request that is on its way to a model.
-pub(crate) struct Call<'a> {
-    pub(crate) worker: &'a Arc<Worker>,
-    pub(crate) shared: &'a Arc<Shared>,
+pub(super) struct Call<'a> {
+    pub(super) worker: &'a Arc<Worker>,
+    pub(super) shared: &'a Arc<Shared>,
     /// The configuration at the start of the call.
-    pub(crate) config: Arc<Config>,
-    pub(crate) table: Arc<Table>,
-    pub(crate) peer: &'a Peer,
+    pub(super) config: Arc<Config>,
+    pub(super) table: Arc<Table>,
+    pub(super) peer: &'a Peer,
     pub(crate) method: Method,
-    pub(crate) uri: &'a Uri,
-    pub(crate) target: Target<'a>,
+    pub(super) uri: &'a Uri,
+    pub(super) target: Target<'a>,
     /// The caller's headers. After [`prepare`](Self::prepare) they are those for the upstream; the last attempt takes them.
-    pub(crate) headers: HeaderMap,
+    pub(super) headers: HeaderMap,
     /// What the first message of a gRPC request states about its model.
-    pub(crate) named: Option<grpc::Named>,
-    pub(crate) pin: Option<String>,
-    pub(crate) id: RequestId,
+    pub(super) named: Option<grpc::Named>,
+    pub(super) pin: Option<String>,
+    pub(super) id: RequestId,
     /// The prediction id as a header value, after [`prepare`](Self::prepare).
-    pub(crate) prediction_id: Option<HeaderValue>,
+    pub(super) prediction_id: Option<HeaderValue>,
     /// The caller's own id of the request, or the prediction id.
-    pub(crate) request_id: Option<HeaderValue>,
+    pub(super) request_id: Option<HeaderValue>,
 }
 
 impl Call<'_> {
     /// Converts the caller's headers to those for the upstream.
-    pub(crate) fn prepare(&mut self) {
+    pub(super) fn prepare(&mut self) {
         let (headers, is_grpc) = (&mut self.headers, self.target.wire == Wire::Grpc);
         strip_hop_by_hop(headers);
         for name in [MODEL, VERSION, EVENT_TIME, PIN_TOKEN] {
@@ -78,7 +78,7 @@ impl Call<'_> {
     }
 
     /// The request to the servers of a version.
-    pub(crate) fn outgoing(&self, route: &Route, body: RequestBody, headers: HeaderMap) -> Outgoing {
+    pub(super) fn outgoing(&self, route: &Route, body: RequestBody, headers: HeaderMap) -> Outgoing {
         let is_grpc = self.target.wire == Wire::Grpc;
         let path_version = route.path_version.as_deref();
         let mut request = Box::new(Request::new(match &self.named {
@@ -99,7 +99,7 @@ impl Call<'_> {
     }
 
     /// Longest wait for a chunk of the answer.
-    pub(crate) fn pause(&self) -> Duration {
+    pub(super) fn pause(&self) -> Duration {
         let timeouts = &self.config.timeouts;
         span(if self.target.both_stream { timeouts.stream } else { timeouts.idle })
     }

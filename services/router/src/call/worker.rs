@@ -15,7 +15,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) upstreams: Upstreams,
     /// Held while a large or compressed body is read: one at a time, so that the memory of decoders is bounded.
-    pub(crate) reading: tokio::sync::Mutex<()>,
+    pub(super) reading: tokio::sync::Mutex<()>,
     /// Copies of calls on their way to shadows.
     copies: Mutex<JoinSet<()>>,
 }
@@ -27,7 +27,7 @@ impl Worker {
     }
 
     /// Runs a copy of a call in the background.
-    pub(crate) fn spawn_copy(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn_copy(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
         while copies.try_join_next().is_some() {}
         copies.spawn(work);
@@ -47,9 +47,9 @@ pub(crate) struct Peer {
     /// The local address that the caller connected to.
     pub(crate) at: SocketAddr,
     /// The caller's IP address as a header value.
-    pub(crate) name: Option<HeaderValue>,
+    pub(super) name: Option<HeaderValue>,
     /// Whether the caller is connected over TLS.
-    pub(crate) secure: bool,
+    pub(super) secure: bool,
 }
 
 impl Peer {

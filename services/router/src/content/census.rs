@@ -16,18 +16,18 @@ use crate::{
 
 /// The counts of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Census {
+pub(super) struct Census {
     /// Number of scalars.
-    pub(crate) values: u64,
+    pub(super) values: u64,
     /// Number of scalars that are null or not a number (NaN or infinite).
-    pub(crate) missing: u64,
+    missing: u64,
     /// Number of scalars that are null.
     nulls: u64,
     /// Whether the answer reports an error.
     error: bool,
     /// How the answer violates its protocol: `missing` (a required field), `empty` (an empty list or object), `schema` (a value of the
     /// wrong type, a shape that is missing or that the data do not have, or two tensors with the same name).
-    pub(crate) invalid: Option<&'static str>,
+    invalid: Option<&'static str>,
     /// Whether the answer may be judged by its values alone.
     of_values: bool,
 }
@@ -70,7 +70,7 @@ impl Census {
     }
 
     /// The same without keeping the parsed answer. `None` if it is not JSON or unusual in any way: then [`of`](Self::of) must be used.
-    pub(crate) fn of_json(body: &[u8], promise: Promise) -> Option<Self> {
+    pub(super) fn of_json(body: &[u8], promise: Promise) -> Option<Self> {
         // serde does not validate the parts that it skips.
         let body = std::str::from_utf8(json::without_mark(body)).ok()?;
         match promise {
@@ -108,7 +108,7 @@ impl Census {
     }
 
     /// Adds another answer of the same call.
-    pub(crate) fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.values += other.values;
         self.missing += other.missing;
         self.nulls += other.nulls;
@@ -207,7 +207,7 @@ impl From<Tally> for Census {
 
 /// Whether a JSON answer reports an error: in the field `error`, or, like older versions of vLLM, by an `object` of that name. A number in
 /// `error` does not count, because models estimate errors too. A list is an error if all of its items are.
-pub(crate) fn is_error(answer: &Value) -> bool {
+pub(super) fn is_error(answer: &Value) -> bool {
     match answer {
         Value::Object(fields) => {
             let says = match fields.get("error") {

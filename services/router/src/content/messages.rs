@@ -40,11 +40,11 @@ pub(crate) struct Messages {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ReadMessages {
     /// The answers as JSON. Output rules read them.
-    pub(crate) answers: Vec<Value>,
+    pub(super) answers: Vec<Value>,
     /// Whether further answers were not kept, because all of them together are too large.
-    pub(crate) has_more: bool,
+    pub(super) has_more: bool,
     /// The counts of all answers.
-    pub(crate) census: Census,
+    pub(super) census: Census,
     /// The worst finding.
     pub(crate) content: Content,
     /// Whether there was any output, or any message that could not be read.

@@ -1,6 +1,6 @@
 //! The contents of requests and answers: the values that rules read from them, and the outcome of an answer. Pure.
 
-pub(crate) mod census;
+mod census;
 pub(crate) mod examples;
 pub(crate) mod llm;
 pub(crate) mod messages;

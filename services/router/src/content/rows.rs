@@ -52,7 +52,7 @@ impl<'a> Sample<'a> {
 
 /// The values of one output.
 #[derive(Clone, Debug)]
-pub(crate) enum Rows<'a> {
+enum Rows<'a> {
     /// One value for the whole call.
     One(Cow<'a, Value>),
     /// A value per row: item `offset` of each `stride` items, and in it the value at a JSON pointer. There are at least two rows.
@@ -127,7 +127,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Number of rows.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::One(_) => 1,
             Self::Many { items, stride, .. } => items.len() / stride,
@@ -166,7 +166,7 @@ impl<'a> Rows<'a> {
 
 /// The rows of all answers to a call, one after the other.
 #[derive(Clone, Debug)]
-pub(crate) struct AllRows<'a> {
+pub(super) struct AllRows<'a> {
     /// The place of the first row of each answer. An answer without the output is one row without it.
     answers: Vec<(usize, Option<Rows<'a>>)>,
     len: usize,
@@ -189,7 +189,7 @@ impl<'a> AllRows<'a> {
     }
 
     /// Number of rows.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Maximum number of names that are kept.
-pub(crate) const MOST: usize = 32;
+pub(super) const MOST: usize = 32;
 /// Maximum length of a name in bytes.
 const LONGEST: usize = 128;
 

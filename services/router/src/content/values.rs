@@ -30,7 +30,7 @@ pub(crate) fn number(value: &Value) -> Result<f64, &'static str> {
 }
 
 /// A scalar as text, truncated to [`LONGEST`].
-pub(crate) fn scalar_text(value: &Value) -> Option<String> {
+pub(super) fn scalar_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(cut(text).to_owned()),
         Value::Number(number) => Some(number.to_string()),
@@ -40,7 +40,7 @@ pub(crate) fn scalar_text(value: &Value) -> Option<String> {
 }
 
 /// A string truncated to [`LONGEST`] bytes at a character boundary.
-pub(crate) fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     if text.len() <= LONGEST {
         return text;
     }
@@ -59,6 +59,6 @@ pub(crate) fn first_of_tensor(body: &Value, list: &str, name: &str) -> Option<Va
     Some(first(tensor(body, list, name)?.get("data")?).clone())
 }
 
-pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
+pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()))
 }

@@ -12,7 +12,7 @@ use crate::{state::Shared, tables::disk};
 
 /// A thread that stores the tables on disk, so that a slow disk does not delay the tables. Changes during a write are combined into one
 /// write of the newest state.
-pub(crate) struct Keeper {
+pub(super) struct Keeper {
     ask: Option<mpsc::SyncSender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -41,7 +41,7 @@ impl Keeper {
     }
 
     /// Waits until pending writes are done.
-    pub(crate) fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.ask = None;
         if let Some(thread) = self.thread.take() {
             // The panic hook has logged a panic of this thread.

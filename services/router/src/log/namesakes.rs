@@ -23,7 +23,7 @@ const RETRY: Duration = Duration::from_secs(30);
 
 /// Reads the status reports of routers. Each router reports to every partition, so one partition is enough.
 #[derive(Default)]
-pub(crate) struct Namesakes {
+pub(super) struct Namesakes {
     reader: Option<Box<dyn Reader>>,
     /// Steady time before which the topic is not opened again.
     retry_at: Duration,

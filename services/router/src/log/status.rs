@@ -19,7 +19,7 @@ use crate::{
 static LOST: LogLimit = LogLimit::new();
 
 /// Reports to some of the `of` partitions of `router-status`.
-pub(crate) fn report(shared: &Shared, partitions: Range<i32>, of: i32, leaving: bool) {
+pub(super) fn report(shared: &Shared, partitions: Range<i32>, of: i32, leaving: bool) {
     let tables = shared.tables.load();
     for partition in partitions {
         let status = RouterStatus {

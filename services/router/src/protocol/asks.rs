@@ -78,12 +78,12 @@ impl Asks {
     }
 
     /// Whether a value at or below this key is requested.
-    pub(crate) fn wants(&self, key: &str) -> bool {
+    pub(super) fn wants(&self, key: &str) -> bool {
         self.nodes[0].below.iter().any(|child| child.token == key)
     }
 
     /// Whether a value of this tensor of a list is requested.
-    pub(crate) fn wants_tensor(&self, list: &str, index: usize, name: Option<&str>) -> bool {
+    pub(super) fn wants_tensor(&self, list: &str, index: usize, name: Option<&str>) -> bool {
         let Some(child) = self.nodes[0].below.iter().find(|child| child.token == list) else { return false };
         let node = &self.nodes[child.node];
         node.below.iter().any(|child| child.index == Some(index))

@@ -14,7 +14,7 @@ const LONGEST_FIELD: usize = 64 << 10;
 const LONGEST_HEAD: usize = 16 << 10;
 
 /// Reads one form.
-pub(crate) struct Form<'a> {
+pub(super) struct Form<'a> {
     asks: &'a Asks,
     delimiter: Vec<u8>,
     /// Bytes that were not examined yet, or that may be the start of a delimiter.

@@ -40,7 +40,7 @@ pub(crate) struct Target<'a> {
     /// Whether both sides may send messages for an unlimited time.
     pub(crate) both_stream: bool,
     /// Whether the answer is one of `OpenAI`'s language models, which report how they end.
-    pub(crate) chats: bool,
+    chats: bool,
 }
 
 /// Where a protocol has the model's name, and which verbs may follow it.

@@ -26,9 +26,9 @@ pub(crate) struct RowLists<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowList {
     /// Place of its tensor in the list of tensors.
-    pub(crate) tensor: usize,
+    pub(super) tensor: usize,
     /// Number of its items.
-    pub(crate) items: usize,
+    pub(super) items: usize,
 }
 
 /// The part of a list that is read.
@@ -56,7 +56,7 @@ impl Start {
     }
 
     /// The place in the part of an item of the whole list.
-    pub(crate) fn place(self, item: usize) -> Option<usize> {
+    pub(super) fn place(self, item: usize) -> Option<usize> {
         item.checked_sub(self.first).filter(|place| *place < self.length)
     }
 

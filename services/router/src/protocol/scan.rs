@@ -45,7 +45,7 @@ pub(crate) struct Scanner<'a> {
     wrong: Option<Unread>,
     rows: RowLists<'a>,
     /// The lists of rows so far, in the order in which they begin.
-    pub(crate) lists: Vec<RowList>,
+    pub(super) lists: Vec<RowList>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

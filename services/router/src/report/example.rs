@@ -39,7 +39,7 @@ impl Example {
     }
 
     /// Takes one answer. After the second one, the example is kept if the policy selects it.
-    pub(crate) fn put(&self, answer: Answered) {
+    pub(super) fn put(&self, answer: Answered) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if answer.prediction.arm == Arm::Shadow {
             answers.1 = Some(answer);

@@ -223,7 +223,7 @@ impl Guard {
     }
 
     /// Records that the caller delayed reading the answer.
-    pub(crate) fn held_up(&mut self) {
+    pub(super) fn held_up(&mut self) {
         self.held_up = true;
     }
 
@@ -383,7 +383,7 @@ impl Guard {
     }
 
     /// Reports a call whose answer ended early. If the content already contains an error or its own end, this content decides the outcome.
-    pub(crate) fn break_off(&mut self, cause: Cause, headers: &HeaderMap, received: Received) {
+    pub(super) fn break_off(&mut self, cause: Cause, headers: &HeaderMap, received: Received) {
         // Callers often disconnect as soon as they receive an error or the end.
         let (error, is_whole) = match &received {
             Received::Events(reply, _) => (reply.error(), reply.is_whole()),

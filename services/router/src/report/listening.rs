@@ -122,7 +122,7 @@ impl Recorder {
     }
 
     /// The content of an answer that ended early.
-    pub(crate) fn break_off(self) -> Received {
+    pub(super) fn break_off(self) -> Received {
         match self.how {
             How::Messages(messages) => Received::Messages(Box::new(messages.finish_early())),
             _ => self.end(None),

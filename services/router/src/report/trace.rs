@@ -71,7 +71,7 @@ impl CallTrace {
     }
 
     /// Time of the machine, in microseconds since the epoch.
-    pub(crate) fn now_us(&self) -> i64 {
+    pub(super) fn now_us(&self) -> i64 {
         self.clock.wall().0
     }
 
@@ -86,12 +86,12 @@ impl CallTrace {
     }
 
     /// Marks the call as failed, or as good again after a fallback.
-    pub(crate) fn note(&self, failed: bool) {
+    pub(super) fn note(&self, failed: bool) {
         self.failed.store(failed, Ordering::Relaxed);
     }
 
     /// Replaces the trace context in the headers for a version.
-    pub(crate) fn put(&self, span: &SpanContext, headers: &mut HeaderMap) {
+    pub(super) fn put(&self, span: &SpanContext, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_str(&trace::format(span)) {
             headers.insert(TRACEPARENT, value);
         }

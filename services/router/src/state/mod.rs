@@ -67,9 +67,9 @@ pub(crate) struct Shared {
     /// Whether the routing log has been read to its end once.
     pub(crate) caught_up: AtomicBool,
     /// The newest tables that cannot be used, by model.
-    pub(crate) refused: Mutex<BTreeMap<String, Refused>>,
+    refused: Mutex<BTreeMap<String, Refused>>,
     /// Why the routing log cannot be read now, and since when (steady time).
-    pub(crate) log_away: Mutex<Option<(Duration, String)>>,
+    log_away: Mutex<Option<(Duration, String)>>,
     /// Names of the labels seen in feedback.
     pub(crate) labels: Names,
     /// Examples kept in the current minute, per model.
@@ -81,7 +81,7 @@ pub(crate) struct Shared {
     /// Runtime on which other threads spawn tasks.
     pub(crate) runtime: tokio::runtime::Handle,
     /// Steady time at startup.
-    pub(crate) started: Duration,
+    started: Duration,
 }
 
 /// A table that cannot be used.

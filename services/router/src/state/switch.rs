@@ -27,7 +27,7 @@ struct File {
 
 impl Switch {
     /// Reads the switch. If it cannot be read, it counts as on, which is the safe state.
-    pub(crate) fn open(folder: &Path) -> Self {
+    pub(super) fn open(folder: &Path) -> Self {
         let path = folder.join("switch.json");
         let on = match fs::read(&path) {
             Ok(bytes) => {

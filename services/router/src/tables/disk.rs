@@ -34,7 +34,7 @@ pub(crate) fn path(folder: &Path) -> PathBuf {
 }
 
 /// Encodes the file.
-pub(crate) fn encode(tables: &[&RoutingTable]) -> Result<Vec<u8>, serde_json::Error> {
+fn encode(tables: &[&RoutingTable]) -> Result<Vec<u8>, serde_json::Error> {
     let body = serde_json::to_vec(tables)?;
     let mut file = format!("{FORMAT} {:016x}\n", hash64(FORMAT.as_bytes(), &body)).into_bytes();
     file.extend_from_slice(&body);

@@ -14,12 +14,12 @@ use crate::{
 };
 
 /// The servers of a table. Routes to the same version with the same URLs share them.
-pub(crate) struct Fleet {
-    pub(crate) model: Arc<str>,
-    pub(crate) known: Vec<Arc<Servers>>,
+pub(super) struct Fleet {
+    pub(super) model: Arc<str>,
+    pub(super) known: Vec<Arc<Servers>>,
     /// Server settings of the table. They take precedence over the configuration.
-    pub(crate) policies: Vec<ServerPolicy>,
-    pub(crate) drain: Duration,
+    pub(super) policies: Vec<ServerPolicy>,
+    pub(super) drain: Duration,
 }
 
 impl Fleet {

@@ -77,18 +77,18 @@ pub(crate) struct Table {
     pub(crate) lease: Lease,
     pub(crate) stable: Arc<Route>,
     pub(crate) canary: Option<Arc<Route>>,
-    pub(crate) control: Option<Arc<Route>>,
+    pub(super) control: Option<Arc<Route>>,
     pub(crate) shadows: Vec<Shadow>,
     /// Buckets below this one go to the canary.
     pub(crate) canary_end: u16,
     /// Buckets from `canary_end` to below this one go to control, the rest to stable.
-    pub(crate) control_end: u16,
-    pub(crate) salt: Salt,
+    pub(super) control_end: u16,
+    pub(super) salt: Salt,
     pub(crate) sticky: Option<StickyKey>,
     pub(crate) segments: Vec<SegmentSpec>,
     pub(crate) outputs: Vec<OutputRule>,
     /// Versions that callers can ask for in addition to those of the routes.
-    pub(crate) others: Vec<Arc<Route>>,
+    others: Vec<Arc<Route>>,
     /// Targets, limits of mirrors, features and examples.
     pub(crate) policy: TrafficPolicy,
     /// The zone of each server, by its `host:port`.

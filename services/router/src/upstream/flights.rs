@@ -41,7 +41,7 @@ impl Flights {
     }
 
     /// Number of calls in flight.
-    pub(crate) fn open(&self) -> usize {
+    fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 

@@ -28,7 +28,7 @@ use crate::{
 /// The servers of one version.
 #[derive(Debug)]
 pub(crate) struct Servers {
-    pub(crate) version: Version,
+    version: Version,
     list: Box<[Server]>,
     next: AtomicUsize,
     /// Set while the version is shed.

@@ -59,7 +59,7 @@ pub(crate) fn log() -> SimLog {
 }
 
 /// The topics that a router uses.
-pub(crate) fn topics() -> Vec<TopicSpec> {
+fn topics() -> Vec<TopicSpec> {
     let delete = Cleanup::Delete { retention_ms: 86_400_000 };
     [
         ("events", delete),

@@ -13,7 +13,7 @@ use crate::output;
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Completion {
     /// The shell
-    pub(crate) shell: Shell,
+    shell: Shell,
 }
 
 /// Where to write manual pages.
@@ -21,7 +21,7 @@ pub(crate) struct Completion {
 pub(crate) struct Man {
     /// The directory. It is created if it does not exist
     #[arg(long, value_name = "DIR")]
-    pub(crate) to: PathBuf,
+    to: PathBuf,
 }
 
 /// Prints the completion script of a shell.

@@ -64,7 +64,7 @@ pub(crate) struct Unfreeze {
     pub(crate) models: Option<String>,
     /// End the freeze of every model
     #[arg(long, conflicts_with = "models")]
-    pub(crate) all: bool,
+    all: bool,
     /// The reason, for the audit log
     #[arg(long, default_value = "")]
     pub(crate) reason: String,

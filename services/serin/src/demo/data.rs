@@ -10,34 +10,34 @@ use super::model::Flight;
 static FLIGHTS: &[u8] = include_bytes!("../../data/flights.csv.gz");
 
 /// A flight is late if it arrives more than this many minutes after schedule. The models predict this.
-pub(crate) const LATE_MIN: i32 = 15;
+pub(super) const LATE_MIN: i32 = 15;
 
 /// One row of the recorded flights.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(crate) struct FlightRecord {
+pub(super) struct FlightRecord {
     /// Time of departure, in Unix seconds (UTC): scheduled departure plus departure delay. The prediction request is sent then.
-    pub(crate) departed_at: i64,
+    pub(super) departed_at: i64,
     /// Time at which the arrival delay became known, in Unix seconds (UTC). The feedback is sent then.
-    pub(crate) label_at: i64,
+    pub(super) label_at: i64,
     /// Airport it left from: `EWR`, `JFK` or `LGA`.
-    pub(crate) origin: String,
+    pub(super) origin: String,
     /// Airport it flew to.
-    pub(crate) dest: String,
+    dest: String,
     /// Airline, as its two-character code.
-    pub(crate) carrier: String,
+    carrier: String,
     /// Distance in miles.
-    pub(crate) distance_mi: u32,
+    distance_mi: u32,
     /// Scheduled hour of departure, local time, 0 to 23.
-    pub(crate) sched_dep_hour: u8,
+    sched_dep_hour: u8,
     /// Departure delay in minutes, negative if it left early.
-    pub(crate) dep_delay_min: i32,
+    dep_delay_min: i32,
     /// Arrival delay in minutes, negative if it arrived early. This is the label, unknown until `label_at`.
-    pub(crate) arr_delay_min: i32,
+    arr_delay_min: i32,
 }
 
 impl FlightRecord {
     /// True if it arrived more than [`LATE_MIN`] minutes late: the outcome that the models predict.
-    pub(crate) fn arrived_late(&self) -> bool {
+    pub(super) fn arrived_late(&self) -> bool {
         self.arr_delay_min > LATE_MIN
     }
 
@@ -55,7 +55,7 @@ impl FlightRecord {
 }
 
 /// All recorded flights, in order of departure.
-pub(crate) fn flights() -> impl Iterator<Item = FlightRecord> {
+pub(super) fn flights() -> impl Iterator<Item = FlightRecord> {
     csv::Reader::from_reader(GzDecoder::new(FLIGHTS))
         .into_deserialize()
         .map(|row| row.expect("the embedded flights parse; a test checks every row"))

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use uuid::Builder;
 
 /// A source of prediction ids.
-pub(crate) struct PredictionIds {
+pub(super) struct PredictionIds {
     random: ChaCha8Rng,
 }
 
@@ -18,7 +18,7 @@ impl PredictionIds {
     }
 
     /// The next id, of a call at `secs` (Unix seconds).
-    pub(crate) fn next(&mut self, secs: i64) -> String {
+    pub(super) fn next(&mut self, secs: i64) -> String {
         let mut bytes = [0; 10];
         self.random.fill(&mut bytes);
         let millis = u64::try_from(secs).unwrap_or_default().saturating_mul(1000);

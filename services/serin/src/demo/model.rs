@@ -12,33 +12,33 @@ static MODELS: &str = include_str!("../../models/flights.json");
 
 /// The features of a flight at its departure.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub(crate) struct Flight {
+pub(super) struct Flight {
     /// Airport it leaves from.
-    pub(crate) origin: String,
+    pub(super) origin: String,
     /// Airline, as its two-character code.
-    pub(crate) carrier: String,
+    pub(super) carrier: String,
     /// Airport it flies to.
-    pub(crate) dest: String,
+    pub(super) dest: String,
     /// Distance in miles.
-    pub(crate) distance_mi: f64,
+    pub(super) distance_mi: f64,
     /// Scheduled hour of departure, local time, 0 to 23.
-    pub(crate) sched_dep_hour: i64,
+    pub(super) sched_dep_hour: i64,
     /// Departure delay in minutes, negative if it leaves early.
-    pub(crate) dep_delay_min: f64,
+    pub(super) dep_delay_min: f64,
 }
 
 /// The tensors of a request do not describe one flight.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a flight: {}", problems.join("; "))]
-pub(crate) struct NotAFlight {
+pub(super) struct NotAFlight {
     /// All problems, each with its input.
-    pub(crate) problems: Vec<String>,
+    pub(super) problems: Vec<String>,
 }
 
 impl Flight {
     /// The `inputs` array of an Open Inference Protocol V2 request for this flight. The tensors are in the order of the fields
     /// above, so that the origin is the first one.
-    pub(crate) fn to_oip(&self) -> Value {
+    pub(super) fn to_oip(&self) -> Value {
         let tensor = |name: &str, datatype: &str, value: Value| json!({"name": name, "datatype": datatype, "shape": [1], "data": [value]});
         json!([
             tensor("origin", "BYTES", json!(self.origin)),
@@ -51,7 +51,7 @@ impl Flight {
     }
 
     /// Reads the `inputs` array of an Open Inference Protocol V2 request: one flight, tensors found by name.
-    pub(crate) fn from_oip(inputs: &Value) -> Result<Flight, NotAFlight> {
+    pub(super) fn from_oip(inputs: &Value) -> Result<Flight, NotAFlight> {
         let mut reader = Inputs { inputs, problems: Vec::new() };
         let flight = Flight {
             origin: reader.text("origin"),
@@ -101,7 +101,7 @@ impl<'a> Inputs<'a> {
 
 /// All versions of the demo's model.
 #[derive(Debug, Clone)]
-pub(crate) struct Models {
+pub(super) struct Models {
     by_version: BTreeMap<String, Model>,
 }
 
@@ -190,7 +190,7 @@ impl Models {
 
 impl Model {
     /// The probability that the flight arrives more than [`LATE_MIN`](super::data::LATE_MIN) minutes late.
-    pub(crate) fn predict(&self, flight: &Flight) -> f64 {
+    pub(super) fn predict(&self, flight: &Flight) -> f64 {
         let seen = self.fault.as_ref().map(|fault| fault.distort(flight));
         let flight = seen.as_ref().unwrap_or(flight);
         let logit = self.fit.intercept + self.fit.terms.iter().map(|term| term.contribution(flight)).sum::<f64>();

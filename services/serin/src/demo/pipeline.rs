@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A running pipeline and its endpoints.
-pub(crate) struct Pipeline {
+pub(super) struct Pipeline {
     kind: Kind,
     endpoints: Endpoints,
     /// Directory of log and state; a temporary one is removed at the end.
@@ -62,7 +62,7 @@ impl Pipeline {
     }
 
     /// The endpoints of the pipeline.
-    pub(crate) fn endpoints(&self) -> &Endpoints {
+    pub(super) fn endpoints(&self) -> &Endpoints {
         &self.endpoints
     }
 
@@ -214,7 +214,7 @@ impl Ports {
 }
 
 /// Settings of a pipeline on a replay clock. Six hours pass in a moment, so no timeout may use the wall clock.
-pub(crate) fn replay_settings() -> Vec<String> {
+fn replay_settings() -> Vec<String> {
     vec![
         "router.clock=replay".to_owned(),
         "aggregator.writer_ttl=1000d".to_owned(),

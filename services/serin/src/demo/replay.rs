@@ -27,28 +27,28 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Base URLs of the pipeline.
 #[derive(Clone, Debug)]
-pub(crate) struct Endpoints {
+pub(super) struct Endpoints {
     /// Base URL of the router's data plane.
-    pub(crate) router: String,
+    pub(super) router: String,
     /// Base URL of the router's admin port.
-    pub(crate) router_admin: String,
+    pub(super) router_admin: String,
     /// Base URL of the controller's API.
-    pub(crate) api: String,
+    pub(super) api: String,
 }
 
 /// The answer to one call.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     /// The arm of the version that answered.
-    pub(crate) arm: String,
+    pub(super) arm: String,
     /// The version that answered.
-    pub(crate) version: String,
+    pub(super) version: String,
     /// The predicted probability.
-    pub(crate) probability: Option<f64>,
+    pub(super) probability: Option<f64>,
     /// The flight of the request.
-    pub(crate) flight: FlightRecord,
+    pub(super) flight: FlightRecord,
     /// The prediction id.
-    pub(crate) id: String,
+    pub(super) id: String,
 }
 
 /// A label that is not known yet.
@@ -69,7 +69,7 @@ pub(crate) struct Replay {
     model: &'static str,
     seed: u64,
     /// Requests sent so far.
-    pub(crate) requests: u64,
+    pub(super) requests: u64,
 }
 
 impl Replay {
@@ -149,7 +149,7 @@ impl Replay {
     }
 
     /// Moves the router's clock. Returns when the heartbeats are on the log.
-    pub(crate) async fn set_clock(&self, now: EventTime) -> anyhow::Result<()> {
+    pub(super) async fn set_clock(&self, now: EventTime) -> anyhow::Result<()> {
         let url = format!("{}/replay/clock", self.endpoints.router_admin);
         let response =
             self.with_retries("the replay clock", || self.http.put(&url).json(&json!({"now_us": now.0}))).await?;
@@ -170,7 +170,7 @@ impl Replay {
     }
 
     /// Starts a rollout with its own ids. Drops labels that are not known yet, because their rollout is over.
-    pub(crate) fn start_rollout(&mut self, rollout: u64) {
+    pub(super) fn start_rollout(&mut self, rollout: u64) {
         self.pending.clear();
         self.ids = PredictionIds::new(self.seed, rollout);
     }

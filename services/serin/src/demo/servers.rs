@@ -15,7 +15,7 @@ use super::model::{self, Flight, Models};
 use crate::model_server::{self, Answer, Clock, Model};
 
 /// Every version the demo serves.
-pub(crate) const VERSIONS: [&str; 4] = ["v1", "v2", "v3", "v4"];
+const VERSIONS: [&str; 4] = ["v1", "v2", "v3", "v4"];
 
 /// Shortest latency of a call.
 const SERVICE_TIME: Duration = Duration::from_millis(18);
@@ -63,12 +63,12 @@ impl Model for Version {
 }
 
 /// Whether a call takes the slow path. This depends on its id, so that a seed gives the same tail again.
-pub(crate) fn is_slow(version: &str, id: &str) -> bool {
+pub(super) fn is_slow(version: &str, id: &str) -> bool {
     version == "v4" && hash64(b"slow path", id.as_bytes()).is_multiple_of(SLOW_ONE_IN)
 }
 
 /// The latency of a call.
-pub(crate) fn service_time(version: &str, id: &str) -> Duration {
+pub(super) fn service_time(version: &str, id: &str) -> Duration {
     // 53 bits of the hash as a number in (0, 1].
     let uniform = ((hash64(b"service time", id.as_bytes()) >> 11) as f64 + 1.0) / (1_u64 << 53) as f64;
     let more = Duration::from_micros((-MORE_US * uniform.ln()) as u64);

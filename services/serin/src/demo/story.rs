@@ -25,9 +25,9 @@ use super::{
 use crate::{cli::Scenario, client::Api};
 
 /// The model's name.
-pub(crate) const MODEL: &str = "flights";
+pub(super) const MODEL: &str = "flights";
 /// Length of a window, as in the demo's rollout file.
-pub(crate) const WINDOW: Span = Span(6 * 3600 * 1_000_000);
+pub(super) const WINDOW: Span = Span(6 * 3600 * 1_000_000);
 /// Longest time for a window to pass through the pipeline, including restarts of its parts.
 const TIMEOUT: Duration = Duration::from_mins(2);
 /// Pause between two checks of the pipeline's progress.
@@ -35,15 +35,15 @@ const LOOK: Duration = Duration::from_millis(2);
 
 /// One rollout to show.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Chapter {
+pub(super) struct Chapter {
     /// The version that serves.
-    pub(crate) stable: &'static str,
+    pub(super) stable: &'static str,
     /// The version on trial.
-    pub(crate) canary: &'static str,
+    pub(super) canary: &'static str,
 }
 
 /// The rollouts of a scenario.
-pub(crate) fn chapters(scenario: Scenario) -> &'static [Chapter] {
+pub(super) fn chapters(scenario: Scenario) -> &'static [Chapter] {
     match scenario {
         Scenario::Main => &[
             Chapter { stable: "v1", canary: "v2" },
@@ -72,40 +72,40 @@ pub(crate) fn about(scenario: Scenario) -> &'static str {
 
 /// The cause of a rollout's end.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct EndReason {
+pub(super) struct EndReason {
     /// The metric that decided it; empty if no metric did.
-    pub(crate) metric: String,
+    pub(super) metric: String,
     /// The segment of the finding: `all` or `origin=LGA`.
-    pub(crate) segment: String,
+    pub(super) segment: String,
     /// The cause in one sentence.
-    pub(crate) sentence: String,
+    pub(super) sentence: String,
 }
 
 /// The end of one rollout.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Ending {
     /// The model of the rollout.
-    pub(crate) model: &'static str,
+    pub(super) model: &'static str,
     /// The version that served.
-    pub(crate) stable: &'static str,
+    pub(super) stable: &'static str,
     /// The version on trial.
-    pub(crate) canary: &'static str,
+    pub(super) canary: &'static str,
     /// `promoted`, `rolled_back` (on evidence), `inconclusive`, `no_data`, `aborted` or `unfinished` (the flights ran out).
-    pub(crate) outcome: &'static str,
+    pub(super) outcome: &'static str,
     /// The cause of the end.
-    pub(crate) reason: EndReason,
+    pub(super) reason: EndReason,
     /// Total number of requests.
-    pub(crate) requests: u64,
+    pub(super) requests: u64,
     /// Requests that the canary served.
-    pub(crate) canary_requests: u64,
+    pub(super) canary_requests: u64,
     /// Requests of the canary that got a worse answer than stable would have given.
-    pub(crate) hurt_requests: u64,
+    pub(super) hurt_requests: u64,
     /// Time from the first canary request to the decision, in event time.
-    pub(crate) seconds_to_decision_event_time: f64,
+    pub(super) seconds_to_decision_event_time: f64,
     /// Time from the first canary request to the decision, by the wall clock.
-    pub(crate) seconds_to_decision_wall: f64,
+    pub(super) seconds_to_decision_wall: f64,
     /// Time from the end of the deciding window to the router's use of the new table, by the wall clock.
-    pub(crate) seconds_from_window_end_to_weight: f64,
+    pub(super) seconds_from_window_end_to_weight: f64,
 }
 
 impl Ending {
@@ -118,16 +118,16 @@ impl Ending {
 /// Plays the chapters of a scenario and returns how each ended.
 pub(crate) struct Story<'a> {
     pub(crate) replay: Replay,
-    pub(crate) api: Api,
-    pub(crate) router: RouterAdmin,
+    pub(super) api: Api,
+    pub(super) router: RouterAdmin,
     /// Microseconds from the log to the router's use of each generation.
-    pub(crate) applied: BTreeMap<Generation, i64>,
-    pub(crate) models: Models,
-    pub(crate) view: &'a mut View,
+    pub(super) applied: BTreeMap<Generation, i64>,
+    pub(super) models: Models,
+    pub(super) view: &'a mut View,
     /// Base URL of the model server of each version.
-    pub(crate) servers: Vec<(&'static str, std::net::SocketAddr)>,
+    pub(super) servers: Vec<(&'static str, std::net::SocketAddr)>,
     /// Shortest time that each window takes by the wall clock.
-    pub(crate) pace: Duration,
+    pub(super) pace: Duration,
 }
 
 impl Story<'_> {
@@ -309,7 +309,7 @@ fn reason(state: &RolloutState) -> EndReason {
 
 /// The router's admin port.
 #[derive(Clone, Debug)]
-pub(crate) struct RouterAdmin {
+pub(super) struct RouterAdmin {
     http: reqwest::Client,
     base: String,
 }

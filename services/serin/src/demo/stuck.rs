@@ -10,13 +10,13 @@ use crate::time::to_the_second;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// End of the expected window.
-    pub(crate) end: EventTime,
+    pub(super) end: EventTime,
     /// The time that the controller has planned through, and the generation at that time; or the error of its API.
-    pub(crate) planned: Result<(Option<EventTime>, Generation), String>,
+    pub(super) planned: Result<(Option<EventTime>, Generation), String>,
     /// End of the last window that the analyzer has judged.
-    pub(crate) judged: Option<EventTime>,
+    pub(super) judged: Option<EventTime>,
     /// Generation that the router uses; `None`: its admin port does not report one.
-    pub(crate) applied: Option<Generation>,
+    pub(super) applied: Option<Generation>,
 }
 
 impl Seen {

@@ -12,13 +12,13 @@ use crate::{
 
 /// Times until routers use a routing record, in microseconds from its arrival on the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct ApplyTimes {
+pub(super) struct ApplyTimes {
     /// Number of records applied.
-    pub(crate) count: usize,
+    count: usize,
     /// Median of the times.
-    pub(crate) p50_us: i64,
+    p50_us: i64,
     /// 99th percentile of the times.
-    pub(crate) p99_us: i64,
+    p99_us: i64,
 }
 
 impl ApplyTimes {
@@ -66,7 +66,7 @@ impl Summary {
     }
 
     /// Whether every rollout ended as expected: the good version promoted, the bad ones rolled back for their fault.
-    pub(crate) fn as_expected(&self) -> bool {
+    pub(super) fn as_expected(&self) -> bool {
         // Canary, outcome, and the metric and segment of a rollback.
         let expected: &[(&str, &str, &str, &str)] = match self.scenario {
             "main" => &[

@@ -7,19 +7,19 @@ const CUT: f64 = 0.5;
 
 /// Counts of the answers of one rollout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(super) struct Tally {
     /// Total number of requests.
-    pub(crate) requests: u64,
+    pub(super) requests: u64,
     /// Requests that the canary answered.
-    pub(crate) canary: u64,
+    pub(super) canary: u64,
     /// Requests of the canary that got a worse answer than stable would have given: a wrong one although stable's model is
     /// right, or the slow path.
-    pub(crate) hurt: u64,
+    pub(super) hurt: u64,
 }
 
 impl Tally {
     /// Counts the answers of one window.
-    pub(crate) fn add(&mut self, answers: &[Answer], models: &Models, stable: &str) {
+    pub(super) fn add(&mut self, answers: &[Answer], models: &Models, stable: &str) {
         for answer in answers {
             self.requests += 1;
             if answer.arm != "canary" {

@@ -39,7 +39,7 @@ enum Style {
 }
 
 /// The demo's screen.
-pub(crate) struct View {
+pub(super) struct View {
     style: Style,
     title: String,
     started: Instant,
@@ -77,7 +77,7 @@ impl View {
     }
 
     /// Starts the view of a rollout.
-    pub(crate) fn chapter(&mut self, stable: &str, canary: &str) {
+    pub(super) fn chapter(&mut self, stable: &str, canary: &str) {
         self.clear();
         self.title = format!("flights: {stable} -> {canary}");
         self.events.clear();
@@ -88,7 +88,7 @@ impl View {
     }
 
     /// Whether the next [`window`](Self::window) will draw, and so needs the verdict.
-    pub(crate) fn wants_verdict(&self, state: &RolloutState) -> bool {
+    pub(super) fn wants_verdict(&self, state: &RolloutState) -> bool {
         match self.style {
             Style::Silent => false,
             Style::Lines => decided(state),
@@ -196,6 +196,6 @@ fn eprint(text: &str) {
 }
 
 /// Whether the rollout is decided: it has ended, or it is promoted and still monitored.
-pub(crate) fn decided(state: &RolloutState) -> bool {
+pub(super) fn decided(state: &RolloutState) -> bool {
     state.phase.is_final() || state.promoted
 }

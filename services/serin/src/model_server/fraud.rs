@@ -14,9 +14,9 @@ use super::model::{Answer, Model};
 use crate::cli;
 
 /// Name of the output.
-pub(crate) const SCORE: &str = "score";
+const SCORE: &str = "score";
 /// Largest payment; amounts are random from 0 to this.
-pub(crate) const LARGEST: f64 = 1000.0;
+pub(super) const LARGEST: f64 = 1000.0;
 /// Larger payments are fraud: one in five.
 const LIMIT: f64 = 800.0;
 /// Distance from the limit within which the model is unsure.
@@ -27,13 +27,13 @@ const EXCEPTION_ONE_IN: u64 = 25;
 const MOST: usize = 1000;
 
 /// Whether a payment turns out to be fraud.
-pub(crate) fn is_fraud(amount: f64) -> bool {
+pub(super) fn is_fraud(amount: f64) -> bool {
     let exception = hash64(b"exception", &amount.to_bits().to_be_bytes()).is_multiple_of(EXCEPTION_ONE_IN);
     (amount > LIMIT) != exception
 }
 
 /// The `inputs` of a request about one payment.
-pub(crate) fn inputs(amount: f64) -> Value {
+pub(super) fn inputs(amount: f64) -> Value {
     json!([{"name": "amount", "shape": [1], "datatype": "FP64", "data": [amount]}])
 }
 

@@ -4,7 +4,7 @@
 //! through a router and sends the labels. The model ([`Model`]) alone determines an answer and its latency from the request: the
 //! same request always gets the same answer.
 
-pub(crate) mod fraud;
+mod fraud;
 mod load;
 mod model;
 

@@ -87,7 +87,7 @@ pub(crate) struct StepEnd {
 pub(crate) struct StepStory {
     /// Index of the step, from 0.
     pub(crate) step: i32,
-    pub(crate) canary_share: i32,
+    canary_share: i32,
     pub(crate) began: EventTime,
     /// The recorded end.
     pub(crate) recorded: StepEnd,

@@ -78,7 +78,7 @@ impl Share {
     }
 
     /// Lowers the router's limits so that they fit. Returns a sentence if they were lowered.
-    pub(crate) fn fit(&self, settings: &mut Settings, roles: &[Role]) -> Option<String> {
+    pub(super) fn fit(&self, settings: &mut Settings, roles: &[Role]) -> Option<String> {
         let limits = &mut settings.router.limits;
         let (callers, calls) = (limits.connections, limits.in_flight);
         limits.connections = callers.min(usize::try_from(self.callers).unwrap_or(usize::MAX));

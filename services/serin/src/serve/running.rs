@@ -128,7 +128,7 @@ impl Running {
     }
 
     /// The router's sockets and the name that it writes under, for the process that replaces it.
-    pub(crate) fn take_sockets(&mut self) -> Option<(Vec<OwnedFd>, String)> {
+    pub(super) fn take_sockets(&mut self) -> Option<(Vec<OwnedFd>, String)> {
         self.router.as_mut().map(|router| (router.take_sockets(), router.writer().to_owned()))
     }
 
@@ -151,7 +151,7 @@ impl Running {
     }
 
     /// Applies the settings that can change at run time: the writers, and the router's models, limits, timeouts and ejection.
-    pub(crate) fn reload(&self, settings: &Settings) -> anyhow::Result<()> {
+    pub(super) fn reload(&self, settings: &Settings) -> anyhow::Result<()> {
         if let Some(router) = &self.router {
             router.reload(router_config(settings))?;
         }
@@ -159,7 +159,7 @@ impl Running {
     }
 
     /// Whether a router is among the roles.
-    pub(crate) fn serves_traffic(&self) -> bool {
+    pub(super) fn serves_traffic(&self) -> bool {
         self.router.is_some()
     }
 

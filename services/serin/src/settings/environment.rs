@@ -71,7 +71,7 @@ fn misnamed(variable: &str) -> Option<String> {
 }
 
 /// The problems of these variables. `others`: the settings of the file and of `--set`.
-pub(crate) fn problems(variables: impl Iterator<Item = String>, others: &BTreeMap<String, Value>) -> Vec<String> {
+pub(super) fn problems(variables: impl Iterator<Item = String>, others: &BTreeMap<String, Value>) -> Vec<String> {
     let mut variables: Vec<String> = variables.collect();
     variables.sort_unstable();
     let mut problems: Vec<String> = variables.iter().filter_map(|variable| misnamed(variable)).collect();

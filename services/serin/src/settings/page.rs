@@ -14,7 +14,7 @@ const HEAD: &str = "# Settings\n\n\
     `serin schema --config` the\nJSON Schema of the file, for editors.\n";
 
 /// Returns the page `docs/settings.md`.
-pub(crate) fn page(schema: &Json) -> String {
+fn page(schema: &Json) -> String {
     let mut page = HEAD.to_owned();
     for (section, property) in properties(schema) {
         let _ = write!(page, "\n## {section}\n\n{}\n\n", described(schema, property));

@@ -32,7 +32,7 @@ impl Dice {
     }
 
     /// A Poisson count.
-    pub(crate) fn poisson(&mut self, mean: f64) -> u64 {
+    pub(super) fn poisson(&mut self, mean: f64) -> u64 {
         if mean > NORMAL_FROM {
             return (mean + mean.sqrt() * self.normal()).round().max(0.0) as u64;
         }
@@ -70,7 +70,7 @@ impl Dice {
     }
 
     /// A multinomial count: `n` trials among cases of these shares, which add up to 1.
-    pub(crate) fn split(&mut self, n: u64, shares: impl Iterator<Item = f64>) -> Vec<u64> {
+    pub(super) fn split(&mut self, n: u64, shares: impl Iterator<Item = f64>) -> Vec<u64> {
         let (mut left, mut rest) = (n, 1.0);
         shares
             .map(|share| {
@@ -84,7 +84,7 @@ impl Dice {
     }
 
     /// A random case of a table.
-    pub(crate) fn case(&mut self, table: &Table) -> usize {
+    pub(super) fn case(&mut self, table: &Table) -> usize {
         let bits = self.bits();
         // The upper half chooses the column, the lower half between its two cases.
         let column = (((bits >> 32) * table.columns.len() as u64) >> 32) as usize;

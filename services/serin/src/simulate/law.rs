@@ -13,7 +13,7 @@ const CLASSES: [&str; CLASS_COUNT] = ["class-1", "class-2", "class-3", "class-4"
 
 /// The distribution of answers.
 #[derive(Clone, Debug)]
-pub(crate) enum Law {
+pub(super) enum Law {
     /// The rate is true for this share of the answers.
     Rate(f64),
     /// Values with probabilities, in the unit of a summary.
@@ -32,7 +32,7 @@ pub(crate) fn impossible(metric: &MetricSpec, value: f64) -> Option<String> {
 }
 
 /// The law with which the metric has the value `value`. `tail`: only this share of the answers is slower than under `base`.
-pub(crate) fn law(metric: &MetricSpec, base: f64, value: f64, tail: Option<f64>) -> Law {
+pub(super) fn law(metric: &MetricSpec, base: f64, value: f64, tail: Option<f64>) -> Law {
     match metric.kind.law(base, value, tail) {
         serin_kinds::Law::Rate(rate) => Law::Rate(rate),
         serin_kinds::Law::Values { values, weights } => Law::Values(values, Table::new(&weights)),
@@ -45,7 +45,7 @@ pub(crate) fn empty(metric: &MetricSpec) -> Summary {
 }
 
 /// Adds one value to a summary. Values of a law fit their summary, and counts stay far below 2^53.
-pub(crate) fn insert(into: &mut Summary, value: f64, dice: &mut Dice) {
+pub(super) fn insert(into: &mut Summary, value: f64, dice: &mut Dice) {
     let _ = match into {
         Summary::Lin(hist) => hist.insert(value, dice.bits()),
         Summary::Log(hist) => hist.insert(value),

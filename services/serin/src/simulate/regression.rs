@@ -21,7 +21,7 @@ pub(crate) struct Regression {
     /// When the regression starts, counted from the canary's first request.
     pub(crate) at: Duration,
     /// The only segment with the regression: dimension and value.
-    pub(crate) segment: Option<(String, String)>,
+    pub(super) segment: Option<(String, String)>,
     /// For a quantile: only this share of the answers becomes slower, so that the quantile has the given value.
     pub(crate) tail: Option<f64>,
 }

@@ -24,31 +24,31 @@ pub(crate) struct Report {
     /// One report per end. Ends that did not happen are left out.
     pub(crate) ends: Vec<EndReport>,
     /// Seconds from the start of the first regression (or from the canary's first request) to a rollback on evidence.
-    pub(crate) rollback: Timed,
+    pub(super) rollback: Timed,
     /// Rollbacks on evidence before the start of the first regression. These are false alarms.
-    pub(crate) before_onset: usize,
+    pub(super) before_onset: usize,
     /// Causes of rollbacks, most frequent first.
-    pub(crate) tipped: Vec<Tip>,
+    pub(super) tipped: Vec<Tip>,
     /// Hypotheses that failed, most frequent first, in seconds from the canary's first request.
-    pub(crate) failed: Vec<Named>,
+    failed: Vec<Named>,
     /// Metrics that passed over all traffic, in seconds from the start of the step.
-    pub(crate) passed: Vec<Passed>,
+    pub(super) passed: Vec<Passed>,
     /// Requests that the canary served.
     pub(crate) canary_requests: Spread,
     /// By rate: events of the canary beyond those that stable would have had.
-    pub(crate) extra_events: BTreeMap<String, Spread>,
-    pub(crate) histogram: Vec<Row>,
+    pub(super) extra_events: BTreeMap<String, Spread>,
+    pub(super) histogram: Vec<Row>,
 }
 
 /// The runs with one end.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct EndReport {
     pub(crate) end: &'static str,
-    pub(crate) runs: usize,
+    pub(super) runs: usize,
     pub(crate) share: f64,
     /// 95 % interval of the share (Wilson).
-    pub(crate) share_low: f64,
-    pub(crate) share_high: f64,
+    pub(super) share_low: f64,
+    pub(super) share_high: f64,
     /// Seconds from the canary's first request.
     pub(crate) seconds: Spread,
     /// The sentence of one of these runs.
@@ -58,54 +58,54 @@ pub(crate) struct EndReport {
 /// Median, 10th and 90th percentile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Spread {
-    pub(crate) p10: f64,
+    pub(super) p10: f64,
     pub(crate) median: f64,
-    pub(crate) p90: f64,
+    pub(super) p90: f64,
 }
 
 /// When an event happened, over all runs. A quantile is present if the event happened in at least that share of the runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Timed {
+pub(super) struct Timed {
     /// Share of the runs in which the event happened.
-    pub(crate) share: f64,
-    pub(crate) median_seconds: Option<f64>,
-    pub(crate) p90_seconds: Option<f64>,
+    pub(super) share: f64,
+    pub(super) median_seconds: Option<f64>,
+    pub(super) p90_seconds: Option<f64>,
 }
 
 /// A cause of rollbacks.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Tip {
-    pub(crate) metric: String,
-    pub(crate) segment: String,
-    pub(crate) runs: usize,
+pub(super) struct Tip {
+    pub(super) metric: String,
+    pub(super) segment: String,
+    pub(super) runs: usize,
 }
 
 /// When a hypothesis failed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Named {
-    pub(crate) metric: String,
-    pub(crate) segment: String,
+    metric: String,
+    segment: String,
     #[serde(flatten)]
-    pub(crate) timed: Timed,
+    timed: Timed,
 }
 
 /// When a metric passed in a step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Passed {
+pub(super) struct Passed {
     /// Index of the step, from 0.
-    pub(crate) step: i32,
-    pub(crate) metric: String,
+    pub(super) step: i32,
+    pub(super) metric: String,
     #[serde(flatten)]
-    pub(crate) timed: Timed,
+    pub(super) timed: Timed,
 }
 
 /// A row of the histogram of ends.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Row {
-    pub(crate) from_seconds: f64,
-    pub(crate) to_seconds: f64,
+pub(super) struct Row {
+    pub(super) from_seconds: f64,
+    pub(super) to_seconds: f64,
     /// Number of runs by end.
-    pub(crate) runs: BTreeMap<&'static str, usize>,
+    pub(super) runs: BTreeMap<&'static str, usize>,
 }
 
 impl End {
@@ -150,7 +150,7 @@ impl Report {
     }
 
     /// When a metric passed in a step.
-    pub(crate) fn passed_in(&self, step: i32, metric: &str) -> Timed {
+    pub(super) fn passed_in(&self, step: i32, metric: &str) -> Timed {
         let found = self.passed.iter().find(|passed| passed.step == step && passed.metric == metric);
         found.map(|passed| passed.timed).unwrap_or_default()
     }

@@ -62,19 +62,19 @@ pub(crate) struct Run {
     /// Seconds from the canary's first request to the end.
     pub(crate) seconds: f64,
     /// The step in which it ended, from 0.
-    pub(crate) step: i32,
+    pub(super) step: i32,
     /// The metric and segment that caused a rollback.
-    pub(crate) tipped: Option<(String, Segment)>,
+    pub(super) tipped: Option<(String, Segment)>,
     /// The cause of the end, in one sentence.
     pub(crate) sentence: String,
     /// Requests that the canary served.
     pub(crate) canary_requests: u64,
     /// By index of a rate: events of the canary beyond those that stable would have had.
-    pub(crate) extra: BTreeMap<usize, f64>,
+    pub(super) extra: BTreeMap<usize, f64>,
     /// Seconds from the start of a step until a metric passed over all traffic, by step and metric.
-    pub(crate) passed: BTreeMap<(i32, String), f64>,
+    pub(super) passed: BTreeMap<(i32, String), f64>,
     /// Seconds from the canary's first request until a hypothesis failed, by metric and segment.
-    pub(crate) failed: BTreeMap<(String, Segment), f64>,
+    pub(super) failed: BTreeMap<(String, Segment), f64>,
 }
 
 impl Experiment {

@@ -67,9 +67,9 @@ pub(crate) struct Scenario {
     /// A sentence about what the scenario shows.
     pub(crate) about: String,
     /// The rollout file: in the scenario's directory, or in the binary.
-    pub(crate) rollout: String,
+    rollout: String,
     /// Request rate, such as `10000/min`.
-    pub(crate) traffic: String,
+    traffic: String,
     /// Number of runs of each case. The command line overrides it.
     #[serde(default)]
     pub(crate) runs: Option<u32>,

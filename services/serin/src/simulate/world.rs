@@ -123,13 +123,13 @@ impl World {
     }
 
     /// Stable's rate of a metric at `at`, if it is a rate.
-    pub(crate) fn stable_rate(&self, metric: usize, at: Span) -> Option<f64> {
+    pub(super) fn stable_rate(&self, metric: usize, at: Span) -> Option<f64> {
         self.metrics.get(metric)?.stable_rate(at)
     }
 
     /// The summaries of `n` answers for one metric, over all traffic and in each segment of the metric. `at` is the time since
     /// the canary's first request.
-    pub(crate) fn draw(
+    pub(super) fn draw(
         &self,
         metric: usize,
         canary: bool,
@@ -155,7 +155,7 @@ impl World {
     }
 
     /// How `n` answers are divided among the values of each dimension. Values that `is_judged` does not accept count as `other`.
-    pub(crate) fn population(
+    pub(super) fn population(
         &self,
         n: u64,
         is_judged: impl Fn(&Segment) -> bool,

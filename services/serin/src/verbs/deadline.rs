@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// A deadline with the state of the retries.
-pub(crate) struct Deadline {
+pub(super) struct Deadline {
     deadline: Instant,
     /// The next pause; `None` while the controller answers.
     pause: Option<Duration>,
@@ -31,17 +31,17 @@ impl Deadline {
     }
 
     /// Whether the deadline has passed.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         Instant::now() >= self.deadline
     }
 
     /// The remaining time, at most `most`.
-    pub(crate) fn left(&self, most: Duration) -> Duration {
+    pub(super) fn left(&self, most: Duration) -> Duration {
         self.deadline.saturating_duration_since(Instant::now()).min(most)
     }
 
     /// Repeats a request until there is an answer or the deadline passes. The request must be idempotent.
-    pub(crate) async fn ask<T, F>(&mut self, ask: impl Fn() -> F) -> Result<T, ApiError>
+    pub(super) async fn ask<T, F>(&mut self, ask: impl Fn() -> F) -> Result<T, ApiError>
     where
         F: Future<Output = Result<T, ApiError>>,
     {

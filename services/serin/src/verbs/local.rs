@@ -74,7 +74,7 @@ pub(crate) fn print_problems(name: &str, checked: &Checked, format: Output) -> a
 }
 
 /// Prints the warnings about a valid rollout file, one per line.
-pub(crate) fn print_warnings(name: &str, checked: &Checked) {
+pub(super) fn print_warnings(name: &str, checked: &Checked) {
     for problem in checked.problems.iter().filter(|problem| problem.severity == Severity::Warning) {
         output::line(problem_line(name, problem));
     }

@@ -118,7 +118,7 @@ fn change(setup: &mut Setup, args: &Simulate) -> anyhow::Result<()> {
 }
 
 /// `metric=number` pairs of an option.
-pub(crate) fn numbers(option: &str, example: &str, texts: &[String]) -> anyhow::Result<BTreeMap<String, f64>> {
+fn numbers(option: &str, example: &str, texts: &[String]) -> anyhow::Result<BTreeMap<String, f64>> {
     let pair = |text: &String| {
         let (name, value) =
             text.split_once('=').with_context(|| format!("{option} {text}: write METRIC=NUMBER, such as {example}"))?;

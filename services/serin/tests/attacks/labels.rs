@@ -27,7 +27,7 @@ pub(crate) struct Callers {
 }
 
 /// A sender of labels: its token, and its label for an answer of an arm, if any.
-pub(crate) type Labeller = (&'static str, Label);
+type Labeller = (&'static str, Label);
 type Label = fn(arm: &str) -> Option<Value>;
 
 impl Callers {

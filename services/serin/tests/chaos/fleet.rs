@@ -56,7 +56,7 @@ pub(crate) const ROUTERS: [&str; 2] = ["router-a", "router-b"];
 const CLOCKS: [(&str, i64); 2] = [("router-a", 700), ("router-b", -700)];
 
 /// Stages of a role.
-pub(crate) fn stages(role: &str) -> &'static [&'static str] {
+fn stages(role: &str) -> &'static [&'static str] {
     match role {
         "aggregator" => &["aggregator", "intake"],
         "analyzer" => &["analyzer"],

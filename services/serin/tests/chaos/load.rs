@@ -16,7 +16,7 @@ use axum::{Json, Router, http::StatusCode, response::IntoResponse};
 use reqwest::Client;
 use serde_json::{Value, json};
 
-pub(crate) const MODEL: &str = "flights";
+const MODEL: &str = "flights";
 /// The equal versions.
 const GOOD: [&str; 2] = ["v1", "v2"];
 /// The version that must be rolled back.

@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_millis(10);
 const PORTS: std::ops::Range<u16> = 10_000..20_000;
 
 /// The roles that run as separate processes on Kafka, in the order of their start.
-pub(crate) const ROLES: [&str; 4] = ["controller", "analyzer", "aggregator", "router"];
+const ROLES: [&str; 4] = ["controller", "analyzer", "aggregator", "router"];
 
 /// Settings of a pipeline with a replay clock, like that of the demo.
 pub(crate) const REPLAY: [&str; 4] =
@@ -211,7 +211,7 @@ impl Pipeline {
     }
 
     /// Returns an error with the end of its log if a process has exited by itself.
-    pub(crate) fn check_alive(&mut self, name: &str) -> Result<()> {
+    fn check_alive(&mut self, name: &str) -> Result<()> {
         let child = self.running.get_mut(name).with_context(|| format!("{name} does not run"))?;
         let Some(status) = child.try_wait()? else { return Ok(()) };
         self.running.remove(name);
@@ -292,7 +292,7 @@ impl Pipeline {
     }
 
     /// The last lines that a process logged.
-    pub(crate) fn log_end(&self, name: &str) -> String {
+    fn log_end(&self, name: &str) -> String {
         last_lines(&self.log_file(name))
     }
 }

@@ -23,16 +23,16 @@ use serin_spec::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec};
 /// Revision, value and observation time of each label, by name.
 type Labels = BTreeMap<String, (i64, f64, EventTime)>;
 /// Identifies a window of a partition.
-pub(crate) type Key = (RolloutId, Generation, EventTime, Span);
+type Key = (RolloutId, Generation, EventTime, Span);
 /// Contents of a window: counts by arm, summaries by arm, metric and segment, and compared answers by arm and segment value.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Contents {
-    pub(crate) arms: BTreeMap<Arm, ArmCounts>,
-    pub(crate) cells: BTreeMap<(Arm, String, Segment), Summary>,
-    pub(crate) population: BTreeMap<(Arm, Segment), i64>,
+struct Contents {
+    arms: BTreeMap<Arm, ArmCounts>,
+    cells: BTreeMap<(Arm, String, Segment), Summary>,
+    population: BTreeMap<(Arm, Segment), i64>,
 }
 /// The windows of every partition.
-pub(crate) type Windows = BTreeMap<(i32, Key), Contents>;
+type Windows = BTreeMap<(i32, Key), Contents>;
 
 /// Counts of what was compared, for display.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,7 +42,7 @@ pub(crate) struct Report {
     /// Number of distinct request ids of these predictions.
     pub(crate) requests: usize,
     /// Number of records with a repeated sequence number.
-    pub(crate) repeated: usize,
+    repeated: usize,
     /// Number of records of processes that a newer process had replaced. They are not counted.
     pub(crate) stale: usize,
     /// Number of router processes that wrote records.

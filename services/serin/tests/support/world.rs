@@ -250,7 +250,7 @@ impl Run {
     }
 
     /// Standard output as JSON, one document per line.
-    pub(crate) fn lines(&self) -> Vec<Value> {
+    fn lines(&self) -> Vec<Value> {
         let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {self:?}"));
         self.out.lines().map(parse).collect()
     }

@@ -39,17 +39,17 @@ pub(crate) enum Bound {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Row {
     /// The gate to which the row belongs, such as `G1`.
-    pub(crate) gate: String,
+    pub(super) gate: String,
     /// What was simulated.
     pub(crate) name: String,
     /// Unit of the figures.
     pub(crate) unit: Unit,
     /// The simulated figure.
-    pub(crate) figure: f64,
+    pub(super) figure: f64,
     /// The Monte Carlo standard error of the figure.
     pub(crate) error: f64,
     /// The bound on the figure. A row without a bound is for comparison.
-    pub(crate) bound: Option<Bound>,
+    pub(super) bound: Option<Bound>,
     /// Related figures: from the table, or of another tool.
     pub(crate) note: String,
 }

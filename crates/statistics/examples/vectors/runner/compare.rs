@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// A difference or error in a case.
 #[derive(Debug)]
-pub(crate) enum Miss {
+pub(super) enum Miss {
     /// A value differs.
     Value {
         /// The path within `expected`, such as `ci[0]`.
@@ -31,7 +31,7 @@ impl fmt::Display for Miss {
 
 /// Compares every number that has a fraction in either by `|got - expected| <= atol + rtol |expected|`. Whole numbers,
 /// booleans and everything else must be equal. Every expected key must be computed; additional keys are allowed.
-pub(crate) fn compare(got: &Value, expected: &Value, rtol: f64, atol: f64) -> Vec<Miss> {
+pub(super) fn compare(got: &Value, expected: &Value, rtol: f64, atol: f64) -> Vec<Miss> {
     let mut misses = Vec::new();
     if expected.as_object().is_none_or(serde_json::Map::is_empty) {
         misses.push(Miss::Error("`expected` must be an object with at least one key".to_owned()));

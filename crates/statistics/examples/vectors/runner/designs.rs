@@ -9,7 +9,7 @@ use serin_statistics::planning::{Spending, group_sequential_bounds, n_for_mean, 
 use super::Compute;
 use super::input::{CaseError, Input};
 
-pub(crate) const KINDS: &[(&str, Compute)] = &[
+pub(super) const KINDS: &[(&str, Compute)] = &[
     ("asymptotic_cs_radius", asymptotic_cs_radius),
     ("bernoulli_cs", bernoulli_cs),
     ("beta_binomial_bound", beta_binomial_bound),

@@ -7,7 +7,7 @@ use serin_statistics::{Margin, bh_adjusted, by_adjusted, weighted_holm_adjusted}
 use super::Compute;
 use super::input::{CaseError, Input};
 
-pub(crate) const KINDS: &[(&str, Compute)] = &[
+pub(super) const KINDS: &[(&str, Compute)] = &[
     ("chisq_homogeneity", chisq_homogeneity),
     ("ks_hist", ks_hist),
     ("ks_two_sample", ks_two_sample),

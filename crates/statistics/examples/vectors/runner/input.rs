@@ -7,7 +7,7 @@ use serin_statistics::{Direction, Line};
 
 /// Why a case cannot be computed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CaseError {
+pub(super) enum CaseError {
     /// The kind is not implemented.
     #[error("unknown kind `{0}`")]
     Kind(String),
@@ -34,44 +34,44 @@ pub(crate) enum CaseError {
 
 /// A JSON object of a case.
 #[derive(Clone, Copy)]
-pub(crate) struct Input<'a>(&'a Value);
+pub(super) struct Input<'a>(&'a Value);
 
 fn key_error(key: &str, must: &'static str) -> CaseError {
     CaseError::Key { key: key.to_owned(), must }
 }
 
 impl<'a> Input<'a> {
-    pub(crate) fn new(value: &'a Value) -> Self {
+    pub(super) fn new(value: &'a Value) -> Self {
         Self(value)
     }
 
-    pub(crate) fn value(self, key: &str) -> Result<&'a Value, CaseError> {
+    pub(super) fn value(self, key: &str) -> Result<&'a Value, CaseError> {
         self.0.get(key).ok_or_else(|| key_error(key, "given"))
     }
 
-    pub(crate) fn object(self, key: &str) -> Result<Self, CaseError> {
+    pub(super) fn object(self, key: &str) -> Result<Self, CaseError> {
         self.value(key)?.as_object().map(|_| Self(&self.0[key])).ok_or_else(|| key_error(key, "an object"))
     }
 
-    pub(crate) fn objects(self, key: &str) -> Result<Vec<Self>, CaseError> {
+    pub(super) fn objects(self, key: &str) -> Result<Vec<Self>, CaseError> {
         Ok(self.list(key)?.iter().map(Self).collect())
     }
 
-    pub(crate) fn num(self, key: &str) -> Result<f64, CaseError> {
+    pub(super) fn num(self, key: &str) -> Result<f64, CaseError> {
         self.value(key)?.as_f64().ok_or_else(|| key_error(key, "a number"))
     }
 
     /// A number; `None` if the key is missing or null.
-    pub(crate) fn num_if_given(self, key: &str) -> Result<Option<f64>, CaseError> {
+    pub(super) fn num_if_given(self, key: &str) -> Result<Option<f64>, CaseError> {
         if self.is_given(key) { self.num(key).map(Some) } else { Ok(None) }
     }
 
     /// A count; `800.0` is accepted as 800.
-    pub(crate) fn int(self, key: &str) -> Result<u64, CaseError> {
+    pub(super) fn int(self, key: &str) -> Result<u64, CaseError> {
         whole(self.value(key)?).ok_or_else(|| key_error(key, "a whole number of at least 0"))
     }
 
-    pub(crate) fn signed(self, key: &str) -> Result<i32, CaseError> {
+    pub(super) fn signed(self, key: &str) -> Result<i32, CaseError> {
         let value = self.value(key)?.as_i64().and_then(|value| i32::try_from(value).ok());
         value.ok_or_else(|| key_error(key, "a whole number"))
     }
@@ -81,7 +81,7 @@ impl<'a> Input<'a> {
     }
 
     /// A flag; the default if the key is missing or null.
-    pub(crate) fn flag_or(self, key: &str, default: bool) -> Result<bool, CaseError> {
+    pub(super) fn flag_or(self, key: &str, default: bool) -> Result<bool, CaseError> {
         if self.is_given(key) { self.flag(key) } else { Ok(default) }
     }
 
@@ -89,29 +89,29 @@ impl<'a> Input<'a> {
         self.value(key)?.as_str().ok_or_else(|| key_error(key, "a string"))
     }
 
-    pub(crate) fn nums(self, key: &str) -> Result<Vec<f64>, CaseError> {
+    pub(super) fn nums(self, key: &str) -> Result<Vec<f64>, CaseError> {
         let values = self.list(key)?.iter().map(Value::as_f64).collect::<Option<_>>();
         values.ok_or_else(|| key_error(key, "a list of numbers"))
     }
 
-    pub(crate) fn ints(self, key: &str) -> Result<Vec<u64>, CaseError> {
+    pub(super) fn ints(self, key: &str) -> Result<Vec<u64>, CaseError> {
         counts(self.value(key)?).ok_or_else(|| key_error(key, "a list of whole numbers of at least 0"))
     }
 
-    pub(crate) fn table(self, key: &str) -> Result<Vec<Vec<u64>>, CaseError> {
+    pub(super) fn table(self, key: &str) -> Result<Vec<Vec<u64>>, CaseError> {
         let rows = self.list(key)?.iter().map(counts).collect::<Option<_>>();
         rows.ok_or_else(|| key_error(key, "a table of whole numbers of at least 0"))
     }
 
-    pub(crate) fn rate(self, k: &str, n: &str) -> Result<Rate, CaseError> {
+    pub(super) fn rate(self, k: &str, n: &str) -> Result<Rate, CaseError> {
         Rate::new(self.int(n)?, self.int(k)?).ok_or_else(|| key_error(k, "at most n"))
     }
 
-    pub(crate) fn line(self) -> Result<Line, CaseError> {
+    pub(super) fn line(self) -> Result<Line, CaseError> {
         Ok(Line { v: self.num("v")?, c: self.num("c")?, sign: self.num("sign")? })
     }
 
-    pub(crate) fn direction(self) -> Result<Direction, CaseError> {
+    pub(super) fn direction(self) -> Result<Direction, CaseError> {
         self.choice(
             "direction",
             &[("lower_is_better", Direction::LowerIsBetter), ("higher_is_better", Direction::HigherIsBetter)],
@@ -119,7 +119,7 @@ impl<'a> Input<'a> {
     }
 
     /// The `alternative`; two-sided if it is missing.
-    pub(crate) fn alternative(self) -> Result<Alternative, CaseError> {
+    pub(super) fn alternative(self) -> Result<Alternative, CaseError> {
         if !self.is_given("alternative") {
             return Ok(Alternative::TwoSided);
         }
@@ -135,13 +135,13 @@ impl<'a> Input<'a> {
     }
 
     /// Selects one of several options by name.
-    pub(crate) fn choice<T: Copy>(self, key: &str, options: &[(&str, T)]) -> Result<T, CaseError> {
+    pub(super) fn choice<T: Copy>(self, key: &str, options: &[(&str, T)]) -> Result<T, CaseError> {
         let value = self.text(key)?;
         let found = options.iter().find(|(name, _)| *name == value).map(|&(_, option)| option);
         found.ok_or_else(|| CaseError::Option { key: key.to_owned(), value: value.to_owned() })
     }
 
-    pub(crate) fn is_given(self, key: &str) -> bool {
+    pub(super) fn is_given(self, key: &str) -> bool {
         self.0.get(key).is_some_and(|value| !value.is_null())
     }
 

@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-pub(crate) use compare::Miss;
+use compare::Miss;
 use input::{CaseError, Input};
 
 /// Computes one kind: from the input of a case to the form of its `expected`.
@@ -38,11 +38,11 @@ pub(crate) enum FileError {
 
 /// A case that failed, with all differences and errors.
 #[derive(Debug)]
-pub(crate) struct Failure {
+struct Failure {
     /// The id of the case.
     pub(crate) id: String,
     /// The differences and errors.
-    pub(crate) misses: Vec<Miss>,
+    misses: Vec<Miss>,
 }
 
 /// The results of the cases of a file.
@@ -51,7 +51,7 @@ pub(crate) struct Report {
     /// Number of cases that passed.
     pub(crate) passed: usize,
     /// The cases that failed.
-    pub(crate) failures: Vec<Failure>,
+    failures: Vec<Failure>,
     /// Kinds with at least one case that passed.
     pub(crate) kinds: BTreeSet<String>,
 }

@@ -9,7 +9,7 @@ use serin_statistics::{Mixture, PastHist, PastRate, counts, e_bh, ln_weighted_av
 use super::Compute;
 use super::input::{CaseError, Input};
 
-pub(crate) const KINDS: &[(&str, Compute)] = &[
+pub(super) const KINDS: &[(&str, Compute)] = &[
     ("bernoulli2_window_log_e", bernoulli2),
     ("betting_hist2_log_e", betting),
     ("e_bh", e_benjamini_hochberg),

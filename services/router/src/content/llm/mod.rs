@@ -129,7 +129,7 @@ impl Tap {
 
 impl Reply {
     /// Reads a complete answer that is not a stream.
-    pub(crate) fn of_json(answer: &Value) -> Self {
+    pub(super) fn of_json(answer: &Value) -> Self {
         let mut reply = Self { kind: Kind::Whole, text: Some(String::new()), ..Self::default() };
         reply.usage(answer);
         let is_response = answer.get("object").and_then(Value::as_str) == Some("response");
@@ -144,7 +144,7 @@ impl Reply {
     }
 
     /// Reads a stream that arrived as a whole body, without the times of its chunks; `None` if the body does not start like a stream.
-    pub(crate) fn of_stream(body: &[u8], promise: Promise) -> Option<Self> {
+    pub(super) fn of_stream(body: &[u8], promise: Promise) -> Option<Self> {
         if !sse::is_stream(body) {
             return None;
         }
