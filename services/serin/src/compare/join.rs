@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::error::{CompareError, Problem};
+use super::notation;
 use super::read::{Row, Rows, canonical, number};
-use super::{CompareError, Problem, notation};
 use crate::cli::{Compare, Kind, Loss};
 
 /// Both answers to one input, and its label.

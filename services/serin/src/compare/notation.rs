@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::CompareError;
+use super::error::CompareError;
 use super::read::{Row, Rows, canonical};
 
 /// Words that usually mean "no label", in lower case.

@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::Problem;
+use super::error::Problem;
 use crate::cli::Compare;
 
 /// One prediction as in the file. Empty strings mean missing values.

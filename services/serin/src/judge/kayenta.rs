@@ -9,7 +9,7 @@ use serin_statistics::kayenta::{
     Thresholds, judge as judge_pairs,
 };
 
-use super::{Judgement, Meaning, series};
+use super::judgement::{Judgement, Meaning, series};
 
 /// Name of the judge in the result.
 const JUDGE: &str = "NetflixACAJudge-v1.0";

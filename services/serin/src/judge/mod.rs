@@ -3,6 +3,7 @@
 //! Two forms of input: a request of Kayenta's remote judge, judged as Kayenta judges it ([`kayenta`]), and a list of metrics with
 //! margins, judged by a shifted Mann-Whitney test ([`report`]).
 
+mod judgement;
 mod kayenta;
 mod report;
 
@@ -11,26 +12,13 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use serde_json::Value;
 
+use judgement::Meaning;
+
 use crate::{
     cli::{Judge, Output},
     exit, output,
     verbs::read,
 };
-
-/// What a judgement means for the canary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    Good,
-    Open,
-    Bad,
-}
-
-/// A judgement that can be printed.
-struct Judgement {
-    json: Value,
-    lines: Vec<String>,
-    meaning: Meaning,
-}
 
 /// Judges a file and prints the result.
 pub(crate) fn run(args: &Judge) -> anyhow::Result<ExitCode> {
@@ -48,14 +36,4 @@ pub(crate) fn run(args: &Judge) -> anyhow::Result<ExitCode> {
         Meaning::Open => exit::NOT_DONE,
         Meaning::Bad => exit::WORSE,
     }))
-}
-
-/// The values of a series. `null` and `"NaN"` are missing values.
-fn series(value: &Value) -> Option<Vec<f64>> {
-    let number = |value: &Value| match value {
-        Value::Null => Some(f64::NAN),
-        Value::String(text) if text == "NaN" => Some(f64::NAN),
-        other => other.as_f64(),
-    };
-    value.as_array()?.iter().map(number).collect()
 }

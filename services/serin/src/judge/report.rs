@@ -7,7 +7,7 @@ use serin_statistics::{
     fixed_sample::{Decision, Metric, MetricReport, PROMOTE_AT, ROLLBACK_AT, Report, report},
 };
 
-use super::{Judgement, Meaning, series};
+use super::judgement::{Judgement, Meaning, series};
 
 /// The error rate of each test, unless the file has another `alpha`.
 const ALPHA: f64 = 0.05;
