@@ -298,7 +298,7 @@ fn delete_partials(id: &RolloutId, window: &WindowKey, parts: impl Iterator<Item
     }
 }
 
-/// Reasons that are kept of a verdict that is too large, worst first.
+/// Number of reasons that are kept of a verdict that is too large. The worst are kept.
 const REASONS_KEPT: usize = 20;
 
 /// A verdict as a record. A verdict that is too large for the log keeps what decides: all traffic, and the segments that failed.

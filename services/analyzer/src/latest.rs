@@ -15,7 +15,7 @@ use serin_statistics::{ArmEstimate, Hypothesis};
 
 use crate::arms::BothArms;
 
-/// Windows that are kept.
+/// Number of windows that are kept.
 const WINDOWS: usize = 6;
 
 /// Both arms of one window.

@@ -25,7 +25,7 @@ use crate::{
     standing::Issue,
 };
 
-/// Windows that are kept.
+/// Number of windows that are kept.
 const WINDOWS: usize = 30;
 /// Once an arm has this many answers, older windows are not used: a share must describe the present.
 const PLENTY: u64 = 50;

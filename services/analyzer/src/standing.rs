@@ -16,7 +16,7 @@ use serin_spec::Policy;
 
 /// A finding that has grown by this factor is worse than the one that was acknowledged.
 const WORSE: f64 = 1.5;
-/// Findings of one rollout that are kept. Any further finding cannot be acknowledged, so it holds.
+/// Maximum number of findings of one rollout that are kept. Any further finding cannot be acknowledged, so it holds.
 const MOST: usize = 256;
 
 /// An issue with the evidence.

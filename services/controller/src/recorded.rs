@@ -14,7 +14,7 @@ use serin_stream::{
     record::{Record, TopicPartition},
 };
 
-/// Records per poll.
+/// Maximum number of records per poll.
 const BATCH: usize = 500;
 /// Longest wait for one batch.
 const WAIT: Duration = Duration::from_secs(2);

@@ -28,7 +28,7 @@ use crate::{
     view::{View, follow},
 };
 
-/// Commands that may be queued for writing.
+/// Maximum number of commands that are queued for writing.
 const QUEUE: usize = 1024;
 
 /// The API could not be started.

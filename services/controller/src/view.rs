@@ -33,17 +33,17 @@ use uuid::Uuid;
 
 use crate::series::{Point, Series};
 
-/// Events of one rollout that are kept.
+/// Maximum number of events of one rollout that are kept.
 const EVENTS_KEPT: usize = 1000;
-/// Answers to commands that are kept.
+/// Maximum number of answers to commands that are kept.
 const ANSWERS_KEPT: usize = 1000;
-/// Routers whose reports are kept. A killed router does not report that it leaves, and its successor may have another name.
+/// Maximum number of routers whose reports are kept. A killed router does not report that it leaves, and its successor may have another name.
 const ROUTERS_KEPT: usize = 1000;
-/// Verdicts and router reports that a start reads back, per partition. Each is only shown until the next one.
+/// Number of verdicts and router reports that a start reads back, per partition. Each is only shown until the next one.
 const READ_BACK: i64 = 500;
 /// Shortest text that is taken for the start of an id, so that a typing error does not name a rollout.
 const PREFIX_MIN: usize = 4;
-/// Records per poll.
+/// Maximum number of records per poll.
 const BATCH: usize = 1000;
 
 /// Which reports count.

@@ -14,9 +14,9 @@ use super::{
 use crate::lint::lint;
 use serin_spec::{Concurrency, Mode, RolloutSpec, Severity};
 
-/// Ids of commands that are kept per model.
+/// Maximum number of ids of commands that are kept per model.
 const COMMANDS_KEPT: usize = 256;
-/// Rollouts that may be queued per model.
+/// Maximum number of queued rollouts per model.
 const QUEUE_MAX: usize = 8;
 
 /// Why a command cannot be done, as a sentence for people.

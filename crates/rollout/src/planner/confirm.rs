@@ -11,7 +11,7 @@ use serin_schemas::{
 use super::{ACTUATOR, ModelState, RolloutState, Turn, Unconfirmed, WallMs, applied};
 use serin_spec::{TrafficSource, units::Duration};
 
-/// Routers that a sentence lists.
+/// Maximum number of routers that a sentence lists.
 const LISTED: usize = 5;
 
 impl Unconfirmed {

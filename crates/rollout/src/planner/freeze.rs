@@ -14,9 +14,9 @@ use super::{
     turn::{event_id, to_json},
 };
 
-/// Freezes at a time.
+/// Maximum number of freezes at the same time.
 const FREEZES_MAX: usize = 100;
-/// Patterns that an error lists.
+/// Maximum number of patterns that an error lists.
 const LISTED: usize = 5;
 
 impl Freeze {

@@ -7,7 +7,7 @@ use serin_schemas::records::{MetricVerdict, NoDataReason, Verdict};
 use super::Turn;
 use serin_spec::{MetricSource, MetricSpec, OutputSource, RolloutSpec, suggest::nearest};
 
-/// Names that are listed when no similar name is found.
+/// Maximum number of names that are listed when no similar name is found.
 const LISTED: usize = 5;
 
 /// The metrics that had no value in any answer so far, according to a verdict.

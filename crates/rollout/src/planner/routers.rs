@@ -43,13 +43,13 @@ pub const ACTUATOR: &str = "actuator/";
 
 /// Routers that are kept. The bound is needed because any client that can write to `router-status` can invent names.
 pub(super) const MOST: usize = 1000;
-/// Models of one router that are kept in each list.
+/// Maximum number of models of one router that are kept in each list.
 const MODELS: usize = 10_000;
 /// Versions of a router's own configuration that are kept.
 const VERSIONS: usize = 1000;
 /// Bytes of a router's own configuration that are kept.
 const BYTES: usize = 256 << 10;
-/// Names that are kept of a list.
+/// Maximum number of names that are kept of a list.
 const NAMES: usize = 32;
 /// Bytes of a name that are kept.
 const NAME: usize = 128;

@@ -291,7 +291,7 @@ pub struct HeldFor {
 }
 
 impl HeldFor {
-    /// Issues of a verdict that are kept.
+    /// Maximum number of issues of a verdict that are kept.
     const KEPT: usize = 8;
 
     fn all(verdict: &Verdict) -> Vec<Self> {

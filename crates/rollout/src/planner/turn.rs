@@ -15,7 +15,7 @@ use super::{
 };
 use serin_spec::{Mode, RolloutSpec, Rules, Share, Step, VersionSpec};
 
-/// Ended rollouts of a model that are kept.
+/// Maximum number of ended rollouts of a model that are kept.
 const ENDED_KEPT: usize = 32;
 /// If the routers' clock differs from the wall clock by more than this, the routers replay another time.
 const REPLAYED: Span = Span(3_600_000_000);

@@ -11,7 +11,7 @@ use super::{
 };
 use serin_spec::{Share, Step};
 
-/// Steps that a rollout may have. Each weight set by hand adds one.
+/// Maximum number of steps of a rollout. Each weight set by hand adds one.
 const STEPS_MAX: usize = 100;
 
 impl RolloutState {

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{fold::Poison, local::lock, record::TopicPartition};
 
-/// This many consecutive failures are not caused by the records.
+/// From this number of consecutive failures on, records are not their cause.
 const MAX_IN_A_ROW: usize = 20;
 
 /// The position of a record.

@@ -32,7 +32,7 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 /// How long a request waits after a start until the topics have been read.
 const STARTING: Duration = Duration::from_secs(5);
 
-/// Rollouts that an error lists.
+/// Maximum number of rollouts that an error lists.
 const NAMED: usize = 5;
 
 /// `?after=&wait_ms=`.

@@ -23,7 +23,7 @@ pub(crate) const LONGEST_TEXT: usize = 64 << 10;
 const MOST_KEPT: usize = 1 << 20;
 /// Longest number that is kept.
 const LONGEST_WORD: usize = 1024;
-/// Memory of a value in addition to its text.
+/// Bytes of memory of a value in addition to its text.
 const VALUE: usize = size_of::<Value>();
 
 /// Reads one body.

@@ -17,7 +17,7 @@ use serin_sketches::hash::hash64;
 
 use crate::protocol::{asks::Asks, decoder::Decoder, scan::Scanner, written::Written};
 
-/// Overhead of an entry: its id in the map and in the queue, and the allocator's overhead.
+/// Bytes of overhead of an entry: its id in the map and in the queue, and the allocator's overhead.
 const ENTRY: usize = 256;
 /// Maximum number of decoded bytes of an answer that are searched.
 const MOST: u64 = 64 << 20;

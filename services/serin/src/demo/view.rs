@@ -22,7 +22,7 @@ use crate::{
 
 /// Shortest time between two redraws of the block, to save work.
 const REDRAW: Duration = Duration::from_millis(100);
-/// Events kept on the screen.
+/// Maximum number of events on the screen.
 const EVENTS: usize = 6;
 /// Columns of an event's time and the spaces around it.
 const EVENT_INDENT: usize = 21;

@@ -22,7 +22,7 @@ use serin_stream::{
 
 use super::each;
 
-/// Records of `events` between two commits of the aggregator's fold.
+/// Number of records of `events` between two commits of the aggregator's fold.
 const COMMIT_EVERY: u64 = 2000;
 
 /// A policy that replaces the recorded one.

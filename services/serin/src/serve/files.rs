@@ -12,9 +12,9 @@ use crate::settings::Settings;
 const ENOUGH: u64 = 1 << 20;
 /// Smallest number of files for any role.
 const LEAST: u64 = 256;
-/// Files of the process itself: threads, pipes and sockets of the log's clients.
+/// Number of files of the process itself: threads, pipes and sockets of the log's clients.
 const OWN: u64 = 128;
-/// Ports other than the router's data port: API, admin, metrics.
+/// Number of ports other than the router's data port: API, admin, metrics.
 const PORTS: u64 = 3;
 
 /// This process may open too few files.

@@ -14,7 +14,7 @@ use crate::{
     time::to_the_second,
 };
 
-/// Captured pairs in which those behind a finding are searched. The API returns no more.
+/// Number of captured pairs in which those behind a finding are searched. The API returns no more.
 const SEARCHED: usize = 100;
 
 /// A finding that examples may show.

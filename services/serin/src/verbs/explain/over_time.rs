@@ -13,11 +13,11 @@ use crate::{
     time::to_the_second,
 };
 
-/// Lines per metric.
+/// Maximum number of lines per metric.
 const LINES: usize = 12;
 /// Largest and smallest width of the plot, in characters.
 const WIDTH: std::ops::RangeInclusive<usize> = 20..=60;
-/// Characters of a line without the plot.
+/// Number of characters of a line without the plot.
 const BESIDES: usize = 62;
 
 /// One verdict on one metric.

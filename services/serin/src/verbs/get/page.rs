@@ -26,7 +26,7 @@ use crate::{
 const MOST_EVENTS: usize = 10;
 /// If a screen is too low, events are dropped first while there are at least this many.
 const FEWEST_EVENTS: usize = 4;
-/// Parts of the head that are kept longer than the last event: headline, sentence, ramp.
+/// Number of parts of the head that are kept longer than the last event: headline, sentence, ramp.
 const SHORTEST_HEAD: usize = 5;
 /// Columns of a name and the space after it.
 const INDENT: usize = 11;
