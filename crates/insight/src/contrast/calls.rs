@@ -7,7 +7,7 @@ use serin_schemas::{
     records::{Arm, Outcome, Prediction},
 };
 use serin_sketches::log_position;
-use serin_spec::{Direction, MetricKind, MetricSource, MetricSpec, OutputKind, RolloutSpec};
+use serin_spec::{Direction, MetricSource, MetricSpec, OutputKind, RolloutSpec};
 
 use super::{
     Arms, Candidate, ReadFrom, Scale, add,
@@ -153,16 +153,7 @@ fn scale(metric: &MetricSpec, threshold: Option<f64>) -> Option<Scale> {
             | MetricSource::Output(_)
             | MetricSource::Class { is: Some(_), .. }
     );
-    let scale = match metric.kind {
-        MetricKind::Rate => Scale::Share,
-        MetricKind::Mean { min, max } => Scale::Range { min, max },
-        MetricKind::CappedMean { cap } => Scale::Range { min: 0.0, max: cap },
-        MetricKind::Count => Scale::Range { min: 0.0, max: serin_kinds::MOST_EVENTS },
-        MetricKind::Quantile { .. } if threshold.is_some() => Scale::Share,
-        MetricKind::Quantile { .. } | MetricKind::Distribution => Scale::Log,
-        MetricKind::Classes | MetricKind::Disagreement => return None,
-    };
-    in_prediction.then_some(scale)
+    Scale::of(metric, threshold).filter(|_| in_prediction)
 }
 
 impl Measured<'_> {

@@ -17,6 +17,7 @@ mod windows;
 use serde::{Deserialize, Serialize};
 use serin_schemas::records::Segment;
 use serin_sketches::Scatter;
+use serin_spec::{MetricKind, MetricSpec};
 
 pub use calls::Calls;
 pub use captures::Captures;
@@ -76,6 +77,21 @@ pub enum Scale {
     },
     /// The position is `ln(1 + value)`.
     Log,
+}
+
+impl Scale {
+    /// The scale of a metric's values, or of its shares above `threshold`; `None` if its values have no mean that can be compared.
+    fn of(metric: &MetricSpec, threshold: Option<f64>) -> Option<Self> {
+        match metric.kind {
+            MetricKind::Rate => Some(Self::Share),
+            MetricKind::Mean { min, max } => Some(Self::Range { min, max }),
+            MetricKind::CappedMean { cap } => Some(Self::Range { min: 0.0, max: cap }),
+            MetricKind::Count => Some(Self::Range { min: 0.0, max: serin_kinds::MOST_EVENTS }),
+            MetricKind::Quantile { .. } if threshold.is_some() => Some(Self::Share),
+            MetricKind::Quantile { .. } | MetricKind::Distribution => Some(Self::Log),
+            MetricKind::Classes | MetricKind::Disagreement => None,
+        }
+    }
 }
 
 impl Scale {

@@ -86,7 +86,7 @@ impl<'a> Windows<'a> {
             let Some(whole) = sums.get(&(*metric, &all)) else { continue };
             let metric = &self.spec.metrics[*metric];
             let threshold = thresholds.get(&metric.name).copied();
-            let Some(scale) = scale(metric, threshold) else { continue };
+            let Some(scale) = Scale::of(metric, threshold) else { continue };
             candidates.push(Candidate {
                 metric: metric.name.clone(),
                 measure: threshold.map(|threshold| above(metric, threshold)),
@@ -106,19 +106,6 @@ impl<'a> Windows<'a> {
 /// What a share above a quantile is called.
 pub(super) fn above(metric: &MetricSpec, threshold: f64) -> String {
     format!("share above {}", Unit::of(&metric.kind, &metric.source).value(threshold))
-}
-
-/// The scale of a metric's sums in summaries; `None` if its values have no mean that can be compared.
-fn scale(metric: &MetricSpec, threshold: Option<f64>) -> Option<Scale> {
-    match metric.kind {
-        MetricKind::Rate => Some(Scale::Share),
-        MetricKind::Mean { min, max } => Some(Scale::Range { min, max }),
-        MetricKind::CappedMean { cap } => Some(Scale::Range { min: 0.0, max: cap }),
-        MetricKind::Count => Some(Scale::Range { min: 0.0, max: serin_kinds::MOST_EVENTS }),
-        MetricKind::Quantile { .. } if threshold.is_some() => Some(Scale::Share),
-        MetricKind::Quantile { .. } | MetricKind::Distribution => Some(Scale::Log),
-        MetricKind::Classes | MetricKind::Disagreement => None,
-    }
 }
 
 fn scatter(summary: &Summary, threshold: Option<f64>) -> Option<Scatter> {
