@@ -167,7 +167,7 @@ impl Call<'_> {
     }
 
     /// The answer for a version that gave none.
-    pub(crate) fn failed(&self, route: &Route, failed: Failed) -> Response<AnswerBody> {
+    pub(super) fn failed(&self, route: &Route, failed: Failed) -> Response<AnswerBody> {
         answer::upstream_failed(self.target.wire, &self.table, route, &self.id, failed, &self.config.answers)
     }
 }

@@ -164,7 +164,7 @@ impl Running {
     }
 
     /// Returns when a task has failed permanently and needs an operator.
-    pub(crate) async fn failed(&self) -> String {
+    pub(super) async fn failed(&self) -> String {
         loop {
             for (watch, stage) in self.watches.iter().zip(&self.stages) {
                 if let Some(failure) = watch().failure() {

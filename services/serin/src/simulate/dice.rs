@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 const NORMAL_FROM: f64 = 2500.0;
 
 /// A source of random numbers.
-pub(crate) struct Dice(ChaCha8Rng);
+pub(super) struct Dice(ChaCha8Rng);
 
 impl Dice {
     /// The random numbers of one run.

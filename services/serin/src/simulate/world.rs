@@ -118,7 +118,7 @@ impl World {
     }
 
     /// Requests of a window, all arms together.
-    pub(crate) fn requests(&self, window: Span, dice: &mut Dice) -> u64 {
+    pub(super) fn requests(&self, window: Span, dice: &mut Dice) -> u64 {
         dice.poisson(self.per_second * window.as_secs_f64())
     }
 
