@@ -68,11 +68,6 @@ impl TrafficDoor {
             _ => Some("only Serin's routers report this output"),
         }
     }
-
-    /// Whether the door carries the bodies of answers.
-    pub fn has_bodies(self) -> bool {
-        matches!(self, Self::Events | Self::Kserve | Self::KserveAllResponses | Self::Seldon)
-    }
 }
 
 #[cfg(test)]
