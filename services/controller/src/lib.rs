@@ -9,6 +9,7 @@ pub mod config;
 mod console;
 mod examples;
 pub mod fold;
+mod gates;
 mod insight;
 pub mod metrics;
 mod mlflow;

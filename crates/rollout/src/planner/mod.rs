@@ -49,7 +49,8 @@ pub use state::{
     ByHand, Clock, Ended, Ending, Freeze, HeldFor, Hold, HoldCause, LastVerdict, Lease, ModelState, Outcome, Pause,
     Queued, Retry, RolloutState, STATE_VERSION, StateError, Unconfirmed,
 };
-pub use verdict::without_order;
+pub use tick::stale_limit_ms;
+pub use verdict::{missing_evidence, without_order};
 
 /// What the planner reacts to.
 #[derive(Clone, Debug, PartialEq)]

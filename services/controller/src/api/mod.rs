@@ -7,6 +7,7 @@ mod actions;
 mod applied;
 mod auth;
 mod freeze;
+mod gates;
 mod plan;
 mod queries;
 mod session;
@@ -51,6 +52,10 @@ pub fn api(state: ApiState) -> Router {
         .route("/v1/unfreeze", post(freeze::unfreeze))
         .route("/v1/stream", get(stream::stream))
         .route("/v1/plan", post(plan::plan))
+        .route("/v1/gates/argo", get(gates::argo).post(gates::argo))
+        .route("/v1/gates/flagger/advance", post(gates::flagger_advance))
+        .route("/v1/gates/flagger/rollback", post(gates::flagger_rollback))
+        .route("/v1/gates/kayenta/judge", post(gates::kayenta).layer(DefaultBodyLimit::max(gates::KAYENTA_MAX)))
         .route("/v1/stop-all", post(actions::stop_all))
         .route("/v1/routing", get(queries::routing))
         .route("/v1/routers", get(queries::routers))
