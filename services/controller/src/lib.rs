@@ -16,6 +16,7 @@ mod mlflow;
 pub mod policies;
 pub mod progress;
 mod recorded;
+pub mod report;
 mod series;
 mod server;
 mod trace;

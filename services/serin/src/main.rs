@@ -113,6 +113,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Stop(args) => verbs::stop_all(&args).await,
         Verb::Switch(args) => verbs::switch(&args).await,
         Verb::Explain(args) => verbs::explain(&args).await,
+        Verb::Report(args) => verbs::report(&args).await,
         Verb::Profile(args) => verbs::profile(&args).await,
         Verb::Export(args) => verbs::export(&args),
         Verb::Compare(args) => verbs::compare(&args),

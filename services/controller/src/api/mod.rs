@@ -10,6 +10,7 @@ mod freeze;
 mod gates;
 mod plan;
 mod queries;
+mod report;
 mod session;
 pub(crate) mod state;
 mod stream;
@@ -45,6 +46,7 @@ pub fn api(state: ApiState) -> Router {
         .route("/v1/rollouts/{id}/profile", get(queries::profile))
         .route("/v1/rollouts/{id}/contrasts", get(queries::contrasts))
         .route("/v1/rollouts/{id}/progress", get(queries::progress))
+        .route("/v1/rollouts/{id}/report", get(report::report))
         .route("/v1/rollouts/{id}/{verb}", post(actions::act))
         .route("/v1/rollouts/{id}/retry", post(actions::retry))
         .route("/v1/freezes", get(queries::freezes))

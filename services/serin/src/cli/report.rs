@@ -1,0 +1,40 @@
+//! Arguments of `serin report`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{Connection, Serve};
+
+/// The form of a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportOutput {
+    /// Markdown.
+    #[default]
+    Text,
+    /// One JSON document, with all verdicts and hashes.
+    Json,
+    /// One HTML page with pictures.
+    Html,
+}
+
+/// A rollout to report on, or a report to verify.
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// Model name, rollout id, or the start of the id
+    #[arg(required_unless_present = "verify", conflicts_with = "verify")]
+    pub(crate) rollout: Option<String>,
+    /// Compare this report, in any of its forms, with the audit events on the log
+    #[arg(long, value_name = "FILE")]
+    pub(crate) verify: Option<PathBuf>,
+    /// For --verify: read the log itself instead of asking the API. Needs the report as JSON
+    #[arg(long, requires = "verify")]
+    pub(crate) log: bool,
+    /// Output format
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(crate) output: ReportOutput,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+}
