@@ -73,6 +73,16 @@ impl Asked {
         got["data"].clone()
     }
 
+    /// Waits until the answer has this code.
+    async fn until(&self, code: &str) {
+        let has_code = async {
+            while self.world.get("/v1/gates/argo?model=podinfo&version=v2").await.1["data"]["code"] != code {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_millis(WAIT_MS), has_code).await.unwrap();
+    }
+
     async fn kayenta(&self) -> Value {
         let (status, answer) = self.world.post("/v1/gates/kayenta/judge", KAYENTA).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
@@ -158,12 +168,8 @@ async fn a_verdict_from_long_ago_a_freeze_and_an_older_step_do_not_pass() {
     let (status, answer) = asked.world.post(&format!("/v1/freeze?wait_ms={WAIT_MS}"), frozen).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     // Each partition answers, the model's own too.
-    let is_frozen = async {
-        while asked.hooks(None).await != (409, 409, json!("frozen")) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_millis(WAIT_MS), is_frozen).await.unwrap();
+    asked.until("frozen").await;
+    assert_eq!(asked.hooks(None).await, (409, 409, json!("frozen")));
 
     let old = Asked { written_ms: NOW_MS - 600_000, ..Asked::new() };
     old.baking().await;
@@ -181,12 +187,8 @@ async fn a_rollout_that_serin_routes_passes_when_it_is_promoted() {
             warm.frozen = Some(r#"{"segments":{},"warmupEvents":1000}"#.into());
         })
         .await;
-    let is_baking = async {
-        while asked.hooks(Some("v2")).await != (409, 409, json!("baking")) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_millis(WAIT_MS), is_baking).await.unwrap();
+    asked.until("baking").await;
+    assert_eq!(asked.hooks(Some("v2")).await, (409, 409, json!("baking")));
     let full = format!("/v1/rollouts/podinfo/promote?wait_ms={WAIT_MS}");
     assert!(asked.world.post(&full, r#"{"full": true}"#).await.0.is_success());
     assert_eq!(asked.hooks(Some("v2")).await, (200, 409, json!("promoted")));
