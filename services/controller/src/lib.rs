@@ -8,6 +8,7 @@ pub mod api;
 pub mod config;
 mod console;
 mod examples;
+pub mod fleet;
 pub mod fold;
 mod gates;
 mod insight;

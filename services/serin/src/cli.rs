@@ -13,9 +13,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 pub(crate) use foresight::{Plan, Replay, Simulate};
 pub(crate) use other::refuse;
-pub(crate) use report::{Report, ReportOutput};
+pub(crate) use report::{Fleet, Report, ReportOutput};
 pub(crate) use shell::{Completion, Man, completion, man};
-pub(crate) use steps::{Freeze, Retry, SetWeight, Unfreeze};
+pub(crate) use steps::{Freeze, Mark, Retry, SetWeight, Unfreeze, Was};
 pub(crate) use trial::{Load, ModelServer, Switch, Wanted};
 
 /// Canary analysis and progressive delivery for ML models, driven by events on Kafka.
@@ -208,6 +208,16 @@ pub(crate) enum Verb {
         after_help = "Exit status: 0; of --verify: 0 the log has the same events, 1 they differ, 2 it is not possible to tell.\n\nExamples:\n  serin report flights > report.md\n  serin report 01a22e39 --output html > report.html\n  serin report flights --output json > report.json\n  serin report --verify report.json\n  serin report --verify report.json --log --config serin.yaml"
     )]
     Report(Report),
+    /// Record whether the version of an ended rollout was good or bad, as it turned out
+    ///
+    /// The mark changes no traffic. `serin fleet` counts false alarms and missed regressions by it.
+    #[command(
+        after_help = "Exit status: 0 recorded, 1 not confirmed yet, 2 refused: the rollout has not ended, or is not one of the model's last 32.\n\nExamples:\n  serin mark flights --was good --reason 'the labels of that day were wrong'\n  serin mark 01a22e39 --was bad --reason 'complaints a week later'"
+    )]
+    Mark(Mark),
+    /// Show all rollouts of a time in numbers: how many, what was caught, who stepped in, how long promotions took
+    #[command(after_help = "Examples:\n  serin fleet\n  serin fleet --since 90d --output json")]
+    Fleet(Fleet),
     /// Show the distribution of each output, feature and latency per version
     ///
     /// It is computed from the windows on the log. The JSON has histograms with the bounds and counts of their bins, and quantiles;

@@ -173,6 +173,11 @@ impl Api {
         self.call(Method::GET, &rollout_path(rollout, &format!("/report?format={form}")), None).await
     }
 
+    /// All rollouts since a time of the wall clock, in numbers.
+    pub(crate) async fn fleet(&self, from: EventTime) -> Result<Value, ApiError> {
+        self.call(Method::GET, &format!("/v1/fleet?from={}", from.0), None).await
+    }
+
     /// Pairs of answers that routers captured.
     pub(crate) async fn examples(&self, rollout: &str, limit: usize) -> Result<Vec<Capture>, ApiError> {
         self.typed(&rollout_path(rollout, &format!("/examples?limit={limit}"))).await

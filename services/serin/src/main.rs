@@ -114,6 +114,8 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Switch(args) => verbs::switch(&args).await,
         Verb::Explain(args) => verbs::explain(&args).await,
         Verb::Report(args) => verbs::report(&args).await,
+        Verb::Mark(args) => verbs::mark(&args).await,
+        Verb::Fleet(args) => verbs::fleet(&args).await,
         Verb::Profile(args) => verbs::profile(&args).await,
         Verb::Export(args) => verbs::export(&args),
         Verb::Compare(args) => verbs::compare(&args),

@@ -12,7 +12,7 @@ use serin_tests::kafka::{Broker, unique_prefix};
 use support::Pipeline;
 use world::{Behavior, Traffic, User, borrowed, model_server, rollout, serin, unreachable_url, wall};
 
-const VERBS: [&str; 30] = [
+const VERBS: [&str; 32] = [
     "up",
     "router",
     "aggregator",
@@ -37,6 +37,8 @@ const VERBS: [&str; 30] = [
     "switch",
     "explain",
     "report",
+    "mark",
+    "fleet",
     "profile",
     "export",
     "compare",

@@ -15,6 +15,7 @@ mod command;
 mod confirm;
 mod freeze;
 mod held;
+mod mark;
 mod near;
 mod quantities;
 mod retry;

@@ -6,6 +6,7 @@
 mod actions;
 mod applied;
 mod auth;
+mod fleet;
 mod freeze;
 mod gates;
 mod plan;
@@ -54,6 +55,7 @@ pub fn api(state: ApiState) -> Router {
         .route("/v1/unfreeze", post(freeze::unfreeze))
         .route("/v1/stream", get(stream::stream))
         .route("/v1/plan", post(plan::plan))
+        .route("/v1/fleet", get(fleet::fleet))
         .route("/v1/gates/argo", get(gates::argo).post(gates::argo))
         .route("/v1/gates/flagger/advance", post(gates::flagger_advance))
         .route("/v1/gates/flagger/rollback", post(gates::flagger_rollback))

@@ -1,7 +1,7 @@
 //! The report of a rollout: who started it and when, what it was judged by, each verdict over time, who stepped in, and how it ended.
 //!
 //! A report is built from the log on request and decides nothing. [`chain`] makes it possible to show later that the events are still the
-//! same. The forms for people are [`markdown`] and [`html`]; the JSON is the structure itself.
+//! same. The forms for people are Markdown and HTML; the JSON is the structure itself.
 
 pub mod chain;
 mod html;
@@ -31,7 +31,7 @@ pub use words::effect_within;
 /// Name and version of the structure.
 pub const FORMAT: &str = "serin.report/v1";
 /// The actors that are services.
-const SERVICES: [&str; 2] = ["analyzer", "controller"];
+pub(crate) const SERVICES: [&str; 2] = ["analyzer", "controller"];
 
 /// The report of one rollout.
 #[derive(Clone, Debug, Serialize)]
@@ -312,19 +312,17 @@ fn steps(events: &[Linked]) -> Vec<StepTaken> {
 
 /// What people did after the start, by the events and the commands that caused them.
 fn people(events: &[Linked], commands: &[Command]) -> Vec<Act> {
-    let by_people = events
-        .iter()
-        .filter(|linked| linked.event.kind != EventKind::Started && !SERVICES.contains(&linked.event.actor.as_str()));
+    let by_people = events.iter().filter(|linked| {
+        !matches!(linked.event.kind, EventKind::Started | EventKind::Marked)
+            && !SERVICES.contains(&linked.event.actor.as_str())
+    });
     by_people
         .map(|linked| {
             let event = &linked.event;
             let command = commands.iter().find(|command| event.cause.as_deref() == Some(&command.id));
             let action = command.map(|command| command.action);
-            let says = |words: &str| event.sentence.contains(words);
-            let is_approval = action.map_or_else(
-                || says("approved by ") || says("rejected by "),
-                |action| matches!(action, Action::Approve | Action::Reject),
-            );
+            let is_approval = action
+                .map_or_else(|| reads_as_approval(event), |action| matches!(action, Action::Approve | Action::Reject));
             Act {
                 event: linked.number,
                 when: Moment::of(linked),
@@ -337,6 +335,11 @@ fn people(events: &[Linked], commands: &[Command]) -> Vec<Act> {
             }
         })
         .collect()
+}
+
+/// Whether an event is an approval or its refusal, by its sentence: the command may no longer be on the log.
+pub(crate) fn reads_as_approval(event: &RolloutEvent) -> bool {
+    ["approved by ", "rejected by "].iter().any(|words| event.sentence.contains(words))
 }
 
 impl Calls {

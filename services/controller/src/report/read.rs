@@ -95,7 +95,8 @@ pub(crate) fn read(log: &Arc<dyn Log>, known: RolloutState) -> Result<Found, Log
     let (model, rollout) = (known.spec.model.clone(), known.id.clone());
     let Audit { events, head, state, note } = linked(log, &model, &rollout)?;
     let state = state.unwrap_or(known);
-    let mut notes: Vec<String> = note.into_iter().collect();
+    let partly = |note: String| format!("{note}; the chain is over the events that were read only");
+    let mut notes: Vec<String> = note.map(partly).into_iter().collect();
     if events.first().is_some_and(|first| first.event.kind != serin_schemas::records::EventKind::Started) {
         notes.push("the first events are no longer on the log, so the chain starts later".to_owned());
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Connection, Serve};
+use super::{Connection, Remote, Serve};
 
 /// The form of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -37,4 +37,14 @@ pub(crate) struct Report {
     pub(crate) connection: Connection,
     #[command(flatten)]
     pub(crate) serve: Serve,
+}
+
+/// The time whose rollouts are counted.
+#[derive(Debug, Args)]
+pub(crate) struct Fleet {
+    /// Only rollouts that started since then: a span before now such as 30d, or RFC 3339
+    #[arg(long, value_name = "TIME", default_value = "30d")]
+    pub(crate) since: String,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
 }
