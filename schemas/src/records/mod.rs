@@ -77,8 +77,8 @@ records! {
     Verdict = "verdict" { 1, 2, 3, 4, 5 }
     RoutingTable = "routing_table" { 1, 2 }
     RouterStatus = "router_status" { 1, 2, 3, 4 }
-    Command = "command" { 1, 2 }
-    RolloutEvent = "rollout_event" { 1, 2 }
+    Command = "command" { 1, 2, 3 }
+    RolloutEvent = "rollout_event" { 1, 2, 3 }
     DeadLetter = "dead_letter" { 1 }
     Capture = "capture" { 1 }
 }

@@ -37,6 +37,8 @@ pub enum Action {
     Undo,
     /// Start an ended rollout again.
     Retry,
+    /// Record how an ended rollout is judged afterwards.
+    Mark,
 }
 
 /// A request to the controller (topic `commands`, key = model).
@@ -73,6 +75,9 @@ pub struct Command {
     /// Index of the step with which `retry` starts after warm-up, from 0; `None` for the first.
     #[serde(default)]
     pub from_step: Option<i32>,
+    /// Whether the version was good, as judged afterwards, for `mark`.
+    #[serde(default)]
+    pub was_good: Option<bool>,
 }
 
 impl Command {
@@ -92,6 +97,7 @@ impl Command {
             until: None,
             retries: None,
             from_step: None,
+            was_good: None,
         }
     }
 }
@@ -130,11 +136,13 @@ pub enum EventKind {
     Frozen,
     /// Steps are taken again.
     Unfrozen,
+    /// A person recorded how the version is judged afterwards.
+    Marked,
 }
 
 impl EventKind {
     /// All kinds, in the order of the schema.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Started,
         Self::Refused,
         Self::Advanced,
@@ -150,6 +158,7 @@ impl EventKind {
         Self::Confirmed,
         Self::Frozen,
         Self::Unfrozen,
+        Self::Marked,
     ];
 
     /// Name of the kind on the wire and in metrics.
@@ -170,6 +179,7 @@ impl EventKind {
             Self::Confirmed => "confirmed",
             Self::Frozen => "frozen",
             Self::Unfrozen => "unfrozen",
+            Self::Marked => "marked",
         }
     }
 }
@@ -206,6 +216,9 @@ pub struct RolloutEvent {
     /// The whole state of the rollout after the event, as JSON (`serin_rollout::RolloutState`). For the start of a freeze, the freeze as
     /// JSON (`serin_rollout::planner::Freeze`).
     pub state: Option<String>,
+    /// Whether the version was good, as judged afterwards, for `marked`.
+    #[serde(default)]
+    pub was_good: Option<bool>,
 }
 
 /// A record that could not be used (topic `dead-letters`).

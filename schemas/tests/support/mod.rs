@@ -135,6 +135,7 @@ draw_newtypes! { EventTime Generation ModelName RequestId RolloutId Span Version
 draw_enums! {
     Action {
         Apply, Promote, PromoteFull, Pause, Resume, Abort, StopAll, SetWeight, Approve, Reject, Freeze, Unfreeze, Undo, Retry,
+        Mark,
     }
     Arm { Stable, Control, Canary, Shadow }
     Assignment { Random, Sticky, Pinned, Targeted, Fallback, LeaseExpired, SwitchedOff, External, Unreadable }
@@ -142,7 +143,7 @@ draw_enums! {
     Decision { Promote, Rollback, Continue, Hold }
     EventKind {
         Started, Refused, Advanced, Held, Resumed, Paused, Promoted, Completed, RolledBack, Aborted, Superseded, Warned,
-        Confirmed, Frozen, Unfrozen,
+        Confirmed, Frozen, Unfrozen, Marked,
     }
     MetricResult { Pass, Fail, Undecided, NoData }
     NoDataReason {
@@ -176,7 +177,7 @@ draw_structs! {
     Cell { arm, segment, metric, summary }
     ClockOffset { writer, offset }
     ClosedThrough { partition, partitions, through, relayed_through, heard_through, silent, skewed }
-    Command { id, action, model, rollout, spec, actor, reason, at, weight, force, until, retries, from_step }
+    Command { id, action, model, rollout, spec, actor, reason, at, weight, force, until, retries, from_step, was_good }
     Configured { model, version, stable, url, grpc_url, path_version }
     Control {
         model, rollout, generation, phase, step, stable, canary, canary_share, control_share, decided_at, spec, frozen,
@@ -204,6 +205,7 @@ draw_structs! {
     Reason { metric, segment, sentence }
     RolloutEvent {
         id, model, rollout, kind, phase, step, canary_share, generation, at, recorded_at, actor, sentence, cause, state,
+        was_good,
     }
     Route { version, arm, share, url }
     RouterStatus {

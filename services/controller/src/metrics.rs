@@ -35,7 +35,7 @@ declare_metrics! {
         /// Audit events.
         EVENTS = Counter "serin_rollout_events_total" in "{event}" [MODEL, words("kind", &[
             "started", "refused", "advanced", "held", "resumed", "paused", "promoted", "completed", "rolled_back", "aborted",
-            "superseded", "warned", "confirmed", "frozen", "unfrozen",
+            "superseded", "warned", "confirmed", "frozen", "unfrozen", "marked",
         ])];
         /// 1 for the phase of a model's rollout: the active one, or else the one that ended last.
         PHASE = Gauge "serin_rollout_phase" in "1" [MODEL, words("phase", &[

@@ -20,46 +20,46 @@ const MOST_METRICS: usize = 64;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Point {
     /// Id of the verdict.
-    id: String,
+    pub(crate) id: String,
     /// End of the evidence, in event time.
     pub(crate) as_of: EventTime,
     /// When the verdict was written, by the wall clock of the log.
-    recorded_at: EventTime,
-    step: i32,
+    pub(crate) recorded_at: EventTime,
+    pub(crate) step: i32,
     pub(crate) generation: Generation,
-    decision: Decision,
-    sentence: String,
-    score_low: f64,
-    score_high: f64,
-    arms: Vec<ArmPoint>,
-    metrics: Vec<MetricPoint>,
+    pub(crate) decision: Decision,
+    pub(crate) sentence: String,
+    pub(crate) score_low: f64,
+    pub(crate) score_high: f64,
+    pub(crate) arms: Vec<ArmPoint>,
+    pub(crate) metrics: Vec<MetricPoint>,
 }
 
 /// Answers of one arm so far.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct ArmPoint {
-    arm: Arm,
-    predictions: i64,
+pub(crate) struct ArmPoint {
+    pub(crate) arm: Arm,
+    pub(crate) predictions: i64,
 }
 
 /// One metric over all traffic.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct MetricPoint {
-    metric: String,
-    segment: Segment,
-    role: Role,
-    result: MetricResult,
-    no_data: Option<NoDataReason>,
-    canary: Estimate,
-    control: Estimate,
-    effect: Option<f64>,
-    effect_low: Option<f64>,
-    effect_high: Option<f64>,
-    margin: Option<f64>,
-    limit_pass: Option<f64>,
-    limit_fail: Option<f64>,
-    p_fail: f64,
-    failed_at: Option<EventTime>,
+pub(crate) struct MetricPoint {
+    pub(crate) metric: String,
+    pub(crate) segment: Segment,
+    pub(crate) role: Role,
+    pub(crate) result: MetricResult,
+    pub(crate) no_data: Option<NoDataReason>,
+    pub(crate) canary: Estimate,
+    pub(crate) control: Estimate,
+    pub(crate) effect: Option<f64>,
+    pub(crate) effect_low: Option<f64>,
+    pub(crate) effect_high: Option<f64>,
+    pub(crate) margin: Option<f64>,
+    pub(crate) limit_pass: Option<f64>,
+    pub(crate) limit_fail: Option<f64>,
+    pub(crate) p_fail: f64,
+    pub(crate) failed_at: Option<EventTime>,
 }
 
 impl MetricPoint {
@@ -87,7 +87,12 @@ impl MetricPoint {
 impl Point {
     /// The point of a verdict that was written at `logged_ms`.
     pub(crate) fn of(verdict: &Verdict, logged_ms: i64) -> Self {
-        let overall = verdict.metrics.iter().filter(|metric| metric.segment.is_all());
+        Self::with(verdict, logged_ms, |metric| metric.segment.is_all())
+    }
+
+    /// The point of a verdict, with those of its metrics that are `wanted`.
+    pub(crate) fn with(verdict: &Verdict, logged_ms: i64, wanted: impl Fn(&MetricVerdict) -> bool) -> Self {
+        let metrics = verdict.metrics.iter().filter(|metric| wanted(metric));
         Self {
             id: verdict.id.clone(),
             as_of: verdict.as_of,
@@ -99,7 +104,7 @@ impl Point {
             score_low: verdict.score_low,
             score_high: verdict.score_high,
             arms: verdict.arms.iter().map(|arm| ArmPoint { arm: arm.arm, predictions: arm.predictions }).collect(),
-            metrics: overall.take(MOST_METRICS).map(MetricPoint::of).collect(),
+            metrics: metrics.take(MOST_METRICS).map(MetricPoint::of).collect(),
         }
     }
 

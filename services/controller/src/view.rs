@@ -531,6 +531,7 @@ mod tests {
             sentence: String::new(),
             cause: Some(format!("command {number}")),
             state: Some("{}".to_owned()),
+            was_good: None,
         }
     }
 

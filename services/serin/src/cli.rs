@@ -2,6 +2,7 @@
 
 mod foresight;
 mod other;
+mod report;
 mod shell;
 mod steps;
 mod trial;
@@ -12,8 +13,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 pub(crate) use foresight::{Plan, Replay, Simulate};
 pub(crate) use other::refuse;
+pub(crate) use report::{Fleet, Report, ReportOutput};
 pub(crate) use shell::{Completion, Man, completion, man};
-pub(crate) use steps::{Freeze, Retry, SetWeight, Unfreeze};
+pub(crate) use steps::{Freeze, Mark, Retry, SetWeight, Unfreeze, Was};
 pub(crate) use trial::{Load, ModelServer, Switch, Wanted};
 
 /// Canary analysis and progressive delivery for ML models, driven by events on Kafka.
@@ -198,6 +200,24 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  serin explain flights\n  serin explain flights --metric latency_p99 --output json\n  serin explain flights --examples 3\n  serin explain flights --contrasts\n  serin explain flights --over-time --metric latency_p99"
     )]
     Explain(Explain),
+    /// Write the report of a rollout: who, what, when, every verdict over time, approvals, overrides, the end and its evidence
+    ///
+    /// Text is Markdown, `html` is one page without a script and without other files. The report has a fingerprint of all audit events;
+    /// --verify compares a report with the log later. docs/report.md describes what that proves.
+    #[command(
+        after_help = "Exit status: 0; of --verify: 0 the log has the same events, 1 they differ, 2 it is not possible to tell.\n\nExamples:\n  serin report flights > report.md\n  serin report 01a22e39 --output html > report.html\n  serin report flights --output json > report.json\n  serin report --verify report.json\n  serin report --verify report.json --log --config serin.yaml"
+    )]
+    Report(Report),
+    /// Record whether the version of an ended rollout was good or bad, as it turned out
+    ///
+    /// The mark changes no traffic. `serin fleet` counts false alarms and missed regressions by it.
+    #[command(
+        after_help = "Exit status: 0 recorded, 1 not confirmed yet, 2 refused: the rollout has not ended, or is not one of the model's last 32.\n\nExamples:\n  serin mark flights --was good --reason 'the labels of that day were wrong'\n  serin mark 01a22e39 --was bad --reason 'complaints a week later'"
+    )]
+    Mark(Mark),
+    /// Show all rollouts of a time in numbers: how many, what was caught, who stepped in, how long promotions took
+    #[command(after_help = "Examples:\n  serin fleet\n  serin fleet --since 90d --output json")]
+    Fleet(Fleet),
     /// Show the distribution of each output, feature and latency per version
     ///
     /// It is computed from the windows on the log. The JSON has histograms with the bounds and counts of their bins, and quantiles;
@@ -308,7 +328,7 @@ pub(crate) struct RouterArgs {
 
 /// Where the controller's API is.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Remote {
+pub(crate) struct Connection {
     /// URL of the controller's API
     #[arg(long, value_name = "URL", env = "SERIN_API", default_value = "http://127.0.0.1:8100")]
     pub(crate) api: String,
@@ -318,6 +338,13 @@ pub(crate) struct Remote {
     /// PEM file with the CA that signed the API's certificate (https://). Default: the CAs that the system trusts
     #[arg(long, value_name = "FILE", env = "SERIN_CA_FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// Where the controller's API is, and how its answer is printed.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Remote {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     pub(crate) output: Output,

@@ -19,7 +19,7 @@ use serin_schemas::{
 };
 
 use crate::{
-    cli::Remote,
+    cli::{Connection, Remote},
     http::{CertificateProblem, Http, NoAnswer},
 };
 
@@ -78,7 +78,12 @@ pub(crate) enum ApiError {
 impl Api {
     /// The API with the options of the command line.
     pub(crate) fn new(remote: &Remote) -> anyhow::Result<Self> {
-        Self::at(&remote.api, remote.token.clone(), remote.ca_file.as_deref())
+        Self::connect(&remote.connection)
+    }
+
+    /// The API at a connection of the command line.
+    pub(crate) fn connect(Connection { api, token, ca_file }: &Connection) -> anyhow::Result<Self> {
+        Self::at(api, token.clone(), ca_file.as_deref())
     }
 
     /// The API at `base`. Its certificate is checked against the PEM file `authorities`, or against the CAs that the system trusts.
@@ -161,6 +166,16 @@ impl Api {
     /// The verdicts on a rollout over time, thinned.
     pub(crate) async fn verdicts(&self, rollout: &str) -> Result<Value, ApiError> {
         self.call(Method::GET, &rollout_path(rollout, "/verdicts"), None).await
+    }
+
+    /// The report of a rollout in the form `json`, `html` or `markdown`.
+    pub(crate) async fn report(&self, rollout: &str, form: &str) -> Result<Value, ApiError> {
+        self.call(Method::GET, &rollout_path(rollout, &format!("/report?format={form}")), None).await
+    }
+
+    /// All rollouts since a time of the wall clock, in numbers.
+    pub(crate) async fn fleet(&self, from: EventTime) -> Result<Value, ApiError> {
+        self.call(Method::GET, &format!("/v1/fleet?from={}", from.0), None).await
     }
 
     /// Pairs of answers that routers captured.

@@ -1,5 +1,6 @@
 //! A verdict as a table: both arms, the effect with its interval, the evidence and the result. Failed checks come first.
 
+use serin_controller::report::effect_within;
 use serin_kinds::Unit;
 use serin_schemas::records::{ArmSummary, MetricResult, MetricVerdict, NoDataReason, Role, Verdict};
 use serin_spec::RolloutSpec;
@@ -139,29 +140,8 @@ fn row(metric: &MetricVerdict, spec: &RolloutSpec) -> Vec<Cell> {
 }
 
 /// The effect of a metric that is shown next to its interval.
-///
-/// The recorded effect weighs each window by its information. With few answers it can be outside the interval, which is then that of
-/// both arms over all windows. The difference of the two shown values belongs to that interval.
 fn effect(metric: &MetricVerdict) -> Option<f64> {
     effect_within(metric.effect, (metric.effect_low, metric.effect_high), metric.canary.value, metric.control.value)
-}
-
-/// The effect that is shown next to this interval of a recorded effect, with the values of both arms.
-pub(crate) fn effect_within(
-    recorded: Option<f64>,
-    (low, high): (Option<f64>, Option<f64>),
-    canary: Option<f64>,
-    control: Option<f64>,
-) -> Option<f64> {
-    let recorded = recorded?;
-    let (low, high) = (low.unwrap_or(f64::NEG_INFINITY), high.unwrap_or(f64::INFINITY));
-    let is_within = |effect: &f64| (low..=high).contains(effect);
-    let shown = canary.zip(control).map(|(canary, control)| canary - control);
-    Some(if is_within(&recorded) {
-        recorded
-    } else {
-        shown.filter(is_within).unwrap_or(recorded.clamp(low, high.max(low)))
-    })
 }
 
 /// An effect of a metric with its interval, in the format of the table.

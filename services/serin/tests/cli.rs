@@ -12,7 +12,7 @@ use serin_tests::kafka::{Broker, unique_prefix};
 use support::Pipeline;
 use world::{Behavior, Traffic, User, borrowed, model_server, rollout, serin, unreachable_url, wall};
 
-const VERBS: [&str; 29] = [
+const VERBS: [&str; 32] = [
     "up",
     "router",
     "aggregator",
@@ -36,6 +36,9 @@ const VERBS: [&str; 29] = [
     "stop",
     "switch",
     "explain",
+    "report",
+    "mark",
+    "fleet",
     "profile",
     "export",
     "compare",

@@ -64,6 +64,7 @@ impl ModelState {
             Action::Apply => self.on_apply(command, now, turn),
             Action::Retry => self.on_retry(command, now, turn),
             Action::Undo => self.on_undo(command, now, turn),
+            Action::Mark => self.on_mark(command, now, turn),
             Action::StopAll => {
                 self.on_stop(command, now, turn);
                 Ok(())
@@ -397,6 +398,7 @@ fn refused_without_state(command: &Command, now_ms: WallMs) -> RolloutEvent {
         sentence: format!("{} refused: model {} has never had a rollout", verb(command.action), command.model),
         cause: Some(command.id.clone()),
         state: None,
+        was_good: None,
     }
 }
 
@@ -423,6 +425,7 @@ pub(super) fn verb(action: Action) -> &'static str {
         Action::Unfreeze => "unfreeze",
         Action::Undo => "undo",
         Action::Retry => "retry",
+        Action::Mark => "mark",
     }
 }
 

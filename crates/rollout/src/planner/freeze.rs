@@ -141,5 +141,6 @@ fn event_of(models: &ModelName, kind: EventKind, sentence: String, now_ms: WallM
         sentence,
         cause: None,
         state: None,
+        was_good: None,
     }
 }

@@ -15,6 +15,7 @@ mod command;
 mod confirm;
 mod freeze;
 mod held;
+mod mark;
 mod near;
 mod quantities;
 mod retry;
@@ -49,7 +50,8 @@ pub use state::{
     ByHand, Clock, Ended, Ending, Freeze, HeldFor, Hold, HoldCause, LastVerdict, Lease, ModelState, Outcome, Pause,
     Queued, Retry, RolloutState, STATE_VERSION, StateError, Unconfirmed,
 };
-pub use verdict::without_order;
+pub use tick::stale_limit_ms;
+pub use verdict::{missing_evidence, without_order};
 
 /// What the planner reacts to.
 #[derive(Clone, Debug, PartialEq)]

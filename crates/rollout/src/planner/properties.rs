@@ -44,6 +44,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Action::Unfreeze),
         2 => Just(Action::Undo),
         2 => Just(Action::Retry),
+        1 => Just(Action::Mark),
     ];
     prop_oneof![
         6 => (-600..200_000_i64, decision, any::<bool>(), 0..2_i64, 0..500_i64, any::<bool>()).prop_map(

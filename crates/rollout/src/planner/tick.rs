@@ -3,7 +3,7 @@
 use serin_schemas::records::{Arm, EventKind, Phase, RoutingTable};
 
 use super::{HoldCause, ModelState, Outcome, RolloutState, Turn, state::Lease};
-use serin_spec::{Policy, Rules, Share};
+use serin_spec::{Policy, RolloutSpec, Rules, Share};
 
 impl ModelState {
     pub(super) fn on_tick(&mut self, turn: &mut Turn<'_>) {
@@ -24,7 +24,7 @@ impl ModelState {
             let why = format!("it started under rules {}, and this Serin continues under rules {own}", rollout.rules);
             self.start_over(&mut rollout, own, &why, now, turn);
         }
-        let limit = turn.settings.stale_ms.max(stale_after_windows_ms(&rollout));
+        let limit = stale_limit_ms(turn.settings.stale_ms, &rollout.spec);
         let silent_ms = turn.now_ms.since(rollout.verdict_ms);
         let stale = silent_ms > limit;
         if stale {
@@ -99,8 +99,8 @@ impl ModelState {
     }
 }
 
-/// Three windows and the grace, because verdicts cannot arrive more often than windows close.
-fn stale_after_windows_ms(rollout: &RolloutState) -> i64 {
-    let spec = &rollout.spec;
-    spec.window.0.0.saturating_mul(3).saturating_add(spec.grace.0.0) / 1000
+/// How long verdicts may be missing, in milliseconds: `stale_ms`, or three windows and the grace if that is longer, because verdicts
+/// cannot arrive more often than windows close.
+pub fn stale_limit_ms(stale_ms: i64, spec: &RolloutSpec) -> i64 {
+    stale_ms.max(spec.window.0.0.saturating_mul(3).saturating_add(spec.grace.0.0) / 1000)
 }

@@ -16,7 +16,7 @@ use super::{
 use serin_spec::{Mode, RolloutSpec, Rules, Share, Step, VersionSpec};
 
 /// Maximum number of ended rollouts of a model that are kept.
-const ENDED_KEPT: usize = 32;
+pub(super) const ENDED_KEPT: usize = 32;
 /// If the routers' clock differs from the wall clock by more than this, the routers replay another time.
 const REPLAYED: Span = Span(3_600_000_000);
 /// Reasons of an ending that are kept, worst first, because rows of the controller are bounded. The verdict contains all of them.
@@ -324,6 +324,7 @@ impl ModelState {
             sentence,
             cause: turn.cause.clone(),
             state: rollout.map(to_json),
+            was_good: None,
         });
     }
 

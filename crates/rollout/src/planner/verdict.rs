@@ -247,7 +247,15 @@ pub(super) fn missing_for_promotion(
     turn: &Turn<'_>,
 ) -> Option<String> {
     let step = rollout.current_step()?;
-    let answers = rollout.answers - rollout.answers_before;
+    missing_evidence(rollout, verdict, now).or_else(|| {
+        let missing = turn.unapplied(&verdict.model, rollout.generation, rollout.spec.traffic)?;
+        Some(format!("{missing} ({step})"))
+    })
+}
+
+/// What the evidence for a step still lacks at `now`, as a clause; `None` if it is complete. It is complete too while there is no step.
+pub fn missing_evidence(rollout: &RolloutState, verdict: &Verdict, now: EventTime) -> Option<String> {
+    let step = rollout.current_step()?;
     if verdict.decision != Decision::Promote {
         // Without the order, because a held rollout does not keep baking.
         return Some(without_order(&verdict.sentence).to_owned());
@@ -257,11 +265,14 @@ pub(super) fn missing_for_promotion(
     if !held && rollout.clock.spent(now) < step.bake.min.0 {
         return Some(format!("the step has not baked for {}", step.bake.min));
     }
+    // The verdict may be newer than the state.
+    let canary = verdict.arms.iter().find(|arm| arm.arm == Arm::Canary).map_or(0, |arm| arm.predictions);
+    let counted = if verdict.generation == rollout.generation { rollout.answers.max(canary) } else { rollout.answers };
+    let answers = counted - rollout.answers_before;
     if answers < step.bake.min_events as i64 {
         return Some(format!("{answers} answers of the canary, but {} are needed", step.bake.min_events));
     }
-    let missing = turn.unapplied(&verdict.model, rollout.generation, rollout.spec.traffic)?;
-    Some(format!("{missing} ({step})"))
+    None
 }
 
 /// Why a rollout is held for its health. If answers are missing because routers do not use the table, that comes first: callers still

@@ -94,6 +94,16 @@ struct ActBody {
     force: bool,
     /// For `retry`: the number of the first step after warm-up, from 1.
     from_step: Option<i32>,
+    /// For `mark`: how the version is judged afterwards.
+    was: Option<Was>,
+}
+
+/// How a version is judged afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Was {
+    Good,
+    Bad,
 }
 
 /// The action of a verb.
@@ -113,10 +123,11 @@ fn action_of(verb: &str, body: &ActBody) -> Result<Action, Failure> {
         "reject" => Action::Reject,
         "undo" => Action::Undo,
         "retry" => Action::Retry,
+        "mark" => Action::Mark,
         _ => {
             let error = format!(
-                "{verb:?} is not an action; the actions are promote, pause, resume, abort, set-weight, approve, reject, undo and \
-                 retry"
+                "{verb:?} is not an action; the actions are promote, pause, resume, abort, set-weight, approve, reject, undo, \
+                 retry and mark"
             );
             return Err(Failure::new(StatusCode::NOT_FOUND, error));
         }
@@ -129,6 +140,9 @@ fn action_of(verb: &str, body: &ActBody) -> Result<Action, Failure> {
         return Err(wrong(
             "set-weight needs a `weight`, such as \"10%\"; `weight` and `force` are only valid for it".to_owned(),
         ));
+    }
+    if (action == Action::Mark) != body.was.is_some() {
+        return Err(wrong("mark needs `was`, \"good\" or \"bad\"; `was` is only valid for it".to_owned()));
     }
     match body.from_step {
         Some(_) if action != Action::Retry => Err(wrong("`from_step` is only valid for retry".to_owned())),
@@ -179,15 +193,16 @@ pub(super) async fn act(
     let why = read_body(&body)?;
     let action = action_of(&verb, &why)?;
     let known = state.rollout(&id).await?;
-    // A model's name means the rollout that is active when the command is handled. An undo is about the newest rollout, so that a second
-    // one, or one after a rollback, does not undo an earlier promotion.
+    // A model's name means the rollout that is active when the command is handled. An undo and a mark are about the newest rollout, so that
+    // a second undo, or one after a rollback, does not undo an earlier promotion.
     let model = known.view.model.clone();
-    let rollout = (model.as_str() != id || action == Action::Undo).then_some(known.id);
+    let rollout = (model.as_str() != id || matches!(action, Action::Undo | Action::Mark)).then_some(known.id);
     let command = Command {
         rollout: rollout.clone(),
         reason: why.reason,
         weight: why.weight.map(|weight| weight.0),
         force: why.force,
+        was_good: why.was.map(|was| was == Was::Good),
         ..state.command(action, model, actor)
     };
     let answer = state.ask(command, wait.wait_ms).await?;

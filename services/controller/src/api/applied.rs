@@ -12,9 +12,9 @@ use serin_spec::{Mode, TrafficSource};
 use super::state::ApiState;
 use crate::view::{Live, Reporters, View};
 
-/// Whether an action is done only when routers use its table. A pause, a resume or a freeze moves no calls.
+/// Whether an action is done only when routers use its table. A pause, a resume, a freeze or a mark moves no calls.
 pub(super) fn moves_calls(action: Action) -> bool {
-    !matches!(action, Action::Pause | Action::Resume | Action::Freeze | Action::Unfreeze)
+    !matches!(action, Action::Pause | Action::Resume | Action::Freeze | Action::Unfreeze | Action::Mark)
 }
 
 impl ApiState {

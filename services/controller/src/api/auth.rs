@@ -10,6 +10,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use serin_access::{Refused, bearer, check_local, check_origin};
 
@@ -19,8 +20,10 @@ use super::{
 };
 use crate::config::Role;
 
-/// Paths whose `POST` changes nothing.
-const READING: [&str; 1] = ["/v1/plan"];
+/// Path whose `POST` changes nothing.
+const PLAN: &str = "/v1/plan";
+/// Start of the paths of gates, which change nothing.
+const GATES: &str = "/v1/gates/";
 
 /// How a caller is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -59,7 +62,8 @@ pub(super) async fn check(
     next: Next,
 ) -> Result<Response, Failure> {
     let caller = identify(&state, request.method(), request.uri(), request.headers())?;
-    let reads = is_reading(request.method()) || READING.contains(&request.uri().path());
+    let path = request.uri().path();
+    let reads = is_reading(request.method()) || path == PLAN || path.starts_with(GATES);
     let needed = if reads { Role::Viewer } else { Role::Operator };
     if caller.role < needed {
         let error = format!("{} may read but not act; this request needs the role operator", caller.name);
@@ -87,6 +91,9 @@ pub(super) fn identify(state: &ApiState, method: &Method, uri: &Uri, headers: &H
     if let Some(given) = bearer(headers) {
         return with_token(state, given);
     }
+    if let Some(given) = basic(headers).filter(|_| uri.path().starts_with(GATES)) {
+        return with_token(state, &given);
+    }
     let unknown = |code, error: &str| Failure::new(StatusCode::UNAUTHORIZED, error).coded(code);
     let Some(session) = Session::of(headers) else {
         return Err(unknown("unauthenticated", "a bearer token is needed: `Authorization: Bearer <token>`"));
@@ -100,6 +107,13 @@ pub(super) fn identify(state: &ApiState, method: &Method, uri: &Uri, headers: &H
         return Err(Failure::new(StatusCode::FORBIDDEN, error).coded("foreign_origin"));
     }
     Ok(Caller { name: session.name, role, by: By::Cookie, ends_ms: Some(session.ends_ms) })
+}
+
+/// The password of `Authorization: Basic`, which is a token. Tools that cannot set a header send it for a URL with a user and a password.
+fn basic(headers: &HeaderMap) -> Option<String> {
+    let (scheme, value) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let value = STANDARD.decode(value.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    Some(String::from_utf8(value).ok()?.split_once(':')?.1.to_owned())
 }
 
 /// The caller with this token.

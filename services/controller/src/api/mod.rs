@@ -6,9 +6,12 @@
 mod actions;
 mod applied;
 mod auth;
+mod fleet;
 mod freeze;
+mod gates;
 mod plan;
 mod queries;
+mod report;
 mod session;
 pub(crate) mod state;
 mod stream;
@@ -44,6 +47,7 @@ pub fn api(state: ApiState) -> Router {
         .route("/v1/rollouts/{id}/profile", get(queries::profile))
         .route("/v1/rollouts/{id}/contrasts", get(queries::contrasts))
         .route("/v1/rollouts/{id}/progress", get(queries::progress))
+        .route("/v1/rollouts/{id}/report", get(report::report))
         .route("/v1/rollouts/{id}/{verb}", post(actions::act))
         .route("/v1/rollouts/{id}/retry", post(actions::retry))
         .route("/v1/freezes", get(queries::freezes))
@@ -51,6 +55,11 @@ pub fn api(state: ApiState) -> Router {
         .route("/v1/unfreeze", post(freeze::unfreeze))
         .route("/v1/stream", get(stream::stream))
         .route("/v1/plan", post(plan::plan))
+        .route("/v1/fleet", get(fleet::fleet))
+        .route("/v1/gates/argo", get(gates::argo).post(gates::argo))
+        .route("/v1/gates/flagger/advance", post(gates::flagger_advance))
+        .route("/v1/gates/flagger/rollback", post(gates::flagger_rollback))
+        .route("/v1/gates/kayenta/judge", post(gates::kayenta).layer(DefaultBodyLimit::max(gates::KAYENTA_MAX)))
         .route("/v1/stop-all", post(actions::stop_all))
         .route("/v1/routing", get(queries::routing))
         .route("/v1/routers", get(queries::routers))

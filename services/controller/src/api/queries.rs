@@ -347,7 +347,7 @@ pub(super) async fn contrasts(
     found.map(Json).ok_or_else(no_log)
 }
 
-fn no_log() -> Failure {
+pub(super) fn no_log() -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, "this controller has no log to read")
 }
 
@@ -376,7 +376,7 @@ pub(super) async fn schema() -> Json<Value> {
     Json(serin_rollout::json_schema())
 }
 
-fn unknown(id: &str) -> Failure {
+pub(super) fn unknown(id: &str) -> Failure {
     let error = format!("there is no rollout {id:?}, and no model of that name with a rollout");
     Failure::new(StatusCode::NOT_FOUND, error).coded("unknown_rollout")
 }

@@ -1,6 +1,6 @@
 //! Arguments of the verbs that step in: weights, approvals, freezes, undo, retry.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serin_spec::Share;
 
 use super::{Act, Remote};
@@ -26,6 +26,30 @@ pub(crate) struct SetWeight {
 fn percent(text: &str) -> Result<Share, String> {
     let text = text.trim();
     Share::parse(&if text.ends_with('%') { text.to_owned() } else { format!("{text}%") })
+}
+
+/// How a version is judged afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Was {
+    /// It was good.
+    Good,
+    /// It was bad.
+    Bad,
+}
+
+/// An ended rollout to judge.
+#[derive(Debug, Args)]
+pub(crate) struct Mark {
+    /// Model name, rollout id, or the start of the id
+    pub(crate) rollout: String,
+    /// Whether the new version was good or bad
+    #[arg(long, value_enum)]
+    pub(crate) was: Was,
+    /// The reason, for the audit log
+    #[arg(long)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
 }
 
 /// A rollout to try again.

@@ -82,11 +82,11 @@ pub(crate) async fn doctor(args: &Doctor) -> anyhow::Result<ExitCode> {
     } else {
         args.services.clone()
     };
-    let http = Http::new(args.remote.ca_file.as_deref(), TIMEOUT).context("--ca-file")?;
+    let http = Http::new(args.remote.connection.ca_file.as_deref(), TIMEOUT).context("--ca-file")?;
     for service in &services {
         found.extend(readiness(&http, service.trim_end_matches('/')).await);
     }
-    found.extend(controller(&Api::new(&args.remote)?, &args.remote.api).await);
+    found.extend(controller(&Api::new(&args.remote)?, &args.remote.connection.api).await);
 
     let problems = found.iter().filter(|finding| !finding.ok).count();
     match args.remote.output {

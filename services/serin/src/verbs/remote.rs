@@ -21,7 +21,7 @@ use super::{
     local::{print_problems, print_warnings, read},
 };
 use crate::{
-    cli::{Act, Apply, Freeze, Output, Remote, Retry, SetWeight, Status, Stop, Unfreeze},
+    cli::{Act, Apply, Freeze, Mark, Output, Remote, Retry, SetWeight, Status, Stop, Unfreeze, Was},
     client::{Api, ApiError},
     exit, output, plan,
     time::to_the_second,
@@ -272,6 +272,14 @@ pub(crate) async fn act(args: &Act, verb: &str, full: bool) -> anyhow::Result<Ex
 pub(crate) async fn set_weight(args: &SetWeight) -> anyhow::Result<ExitCode> {
     let body = json!({"reason": args.reason, "weight": args.weight, "force": args.force});
     let answer = Api::new(&args.remote)?.act(&args.rollout, "set-weight", body).await?;
+    print_answer(&answer, args.remote.output)
+}
+
+/// `serin mark`.
+pub(crate) async fn mark(args: &Mark) -> anyhow::Result<ExitCode> {
+    let was = if args.was == Was::Good { "good" } else { "bad" };
+    let body = json!({"reason": args.reason, "was": was});
+    let answer = Api::new(&args.remote)?.act(&args.rollout, "mark", body).await?;
     print_answer(&answer, args.remote.output)
 }
 

@@ -137,3 +137,37 @@ fn during_a_replay_actions_have_the_time_of_the_replay() {
     assert_eq!(effects.events[0].at, EventTime::from_secs(700));
     assert_eq!(effects.events[0].recorded_at, EventTime::from_secs(1_800_000_000));
 }
+
+/// A mark is about a rollout that has ended, needs a reason, and is an event only.
+#[test]
+fn an_ended_rollout_is_marked_without_any_other_effect() {
+    let mut world = World::baking();
+    let mark = |world: &mut World, rollout: Option<&str>, was_good: Option<bool>, reason: &str| {
+        let rollout = rollout.map(RolloutId::from);
+        world.command_by(Action::Mark, |command| {
+            (command.rollout, command.was_good, command.reason) = (rollout, was_good, reason.to_owned());
+        })
+    };
+    let refused = mark(&mut world, Some("r1"), Some(true), "why");
+    assert_eq!(refused.events[0].sentence, "mark refused: rollout r1 has not ended; mark it when it has");
+    world.say(MINUTE, Decision::Rollback);
+    for (rollout, was_good, reason, expected) in [
+        (Some("r1"), None, "why", "does not say whether the version was good"),
+        (None, Some(true), "why", "names no rollout"),
+        (Some("r1"), Some(true), "", "a mark needs a reason"),
+        (Some("r9"), Some(true), "why", "rollout r9 is not one of the last 32 rollouts of flights that ended"),
+    ] {
+        let effects = mark(&mut world, rollout, was_good, reason);
+        let sentence = &effects.events[0].sentence;
+        assert!(effects.events[0].kind == EventKind::Refused && sentence.contains(expected), "{sentence}");
+    }
+    let before = world.state().clone();
+    let effects = mark(&mut world, Some("r1"), Some(true), "wrong labels");
+    let [event] = &effects.events[..] else { panic!("{effects:?}") };
+    assert_eq!((event.kind, event.phase, event.was_good), (EventKind::Marked, Phase::RolledBack, Some(true)));
+    assert_eq!(event.rollout.as_ref().map(RolloutId::as_str), Some("r1"));
+    assert_eq!((event.sentence.as_str(), &event.state), ("marked as good by ada: wrong labels", &None));
+    assert!(effects.tables.is_empty() && effects.controls.is_empty());
+    let after = world.state();
+    assert_eq!((&after.active, &after.ended, &after.serving), (&before.active, &before.ended, &before.serving));
+}

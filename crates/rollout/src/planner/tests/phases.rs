@@ -104,7 +104,7 @@ fn weight(world: &mut World, weight: i32) -> Effects {
     world.command_by(Action::SetWeight, |command| command.weight = Some(weight))
 }
 
-const EVENTS: [Event; 23] = [
+const EVENTS: [Event; 24] = [
     ("verdict: the evidence is complete", |world, _| verdict(world, Decision::Promote)),
     ("verdict: not enough evidence", |world, _| verdict(world, Decision::Continue)),
     ("verdict: the evidence is not sound", |world, _| verdict(world, Decision::Hold)),
@@ -134,6 +134,11 @@ const EVENTS: [Event; 23] = [
         let spec = Some(serde_json::to_string(&file()).unwrap());
         world.command_by(Action::Retry, |command| {
             (command.rollout, command.spec, command.retries) = (Some("r2".into()), spec, Some("r1".into()));
+        })
+    }),
+    ("`mark`", |world, _| {
+        world.command_by(Action::Mark, |command| {
+            (command.rollout, command.was_good, command.reason) = (Some("r1".into()), Some(false), "a test".to_owned());
         })
     }),
     ("`apply`", |world, id| start(world, id, Concurrency::Reject)),

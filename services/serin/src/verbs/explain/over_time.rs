@@ -1,6 +1,7 @@
 //! `serin explain --over-time`: the interval of each metric's effect as the evidence grew, one line per verdict.
 
 use serde_json::Value;
+use serin_controller::report::effect_within;
 use serin_schemas::{
     ids::EventTime,
     records::{Estimate, MetricResult},
@@ -76,7 +77,7 @@ fn moments(series: &Value, metric: &str) -> Vec<Moment> {
         Some(Moment {
             as_of: EventTime(point["as_of"].as_i64()?),
             share: point["canary_share"].as_i64().unwrap_or(0),
-            effect: evidence::effect_within(number("effect"), (low, high), estimate("canary"), estimate("control")),
+            effect: effect_within(number("effect"), (low, high), estimate("canary"), estimate("control")),
             low,
             high,
             margin: number("margin"),
