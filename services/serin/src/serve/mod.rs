@@ -41,10 +41,12 @@ pub(crate) enum Role {
     Analyzer,
     /// Turns verdicts into weights.
     Controller,
+    /// Tells destinations about events of rollouts.
+    Connector,
 }
 
 impl Role {
-    /// Every role, in the order in which they start.
+    /// The roles of the pipeline, in the order in which they start. The connector joins them if it has destinations.
     pub(crate) const ALL: &'static [Self] = &[Self::Controller, Self::Analyzer, Self::Aggregator, Self::Router];
 
     /// The role's name on the command line, in metrics and in logs.
@@ -54,6 +56,7 @@ impl Role {
             Self::Aggregator => "aggregator",
             Self::Analyzer => "analyzer",
             Self::Controller => "controller",
+            Self::Connector => "connector",
         }
     }
 }
@@ -157,7 +160,7 @@ fn problems(roles: &[Role], settings: &Settings) -> Vec<String> {
     if !embedded && !settings.log.kafka.brokers.is_empty() {
         problems.extend(settings.log.kafka.problems().into_iter().map(|problem| format!("log.kafka: {problem}")));
     }
-    for role in roles {
+    for role in roles.iter().chain(joining(roles, settings)) {
         let found = match role {
             Role::Router => serin_router::problems(&router_config(settings)),
             Role::Controller => serin_controller::problems(&settings.controller),
@@ -167,6 +170,7 @@ fn problems(roles: &[Role], settings: &Settings) -> Vec<String> {
                 settings.aggregator.fold.problems().into_iter().chain(intake).collect()
             }
             Role::Analyzer => settings.analyzer.problems(),
+            Role::Connector => serin_connector::problems(&settings.connector),
         };
         let place = |problem: String| {
             if problem.starts_with("writers") { problem } else { format!("{}.{problem}", role.name()) }
@@ -174,6 +178,11 @@ fn problems(roles: &[Role], settings: &Settings) -> Vec<String> {
         problems.extend(found.into_iter().map(place));
     }
     problems
+}
+
+/// The roles that join `roles` because they are configured: the connector joins the whole pipeline.
+fn joining(roles: &[Role], settings: &Settings) -> Option<&'static Role> {
+    (roles == Role::ALL && !settings.connector.destinations.is_empty()).then_some(&Role::Connector)
 }
 
 /// Logs user-chosen names that come from environment variables, which are read in lower case and may differ from the intended names.

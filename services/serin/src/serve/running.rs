@@ -14,6 +14,7 @@ use serin_stream::{
 
 use super::Role;
 use crate::{
+    http::Http,
     settings::{LogKind, Settings},
     telemetry::Readiness,
     verbs,
@@ -31,7 +32,9 @@ type Watch = Box<dyn Fn() -> StageHealth + Send + Sync>;
 pub(crate) struct Running {
     router: Option<RouterHandle>,
     controller: Option<serin_controller::ApiHandle>,
+    connector: Option<serin_connector::Handle>,
     stages: Vec<StageHandle>,
+    /// Of the stages, in the same order, without a connector that is not alone.
     watches: Vec<Watch>,
     readiness: Vec<(&'static str, Readiness)>,
 }
@@ -57,9 +60,15 @@ pub(crate) async fn start(
         let stores = RocksStores::open(&settings.data_dir.0.join("state"), limits);
         Arc::new(stores.context("the directory of local state (data_dir)")?)
     };
-    let mut running =
-        Running { router: None, controller: None, stages: Vec::new(), watches: Vec::new(), readiness: Vec::new() };
-    for role in roles {
+    let mut running = Running {
+        router: None,
+        controller: None,
+        connector: None,
+        stages: Vec::new(),
+        watches: Vec::new(),
+        readiness: Vec::new(),
+    };
+    for role in roles.iter().chain(super::joining(roles, settings)) {
         let started = running.role(*role, settings, (&log, &stores), sockets, writer).await;
         started.with_context(|| format!("starting the {}", role.name()))?;
     }
@@ -103,6 +112,25 @@ impl Running {
                 self.stage(log, stores, controller.factory())?;
                 self.readiness.push(("controller api", Arc::new(controller.readiness())));
                 self.controller = Some(controller);
+            }
+            Role::Connector => {
+                let config = &settings.connector;
+                let timeout = Duration::from_micros(config.timeout.0.0.unsigned_abs());
+                let http = Http::new(config.ca_file.as_deref(), timeout).context("connector.ca_file")?;
+                let send = move |request| {
+                    let http = http.clone();
+                    async move { http.head_of_answer(request).await.map_err(|error| error.to_string()) }
+                };
+                let connector = serin_connector::start(config, log.as_ref(), send)?;
+                if self.stages.is_empty() {
+                    self.stage(log, stores, connector.factory())?;
+                } else {
+                    // Within the whole pipeline, the connector's trouble must not keep the router from getting calls.
+                    let options = StageOptions::default();
+                    let stage = Stage::start(Arc::clone(log), Arc::clone(stores), connector.factory(), options)?;
+                    self.stages.push(stage);
+                }
+                self.connector = Some(connector);
             }
         }
         Ok(())
@@ -193,6 +221,9 @@ impl Running {
         });
         if let Err(error) = stopped.await {
             tracing::warn!(%error, "stopping the stages failed");
+        }
+        if let Some(connector) = self.connector {
+            connector.stop();
         }
         if let Some(controller) = self.controller {
             controller.stop().await;
