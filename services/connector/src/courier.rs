@@ -135,6 +135,11 @@ impl Courier {
         own.into_iter().map(|(_, finished)| finished).collect()
     }
 
+    /// Whether all results were taken.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.finished.is_empty()
+    }
+
     /// Number of deliveries without a result.
     pub(crate) fn depth(&self) -> usize {
         self.waiting.len() + usize::from(self.in_flight.is_some())

@@ -4,9 +4,9 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -25,11 +25,16 @@ use crate::{
     request::{answer, request},
 };
 
+/// How often the end of the folds' work is checked.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// The desks of all destinations, in the order of their names. Folds put deliveries there and take results from there.
 #[derive(Debug)]
 pub(crate) struct Desks {
-    desks: BTreeMap<String, Arc<Desk>>,
+    by_name: BTreeMap<String, Arc<Desk>>,
     owners: AtomicU64,
+    /// Whether the workers end: no further call is made.
+    ending: Arc<AtomicBool>,
 }
 
 /// The deliveries of one destination, shared by its worker and the folds.
@@ -48,17 +53,21 @@ impl Desks {
             let shown = Shown::new(&destination.name);
             (destination.name.clone(), Arc::new(Desk { destination, courier, wake: Notify::new(), shown }))
         };
-        Arc::new(Self { desks: destinations.into_iter().map(desk).collect(), owners: AtomicU64::new(0) })
+        Arc::new(Self {
+            by_name: destinations.into_iter().map(desk).collect(),
+            owners: AtomicU64::new(0),
+            ending: Arc::default(),
+        })
     }
 
     /// All destinations.
     pub(crate) fn destinations(&self) -> impl Iterator<Item = &Loaded> {
-        self.desks.values().map(|desk| &desk.destination)
+        self.by_name.values().map(|desk| &desk.destination)
     }
 
     /// Whether a destination is configured.
     pub(crate) fn has(&self, destination: &str) -> bool {
-        self.desks.contains_key(destination)
+        self.by_name.contains_key(destination)
     }
 
     /// A new owner of deliveries, for a fold.
@@ -73,7 +82,7 @@ impl Desks {
             by_destination.entry(due.delivery.destination.clone()).or_default().push(due);
         }
         for (name, due) in by_destination {
-            if let Some(desk) = self.desks.get(&name) {
+            if let Some(desk) = self.by_name.get(&name) {
                 desk.with(|courier| courier.add(owner, due));
                 desk.wake.notify_one();
             }
@@ -82,26 +91,37 @@ impl Desks {
 
     /// Forgets the deliveries of a fold.
     pub(crate) fn forget(&self, owner: u64) {
-        for desk in self.desks.values() {
+        for desk in self.by_name.values() {
             desk.with(|courier| courier.forget(owner));
         }
     }
 
     /// Takes the results of a fold's deliveries.
     pub(crate) fn finished(&self, owner: u64) -> Vec<Finished> {
-        self.desks.values().flat_map(|desk| desk.with(|courier| courier.take_finished(owner))).collect()
+        self.by_name.values().flat_map(|desk| desk.with(|courier| courier.take_finished(owner))).collect()
+    }
+
+    /// Asks the workers to end after the call that is under way.
+    fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+        self.by_name.values().for_each(|desk| desk.wake.notify_one());
+    }
+
+    /// Whether the folds have taken all results.
+    fn is_settled(&self) -> bool {
+        self.by_name.values().all(|desk| desk.with(|courier| courier.is_settled()))
     }
 
     /// The next step of a destination's worker.
     #[cfg(test)]
     pub(crate) fn next(&self, destination: &str, now_ms: i64) -> Next {
-        self.desks[destination].with(|courier| courier.next(now_ms))
+        self.by_name[destination].with(|courier| courier.next(now_ms))
     }
 
     /// Records an answer of a destination.
     #[cfg(test)]
     pub(crate) fn answered(&self, destination: &str, now_ms: i64, answer: Answer) {
-        self.desks[destination].with(|courier| courier.answered(now_ms, answer));
+        self.by_name[destination].with(|courier| courier.answered(now_ms, answer));
     }
 }
 
@@ -130,16 +150,17 @@ where
     S: Fn(Request<Bytes>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Response<()>, String>> + Send + 'static,
 {
-    desks.desks.values().map(|desk| tokio::spawn(work(Arc::clone(desk), send.clone()))).collect()
+    let work = |desk: &Arc<Desk>| work(Arc::clone(desk), Arc::clone(&desks.ending), send.clone());
+    desks.by_name.values().map(|desk| tokio::spawn(work(desk))).collect()
 }
 
-async fn work<S, F>(desk: Arc<Desk>, send: S)
+async fn work<S, F>(desk: Arc<Desk>, ending: Arc<AtomicBool>, send: S)
 where
     S: Fn(Request<Bytes>) -> F + Send + Sync,
     F: Future<Output = Result<Response<()>, String>> + Send,
 {
     let clock = SystemClock::default();
-    loop {
+    while !ending.load(Ordering::Relaxed) {
         match desk.with(|courier| courier.next(clock.now_ms())) {
             Next::Send(delivery) => {
                 let came = match request(&desk.destination, &delivery, clock.now_ms()) {
@@ -179,12 +200,13 @@ where
 /// The running workers, and the factory of the connector's folds.
 pub struct Handle {
     factory: Arc<dyn FoldFactory>,
+    desks: Arc<Desks>,
     workers: Vec<JoinHandle<()>>,
 }
 
 impl Handle {
-    pub(crate) fn new(factory: Arc<dyn FoldFactory>, workers: Vec<JoinHandle<()>>) -> Self {
-        Self { factory, workers }
+    pub(crate) fn new(factory: Arc<dyn FoldFactory>, desks: Arc<Desks>, workers: Vec<JoinHandle<()>>) -> Self {
+        Self { factory, desks, workers }
     }
 
     /// The connector's folds.
@@ -192,10 +214,19 @@ impl Handle {
         Arc::clone(&self.factory)
     }
 
-    /// Ends the workers. A call that is under way is made again after the next start, with the same id.
-    pub fn stop(self) {
-        for worker in self.workers {
-            worker.abort();
+    /// Ends the workers after the calls that are under way, and waits until the folds have their results. What is not done within
+    /// `limit` is done again after the next start, with the same id. Stop the folds afterwards.
+    pub async fn stop(self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        self.desks.end();
+        for mut worker in self.workers {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if tokio::time::timeout(left, &mut worker).await.is_err() {
+                worker.abort();
+            }
+        }
+        while !self.desks.is_settled() && Instant::now() < deadline {
+            tokio::time::sleep(LOOK).await;
         }
     }
 }

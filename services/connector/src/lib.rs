@@ -61,5 +61,5 @@ where
     let desks = Desks::new(destinations, config.give_up_after);
     let workers = dispatch::start(&desks, &send);
     let factory = ConnectorFactory::new(Arc::clone(&desks), &config.public_url, ends);
-    Ok(Handle::new(Arc::new(factory), workers))
+    Ok(Handle::new(Arc::new(factory), desks, workers))
 }

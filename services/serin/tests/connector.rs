@@ -305,6 +305,16 @@ fn a_receiver_that_is_away_misses_nothing_and_gets_nothing_with_another_content(
     assert_eq!(order, ["started", "paused", "resumed", "aborted"], "every event once, in order");
     assert!(bodies.values().all(|bodies| bodies.len() == 1), "{bodies:#?}");
     assert!(calls[..refused].iter().all(|call| call.status == 503), "nothing was accepted while it was away");
+
+    // A clean stop right after a call leaves no call to make again.
+    pipeline.stop("up").unwrap();
+    pipeline.start_with("up", &borrowed(&settings)).unwrap();
+    pipeline.ready().unwrap();
+    let third = user.apply(&rollout("v2", "1h"));
+    receiver.wait_for("/own", |body| body["data"]["rollout"] == *third);
+    let accepted: Vec<Call> = receiver.calls("/own").into_iter().filter(|call| call.status == 200).collect();
+    let ids: BTreeSet<&str> = accepted.iter().map(|call| call.headers["webhook-id"].as_str()).collect();
+    assert_eq!((accepted.len(), ids.len()), (5, 5), "{accepted:#?}");
 }
 
 #[test]

@@ -22,6 +22,8 @@ use crate::{
 
 /// Timeout for a role to stop cleanly: to finish calls in flight and commit folded records.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// Timeout for calls of the connector that are under way when it stops, and for their results.
+const CALL_WITHIN: Duration = Duration::from_secs(3);
 /// How often the stages are checked for a failure that needs an operator.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -203,10 +205,14 @@ impl Running {
         }
     }
 
-    /// Stops all roles: the router first, so that its last events are folded, and the controller last.
+    /// Stops all roles: the router first, so that its last events are folded, and the controller last. The connector's calls end before
+    /// its stage, so that their results are recorded.
     pub(crate) async fn stop(self) {
         if let Some(router) = self.router {
             router.shutdown(STOP_WITHIN).await;
+        }
+        if let Some(connector) = self.connector {
+            connector.stop(CALL_WITHIN).await;
         }
         let mut stages = self.stages;
         let stopped = tokio::task::spawn_blocking(move || {
@@ -221,9 +227,6 @@ impl Running {
         });
         if let Err(error) = stopped.await {
             tracing::warn!(%error, "stopping the stages failed");
-        }
-        if let Some(connector) = self.connector {
-            connector.stop();
         }
         if let Some(controller) = self.controller {
             controller.stop().await;
