@@ -30,7 +30,7 @@ forbid_direct() {
 }
 
 native=(rdkafka rdkafka-sys rocksdb librocksdb-sys)
-services=(serin-router serin-intake serin-aggregator serin-analyzer serin-controller)
+services=(serin-router serin-intake serin-aggregator serin-analyzer serin-controller serin-connector)
 for package in serin-sketches serin-statistics; do
     forbid "$package" tokio rand getrandom uuid "${native[@]}" serin-stream serin-spec "${services[@]}"
 done
@@ -50,7 +50,7 @@ done
 for package in serin-spec serin-kinds serin-rollout serin-insight serin-doors serin-intake serin-aggregator serin-analyzer; do
     forbid_direct "$package" rand getrandom
 done
-for package in serin-router serin-controller; do
+for package in serin-router serin-controller serin-connector; do
     forbid "$package" "${native[@]}"
 done
 for package in "${services[@]}"; do

@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 declare -A targets=(
-    [system]="attacks chaos cli compare console_api demo demo_reports doors embedded_kill exact interrupted kill log_away metrics publish restart steps sticky stored tls tour traces
+    [system]="attacks chaos cli compare connector console_api demo demo_reports doors embedded_kill exact interrupted kill log_away metrics publish restart steps sticky stored tls tour traces
         transcripts webhook conformance_kafka security_kafka"
     [peers]="comparison compose peers prometheus python"
     [console]="console"

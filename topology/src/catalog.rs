@@ -5,8 +5,8 @@ use std::fmt;
 use serin_schemas::{
     codec::Record,
     records::{
-        Capture, ClosedThrough, Command, Control, DeadLetter, Feedback, Heartbeat, Prediction, RolloutEvent,
-        RouterStatus, RoutingTable, Verdict, WindowClosed,
+        Capture, ClosedThrough, Command, Control, DeadLetter, Delivery, DeliveryResult, Feedback, Heartbeat,
+        Prediction, RolloutEvent, RouterStatus, RoutingTable, Verdict, WindowClosed,
     },
 };
 
@@ -32,11 +32,13 @@ pub const COMMANDS: &str = "commands";
 pub const AUDIT: &str = "audit";
 /// Examples of the answers of two versions to the same call.
 pub const CAPTURES: &str = "captures";
+/// What the connector tells its destinations, and what became of it.
+pub const DELIVERIES: &str = "deliveries";
 /// Records that could not be processed.
 pub const DEAD_LETTERS: &str = "dead-letters";
 
 /// The stages that keep state and therefore have a changelog. The intake relay keeps its sequence numbers.
-pub const CHANGELOG_STAGES: [&str; 4] = ["aggregator", "analyzer", "controller", "intake"];
+pub const CHANGELOG_STAGES: [&str; 5] = ["aggregator", "analyzer", "connector", "controller", "intake"];
 
 /// The changelog topic of a stage.
 pub fn changelog(stage: &str) -> String {
@@ -56,16 +58,26 @@ pub enum Role {
     Analyzer,
     /// The planner, the API and the webhooks.
     Controller,
+    /// The outbox: it tells destinations about events of rollouts.
+    Connector,
     /// Model servers, applications and other external producers.
     Others,
-    /// People and tools that watch or send commands: the CLI, the console, notifiers, actuators.
+    /// People and tools that watch or send commands: the CLI, the console, actuators.
     Operators,
 }
 
 impl Role {
     /// Every role, in the order of the documentation.
-    pub const ALL: [Self; 7] =
-        [Self::Router, Self::Intake, Self::Aggregator, Self::Analyzer, Self::Controller, Self::Others, Self::Operators];
+    pub const ALL: [Self; 8] = [
+        Self::Router,
+        Self::Intake,
+        Self::Aggregator,
+        Self::Analyzer,
+        Self::Controller,
+        Self::Connector,
+        Self::Others,
+        Self::Operators,
+    ];
 
     /// The role's name as it is printed.
     pub fn as_str(self) -> &'static str {
@@ -75,6 +87,7 @@ impl Role {
             Self::Intake => "intake",
             Self::Analyzer => "analyzer",
             Self::Controller => "controller",
+            Self::Connector => "connector",
             Self::Others => "others",
             Self::Operators => "operators",
         }
@@ -111,7 +124,7 @@ const fn days(days: i64) -> Cleanup {
 }
 
 /// Every topic except the changelogs, in the order of the data flow.
-pub const CATALOG: [Entry; 11] = [
+pub const CATALOG: [Entry; 12] = [
     Entry {
         name: PREDICTIONS,
         key: "any",
@@ -197,6 +210,16 @@ pub const CATALOG: [Entry; 11] = [
         cleanup: days(400),
         large: true,
         writers: &[Role::Controller],
+        readers: &[Role::Connector, Role::Operators],
+    },
+    Entry {
+        name: DELIVERIES,
+        key: "model",
+        records: &[Delivery::NAME, DeliveryResult::NAME],
+        // Long enough to see after a weekend what was sent. The connector's own state is in its changelog.
+        cleanup: days(7),
+        large: false,
+        writers: &[Role::Connector],
         readers: &[Role::Operators],
     },
     Entry {
@@ -216,7 +239,19 @@ pub const CATALOG: [Entry; 11] = [
         records: &[DeadLetter::NAME],
         cleanup: days(14),
         large: true,
-        writers: &[Role::Intake, Role::Aggregator, Role::Analyzer, Role::Controller],
+        writers: &[Role::Intake, Role::Aggregator, Role::Analyzer, Role::Controller, Role::Connector],
         readers: &[Role::Operators],
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_role_reads_what_the_connector_writes() {
+        let written: Vec<_> = CATALOG.iter().filter(|entry| entry.writers.contains(&Role::Connector)).collect();
+        assert_eq!(written.len(), 2);
+        assert!(written.iter().all(|entry| entry.readers == [Role::Operators]));
+    }
+}

@@ -60,7 +60,7 @@ fn rights(out: &mut String) {
     line(out, "\n| role | READ topic | WRITE topic | READ group | WRITE, DESCRIBE transactional id |");
     line(out, "|---|---|---|---|---|");
     for role in Role::ALL {
-        let stage = matches!(role, Role::Intake | Role::Aggregator | Role::Analyzer | Role::Controller);
+        let stage = CHANGELOG_STAGES.contains(&role.as_str());
         let id = role.as_str();
         let mut read = names(|entry| entry.readers.contains(&role));
         let mut write = names(|entry| entry.writers.contains(&role));

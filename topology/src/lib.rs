@@ -13,8 +13,8 @@ mod docs;
 mod topics;
 
 pub use catalog::{
-    AUDIT, CAPTURES, CATALOG, CHANGELOG_STAGES, COMMANDS, DEAD_LETTERS, EVENTS, Entry, FEEDBACK, PREDICTIONS,
-    ROUTER_STATUS, ROUTING, Role, VERDICTS, WINDOWS, changelog,
+    AUDIT, CAPTURES, CATALOG, CHANGELOG_STAGES, COMMANDS, DEAD_LETTERS, DELIVERIES, EVENTS, Entry, FEEDBACK,
+    PREDICTIONS, ROUTER_STATUS, ROUTING, Role, VERDICTS, WINDOWS, changelog,
 };
 pub use check::{Difference, What, check};
 pub use docs::markdown;

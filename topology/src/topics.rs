@@ -138,10 +138,12 @@ mod tests {
                 "router-status",
                 "commands",
                 "audit",
+                "deliveries",
                 "captures",
                 "dead-letters",
                 "aggregator-changelog",
                 "analyzer-changelog",
+                "connector-changelog",
                 "controller-changelog",
                 "intake-changelog",
             ]

@@ -81,7 +81,7 @@ pub const ARM: Label = words("arm", &["stable", "control", "canary", "shadow"]);
 /// Label with a metric of a rollout file.
 pub const METRIC: Label = bounded("metric", "metrics of the rollout file, at most 200");
 /// Label with the stage.
-pub const STAGE: Label = words("stage", &["intake", "aggregator", "analyzer", "controller"]);
+pub const STAGE: Label = words("stage", &["intake", "aggregator", "analyzer", "controller", "connector"]);
 /// Label with an input partition of a stage.
 pub const PARTITION: Label = bounded("partition", "input partitions that the process has now");
 

@@ -5,6 +5,7 @@
 
 mod capture;
 mod control;
+mod delivery;
 mod event;
 #[cfg(feature = "next-schema")]
 mod next;
@@ -17,6 +18,7 @@ pub use control::{
     Configured, Control, Phase, RULES, Route, RouterStatus, RoutingTable, SeenOutputs, Shed, TableApplied,
     TableRefused, Undecided,
 };
+pub use delivery::{Delivery, DeliveryOutcome, DeliveryResult};
 pub use event::{ArmDrops, Assignment, Batch, Credential, Feedback, Heartbeat, Origin, Outcome, Prediction, Writer};
 pub use rollout::{Action, Command, DeadLetter, EventKind, RolloutEvent};
 pub use verdict::{
@@ -81,6 +83,8 @@ records! {
     RolloutEvent = "rollout_event" { 1, 2, 3 }
     DeadLetter = "dead_letter" { 1 }
     Capture = "capture" { 1 }
+    Delivery = "delivery" { 1 }
+    DeliveryResult = "delivery_result" { 1 }
 }
 
 /// Role of a version in a rollout.

@@ -34,7 +34,8 @@ pub(crate) enum Verb {
     /// Run the whole pipeline in this process: router, aggregator, analyzer, controller
     ///
     /// Without a configuration file, it keeps its log and state in ./serin-data and needs no broker. Send model traffic
-    /// to the router. Verbs about rollouts, such as `serin get`, use the controller's API.
+    /// to the router. Verbs about rollouts, such as `serin get`, use the controller's API. With destinations in the section
+    /// `connector` of the configuration, a connector runs too.
     #[command(
         after_help = "Examples:\n  serin up\n  serin up --config serin.yaml\n  SERIN__ROUTER__LISTEN=0.0.0.0:8000 serin up\n  serin up --set data_dir=/var/lib/serin --set topology.partitions=8"
     )]
@@ -53,6 +54,12 @@ pub(crate) enum Verb {
     /// Run one controller on Kafka: it turns verdicts into weights and serves the API
     #[command(after_help = "Example:\n  serin controller --config serin.yaml")]
     Controller(Serve),
+    /// Run one connector on Kafka: it sends events of rollouts to chat and other systems
+    ///
+    /// Destinations are in the section `connector` of the configuration (docs/connector.md). Nothing waits for the connector: without it,
+    /// rollouts go on, and what happened meanwhile is sent after its next start.
+    #[command(after_help = "Example:\n  serin connector --config serin.yaml")]
+    Connector(Serve),
     /// Show one promotion and two rollbacks on recorded flights
     #[command(
         after_help = "Examples:\n  serin demo\n  serin demo --output json --seed 7\n  serin demo --kafka localhost:9092"

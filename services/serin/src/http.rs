@@ -1,4 +1,4 @@
-//! An HTTP client, plain or over TLS: for the controller's API, routers' admin ports and an OTLP collector.
+//! An HTTP client, plain or over TLS: for the controller's API, routers' admin ports, an OTLP collector and destinations of the connector.
 
 use std::{io, path::Path, time::Duration};
 
@@ -90,6 +90,15 @@ impl Http {
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().wrap_connector(tcp);
         Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), timeout })
+    }
+
+    /// Sends a request and reads the head of the answer.
+    pub(crate) async fn head_of_answer(&self, request: Request<Bytes>) -> Result<Response<()>, NoAnswer> {
+        let answer = async {
+            let answer = self.client.request(request.map(Full::new)).await.map_err(|error| why(&error))?;
+            Ok(answer.map(drop))
+        };
+        tokio::time::timeout(self.timeout, answer).await.map_err(|_| NoAnswer::Late(self.timeout))?
     }
 
     /// Sends a request and reads the whole answer.

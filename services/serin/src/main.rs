@@ -85,6 +85,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Aggregator(args) => Box::pin(serve::run(&[serve::Role::Aggregator], &args, false)).await,
         Verb::Analyzer(args) => Box::pin(serve::run(&[serve::Role::Analyzer], &args, false)).await,
         Verb::Controller(args) => Box::pin(serve::run(&[serve::Role::Controller], &args, false)).await,
+        Verb::Connector(args) => Box::pin(serve::run(&[serve::Role::Connector], &args, false)).await,
         Verb::Demo(args) => Box::pin(demo::run(&args)).await,
         Verb::ModelServer(args) => model_server::run(&args).await,
         Verb::Load(args) => model_server::load(&args).await,

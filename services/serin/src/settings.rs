@@ -55,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) analyzer: serin_analyzer::Config,
     /// The controller, which turns verdicts into weights and serves the API.
     pub(crate) controller: serin_controller::Config,
+    /// The connector, which tells chat, on-call and other systems about events of rollouts (docs/connector.md).
+    pub(crate) connector: serin_connector::Config,
     /// Metrics, health and logs of the process.
     pub(crate) telemetry: TelemetrySettings,
 }
@@ -290,6 +292,7 @@ pub(crate) fn read(serve: &Serve) -> Read {
         aggregator: reader.take_aggregator(),
         analyzer: reader.take("analyzer"),
         controller: reader.take("controller"),
+        connector: reader.take("connector"),
         telemetry: reader.take("telemetry"),
     };
     reader.finish(settings)
@@ -380,7 +383,8 @@ impl Sections {
     fn finish(self, settings: Settings) -> Read {
         let Self { left, found, place } = self;
         let has_log = !found.has("log");
-        let known = "log, data_dir, topology, writers, doors, router, aggregator, analyzer, controller, telemetry";
+        let known =
+            "log, data_dir, topology, writers, doors, router, aggregator, analyzer, controller, connector, telemetry";
         let unknown: Vec<String> = left.into_keys().filter(|name| !found.has(name)).collect();
         let mut problems = found.problems;
         for name in unknown {
@@ -459,7 +463,7 @@ fn without(text: &str, value: &str) -> String {
 /// Whether the value at a path, or under a name, may be a secret.
 fn is_secret(path: &str) -> bool {
     const PARTS: [&str; 4] = ["secret", "token", "password", "mlflow"];
-    const SECTIONS: [&str; 4] = ["security", "pin", "pinning", "writers"];
+    const SECTIONS: [&str; 5] = ["security", "pin", "pinning", "writers", "destinations"];
     PARTS.iter().any(|part| path.contains(part)) || path.split(['.', '[']).any(|name| SECTIONS.contains(&name))
 }
 
@@ -528,6 +532,7 @@ mod tests {
         let pages = [
             (include_str!("../../../docs/api.md"), 1),
             (include_str!("../../../docs/cli.md"), 1),
+            (include_str!("../../../docs/connector.md"), 5),
             (include_str!("../../../docs/in-front-of.md"), 3),
             (include_str!("../../../docs/kafka.md"), 1),
             (include_str!("../../../docs/protocols/plain-http.md"), 1),
@@ -603,6 +608,7 @@ mod tests {
             "telemetry=hunter2",
             "router=hunter2",
             "router.models=hunter2",
+            "connector.destinations=hunter2",
             "controller.policies=hunter2",
             "hunter2",
             "=hunter2",
@@ -626,6 +632,9 @@ mod tests {
             "- hunter2\n",
             "controller: {tokens: {hunter2hunter2hunter2: ann}}\n",
             "controller: {tokens: {hunter2hunter2hunter2: {role: operator}}}\n",
+            "connector: {destinations: [{name: a, kind: slack, url: [hunter2]}]}\n",
+            "connector: {destinations: [{name: a, kind: slack, ur: 'http://hunter2'}]}\n",
+            "connector: {destinations: [https://hunter2]}\n",
             "writers: {hunter2hunter2hunter2: apps}\n",
             "writers: {hunter2hunter2hunter2: {models: ['*']}}\n",
             "writers: [{name: hunter2hunter2hunter2, models: ['*']}]\n",

@@ -123,9 +123,12 @@ fn on_the_page() -> BTreeMap<String, Described> {
     metrics
 }
 
-/// Metrics that appear only when something goes wrong, when a rollout requests it, or for a language model.
-const OCCASIONAL: [&str; 14] = [
+/// Metrics that appear only when something goes wrong, when a rollout requests it, for a language model, or with a connector.
+const OCCASIONAL: [&str; 17] = [
     "serin_certificate_expiry_timestamp_seconds",
+    "serin_deliveries_total",
+    "serin_deliveries_waiting",
+    "serin_destination_breaker_open",
     "serin_rollback_seconds",
     "serin_rollout_waiting",
     "serin_router_cut_total",

@@ -49,7 +49,7 @@ fn problems(roles: &[Role], settings: &Settings) -> Vec<String> {
     if !embedded && !settings.log.kafka.brokers.is_empty() {
         problems.extend(settings.log.kafka.problems().into_iter().map(|problem| format!("log.kafka: {problem}")));
     }
-    for role in roles {
+    for role in roles.iter().chain(joining(roles, settings)) {
         let found = match role {
             Role::Router => serin_router::problems(&router_config(settings)),
             Role::Controller => serin_controller::problems(&settings.controller),
@@ -59,6 +59,7 @@ fn problems(roles: &[Role], settings: &Settings) -> Vec<String> {
                 settings.aggregator.fold.problems().into_iter().chain(intake).collect()
             }
             Role::Analyzer => settings.analyzer.problems(),
+            Role::Connector => serin_connector::problems(&settings.connector),
         };
         let place = |problem: String| {
             if problem.starts_with("writers") { problem } else { format!("{}.{problem}", role.name()) }
@@ -66,6 +67,11 @@ fn problems(roles: &[Role], settings: &Settings) -> Vec<String> {
         problems.extend(found.into_iter().map(place));
     }
     problems
+}
+
+/// The roles that join `roles` because they are configured: the connector joins the whole pipeline.
+fn joining(roles: &[Role], settings: &Settings) -> Option<&'static Role> {
+    (roles == Role::ALL && !settings.connector.destinations.is_empty()).then_some(&Role::Connector)
 }
 
 /// Logs user-chosen names that come from environment variables, which are read in lower case and may differ from the intended names.

@@ -11,10 +11,12 @@ pub(crate) enum Role {
     Analyzer,
     /// Turns verdicts into weights.
     Controller,
+    /// Sends events of rollouts to destinations.
+    Connector,
 }
 
 impl Role {
-    /// Every role, in the order in which they start.
+    /// The roles of the pipeline, in the order in which they start. The connector joins them if it has destinations.
     pub(crate) const ALL: &'static [Self] = &[Self::Controller, Self::Analyzer, Self::Aggregator, Self::Router];
 
     /// The role's name on the command line, in metrics and in logs.
@@ -24,6 +26,7 @@ impl Role {
             Self::Aggregator => "aggregator",
             Self::Analyzer => "analyzer",
             Self::Controller => "controller",
+            Self::Connector => "connector",
         }
     }
 }

@@ -14,6 +14,7 @@ use serin_stream::{
 
 use super::{files, log, role::Role};
 use crate::{
+    http::Http,
     settings::{LogKind, Settings},
     telemetry::Readiness,
     verbs,
@@ -21,6 +22,8 @@ use crate::{
 
 /// Timeout for a role to stop cleanly: to finish calls in flight and commit folded records.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// Timeout for calls of the connector that are under way when it stops, and for their results.
+const CALL_WITHIN: Duration = Duration::from_secs(3);
 /// How often the stages are checked for a failure that needs an operator.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -31,7 +34,9 @@ type Watch = Box<dyn Fn() -> StageHealth + Send + Sync>;
 pub(crate) struct Running {
     router: Option<RouterHandle>,
     controller: Option<serin_controller::ApiHandle>,
+    connector: Option<serin_connector::Handle>,
     stages: Vec<StageHandle>,
+    /// Of the stages, in the same order, without a connector that is not alone.
     watches: Vec<Watch>,
     readiness: Vec<(&'static str, Readiness)>,
 }
@@ -57,9 +62,15 @@ pub(crate) async fn start(
         let stores = RocksStores::open(&settings.data_dir.0.join("state"), limits);
         Arc::new(stores.context("the directory of local state (data_dir)")?)
     };
-    let mut running =
-        Running { router: None, controller: None, stages: Vec::new(), watches: Vec::new(), readiness: Vec::new() };
-    for role in roles {
+    let mut running = Running {
+        router: None,
+        controller: None,
+        connector: None,
+        stages: Vec::new(),
+        watches: Vec::new(),
+        readiness: Vec::new(),
+    };
+    for role in roles.iter().chain(super::joining(roles, settings)) {
         let started = running.role(*role, settings, (&log, &stores), sockets, writer).await;
         started.with_context(|| format!("starting the {}", role.name()))?;
     }
@@ -103,6 +114,25 @@ impl Running {
                 self.stage(log, stores, controller.factory())?;
                 self.readiness.push(("controller api", Arc::new(controller.readiness())));
                 self.controller = Some(controller);
+            }
+            Role::Connector => {
+                let config = &settings.connector;
+                let timeout = Duration::from_micros(config.timeout.0.0.unsigned_abs());
+                let http = Http::new(config.ca_file.as_deref(), timeout).context("connector.ca_file")?;
+                let send = move |request| {
+                    let http = http.clone();
+                    async move { http.head_of_answer(request).await.map_err(|error| error.to_string()) }
+                };
+                let connector = serin_connector::start(config, log.as_ref(), send)?;
+                if self.stages.is_empty() {
+                    self.stage(log, stores, connector.factory())?;
+                } else {
+                    // Within the whole pipeline, the connector's trouble must not keep the router from getting calls.
+                    let options = StageOptions::default();
+                    let stage = Stage::start(Arc::clone(log), Arc::clone(stores), connector.factory(), options)?;
+                    self.stages.push(stage);
+                }
+                self.connector = Some(connector);
             }
         }
         Ok(())
@@ -175,10 +205,14 @@ impl Running {
         }
     }
 
-    /// Stops all roles: the router first, so that its last events are folded, and the controller last.
+    /// Stops all roles: the router first, so that its last events are folded, and the controller last. The connector's calls end before
+    /// its stage, so that their results are recorded.
     pub(crate) async fn stop(self) {
         if let Some(router) = self.router {
             router.shutdown(STOP_WITHIN).await;
+        }
+        if let Some(connector) = self.connector {
+            connector.stop(CALL_WITHIN).await;
         }
         let mut stages = self.stages;
         let stopped = tokio::task::spawn_blocking(move || {

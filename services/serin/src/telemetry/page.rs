@@ -5,15 +5,16 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serin_stream::metric::{Label, Metric, SHARED, Values};
 
 /// All metrics, by the part of Serin that exports them.
-const PARTS: [(&str, &[Metric]); 8] = [
+const PARTS: [(&str, &[Metric]); 9] = [
     ("Every process", crate::process::METRICS),
     ("Ports with a certificate", serin_listener::tls::METRICS),
     ("Controller", serin_controller::metrics::METRICS),
+    ("Connector", serin_connector::metrics::METRICS),
     ("Analyzer", serin_analyzer::metrics::METRICS),
     ("Aggregator", serin_aggregator::metrics::METRICS),
     ("Intake", serin_intake::metrics::METRICS),
     ("Router", serin_router::metrics::METRICS),
-    ("Stages (intake, aggregator, analyzer, controller)", serin_stream::metrics::METRICS),
+    ("Stages (intake, aggregator, analyzer, controller, connector)", serin_stream::metrics::METRICS),
 ];
 
 fn tables() -> String {

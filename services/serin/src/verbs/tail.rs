@@ -127,6 +127,8 @@ fn decode(name: &str, version: u32, body: &[u8]) -> anyhow::Result<Value> {
         records::Verdict,
         records::Command,
         records::RolloutEvent,
+        records::Delivery,
+        records::DeliveryResult,
         records::DeadLetter,
     );
     None.with_context(|| format!("this version does not know records of type {name:?}"))
