@@ -43,7 +43,7 @@ trap 'rm -rf "$log"' EXIT
 status=0
 started=$SECONDS
 [[ " ${parts[*]} " != *" system "* ]] || scripts/build-next.sh
-cargo build --release --locked --workspace
+cargo --config scripts/quick.toml build --release --locked --workspace
 for part in "${parts[@]}"; do
     [ -n "${targets[$part]:-}" ] || { echo "error: unknown part $part; the parts are: ${order[*]}" >&2; exit 1; }
     select=()
@@ -51,7 +51,7 @@ for part in "${parts[@]}"; do
     [ "$part" != core ] || select=(--lib --bins)
     for name in ${targets[$part]}; do select+=(--test "$name"); done
     start=$SECONDS
-    cargo test --release --locked --workspace "${select[@]}" --no-fail-fast 2>&1 | tee "$log/$part" || status=$?
+    cargo --config scripts/quick.toml test --release --locked --workspace "${select[@]}" --no-fail-fast 2>&1 | tee "$log/$part" || status=$?
     echo "$part took $((SECONDS - start)) s"
 done
 

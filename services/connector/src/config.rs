@@ -130,6 +130,8 @@ pub enum On {
     Frozen,
     /// Steps are taken again.
     Unfrozen,
+    /// A person judged an ended rollout.
+    Marked,
 }
 
 impl On {
@@ -153,6 +155,7 @@ impl On {
             Self::Confirmed => "confirmed",
             Self::Frozen => "frozen",
             Self::Unfrozen => "unfrozen",
+            Self::Marked => "marked",
         }
     }
 }

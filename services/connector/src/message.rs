@@ -58,6 +58,7 @@ impl<'a> Message<'a> {
             On::Confirmed => "was rolled back by every router",
             On::Frozen => "is frozen",
             On::Unfrozen => "is no longer frozen",
+            On::Marked => "was judged after its end",
         };
         let subject = match (self.event.rollout.is_some(), self.canary()) {
             (true, Some(canary)) => format!("The rollout of {canary} of {}", self.event.model),
@@ -124,6 +125,7 @@ fn on(event: &RolloutEvent, state: Option<&RolloutState>) -> On {
         EventKind::Confirmed => On::Confirmed,
         EventKind::Frozen => On::Frozen,
         EventKind::Unfrozen => On::Unfrozen,
+        EventKind::Marked => On::Marked,
     }
 }
 
@@ -215,6 +217,7 @@ metrics: [{name: latency_p99, kind: {quantile: {level: 0.99}}, source: latency, 
             sentence: sentence.to_owned(),
             cause: Some("v".to_owned()),
             state: Some(state().to_string()),
+            was_good: None,
         }
     }
 

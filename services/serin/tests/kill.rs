@@ -14,9 +14,12 @@ use support::{Demo, Moment, Pipeline, REPLAY, alone, oracle, three_outcomes};
 /// Maximum duration of a demo with kills.
 const WITHIN: Duration = Duration::from_mins(4);
 
+/// Shortest time of a window of the demo. A rollout has more than ten windows, so each of its phases is seen while it lasts.
+const PACE: &str = "300ms";
+
 /// Runs the demo on `pipeline`. At each moment, kills the given process and restarts it.
 fn demo_with_kills(pipeline: &mut Pipeline, kills: &[(Moment, &'static str)]) -> Result<()> {
-    let mut demo = Demo::start(&["--seed", "1", "--attach", &pipeline.doors()])?;
+    let mut demo = Demo::start(&["--seed", "1", "--pace", PACE, "--attach", &pipeline.doors()])?;
     for (moment, process) in kills {
         moment.wait(pipeline, &mut demo)?;
         let killed = Instant::now();

@@ -29,7 +29,7 @@ pub(crate) const WAIT_MS: u64 = 20_000;
 
 /// The API, the fold and the log.
 pub(crate) struct World {
-    log: Arc<dyn Log>,
+    pub(crate) log: Arc<dyn Log>,
     pub(crate) routes: Router,
     _follower: Follower,
     stage: Option<StageHandle>,

@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_millis(10);
 const PORTS: std::ops::Range<u16> = 10_000..20_000;
 
 /// The roles that run as separate processes on Kafka, in the order of their start.
-const ROLES: [&str; 4] = ["controller", "analyzer", "aggregator", "router"];
+pub(crate) const ROLES: [&str; 4] = ["controller", "analyzer", "aggregator", "router"];
 
 /// Settings of a pipeline with a replay clock, like that of the demo.
 pub(crate) const REPLAY: [&str; 4] =
@@ -344,6 +344,12 @@ impl Demo {
         Ok(self.child.try_wait()?.is_none())
     }
 
+    /// What the demo has printed so far: its result and the last lines of its log.
+    pub(crate) fn printed(&self) -> String {
+        let printed = std::fs::read_to_string(self.dir.path().join("stdout")).unwrap_or_default();
+        format!("{printed}\n{}", last_lines(&self.dir.path().join("stderr")))
+    }
+
     /// Waits for the end of the demo, and returns its output.
     pub(crate) fn finish(mut self, within: Duration) -> Result<Value> {
         let ended = wait_until(within, || Ok(self.child.try_wait()?.is_some()));
@@ -470,7 +476,7 @@ impl Moment {
             if there && runs { progress["planned_through"].as_i64() } else { None }
         };
         wait_until(PATIENCE, || {
-            ensure!(demo.is_running()?, "the demo ended before {self:?}");
+            ensure!(demo.is_running()?, "the demo ended before {self:?}:\n{}", demo.printed());
             let now = here();
             let moved = now.is_some() && first.is_some() && now != first;
             first = if now.is_none() { None } else { first.or(now) };
