@@ -40,10 +40,11 @@ count() { # LOG WORD: sums the numbers before that word in the result lines of c
 
 log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
+mapfile -t quick < <(scripts/quick.sh)
 status=0
 started=$SECONDS
 [[ " ${parts[*]} " != *" system "* ]] || scripts/build-next.sh
-cargo --config scripts/quick.toml build --release --locked --workspace
+cargo build "${quick[@]}" --release --locked --workspace
 for part in "${parts[@]}"; do
     [ -n "${targets[$part]:-}" ] || { echo "error: unknown part $part; the parts are: ${order[*]}" >&2; exit 1; }
     select=()
@@ -51,7 +52,7 @@ for part in "${parts[@]}"; do
     [ "$part" != core ] || select=(--lib --bins)
     for name in ${targets[$part]}; do select+=(--test "$name"); done
     start=$SECONDS
-    cargo --config scripts/quick.toml test --release --locked --workspace "${select[@]}" --no-fail-fast 2>&1 | tee "$log/$part" || status=$?
+    cargo test "${quick[@]}" --release --locked --workspace "${select[@]}" --no-fail-fast 2>&1 | tee "$log/$part" || status=$?
     echo "$part took $((SECONDS - start)) s"
 done
 
