@@ -1,7 +1,7 @@
-//! Decides what one destination is sent next: order, repetition, and when to leave it alone. It knows no clock and no network.
+//! Decides what one destination is sent next: order, repetition, and when to wait. It uses no clock and no network.
 //!
 //! Deliveries of one model wait for each other, so that they arrive in order. After a failure the delivery waits, longer each time. After
-//! [`BREAKER`] failures in a row the destination's circuit breaker opens: then one delivery at a time is tried, seldom, until one succeeds.
+//! [`BREAKER`] failures in a row the destination's circuit breaker opens: then one delivery is tried at long intervals until one succeeds.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -29,7 +29,7 @@ pub(crate) struct Due {
     pub(crate) delivery: Delivery,
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// The destination answered.
@@ -39,8 +39,8 @@ pub(crate) enum Answer {
         /// The wait that it asks for, in milliseconds.
         retry_after_ms: Option<i64>,
     },
-    /// There is no answer, for this reason.
-    None(String),
+    /// The call failed before an answer came; the text is the cause.
+    NoAnswer(String),
 }
 
 /// A delivery with its result.
@@ -58,9 +58,9 @@ pub(crate) struct Finished {
 pub(crate) enum Next {
     /// Send this delivery, then call [`Courier::answered`].
     Send(Box<Delivery>),
-    /// Nothing before this time, in milliseconds since the epoch.
+    /// Wait until this time, in milliseconds since the epoch.
     At(i64),
-    /// Nothing until there is another delivery.
+    /// Wait for another delivery.
     Idle,
 }
 
@@ -205,7 +205,7 @@ impl Courier {
             Answer::Status { status, retry_after_ms } => {
                 (Some(status), format!("the destination answered {status}"), retry_after_ms.unwrap_or(0))
             }
-            Answer::None(why) => (None, why, 0),
+            Answer::NoAnswer(why) => (None, why, 0),
         };
         item.failure = Some((status, message));
         let asked_ms = asked_ms.clamp(0, LONGEST_ASKED_MS);
@@ -347,7 +347,7 @@ mod tests {
         courier.add(1, (0..8).map(|n| due(&format!("d{n}"), &format!("m{n}"))).collect());
         for expected in [false, false, false, false, true] {
             assert!(matches!(courier.next(0), Next::Send(_)));
-            courier.answered(0, Answer::None("no answer in 10 s".to_owned()));
+            courier.answered(0, Answer::NoAnswer("no answer in 10 s".to_owned()));
             assert_eq!(courier.is_open(), expected);
         }
         assert_eq!(courier.next(0), Next::At(FIRST_BREAK_MS));
@@ -388,7 +388,7 @@ mod tests {
     fn what_is_not_accepted_in_time_is_given_up_with_the_reason() {
         let mut courier = Courier::new(2 * HOUR);
         courier.add(1, vec![due("a1", "a"), due("a2", "a")]);
-        run(&mut courier, 3 * HOUR, |_, _| (30_000, Answer::None("no answer in 30 s".to_owned())));
+        run(&mut courier, 3 * HOUR, |_, _| (30_000, Answer::NoAnswer("no answer in 30 s".to_owned())));
         let finished = courier.take_finished(1);
         assert_eq!(finished.len(), 2);
         assert!(finished.iter().all(|done| done.outcome == DeliveryOutcome::Expired));

@@ -135,7 +135,11 @@ impl Desk {
         self.shown.set(depth, is_open);
         let destination = &self.destination.name;
         if !was_open && is_open {
-            tracing::warn!(destination, waiting = depth, "a destination fails; it is tried seldom until it works");
+            tracing::warn!(
+                destination,
+                waiting = depth,
+                "a destination fails; it is tried at long intervals until it works"
+            );
         }
         if was_open && !is_open {
             tracing::info!(destination, waiting = depth, "a destination works again");
@@ -165,7 +169,7 @@ where
             Next::Send(delivery) => {
                 let came = match request(&desk.destination, &delivery, clock.now_ms()) {
                     Ok(request) => answer(send(request).await),
-                    Err(why) => Answer::None(why),
+                    Err(why) => Answer::NoAnswer(why),
                 };
                 match &came {
                     Answer::Status { status: 200..=299, .. } => {
@@ -179,7 +183,7 @@ where
                             "not accepted"
                         );
                     }
-                    Answer::None(why) => {
+                    Answer::NoAnswer(why) => {
                         tracing::warn!(destination = desk.destination.name, delivery = delivery.id, why, "no answer");
                     }
                 }

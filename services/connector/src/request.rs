@@ -16,7 +16,7 @@ use crate::{
     courier::Answer,
 };
 
-/// What Serin calls itself.
+/// The user agent.
 const AGENT: &str = concat!("serin/", env!("CARGO_PKG_VERSION"));
 
 /// The call of a delivery at `now_ms`, or why there can be none.
@@ -59,7 +59,7 @@ fn signature(secret: &str, id: &str, seconds: &str, body: &str) -> Option<String
 /// What the destination answered. A wait is read in seconds; as a date it is ignored.
 pub(crate) fn answer(response: Result<Response<()>, String>) -> Answer {
     match response {
-        Err(why) => Answer::None(why),
+        Err(why) => Answer::NoAnswer(why),
         Ok(response) => {
             let seconds = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
             let seconds: Option<i64> = seconds.and_then(|text| text.trim().parse().ok());
@@ -118,6 +118,6 @@ mod tests {
         };
         assert_eq!(with("7"), Answer::Status { status: 429, retry_after_ms: Some(7_000) });
         assert_eq!(with("Wed, 21 Oct 2026 07:28:00 GMT"), Answer::Status { status: 429, retry_after_ms: None });
-        assert_eq!(answer(Err("late".to_owned())), Answer::None("late".to_owned()));
+        assert_eq!(answer(Err("late".to_owned())), Answer::NoAnswer("late".to_owned()));
     }
 }
